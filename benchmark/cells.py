@@ -1,0 +1,154 @@
+"""A suite becomes cells: a method, on a family's split, with a seed. A cell has two stages, train and adapt.
+
+A stage is identified by the hash of everything that moves its scores, so that what is measured once is never measured again,
+and a fixed method never meets a stale result.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmark.plugins import load_method
+from benchmark.suites import Budget, Suite
+from envs import load_family
+from envs.api import checksum, family_version
+from methods.api import Method, Spec
+from methods.core.td3 import TD3Config
+from results.schema import PROTOCOL_VERSION
+from results.store import CellKey
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a suite's table, with all that its stages need; plain data, so it crosses processes."""
+
+    suite: str
+    suite_version: int
+    budget: str
+    family: str
+    family_version: str
+    split: str
+    split_checksum: str
+    method: str
+    method_path: str  # module:Class
+    method_version: int
+    meta_trains: bool
+    variant: str  # settings changed on the command line, "" for none
+    config: Mapping[str, Any]
+    seed: int
+    train_tasks: int  # 0 without meta-training, as the next two
+    train_steps: int  # summed over the training tasks
+    adapt_steps: int  # per test task
+    test_tasks: int
+
+    @property
+    def config_hash(self) -> str:
+        """Of the method's settings."""
+        return _hash(self.config)
+
+    @property
+    def train_id(self) -> str:
+        """Of everything that moves the trained state."""
+        return _hash(
+            [
+                self.family,
+                self.family_version,
+                self.train_tasks,
+                self.train_steps,
+                self.method,
+                self.method_path,
+                self.method_version,
+                self.config,
+                self.seed,
+            ]
+        )
+
+    @property
+    def train_key(self) -> CellKey | None:
+        """Where the train stage is stored; None without meta-training."""
+        return CellKey("train", None, None, self.train_id) if self.meta_trains else None
+
+    @property
+    def adapt_key(self) -> CellKey:
+        """Where the adapt stage is stored."""
+        moves = [self.train_id, self.split, self.split_checksum, self.adapt_steps, PROTOCOL_VERSION]
+        return CellKey("adapt", self.suite, self.suite_version, _hash(moves))
+
+    def build(self) -> Method:
+        """A fresh instance of the method."""
+        method, family = load_method(self.method_path), load_family(self.family)
+        return method(Spec(family.observation_size, family.action_size, family.horizon), method.Config(**self.config))
+
+    def plan(self) -> dict[str, Any]:
+        """The cell as the store's plan lists it."""
+        slot = {name: getattr(self, name) for name in ("budget", "family", "split", "method", "variant", "seed")}
+        return {
+            "slot": slot,
+            "key": asdict(self.adapt_key),
+            "train_key": asdict(self.train_key) if self.train_key else None,
+            "adapt_steps": self.adapt_steps,
+        }
+
+
+def expand(
+    suite: Suite,
+    budget: Budget,
+    methods: Mapping[str, str],
+    families: Iterable[str],
+    seeds: int,
+    settings: Mapping[str, Mapping[str, Any]],
+) -> list[Cell]:
+    """The cells of a suite, in the report's order.
+
+    Args:
+      methods: name → module:Class.
+      settings: by method, what the command line changes; it has the last word after defaults and budget.
+    Raises:
+      ValueError: if a family lacks the suite's split or a setting has a value its method refuses.
+    """
+    return [
+        _cell(suite, budget, family, name, path, settings.get(name, {}), seed)
+        for family in families
+        for seed in range(seeds)
+        for name, path in methods.items()
+    ]
+
+
+def _cell(
+    suite: Suite, budget: Budget, family_id: str, name: str, path: str, changed: Mapping[str, Any], seed: int
+) -> Cell:
+    method, family = load_method(path), load_family(family_id)
+    tasks = family.split(suite.split)
+    return Cell(
+        suite=suite.id,
+        suite_version=suite.version,
+        budget=budget.id,
+        family=family_id,
+        family_version=family_version(family),
+        split=suite.split,
+        split_checksum=checksum({suite.split: [[dict(t.params), t.shift, t.shift_axis] for t in tasks]}),
+        method=name,
+        method_path=path,
+        method_version=method.version,
+        meta_trains=method.meta_trains,
+        variant=" ".join(f"{key}={value}" for key, value in sorted(changed.items())),
+        config=resolve_config(method, budget, changed),
+        seed=seed,
+        train_tasks=budget.train_tasks if method.meta_trains else 0,
+        train_steps=budget.train_steps if method.meta_trains else 0,
+        adapt_steps=budget.adapt_steps,
+        test_tasks=len(tasks),
+    )
+
+
+def resolve_config(method: type[Method], budget: Budget, changed: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's settings: its defaults, then the budget's, then `changed`."""
+    scaled = budget.td3 if issubclass(method.Config, TD3Config) else {}
+    return asdict(method.Config(**{**scaled, **changed}))
+
+
+def _hash(value: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

@@ -1,0 +1,153 @@
+"""From the words of the command line to suites, methods, families and settings; whatever is wrong is named with its cure."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, get_type_hints
+
+from benchmark.cells import resolve_config
+from benchmark.plugins import load_method, registered_methods
+from benchmark.suites import BUDGETS, SUITES, Budget, Suite
+from envs import FAMILIES, load_family
+
+MAX_SEEDS = 1_000
+
+
+class InputError(Exception):
+    """Bad input; the message is one line that names the wrong thing and the way out."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not known: with the nearest known ones, or all of them."""
+    known = list(known)
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    return InputError(f"unknown {kind} {name!r}; {hint}")
+
+
+def words(text: str, kind: str) -> list[str]:
+    """The entries of a comma-separated list, each once.
+
+    Raises:
+      InputError: if there are none.
+    """
+    found = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not found:
+        raise InputError(f"the list of {kind} is empty; name one or more, separated by commas")
+    return found
+
+
+def choose_suite(name: str) -> Suite:
+    """The suite called `name`."""
+    if name not in SUITES:
+        raise unknown("suite", name, SUITES)
+    return SUITES[name]
+
+
+def choose_budget(name: str) -> Budget:
+    """The budget called `name`."""
+    if name not in BUDGETS:
+        raise unknown("budget", name, BUDGETS)
+    return BUDGETS[name]
+
+
+def choose_families(suite: Suite, budget: Budget, text: str | None) -> list[str]:
+    """The families named in `text`, or the suite's own at this budget."""
+    if text is None:
+        return list(suite.families[budget.id])
+    chosen = words(text, "families")
+    for name in chosen:
+        if name not in FAMILIES:
+            raise unknown("family", name, FAMILIES)
+        if suite.split not in load_family(name).splits():
+            raise InputError(f"family {name!r} has no split {suite.split!r}, which suite {suite.id!r} needs; leave it out")
+    return chosen
+
+
+def choose_methods(suite: Suite, text: str | None, extra: Sequence[str]) -> dict[str, str]:
+    """Name → module:Class of the methods named in `text` (or the suite's own), and of the `extra` paths.
+
+    An extra method is called by its class name in kebab case.
+    """
+    registered = registered_methods()
+    if text == "all":
+        names = [*suite.methods, *(name for name in registered if name not in suite.methods)]
+    else:
+        names = list(suite.methods) if text is None else words(text, "methods")
+    for name in names:
+        if name not in registered:
+            raise unknown("method", name, [*registered, "all"])
+    chosen = {name: registered[name] for name in names}
+    for path in extra:
+        load_method(path)
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", path.rpartition(":")[2]).lower()
+        if name in registered or name in chosen:
+            raise InputError(f"--method {path} would be called {name!r}, as another method is; rename its class")
+        chosen[name] = path
+    return chosen
+
+
+def choose_settings(texts: Sequence[str], methods: Mapping[str, str], budget: Budget) -> dict[str, dict[str, Any]]:
+    """The settings `method.key=value` by method, in the types of its Config."""
+    changed: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        target, equals, value = text.partition("=")
+        method, dot, key = target.strip().rpartition(".")
+        if not equals or not dot:
+            raise InputError(f"--set {text!r} is not of the form method.key=value, such as apb.hidden=128")
+        if method not in methods:
+            raise unknown("method in --set", method, methods)
+        config = load_method(methods[method]).Config
+        if key not in (known := [field.name for field in fields(config)]):
+            raise unknown(f"setting of {method}", key, known)
+        changed.setdefault(method, {})[key] = _value(text, value.strip(), get_type_hints(config)[key])
+    for method, settings in changed.items():
+        try:
+            resolve_config(load_method(methods[method]), budget, settings)
+        except ValueError as error:
+            raise InputError(f"--set for {method}: {error}") from error
+    return changed
+
+
+def _value(text: str, value: str, kind: Any) -> Any:
+    switches = {"true": True, "false": False}
+    try:
+        if kind is bool:
+            return switches[value.lower()]
+        if kind is int:
+            return int(value.replace("_", ""))
+        return kind(value)
+    except (ValueError, KeyError, TypeError):
+        expected = "true or false" if kind is bool else {int: "a whole number", float: "a number"}.get(kind, str(kind))
+        raise InputError(f"--set {text!r}: {value!r} is not {expected}") from None
+
+
+def choose_seeds(seeds: int | None, budget: Budget) -> int:
+    """How many seeds to run, 0 … n−1."""
+    if seeds is None:
+        return budget.seeds
+    if not 1 <= seeds <= MAX_SEEDS:
+        raise InputError(f"--seeds {seeds}: give a number from 1 to {MAX_SEEDS}")
+    return seeds
+
+
+def choose_jobs(jobs: int | None, cores: int) -> tuple[int, int]:
+    """Worker processes and threads of each, within the machine's cores."""
+    if jobs is not None and not 1 <= jobs <= cores:
+        raise InputError(f"--jobs {jobs}: this process may use {cores} cores; give a number from 1 to {cores}")
+    chosen = cores if jobs is None else jobs  # networks are small: one thread each is the fastest use of cores
+    return chosen, max(1, cores // chosen)
+
+
+def seconds(text: str) -> float:
+    """A duration such as "90m", "2h", "1h30m" or "45s", in seconds.
+
+    Raises:
+      InputError: if it is none, or zero.
+    """
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip().lower())
+    total = sum(int(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    if total <= 0:
+        raise InputError(f"--time-limit {text!r} is not a duration; write for example 90m, 2h, 1h30m or 45s")
+    return float(total)

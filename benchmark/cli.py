@@ -1,0 +1,157 @@
+"""The command line: parse and dispatch. Heavy imports happen inside the command that needs them."""
+
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmark import __version__
+
+EPILOG = (
+    "Exit codes: 0 done, 1 failed cells, 2 bad input, 3 time limit reached (run again to go on), 130 Ctrl-C. "
+    "Start with: python -m benchmark run --suite ood, then: python -m benchmark report."
+)
+DEFAULT_STORE = Path("results/local")
+INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=False,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=EPILOG,
+    help="How well, and how cheaply, does a meta-RL method adapt to tasks it was not trained for?",
+)
+
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder of results.", show_default=True)]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"apb-benchmark {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens, and show tracebacks.")] = False,
+) -> None:
+    """Set up what every command shares."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # methods of the user's own lie there
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Option(help="Which question to ask; `list` shows them.")],
+    budget: Annotated[str, typer.Option(help="How much experience it may cost; `list` shows them.")] = "quick",
+    methods: Annotated[str | None, typer.Option(help="Names, comma-separated, or all. [default: the suite's]")] = None,
+    families: Annotated[str | None, typer.Option(help="Names, comma-separated. [default: the suite's]")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Run seeds 0 … N−1. [default: the budget's]")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Change a setting, as apb.hidden=128.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Add a method of your own, as module:Class.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
+) -> None:
+    """Run a suite; what is finished in the store is not run again."""
+    from benchmark import choices, commands
+
+    chosen_suite, chosen_budget = choices.choose_suite(suite), choices.choose_budget(budget)
+    chosen = choices.choose_methods(chosen_suite, methods, method or [])
+    raise typer.Exit(
+        commands.run(
+            chosen_suite,
+            chosen_budget,
+            chosen,
+            choices.choose_families(chosen_suite, chosen_budget, families),
+            choices.choose_seeds(seeds, chosen_budget),
+            choices.choose_settings(settings or [], chosen, chosen_budget),
+            *choices.choose_jobs(jobs, commands.available_cores()),
+            store=store,
+            time_limit_s=choices.seconds(time_limit) if time_limit is not None else None,
+            force=force,
+        )
+    )
+
+
+@app.command()
+def report(
+    store: StoreOption = DEFAULT_STORE,
+    out: Annotated[Path, typer.Option(help="Folder to write the report into.")] = Path("report"),
+    suite: Annotated[list[str] | None, typer.Option(help="Only this suite. [default: every suite in the store]")] = None,
+) -> None:
+    """Turn a store into figures, tables and one page."""
+    from reports.page import write_report
+
+    started = time.perf_counter()
+    page = write_report(store, out, suite or None)
+    typer.echo(f"{page}  ({time.perf_counter() - started:.1f} s; figures as PNG and PDF, every number as CSV beside it)")
+
+
+@app.command(name="list")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Show suites, budgets, families with their splits, and methods with their settings."""
+    from benchmark import commands
+
+    catalogue = commands.catalogue()
+    typer.echo(json.dumps(catalogue, indent=2) if as_json else commands.as_text(catalogue))
+
+
+@app.command()
+def show(
+    cell: Annotated[str | None, typer.Argument(help="Beginning of a cell's id; without it, all cells.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Show the cells of a store, or all that is known of one: its record, its rows and its log."""
+    from benchmark import commands
+
+    typer.echo(commands.show(store, cell))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit; bad input is one line on stderr and exit code 2."""
+    verbose = any(argument in ("-v", "--verbose") for argument in (arguments or sys.argv[1:]))
+    try:
+        code: Any = app(args=arguments, prog_name="python -m benchmark", standalone_mode=False)
+    except typer.TyperException as error:
+        code = _complain(error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:
+        if verbose or not _is_input_error(error):
+            raise
+        code = _complain(str(error))
+    if code == INTERRUPTED:
+        print("\ninterrupted; run the same command again to go on", file=sys.stderr)
+    sys.exit(code or 0)
+
+
+def _is_input_error(error: Exception) -> bool:
+    """Whether the message of `error` alone tells the user what to do; asked late, since the answer needs imports."""
+    from benchmark.choices import InputError
+    from benchmark.plugins import PluginError
+    from reports import ReportError
+    from results.store import StoreError
+
+    return isinstance(error, InputError | PluginError | ReportError | StoreError)
+
+
+def _complain(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,164 @@
+"""What the commands do, once their words are understood."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmark.cells import expand
+from benchmark.choices import InputError
+from benchmark.local import LocalExecutor, Progress, TimeUp, available_cores, stages_of
+from benchmark.plugins import load_method, registered_methods
+from benchmark.progress import Display, duration
+from benchmark.suites import BUDGETS, SUITES, Budget, Suite
+from envs import FAMILIES, load_family
+from envs.api import family_version
+from results.store import CellKey, Store
+
+__all__ = ["as_text", "available_cores", "catalogue", "run", "show"]
+
+DONE, FAILED, TIME_LIMIT = 0, 1, 3  # exit codes
+
+
+def run(
+    suite: Suite,
+    budget: Budget,
+    methods: Mapping[str, str],
+    families: list[str],
+    seeds: int,
+    settings: Mapping[str, Mapping[str, Any]],
+    jobs: int,
+    threads: int,
+    store: Path,
+    time_limit_s: float | None,
+    force: bool,
+) -> int:
+    """Run the cells of a suite and say how it went; returns the exit code."""
+    began = time.monotonic()
+    cells = expand(suite, budget, methods, families, seeds, settings)
+    opened = Store(store, create=True)
+    opened.write_plan(
+        {
+            "suite": suite.id,
+            "suite_version": suite.version,
+            "question": suite.question,
+            "arms": list(methods),
+            "cells": [cell.plan() for cell in cells],
+        }
+    )
+    console = Console()
+    display = Display(console)
+    stages = stages_of(cells)
+    console.print(
+        f"suite {suite.id} at {budget.id}: {len(cells)} cells in {len(stages)} stages, {jobs} workers × {threads} threads,"
+        f" store {store}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    executor = LocalExecutor(opened, jobs, threads, None if time_limit_s is None else began + time_limit_s, force)
+    try:
+        with display.shown():
+            table = executor.run(stages, display.show)
+    except TimeUp:
+        console.print("time limit reached; run the same command again to go on")
+        return TIME_LIMIT
+    return _conclude(console, table, store, time.monotonic() - began)
+
+
+def _conclude(console: Console, table: list[Progress], store: Path, took_s: float) -> int:
+    failed = [entry for entry in table if entry.state == "failed"]
+    before = sum(entry.finished_before for entry in table)
+    console.print(
+        f"{len(table) - len(failed)} of {len(table)} stages done ({before} of them before) in {duration(took_s)}", highlight=False
+    )
+    for entry in failed:
+        console.print(f"failed: {entry.stage}: {entry.error}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  log: {store / entry.stage.key.folder / 'log.txt'}", markup=False, highlight=False, soft_wrap=True)
+    where = "" if store == Path("results/local") else f" --store {store}"
+    console.print(f"next: python -m benchmark report{where}", markup=False, highlight=False, soft_wrap=True)
+    return FAILED if failed else DONE
+
+
+def catalogue() -> dict[str, Any]:
+    """Everything that `run` can be told, as plain data."""
+    return {
+        "suites": {suite.id: asdict(suite) for suite in SUITES.values()},
+        "budgets": {budget.id: asdict(budget) for budget in BUDGETS.values()},
+        "families": {name: _family(name) for name in FAMILIES},
+        "methods": {name: _method(path) for name, path in registered_methods().items()},
+    }
+
+
+def _family(name: str) -> dict[str, Any]:
+    family = load_family(name)
+    splits = {split: [{**asdict_task(task)} for task in family.split(split)] for split in family.splits()}
+    return {"version": family_version(family), "varies": family.kind, "horizon": family.horizon, "splits": splits}
+
+
+def asdict_task(task: Any) -> dict[str, Any]:
+    """A task's parameters and shift as plain data."""
+    return {"params": dict(task.params), "shift": task.shift, "shift_axis": task.shift_axis}
+
+
+def _method(path: str) -> dict[str, Any]:
+    method = load_method(path)
+    defaults = {field.name: field.default for field in fields(method.Config)}
+    about = (method.__doc__ or "").strip().splitlines() or [""]
+    return {"path": path, "version": method.version, "about": about[0], "meta_trains": method.meta_trains, "defaults": defaults}
+
+
+def as_text(catalogue: Mapping[str, Any]) -> str:
+    """The catalogue for a person."""
+    lines = ["Suites"]
+    for name, suite in catalogue["suites"].items():
+        lines.append(f"  {name}: {suite['question']}")
+        lines.append(f"    methods: {', '.join(suite['methods'])}; with all: also {', '.join(suite['extra_methods']) or 'none'}")
+        lines += [f"    families at {budget}: {', '.join(names)}" for budget, names in suite["families"].items()]
+    lines.append("Budgets (environment steps)")
+    for name, budget in catalogue["budgets"].items():
+        lines.append(
+            f"  {name}: {budget['purpose']}; meta-training {budget['train_steps']:,} over {budget['train_tasks']} tasks,"
+            f" adaptation {budget['adapt_steps']:,} per test task, {budget['seeds']} seeds"
+        )
+    lines.append("Families")
+    for name, family in catalogue["families"].items():
+        splits = ", ".join(f"{split} ({len(tasks)} tasks)" for split, tasks in family["splits"].items())
+        lines.append(f"  {name} v{family['version']}: {family['varies']} varies, {family['horizon']} steps; splits {splits}")
+    lines.append("Methods (settings with their defaults; change one with --set method.key=value)")
+    for name, method in catalogue["methods"].items():
+        settings = ", ".join(f"{key}={value}" for key, value in method["defaults"].items())
+        lines.append(f"  {name} v{method['version']}: {method['about']}")
+        lines.append(f"    {settings or 'no settings'}")
+    return "\n".join(lines)
+
+
+def show(store: Path, prefix: str | None) -> str:
+    """The cells of a store in a table, or all about the one whose id begins with `prefix`.
+
+    Raises:
+      InputError: if no cell, or more than one, begins so.
+      StoreError: if there is no store.
+    """
+    opened = Store(store, create=False)
+    _, cells = opened.read()
+    if prefix is None:
+        columns = ["adapt_id", "suite", "budget", "family", "split", "method", "variant", "seed", "status"]
+        table = cells[columns].rename(columns={"adapt_id": "cell"})
+        return str(table.to_string(index=False)) if len(table) else "no cells"
+    found = {key.id: key for plan in opened.plans() for key in _keys(plan) if key.id.startswith(prefix)}
+    if len(found) != 1:
+        many = f"{len(found)} cells begin with {prefix!r}: {', '.join(sorted(found)[:5])}; write more of it"
+        raise InputError(many if found else f"no cell's id begins with {prefix!r}; `show` without it lists them")
+    key = next(iter(found.values()))
+    record = json.dumps(opened.record(key), indent=2)
+    rows = opened.rows(key).dropna(axis=1, how="all").to_string(index=False)
+    log = (store / key.folder / "log.txt").read_text(encoding="utf-8")
+    return f"{store / key.folder}\n\nrecord\n{record}\n\nrows\n{rows}\n\nlog\n{log}"
+
+
+def _keys(plan: Mapping[str, Any]) -> list[CellKey]:
+    return [CellKey(**cell[kind]) for cell in plan["cells"] for kind in ("key", "train_key") if cell[kind]]

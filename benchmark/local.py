@@ -1,0 +1,233 @@
+"""The local executor: long-lived worker processes that take one stage at a time, within a budget of cores.
+
+The store and its locks are the queue between several executors; this one only decides what to try next. A worker that dies
+takes one stage with it, and an executor that dies takes its workers.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal
+
+from benchmark.work import Stage, perform, record_failure
+from results.store import CellKey, Store, StoreError
+
+State = Literal["waiting", "running", "done", "failed"]
+TELL_EVERY_S = 0.2
+BUSY_WAIT_S = 1.0  # before a stage held by another process is tried again
+
+
+@dataclass
+class Progress:
+    """How far one stage is; `used` as `Stage.steps` counts."""
+
+    stage: Stage
+    state: State = "waiting"
+    finished_before: bool = False  # found done in the store when the run began
+    used: int = 0
+    started: float | None = None  # time.monotonic
+    ended: float | None = None
+    error: str | None = None
+    not_before: float = 0.0
+
+    @property
+    def work_done(self) -> float:
+        """Environment steps summed over tasks; a finished stage counts whole."""
+        share = 1.0 if self.state in ("done", "failed") else self.used / max(self.stage.steps, 1)
+        return share * self.stage.work
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def stages_of(cells: Sequence[Any]) -> list[Stage]:
+    """The stages of cells, each train stage once and before what builds on it."""
+    stages: dict[CellKey, Stage] = {}
+    for cell in cells:
+        if cell.train_key is not None:
+            stages.setdefault(cell.train_key, Stage(cell, "train"))
+        stages[cell.adapt_key] = Stage(cell, "adapt")
+    return list(stages.values())
+
+
+class TimeUp(Exception):
+    """The time limit was reached; what was finished is in the store."""
+
+
+class LocalExecutor:
+    """Runs stages in `jobs` spawned processes.
+
+    Args:
+      store: where results go.
+      jobs: processes.
+      threads: cores of each, for the simulator and torch.
+      deadline: `time.monotonic()` at which to stop, None for never.
+      force: run finished stages again.
+    """
+
+    def __init__(self, store: Store, jobs: int, threads: int, deadline: float | None = None, force: bool = False) -> None:
+        self._store, self._jobs, self._threads, self._force = store, jobs, threads, force
+        self._deadline = deadline
+        self._workers: list[_Worker] = []
+
+    def run(self, stages: Sequence[Stage], show: Callable[[list[Progress]], None]) -> list[Progress]:
+        """Run `stages` to their end, calling `show` several times a second and whenever one ends.
+
+        Raises:
+          TimeUp: at the deadline; running stages are lost.
+          StoreError: if the store can no longer be written.
+          KeyboardInterrupt: on Ctrl-C; running stages are lost.
+        """
+        table = [Progress(stage) for stage in stages]
+        for entry in table:
+            if not self._force and self._store.status(entry.stage.key) == "done":
+                entry.state, entry.finished_before = "done", True
+        try:
+            while any(entry.state in ("waiting", "running") for entry in table):
+                if self._deadline is not None and time.monotonic() >= self._deadline:
+                    raise TimeUp
+                self._assign(table)
+                self._listen()
+                show(table)
+            show(table)
+        finally:
+            for worker in self._workers:
+                worker.end()
+            self._workers.clear()
+        return table
+
+    def _assign(self, table: list[Progress]) -> None:
+        """Give every idle worker the next stage whose training is over."""
+        over = {entry.stage.key for entry in table if entry.state in ("done", "failed")}
+        for entry in table:
+            key = entry.stage.cell.train_key
+            ready = entry.stage.name == "train" or key is None or key in over
+            if entry.state == "waiting" and ready and time.monotonic() >= entry.not_before:
+                worker = self._idle()
+                if worker is None:
+                    return
+                worker.begin(entry, self._force)
+
+    def _idle(self) -> "_Worker | None":
+        for worker in self._workers:
+            if worker.entry is None:
+                return worker
+        if len(self._workers) < self._jobs:
+            self._workers.append(_Worker(self._store, self._threads))
+            return self._workers[-1]
+        return None
+
+    def _listen(self) -> None:
+        """Take what the workers say, waiting a moment for it."""
+        ready = wait([worker.connection for worker in self._workers], timeout=TELL_EVERY_S)
+        for worker in [worker for worker in self._workers if worker.connection in ready]:
+            try:
+                message = worker.connection.recv()
+            except (EOFError, OSError):
+                self._bury(worker)
+                continue
+            worker.hear(message)
+
+    def _bury(self, worker: "_Worker") -> None:
+        """A worker died: its stage failed, and the next stage gets a new one."""
+        self._workers.remove(worker)
+        worker.process.join()
+        if worker.entry is not None:
+            code = worker.process.exitcode or 0
+            reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            error = f"its worker process {reason} (out of memory?)"
+            record_failure(self._store, worker.entry.stage, error)
+            _end(worker.entry, "failed", error)
+
+
+class _Worker:
+    """A spawned process and the stage it is at."""
+
+    def __init__(self, store: Store, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")  # torch and MuJoCo hang in a forked child
+        self.connection, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, store, threads), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.entry: Progress | None = None
+
+    def begin(self, entry: Progress, force: bool) -> None:
+        """Start a stage."""
+        entry.state, entry.started, entry.used = "running", time.monotonic(), 0
+        self.entry = entry
+        self.connection.send((entry.stage, force))
+
+    def hear(self, message: tuple[str, Any]) -> None:
+        """Note a sign of progress, or the end of the stage."""
+        kind, value = message
+        assert self.entry is not None, "only a worker at work speaks"
+        if kind == "used":
+            self.entry.used = value
+            return
+        entry, self.entry = self.entry, None
+        if kind == "store":
+            raise StoreError(value)
+        if kind == "busy":
+            entry.state, entry.not_before = "waiting", time.monotonic() + BUSY_WAIT_S
+        else:
+            _end(entry, "failed" if kind == "failed" else "done", value)
+
+    def end(self) -> None:
+        """Kill the process; the store is written so that this is safe at any moment."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def _end(entry: Progress, state: State, error: str | None) -> None:
+    entry.state, entry.error, entry.ended = state, error, time.monotonic()
+
+
+def _serve(connection: Connection, store: Store, threads: int) -> None:
+    """A worker's life: stages in, progress and outcomes out."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the executor decides
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    keep_memory()
+    torch.set_num_threads(threads)
+    while True:
+        stage, force = connection.recv()
+        told = 0.0
+
+        def tell(used: int) -> None:
+            nonlocal told
+            if (now := time.monotonic()) - told > TELL_EVERY_S:
+                told = now
+                connection.send(("used", used))
+
+        try:
+            connection.send(perform(store, stage, threads, tell, force))
+        except StoreError as error:
+            connection.send(("store", str(error)))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def keep_memory() -> None:
+    """Ask glibc to reuse large blocks instead of returning them to the system, whose page faults cost a fifth of an update."""
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        if mallopt is not None:
+            mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD, at its largest
+            mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD

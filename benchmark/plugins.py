@@ -1,0 +1,71 @@
+"""Finding methods: the built-in ones, those that other distributions register, and `module:Class` from the command line."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from methods import METHODS
+from methods.api import Method
+
+ENTRY_POINTS = "apb_benchmark.methods"  # the group in which other distributions register methods
+
+_NEEDS = ("meta_train", "adapter", "state_dict", "load_state_dict")
+_DECLARES = {"version": int, "meta_trains": bool, "eval_mode": str}
+
+
+class PluginError(Exception):
+    """A method that cannot be used; the message is one line that says why."""
+
+
+def registered_methods() -> dict[str, str]:
+    """Name → module:Class, of the built-in methods and of those other distributions register; the built-in ones win."""
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} | METHODS
+
+
+@cache
+def load_method(path: str) -> type[Method]:
+    """The method class at `module:Class`, checked against the contract.
+
+    Raises:
+      PluginError: if it does not import, or misses part of `methods.api.Method`.
+    """
+    module, _, name = path.partition(":")
+    if not module or not name:
+        raise PluginError(f"method {path!r} is not of the form module:Class")
+    with _explained(path):
+        found = getattr(import_module(module), name)
+    if faults := list(_faults(found)):
+        raise PluginError(f"method {path} does not fit methods.api.Method: {'; '.join(faults)}")
+    return cast(type[Method], found)
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise PluginError(f"method {path}: there is no module {error.name!r} (the current folder is searched too)") from error
+    except Exception as error:
+        raise PluginError(f"method {path} does not import: {type(error).__name__}: {error}") from error
+
+
+def _faults(found: Any) -> Iterator[str]:
+    if not inspect.isclass(found):
+        yield "it is not a class"
+        return
+    missing = [name for name in _NEEDS if not callable(getattr(found, name, None))]
+    if missing:
+        yield f"it has no method {', '.join(missing)}"
+    for name, kind in _DECLARES.items():
+        if not isinstance(getattr(found, name, None), kind):
+            yield f"its class attribute {name} must be {kind.__name__}, not {getattr(found, name, 'missing')!r}"
+    config = getattr(found, "Config", None)
+    if not (inspect.isclass(config) and is_dataclass(config) and config.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        yield "its Config must be a frozen dataclass"
+    elif required := [f.name for f in fields(config) if f.default is MISSING and f.default_factory is MISSING]:
+        yield f"its Config needs a default for {', '.join(required)}"

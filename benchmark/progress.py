@@ -1,0 +1,101 @@
+"""How a run looks while it runs: a live table in a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.local import Progress
+
+PLAIN_EVERY_S = 30.0  # between lines about what is running, where the output is no terminal
+
+
+class Display:
+    """Shows the stages of a run; use it as `with display.shown():` around the executor."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._live = console, Live(console=console, auto_refresh=False, transient=True)
+        self._began, self._plain_at, self._told = time.monotonic(), time.monotonic(), set[int]()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Keep the live table on the screen for a block, where there is a screen."""
+        self._began = self._plain_at = time.monotonic()
+        if not self._console.is_terminal:
+            yield
+            return
+        with self._live:
+            yield
+
+    def show(self, table: list[Progress]) -> None:
+        """Bring the screen up to date; stages that ended since the last call get a line that stays."""
+        ended = [i for i, entry in enumerate(table) if entry.ended is not None and i not in self._told]
+        self._told.update(ended)
+        for i in ended:
+            self._line(_epitaph(table[i]), table)
+        if self._console.is_terminal:
+            self._live.update(self._table(table), refresh=True)
+        elif time.monotonic() - self._plain_at > PLAIN_EVERY_S:
+            for entry in table:
+                if entry.state == "running":
+                    self._line(f"running {entry.stage}: {_percent(entry)}, {_rate(entry)}", table)
+
+    def _line(self, text: str, table: list[Progress]) -> None:
+        self._plain_at = time.monotonic()
+        self._console.print(f"{escape(self._count(table))} {escape(text)}", highlight=False, soft_wrap=True)
+
+    def _count(self, table: list[Progress]) -> str:
+        over = sum(entry.state in ("done", "failed") for entry in table)
+        return f"[{over}/{len(table)}, {self._left(table)}]"
+
+    def _left(self, table: list[Progress]) -> str:
+        """Time left, from the work done in this run."""
+        todo = [entry for entry in table if not entry.finished_before]
+        done, total = sum(entry.work_done for entry in todo), sum(entry.stage.work for entry in todo)
+        if done >= total:
+            return "all done" if all(entry.state in ("done", "failed") for entry in todo) else "nearly done"
+        if done <= 0:
+            return "time left unknown"
+        return f"{duration((time.monotonic() - self._began) * (total - done) / done)} left"
+
+    def _table(self, table: list[Progress]) -> Table:
+        shown = Table(title=escape(self._count(table)), title_justify="left", expand=False)
+        for name in ("stage", "state", "progress", "rate"):
+            shown.add_column(name, justify="left" if name in ("stage", "state") else "right")
+        room = max(self._console.height - 8, 4)
+        entries = [entry for entry in table if entry.state == "running"]
+        entries += [entry for entry in table if entry.state == "waiting"]
+        for entry in entries[:room]:
+            shown.add_row(escape(str(entry.stage)), entry.state, _percent(entry), _rate(entry))
+        if len(entries) > room:
+            shown.add_row(f"… and {len(entries) - room} more", "waiting", "", "")
+        return shown
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person writes them: "42 s", "3 min", "2 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _percent(entry: Progress) -> str:
+    return "" if entry.state == "waiting" else f"{100 * entry.used / max(entry.stage.steps, 1):.0f} %"
+
+
+def _rate(entry: Progress) -> str:
+    """Environment steps per second, summed over tasks."""
+    if entry.started is None or entry.state == "waiting":
+        return ""
+    elapsed = (entry.ended or time.monotonic()) - entry.started
+    return f"{entry.work_done / max(elapsed, 1e-9):,.0f} steps/s"
+
+
+def _epitaph(entry: Progress) -> str:
+    took = duration(entry.ended - entry.started) if entry.ended and entry.started else ""
+    return f"{entry.state} {entry.stage} in {took}" + (f": {entry.error}" if entry.error else "")

@@ -1,0 +1,209 @@
+"""How a method meets its tasks: counted steps, checkpoints, and evaluation in environments of the harness's own."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmark.seeding import Streams
+from envs.api import BoolArray, FloatArray, Step, Task, TaskFamily
+from envs.batch import BatchEnv
+from methods.api import Adapter, Policy
+
+EPISODES = 10  # of each test task at each checkpoint
+
+
+class BudgetExceeded(RuntimeError):
+    """A method tried to use more environment steps than it was given."""
+
+
+class Diverged(RuntimeError):
+    """A method produced actions that are not finite."""
+
+
+@dataclass
+class TaskPool:
+    """The tasks of a stage, and what a method has used of them; calling it makes an environment (`methods.api.MakeEnv`).
+
+    Attributes:
+      allowed: environment steps that may be used: of each task, or with `pooled` summed over the tasks.
+      used: [N] environment steps used of each task, in all environments made here.
+      diverged: [N] whether a task's policy acted with numbers that are not finite, or its simulation diverged.
+    """
+
+    family: TaskFamily
+    tasks: Sequence[Task]
+    streams: Streams
+    threads: int = 1
+    pooled: bool = False
+    allowed: int = 0
+    draw: Callable[[], Sequence[Task]] | None = None  # fresh training tasks for every slot
+    progress: Callable[[int], None] = lambda used: None  # told the largest (pooled: summed) count after every step
+    used: np.ndarray = field(init=False)
+    diverged: np.ndarray = field(init=False)
+    _returns: list[list[float]] = field(init=False)
+    _made: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.used, self.diverged = np.zeros(len(self.tasks), np.int64), np.zeros(len(self.tasks), bool)
+        self._returns = [[] for _ in self.tasks]
+
+    def __call__(self, copies: int = 1, task_ids: tuple[int, ...] | None = None) -> "CountedEnv":
+        """An environment of `copies` of each task (all, or those at `task_ids`), its steps counted."""
+        ids = tuple(range(len(self.tasks))) if task_ids is None else task_ids
+        seed = self.streams.integer(f"env{self._made}")
+        self._made += 1
+        env = BatchEnv(self.family, [self.tasks[i] for i in ids], copies, self.threads, seed)
+        return CountedEnv(env, np.array(ids), self)
+
+    def charge(self, ids: np.ndarray, copies: int) -> None:
+        """Count one step of each copy of the tasks at `ids`.
+
+        Raises:
+          BudgetExceeded: before the step is taken, if it is one too many.
+        """
+        asked = int(self.used.sum()) + copies * len(ids) if self.pooled else int(self.used[ids].max()) + copies
+        if asked > self.allowed:
+            scope = "in all" if self.pooled else "of a task"
+            raise BudgetExceeded(f"the method asked for environment step {asked} {scope} and may use {self.allowed}")
+        self.used[ids] += copies
+        self.progress(asked)
+
+    def finish(self, task: int, episode_return: float) -> None:
+        """Note the return of a finished episode."""
+        self._returns[task].append(episode_return)
+
+    def online_returns(self) -> list[float | None]:
+        """[N] mean return of the episodes finished since the last call, None for none."""
+        means = [float(np.mean(returns)) if returns else None for returns in self._returns]
+        self._returns = [[] for _ in self.tasks]
+        return means
+
+
+class CountedEnv:
+    """A `BatchEnv` seen through the budget; the task's parameters are out of sight (`envs.api.TrainEnv`)."""
+
+    def __init__(self, env: BatchEnv, ids: np.ndarray, pool: TaskPool) -> None:
+        self._env, self._ids, self._pool = env, ids, pool
+        self.n_tasks, self.copies, self.horizon = env.n_tasks, env.copies, env.horizon
+        self.observation_size, self.action_size = env.observation_size, env.action_size
+        self._return = np.zeros((env.n_tasks, env.copies))
+
+    def reset(self, mask: BoolArray | None = None) -> FloatArray:
+        """As `envs.api.Env.reset`."""
+        self._return[... if mask is None else mask] = 0.0
+        return self._env.reset(mask)
+
+    def step(self, action: FloatArray) -> Step:
+        """As `envs.api.Env.step`, counted; a task whose action is not finite is marked and gets the zero action.
+
+        Raises:
+          BudgetExceeded: if the budget does not hold this step.
+        """
+        self._pool.charge(self._ids, self.copies)
+        action, bad = finite_actions(action)
+        step = self._env.step(action)
+        self._pool.diverged[self._ids] |= bad | (self._env.diverged > 0).any(1)
+        self._return += step.reward
+        ended = step.terminated | step.truncated
+        if ended.any():
+            for n, e in np.argwhere(ended):
+                self._pool.finish(int(self._ids[n]), float(self._return[n, e]))
+        return step
+
+    def draw(self) -> None:
+        """As `envs.api.TrainEnv.draw`.
+
+        Raises:
+          RuntimeError: in adaptation, where the tasks are given, or in an environment of some of the tasks.
+        """
+        if self._pool.draw is None or self.n_tasks != len(self._pool.tasks):
+            raise RuntimeError("fresh tasks can be drawn only in meta-training, in an environment of all its tasks")
+        self._env.set_tasks(self._pool.draw())
+
+
+class Evaluation(NamedTuple):
+    """Episodes of each of N tasks; returns in the family's units, lengths in control steps."""
+
+    returns: FloatArray  # [N, episodes]
+    lengths: FloatArray  # [N, episodes]
+    terminated: BoolArray  # [N, episodes]
+    diverged: BoolArray  # [N]
+
+
+class Evaluator:
+    """Evaluates policies on test tasks: the same reset states every time, decided before the first.
+
+    A policy that acts with numbers that are not finite gets the zero action and is marked as diverged.
+    """
+
+    def __init__(self, family: TaskFamily, tasks: Sequence[Task], streams: Streams, threads: int = 1) -> None:
+        self._env = BatchEnv(family, tasks, EPISODES, threads, streams.integer("evaluation"))
+        self._start = self._env.state_dict()
+
+    def __call__(self, policy: Policy) -> Evaluation:
+        """One episode in each copy of each task; nothing of it is kept by the method."""
+        env = self._env
+        env.load_state_dict(self._start)
+        obs, shape = env.reset(), (env.n_tasks, env.copies)
+        returns, lengths = np.zeros(shape), np.zeros(shape)
+        running, terminated, bad = np.ones(shape, bool), np.zeros(shape, bool), np.zeros(env.n_tasks, bool)
+        policy.reset(running.copy())
+        while running.any():
+            action, not_finite = finite_actions(policy.act(obs))
+            step = env.step(action)
+            policy.observe(step)
+            returns += np.where(running, step.reward, 0.0)
+            lengths += running
+            bad |= not_finite
+            terminated |= running & step.terminated
+            ended = step.terminated | step.truncated
+            running &= ~ended
+            obs = env.reset(ended) if ended.any() and running.any() else step.obs
+        return Evaluation(returns, lengths, terminated, bad | (env.diverged > 0).any(1))
+
+
+def finite_actions(action: FloatArray) -> tuple[FloatArray, BoolArray]:
+    """Actions [N, E, A] with every row that is not finite set to zero, and which tasks [N] had one."""
+    finite = np.isfinite(action).all(-1)
+    if finite.all():
+        return action, np.zeros(len(action), bool)
+    return np.where(finite[..., None], action, 0.0), ~finite.all(1)
+
+
+def checkpoints(horizon: int, budget: int) -> tuple[int, ...]:
+    """Steps b at which a policy is evaluated: 0, H, 2H, 5H, 10H, 20H, 50H, … and the budget's end."""
+    ladder = [horizon * m * 10**k for k in range(12) for m in (1, 2, 5)]
+    return (0, *(b for b in ladder if b < budget), budget)
+
+
+class Checkpoint(NamedTuple):
+    """What is known of N test tasks after `used` steps of each."""
+
+    used: list[int]  # [N]
+    updates: int
+    evaluation: Evaluation
+    online_returns: list[float | None]  # [N]
+    diverged: BoolArray  # [N]
+
+
+def adapt(adapter: Adapter, pool: TaskPool, evaluate: Evaluator, streams: Streams, budget: int) -> Iterator[Checkpoint]:
+    """Adapt and evaluate in turn until the budget is used or the method has finished; the policy is the last, never the best.
+
+    A method that uses no more steps is frozen: it is evaluated once where it stopped, and never again.
+
+    Raises:
+      BudgetExceeded: if the method oversteps a checkpoint.
+    """
+    frozen = False
+    for checkpoint in checkpoints(pool.family.horizon, budget):
+        before, pool.allowed = int(pool.used.max()), checkpoint
+        while not frozen and pool.used.max() < checkpoint:
+            start = int(pool.used.sum())
+            adapter.step(checkpoint - int(pool.used.max()))
+            frozen = int(pool.used.sum()) == start
+        if frozen and pool.used.max() == before:
+            return
+        policy = adapter.policy(streams.numpy(f"policy{checkpoint}"))
+        yield Checkpoint(pool.used.tolist(), adapter.updates, evaluate(policy), pool.online_returns(), pool.diverged.copy())

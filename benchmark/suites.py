@@ -1,0 +1,102 @@
+"""Suites and budgets, as data.
+
+A suite asks one question; its version is bumped whenever a change moves what its numbers mean. A budget says how much
+experience the question may cost.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One question, and what answers it."""
+
+    id: str
+    version: int
+    question: str
+    split: str  # the test split of every family
+    families: Mapping[str, tuple[str, ...]]  # by budget
+    methods: tuple[str, ...]  # the arms that run by default, in the order of the report
+    extra_methods: tuple[str, ...] = ()  # what `--methods all` adds
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much experience each stage may use; steps are environment control steps."""
+
+    id: str
+    purpose: str
+    train_tasks: int  # training tasks that a meta-training samples
+    train_steps: int  # meta-training, summed over its tasks
+    adapt_steps: int  # adaptation, per test task
+    seeds: int  # training seeds by default
+    td3: Mapping[str, Any] = field(default_factory=dict)  # settings of every TD3-type method, over its own defaults
+
+
+FAST = ("point-goal", "point-rand")
+SLOW = ("cheetah-vel",)
+
+SUITES: dict[str, Suite] = {
+    suite.id: suite
+    for suite in (
+        Suite(
+            id="ood",
+            version=1,
+            question="Who adapts to tasks outside the training distribution?",
+            split="ood",
+            families={"smoke": FAST, "quick": FAST, "desk": SLOW, "paper": SLOW},
+            methods=("apb", "td3", "random", "zero"),
+            extra_methods=("apb-random",),
+        ),
+    )
+}
+
+# Short horizons and few steps want a short-sighted, quick learner: tuned on point-goal's training tasks.
+_QUICK_TD3 = {"gamma": 0.9, "tau": 0.02, "learning_rate": 2e-3, "exploration_noise": 0.3}
+
+BUDGETS: dict[str, Budget] = {
+    budget.id: budget
+    for budget in (
+        Budget(
+            id="smoke",
+            purpose="does it run? every cell in seconds",
+            train_tasks=4,
+            train_steps=4 * 200,
+            adapt_steps=200,
+            seeds=1,
+            # no warm-up: five episodes of it would leave no update to try
+            td3={**_QUICK_TD3, "hidden": 16, "batch": 16, "warmup_episodes": 0},
+        ),
+        Budget(
+            id="quick",
+            purpose="minutes on two cores, and it visibly learns",
+            train_tasks=8,
+            train_steps=8 * 2_500,
+            adapt_steps=3_000,
+            seeds=2,
+            td3={**_QUICK_TD3, "hidden": 64, "batch": 64},
+        ),
+        Budget(
+            id="desk",
+            purpose="published tables from two cores, overnight",
+            train_tasks=16,
+            train_steps=16 * 50_000,
+            adapt_steps=100_000,
+            seeds=5,
+            td3={"hidden": 128, "batch": 128, "learning_rate": 1e-3, "precision": "bf16"},
+        ),
+        Budget(
+            id="paper",
+            purpose="a GPU or a cluster",
+            train_tasks=16,
+            train_steps=16 * 1_000_000,
+            adapt_steps=300_000,
+            seeds=10,
+            td3={"hidden": 256, "batch": 256, "learning_rate": 3e-4, "precision": "bf16"},
+        ),
+    )
+}
+
+DEFAULT_BUDGET = "quick"

@@ -1,0 +1,141 @@
+"""One stage, from the store to the store."""
+
+import io
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from benchmark import run
+from benchmark.cells import Cell
+from benchmark.provenance import provenance
+from methods.api import Method
+from results.schema import Row
+from results.store import CellKey, Store, StoreError
+
+Outcome = Literal["done", "failed", "busy"]  # busy: another process holds the cell
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a cell."""
+
+    cell: Cell
+    name: Literal["train", "adapt"]
+
+    @property
+    def key(self) -> CellKey:
+        """Where it is stored."""
+        key = self.cell.train_key if self.name == "train" else self.cell.adapt_key
+        assert key is not None, "a cell without meta-training has no train stage"
+        return key
+
+    @property
+    def steps(self) -> int:
+        """Environment steps that it may use, as its progress counts them."""
+        return self.cell.train_steps if self.name == "train" else self.cell.adapt_steps
+
+    @property
+    def work(self) -> int:
+        """Environment steps that it may use, summed over tasks."""
+        return self.steps if self.name == "train" else self.steps * self.cell.test_tasks
+
+    def __str__(self) -> str:
+        cell = self.cell
+        place = cell.family if self.name == "train" else f"{cell.family}/{cell.split}"
+        variant = f" [{cell.variant}]" if cell.variant else ""
+        return f"{cell.method}{variant} {place} seed {cell.seed} {self.name}"
+
+
+def perform(
+    store: Store, stage: Stage, threads: int, tell: Callable[[int], None], force: bool = False
+) -> tuple[Outcome, str | None]:
+    """Run a stage unless it is finished or held elsewhere, and write what came of it.
+
+    Args:
+      threads: threads of the simulator; torch's are the process's.
+      tell: told the environment steps used so far, as `Stage.steps` counts them.
+      force: run it even if it is finished.
+
+    Returns:
+      The outcome, and for a failure its reason in one line.
+
+    Raises:
+      StoreError: if the store cannot be read or written.
+    """
+    with store.claim(stage.key) as mine:
+        if not mine:
+            return "busy", None
+        if not force and store.status(stage.key) == "done":
+            return "done", None
+        log = [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {stage}: {stage.steps} environment steps, settings {stage.cell.config}"]
+        rows: list[Row] = []
+        error: str | None = None
+        checkpoint: bytes | None = None
+        try:
+            method = _prepared(store, stage)
+            for row in _rows(store, stage, method, threads, tell):
+                rows.append(row)
+                log.append(_line(row))
+            checkpoint = _saved(method) if stage.name == "train" else None
+        except StoreError:
+            raise
+        except Exception as reason:  # whatever a method raises is its result
+            error = " ".join(f"{type(reason).__name__}: {reason}".split())
+            rows.append(run.failed_row(stage.cell, stage.name, error))
+            log.append(traceback.format_exc())
+        used = max((row.env_steps for row in rows), default=0)
+        record = {"status": _status(rows), "error": error, "stage": str(stage), "env_steps": used, **_facts(stage.cell, threads)}
+        store.write(stage.key, rows, checkpoint=checkpoint, log="\n".join(log) + "\n", record=record, replace=force)
+        return ("failed" if error else "done"), error
+
+
+def record_failure(store: Store, stage: Stage, error: str) -> None:
+    """Write that a stage failed in a way that it could not write itself."""
+    record = {"status": "failed", "error": error, "stage": str(stage), **_facts(stage.cell, None)}
+    store.write(stage.key, [run.failed_row(stage.cell, stage.name, error)], checkpoint=None, log=error + "\n", record=record)
+
+
+def _prepared(store: Store, stage: Stage) -> Method:
+    """The method as the stage finds it: meta-trained before adaptation."""
+    method, key = stage.cell.build(), stage.cell.train_key
+    if stage.name == "adapt" and key is not None:
+        if store.status(key) != "done":
+            raise RuntimeError("its meta-training did not finish")
+        method.load_state_dict(torch.load(io.BytesIO(store.checkpoint(key)), weights_only=True))
+    return method
+
+
+def _rows(store: Store, stage: Stage, method: Method, threads: int, tell: Callable[[int], None]) -> Iterable[Row]:
+    if stage.name == "train":
+        return run.train(stage.cell, method, threads, tell)
+    key = stage.cell.train_key
+    meta_env_steps = store.record(key)["env_steps"] if key else None
+    return run.adaptation(stage.cell, method, meta_env_steps, threads, tell)
+
+
+def _saved(method: Method) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(method.state_dict(), buffer)
+    buffer.seek(0)
+    torch.load(buffer, weights_only=True)  # a state that cannot be read back is found now, not a night later
+    return buffer.getvalue()
+
+
+def _status(rows: list[Row]) -> str:
+    statuses = {row.status for row in rows}
+    return next((status for status in ("failed", "diverged") if status in statuses), "ok")
+
+
+def _facts(cell: Cell, threads: int | None) -> dict[str, Any]:
+    facts = {"device": "cpu", "mujoco_threads": threads, "torch_threads": torch.get_num_threads(), "config": dict(cell.config)}
+    return {**facts, **provenance(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+
+
+def _line(row: Row) -> str:
+    score = row.return_mean if row.stage == "adapt" else row.online_return
+    place = f"task {row.task_index} " if row.stage == "adapt" else ""
+    return f"{row.wall_s:9.1f} s  {place}steps {row.env_steps}  updates {row.updates}  return {score}  {row.status}"

@@ -1,0 +1,243 @@
+"""Many tasks side by side on MuJoCo's thread pool; the only place that handles episode ends.
+
+Nothing here knows what a task rewards: a `TaskFamily` does. Trajectories depend on the seed, the task, the copy, the episode
+and the actions, never on the neighbours, the thread count or the order of resets.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mujoco
+import numpy as np
+from mujoco.batch import MODEL_FIELDS, Batch, SimulationError
+from numpy.typing import NDArray
+
+from envs.api import BoolArray, FloatArray, Step, Task, TaskFamily
+from envs.model import load_model
+from envs.noise import NamedGenerator
+
+NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
+DIVERGENCE_WARNINGS = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
+COUNT = 1  # column of `Batch.warning` that counts; the other one holds the last warning's detail
+
+
+class BatchEnv:
+    """`N` tasks of one family × `E` copies of each, stepped together.
+
+    It never resets by itself: an ended simulation must be reset before the next step. A simulation that diverges (a non-finite
+    or huge state, or an error raised by MuJoCo) ends alone, as `terminated`: it goes back to where the last step left it, so
+    that its observation and reward are finite, and `diverged` counts it.
+
+    Attributes:
+      family: what the tasks have in common.
+      tasks: the N tasks.
+      n_tasks, copies: N and E.
+      observation_size, action_size: O and A.
+      horizon: control steps until an episode is truncated.
+      frame_skip: simulator steps per control step.
+      batch: the S = N·E simulations, task by task, for rendering and inspection.
+      diverged: [N, E] how often each simulation has diverged since the environment was made.
+    """
+
+    def __init__(self, family: TaskFamily, tasks: Sequence[Task], copies: int = 1, threads: int = 1, seed: int = 0) -> None:
+        """Make the simulations; the first call must be `reset`.
+
+        Args:
+          family: the tasks' family.
+          tasks: N ≥ 1 tasks.
+          copies: E ≥ 1 simulations of each task; they differ in their reset noise only.
+          threads: threads that step the simulations, this one included.
+          seed: root of the reset noise, which is also keyed by task, copy and episode.
+        Raises:
+          ValueError: if a count is not positive, or a task is of another family.
+        """
+        if min(len(tasks), copies, threads) < 1:
+            raise ValueError(f"tasks, copies and threads must be at least 1, got {len(tasks)}, {copies} and {threads}")
+        self.family = family
+        self.n_tasks, self.copies = len(tasks), copies
+        self.observation_size, self.action_size = family.observation_size, family.action_size
+        self.horizon, self.frame_skip = family.horizon, family.frame_skip
+        self.batch = Batch(load_model(family.xml()), self.n_tasks * copies, threads)
+        self._qpos, self._qvel, self._ctrl = (self.batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
+        self._motion = _motion(self.batch)
+        self._warnings = self.batch.warning[:, DIVERGENCE_WARNINGS, COUNT]  # a live view; a reset zeroes it
+        self._seed, self._generator = seed, NamedGenerator()
+        self.diverged = np.zeros((self.n_tasks, copies), np.int64)
+        self.set_tasks(tasks)
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """Put other tasks in the slots, their episodes counted from zero; the next call must be a full `reset`.
+
+        Raises:
+          ValueError: if there are not N of them, or one is of another family.
+        """
+        if len(tasks) != self.n_tasks:
+            raise ValueError(f"this environment has {self.n_tasks} slots, got {len(tasks)} tasks; make another environment")
+        if strangers := {task.family for task in tasks} - {self.family.id}:
+            raise ValueError(f"tasks of {', '.join(sorted(strangers))} in an environment of {self.family.id}")
+        self.tasks = tuple(tasks)
+        self._names = [_name(task) for task in tasks]
+        self._params = {
+            key: np.repeat(np.array([task.params[key] for task in tasks], np.float64), self.copies) for key in tasks[0].params
+        }
+        self._write_model_fields()
+        self._episode = np.zeros(self.batch.nsim, np.int64)
+        self._clock = np.zeros(self.batch.nsim, np.int64)
+        self._ended = np.ones(self.batch.nsim, bool)
+        self._must_reset = True
+
+    def reset(self, mask: BoolArray | None = None) -> FloatArray:
+        """Start a new episode where `mask` [N, E] is true (None: everywhere); return all observations [N, E, O] float32.
+
+        Raises:
+          ValueError: if the mask has another shape or type.
+        """
+        ids = np.flatnonzero(self._check_mask(mask))
+        if ids.size:
+            # As Gymnasium does it: defaults, then the initial state, then one forward pass.
+            self.batch.reset(ids, stage=NO_STAGE)
+            qpos, qvel = zip(*map(self._noise, ids.tolist()), strict=True)
+            self._qpos[ids] += np.array(qpos)
+            self._qvel[ids] += np.array(qvel)
+            self.batch.forward(ids)
+            self._episode[ids] += 1
+            self._clock[ids] = 0
+            self._ended[ids] = False
+            self._must_reset = bool(self._ended.any())
+            self._last = self._motion.copy()
+        return self._observe()
+
+    def step(self, action: FloatArray) -> Step:
+        """Apply `action` [N, E, A], clipped to [−1, 1], for one control step.
+
+        `truncated` says that the clock alone ended the episode.
+
+        Raises:
+          ValueError: if an ended simulation was not reset, the shape is wrong, or an action is not finite (no state changes
+            then; MuJoCo would replace it by zero in silence, and to end the episode would spare a bad policy the rest of it).
+        """
+        if self._must_reset:
+            raise ValueError(f"{int(self._ended.sum())} simulations have ended or were never reset; call reset with their mask")
+        self._set_control(action)
+        before = self._motion.copy()
+        lost = self._advance()
+        if lost is not None:
+            self._motion[lost] = before[lost] = self._last[lost]
+            self.diverged += lost.reshape(self.diverged.shape)
+        reward = self.family.reward(before[:, : self._qpos.shape[1]], self._qpos, self._qvel, self._ctrl, self._params)
+        terminated = self.family.terminated(self._qpos, self._qvel)
+        if lost is not None:
+            terminated = terminated | lost
+        self._last = self._motion.copy()
+        self._clock += 1
+        late = self._clock >= self.horizon
+        self._ended = late | terminated
+        self._must_reset = bool(self._ended.any())
+        truncated = late > terminated  # late and not terminated
+        shape = self.n_tasks, self.copies
+        reward = reward.astype(np.float32, copy=False).reshape(shape)
+        return Step(self._observe(), reward, terminated.reshape(shape), truncated.reshape(shape))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a restart needs, as plain Python and NumPy arrays.
+
+        A harness that writes it with torch turns the arrays into tensors, since `torch.load(weights_only=True)` refuses them;
+        `load_state_dict` takes either. Model fields are not in it: the tasks determine them.
+        """
+        return {
+            "seed": self._seed,
+            "tasks": [vars(task) | {"params": dict(task.params)} for task in self.tasks],
+            "state": self.batch.state.copy(),  # [S, state size]
+            "episode": self._episode.copy(),  # [S] episodes begun
+            "clock": self._clock.copy(),  # [S] control steps since the reset
+            "ended": self._ended.copy(),  # [S]
+            "diverged": self.diverged.copy(),  # [N, E]
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on, bit by bit, from what `state_dict` returned; the thread count may differ.
+
+        Raises:
+          ValueError: if it is of another number of tasks or copies, or of another family.
+        """
+        shape = np.shape(state["diverged"])
+        if shape != self.diverged.shape:
+            raise ValueError(f"a state of {shape} tasks × copies does not fit an environment of {self.diverged.shape}")
+        self._seed = int(state["seed"])
+        self.set_tasks([Task(**row) for row in state["tasks"]])
+        self.batch.reset(stage=NO_STAGE)  # forgets the warnings of the simulations that were here
+        self.batch.state[...] = np.asarray(state["state"])
+        self._episode[...] = np.asarray(state["episode"])
+        self._clock[...] = np.asarray(state["clock"])
+        self._ended[...] = np.asarray(state["ended"])
+        self._must_reset = bool(self._ended.any())
+        self.diverged[...] = np.asarray(state["diverged"])
+        self._last = self._motion.copy()
+
+    def _write_model_fields(self) -> None:
+        """Give each simulation its task's model, always computed from the compiled one."""
+        nominal = {name: getattr(self.batch.model, name) for name in MODEL_FIELDS if "." not in name}
+        fields = self.family.model_fields(nominal, self._params)
+        for name, values in fields.items():
+            self.batch.expand(name)[...] = values
+        if fields:
+            self.batch.set_const()
+
+    def _noise(self, i: int) -> tuple[FloatArray, FloatArray]:
+        """Reset noise (qpos [nq], qvel [nv]) of simulation i's next episode."""
+        task, copy = divmod(i, self.copies)
+        return self.family.reset_noise(self._generator(f"{self._seed}/{self._names[task]}/{copy}/{self._episode[i]}"))
+
+    def _advance(self) -> BoolArray | None:
+        """Run the physics of one control step; which simulations diverged [S], None for none."""
+        failed: NDArray[np.integer[Any]] | None = None
+        try:
+            self.batch.step(nstep=self.frame_skip)
+        except SimulationError as error:  # those kept their state, the others were stepped
+            failed = error.ids
+        finite = np.isfinite(self._motion)
+        if failed is None and finite.all() and not self._warnings.any():
+            return None
+        lost: BoolArray = self._warnings.any(axis=1) | ~finite.all(axis=1)
+        if failed is not None:
+            lost[failed] = True
+        return lost
+
+    def _observe(self) -> FloatArray:
+        obs = self.family.observe(self._qpos, self._qvel).astype(np.float32, copy=False)
+        return obs.reshape(self.n_tasks, self.copies, self.observation_size)
+
+    def _check_mask(self, mask: BoolArray | None) -> BoolArray:
+        if mask is None:
+            return np.ones(self.batch.nsim, bool)
+        mask = np.asarray(mask)
+        if mask.shape != (self.n_tasks, self.copies) or mask.dtype != bool:
+            raise ValueError(f"mask must be bool [{self.n_tasks}, {self.copies}], got {mask.dtype} {list(mask.shape)}")
+        return mask.reshape(-1)
+
+    def _set_control(self, action: FloatArray) -> None:
+        """Write the clipped actions, or nothing if they are refused."""
+        action = np.asarray(action)
+        if action.shape != (self.n_tasks, self.copies, self.action_size):
+            expected = [self.n_tasks, self.copies, self.action_size]
+            raise ValueError(f"action must have shape {expected}, got {list(action.shape)}")
+        finite = np.isfinite(action)
+        if not finite.all():
+            tasks = np.flatnonzero(~finite.all(axis=(1, 2))).tolist()
+            raise ValueError(f"actions of the tasks in slots {tasks} are not finite; the policy has diverged")
+        np.maximum(action.reshape(self._ctrl.shape), -1.0, out=self._ctrl)
+        np.minimum(self._ctrl, 1.0, out=self._ctrl)
+
+
+def _name(task: Task) -> str:
+    """What identifies a task in the key of its reset noise."""
+    return f"{task.family}/{task.split}/{task.index}/{json.dumps(dict(task.params), sort_keys=True)}"
+
+
+def _motion(batch: Batch) -> NDArray[np.float64]:
+    """A live view of positions and velocities [S, nq + nv], which follow the time in a state."""
+    model, part = batch.model, mujoco.mjtState
+    begin = mujoco.mj_stateSize(model, int(part.mjSTATE_TIME))
+    view: NDArray[np.float64] = batch.state[:, begin : begin + model.nq + model.nv]
+    return view

@@ -1,0 +1,134 @@
+"""A point mass in the plane: reach a goal (`point-goal`), or reach one fixed goal with turned actuators (`point-rand`).
+
+Small enough that a policy is learnt in seconds. Model, laws and splits are ours; the literature's point robots are kinematic.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from envs.api import TASKS, BoolArray, FloatArray, Task, load_split, split_names
+from envs.laws import stratified
+
+XML = Path(__file__).parent / "assets" / "point.xml"
+START = 0.05  # m: half width of the square of starting positions around the origin
+
+GOAL_RADIUS = 1.0  # m
+ARC = np.pi / 3  # rad: length of each arc of training goals
+ARC_STARTS = (0.0, 2 * np.pi / 3)  # rad
+
+FIXED_GOAL = (1.0, 0.0)  # m: the goal of point-rand
+MAX_ROTATION = np.pi / 3  # rad
+NOMINAL_MASS = 0.25  # kg
+NOMINAL_DAMPING = 1.0  # N·s/m
+FACTOR = 1.5  # training masses and dampings lie within this factor of the nominal ones
+
+
+def minus_distance(qpos: FloatArray, x: FloatArray | float, y: FloatArray | float) -> FloatArray:
+    """−‖qpos − (x, y)‖₂ in m [S]."""
+    distance: FloatArray = np.hypot(qpos[:, 0] - x, qpos[:, 1] - y)
+    return -distance
+
+
+class Point:
+    """What the two families share: the body, its observation (x, y, ẋ, ẏ) in m and m/s, and its start at rest."""
+
+    version: ClassVar[int] = 1
+    horizon: ClassVar[int] = 50
+    observation_size: ClassVar[int] = 4
+    action_size: ClassVar[int] = 2
+    frame_skip: ClassVar[int] = 5  # × 0.02 s
+    id: ClassVar[str]
+
+    def xml(self) -> Path:
+        """The model's MJCF file."""
+        return XML
+
+    def split(self, name: str) -> tuple[Task, ...]:
+        """The frozen test tasks of a split."""
+        return load_split(TASKS / f"{self.id}.json", name)
+
+    def splits(self) -> tuple[str, ...]:
+        """Names of the test splits."""
+        return split_names(TASKS / f"{self.id}.json")
+
+    def reset_noise(self, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Offsets (position [2] in m, velocity [2] in m/s): uniform in a small square, at rest."""
+        return generator.uniform(-START, START, 2), np.zeros(2)
+
+    def observe(self, qpos: FloatArray, qvel: FloatArray) -> FloatArray:
+        """Position in m and velocity in m/s, [S, 4]."""
+        return np.concatenate((qpos, qvel), axis=1, dtype=np.float32)
+
+    def terminated(self, qpos: FloatArray, qvel: FloatArray) -> BoolArray:
+        """Never: only the clock ends an episode [S]."""
+        return np.zeros(len(qpos), bool)
+
+
+class PointGoal(Point):
+    """Reach a goal the policy is not told: reward −‖xy − g‖₂ in m, g at `angle` rad and `radius` m from the origin.
+
+    Training goals lie at radius 1 on the arcs [0, π/3] and [2π/3, π], uniform in angle.
+    """
+
+    id: ClassVar[str] = "point-goal"
+    kind: ClassVar[str] = "reward"
+
+    def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
+        """`n` training tasks, one in each of n equal pieces of the two arcs laid end to end."""
+        arc, rest = np.divmod(stratified(n, generator) * 2 * ARC, ARC)
+        angles = np.take(ARC_STARTS, arc.astype(int)) + rest
+        rows = ({"angle": float(angle), "radius": GOAL_RADIUS} for angle in angles)
+        return tuple(Task(self.id, "train", i, params) for i, params in enumerate(rows))
+
+    def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """None: every task has the same physics."""
+        return {}
+
+    def reward(
+        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
+        """Minus the distance to the goal after the step, in m [S]."""
+        goal_x = params["radius"] * np.cos(params["angle"])
+        goal_y = params["radius"] * np.sin(params["angle"])
+        return minus_distance(qpos, goal_x, goal_y)
+
+
+class PointRand(Point):
+    """Reach (1, 0) with actuators turned by `rotation` rad, a `mass` in kg and a `damping` in N·s/m: reward −‖xy − g‖₂ in m.
+
+    Training law: rotation ~ U(−π/3, π/3); mass and damping = nominal × 1.5^U(−1, 1).
+    """
+
+    id: ClassVar[str] = "point-rand"
+    kind: ClassVar[str] = "transition"
+
+    def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
+        """`n` training tasks, a Latin hypercube over rotation and the exponents of mass and damping."""
+        rotation, mass, damping = (2 * stratified(n, generator) - 1 for _ in range(3))
+        columns = rotation * MAX_ROTATION, NOMINAL_MASS * FACTOR**mass, NOMINAL_DAMPING * FACTOR**damping
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        keys = "rotation", "mass", "damping"
+        return tuple(Task(self.id, "train", i, dict(zip(keys, row, strict=True))) for i, row in enumerate(rows))
+
+    def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Directions of the two forces, mass with its inertia, and damping of both joints."""
+        cos, sin = np.cos(params["rotation"]), np.sin(params["rotation"])
+        gear = np.zeros((len(cos), *nominal["actuator_gear"].shape))  # [S, 2, 6]: force and torque of each actuator
+        gear[:, 0, :2] = np.stack((cos, sin), axis=1)
+        gear[:, 1, :2] = np.stack((-sin, cos), axis=1)
+        factor = params["mass"] / NOMINAL_MASS
+        return {
+            "actuator_gear": gear,
+            "body_mass": nominal["body_mass"] * factor[:, None],
+            "body_inertia": nominal["body_inertia"] * factor[:, None, None],
+            "dof_damping": np.broadcast_to(params["damping"][:, None], (len(cos), nominal["dof_damping"].size)),
+        }
+
+    def reward(
+        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
+        """Minus the distance to (1, 0) after the step, in m [S]."""
+        return minus_distance(qpos, *FIXED_GOAL)

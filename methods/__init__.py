@@ -1,0 +1,11 @@
+"""Methods, by name. Importing this package loads neither torch nor a method."""
+
+APB_BENCHMARK_PACKAGE = "methods"
+
+METHODS: dict[str, str] = {
+    "apb": "methods.apb:Apb",
+    "apb-random": "methods.apb:ApbRandom",
+    "td3": "methods.td3:Td3",
+    "random": "methods.bounds:Random",
+    "zero": "methods.bounds:Zero",
+}

@@ -1,0 +1,1 @@
+"""What has one right answer and serves several papers: networks, replay, losses."""

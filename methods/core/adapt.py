@@ -1,0 +1,132 @@
+"""Adaptation of a TD3-type learner to test tasks: explore, replay, one update per step and task."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.api import BoolArray, Env, FloatArray, Step
+from methods.api import Streams
+from methods.core.collect import Collector
+from methods.core.nets import Params
+from methods.core.td3 import TD3, Actor, TD3Config
+
+
+class ActorPolicy:
+    """A deterministic policy without memory, from a copy of its parameters."""
+
+    def __init__(self, actor: Actor, params: Params) -> None:
+        self._actor = actor
+        self._params = {name: tensor.detach().clone() for name, tensor in params.items()}
+
+    def reset(self, mask: BoolArray) -> None:
+        """Nothing to forget."""
+
+    def act(self, obs: FloatArray) -> FloatArray:
+        """π(s) for obs [N, E, O]: [N, E, A]."""
+        with torch.no_grad():
+            return self._actor(self._params, torch.from_numpy(obs)).numpy()
+
+    def observe(self, step: Step) -> None:
+        """Nothing to remember."""
+
+
+class TD3Loop:
+    """The interaction loop of TD3: warm-up, then an update after every environment step.
+
+    Args:
+      env: one copy of each task.
+      learner: what is updated.
+      config: batch, noise and warm-up.
+      streams: named generators; "exploration", "replay" and "target-noise" are drawn from.
+    """
+
+    def __init__(self, env: Env, learner: TD3, config: TD3Config, streams: Streams) -> None:
+        self.learner, self._config = learner, config
+        warmup = config.warmup_episodes * env.horizon
+        self.collector = Collector(env, config.exploration_noise, warmup, config.replay, streams)
+        self._replay_generator = streams.torch("replay")
+        self._noise_generator = streams.torch("target-noise")
+
+    def step(self) -> None:
+        """One environment step of every task, and one update once the warm-up is over."""
+        updating = not self.collector.warming_up
+        self.collector.step(self.learner.act)
+        if updating:
+            batch = self.collector.replay.sample(self._config.batch, self._replay_generator)
+            noise = torch.empty_like(batch.action).normal_(0.0, self._config.policy_noise, generator=self._noise_generator)
+            self.learner.update(batch, noise)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Learner, experience and generators."""
+        return {
+            "learner": self.learner.state_dict(),
+            "collector": self.collector.state_dict(),
+            "generators": [self._replay_generator.get_state(), self._noise_generator.get_state()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.learner.load_state_dict(state["learner"])
+        self.collector.load_state_dict(state["collector"])
+        for generator, saved in zip((self._replay_generator, self._noise_generator), state["generators"], strict=True):
+            generator.set_state(saved)
+
+
+class TD3Adapter:
+    """Adaptation by `TD3Loop`, with periodic resets of the task's own parameters.
+
+    Args:
+      env: one copy of each test task.
+      fresh: makes a learner with fresh task parameters; called at the start and at every reset.
+      config: settings.
+      reset_period: environment steps per task between resets, 0 for none. Replay is kept. A reset that falls in the last
+        10 % before a checkpoint waits until the checkpoint is past, so that no evaluation sees a policy just reset.
+    """
+
+    def __init__(
+        self, env: Env, fresh: Callable[[], TD3], config: TD3Config, streams: Streams, reset_period: int = 0
+    ) -> None:
+        self._fresh, self._period, self._resets, self._past_updates = fresh, reset_period, 0, 0
+        self.loop = TD3Loop(env, fresh(), config, streams)
+
+    @property
+    def updates(self) -> int:
+        """Critic updates so far, per task, over all resets."""
+        return self._past_updates + self.loop.learner.updates
+
+    def step(self, limit: int) -> None:
+        """`limit` environment steps of every task, each with its update."""
+        checkpoint = self.loop.collector.steps + limit
+        for _ in range(limit):
+            if self._reset_due(checkpoint):
+                self._reset()
+            self.loop.step()
+
+    def _reset_due(self, checkpoint: int) -> bool:
+        steps = self.loop.collector.steps
+        due = self._period > 0 and steps // self._period > self._resets
+        return due and checkpoint - steps > 0.1 * checkpoint
+
+    def _reset(self) -> None:
+        self._resets = self.loop.collector.steps // self._period
+        self._past_updates += self.loop.learner.updates
+        self.loop.learner = self._fresh()
+
+    def policy(self, generator: np.random.Generator) -> ActorPolicy:
+        """The current deterministic policy; it draws nothing."""
+        learner = self.loop.learner
+        return ActorPolicy(learner.actor, learner.pi | learner.frozen)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the frozen parameters and what `fresh` draws from, which the method keeps."""
+        return {"loop": self.loop.state_dict(), "resets": self._resets, "past_updates": self._past_updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.loop.load_state_dict(state["loop"])
+        self._resets, self._past_updates = state["resets"], state["past_updates"]
+
+

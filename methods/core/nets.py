@@ -1,0 +1,114 @@
+"""Networks as functions of a flat parameter tree, over any leading axes.
+
+A layer `name` is two tensors, `name.w` [..., I, O] and `name.b` [..., 1, O]. Leading axes of the parameters are networks side by
+side (tasks, twin critics, seeds); a layer without them is shared by all rows of its input and costs one matrix product.
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Params: TypeAlias = dict[str, Tensor]
+
+
+def init_linear(
+    name: str,
+    lead: tuple[int, ...],
+    n_in: int,
+    n_out: int,
+    generator: torch.Generator,
+    scale: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> Params:
+    """Fresh weights and biases of one layer, each U(−s/√I, s/√I), which is torch's own default for s = 1.
+
+    Args:
+      name: the layer's name in the tree.
+      lead: leading axes; () for a shared layer.
+      n_in: I. n_out: O.
+      generator: where the draws come from; they are made in float32 whatever `dtype` is.
+      scale: s.
+    """
+    bound = scale / n_in**0.5
+
+    def draw(rows: int) -> Tensor:
+        return torch.empty(*lead, rows, n_out).uniform_(-bound, bound, generator=generator).to(dtype)
+
+    return {f"{name}.w": draw(n_in), f"{name}.b": draw(1)}
+
+
+def linear(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """x · W + b, with the leading axes of `x` [..., B, I] and of the layer broadcast; returns [..., B, O]."""
+    w, b = params[f"{name}.w"], params[f"{name}.b"]
+    if w.ndim == 2:
+        return torch.addmm(b, x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[-1])
+    lead = torch.broadcast_shapes(x.shape[:-2], w.shape[:-2])
+    flat = [t.expand(*lead, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (b, x, w)]
+    return torch.baddbmm(*flat).view(*lead, x.shape[-2], w.shape[-1])
+
+
+def mlp(params: Mapping[str, Tensor], names: tuple[str, ...], x: Tensor) -> Tensor:
+    """Layers `names` in turn with a ReLU between them and none after the last."""
+    for name in names[:-1]:
+        x = linear(params, name, x).relu_()
+    return linear(params, names[-1], x)
+
+
+def init_critics(
+    n_tasks: int, n_in: int, hidden: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Params:
+    """Twin critics ω for each task: leading axes [2, N], two hidden layers."""
+    lead = (2, n_tasks)
+    return {
+        **init_linear("q0", lead, n_in, hidden, generator, dtype=dtype),
+        **init_linear("q1", lead, hidden, hidden, generator, dtype=dtype),
+        **init_linear("q2", lead, hidden, 1, generator, dtype=dtype),
+    }
+
+
+def critics(params: Mapping[str, Tensor], obs: Tensor, action: Tensor) -> Tensor:
+    """Q(s, a) of critics with leading axes [..., N] for obs [N, B, O] and action [N, B, A]: [..., N, B]."""
+    return mlp(params, ("q0", "q1", "q2"), torch.cat([obs, action], -1)).squeeze(-1)
+
+
+def init_actor(
+    n_tasks: int,
+    n_obs: int,
+    n_act: int,
+    hidden: int,
+    depth: int,
+    generator: torch.Generator,
+    head_scale: float = 1.0,
+    backbone_lead: tuple[int, ...] = (),
+    dtype: torch.dtype = torch.float32,
+) -> Params:
+    """An actor for each task: ρₕ and ρₜ with leading axis [N], backbone ψ of `depth` layers with `backbone_lead`."""
+    params = init_linear("rho_h", (n_tasks,), n_obs, hidden, generator, dtype=dtype)
+    params |= init_linear("rho_t", (n_tasks,), hidden, n_act, generator, head_scale, dtype)
+    return params | init_backbone(backbone_lead, hidden, depth, generator, dtype)
+
+
+def init_backbone(
+    lead: tuple[int, ...], hidden: int, depth: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Params:
+    """The backbone ψ alone: layers psi0 … of D → D."""
+    params: Params = {}
+    for layer in range(depth):
+        params |= init_linear(f"psi{layer}", lead, hidden, hidden, generator, dtype=dtype)
+    return params
+
+
+def actor(params: Mapping[str, Tensor], obs: Tensor, depth: int, activate_first: bool = True) -> Tensor:
+    """π(s) = tanh(ρₜ ψ(ρₕ s)) in (−1, 1), for obs [N, B, O]: [N, B, A].
+
+    ψ(h) applies σ(W h + b) `depth` times, σ the ReLU, after a first σ(h) if `activate_first`; then, with depth 1, the whole is
+    the usual actor of two hidden layers.
+    """
+    h = linear(params, "rho_h", obs)
+    if activate_first:
+        h = h.relu_()
+    for layer in range(depth):
+        h = linear(params, f"psi{layer}", h).relu_()
+    return linear(params, "rho_t", h).tanh()

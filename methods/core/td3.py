@@ -1,0 +1,183 @@
+"""TD3 for N tasks side by side: the losses, and the shell that steps them.
+
+Twin Delayed Deep Deterministic policy gradient, Fujimoto, van Hoof and Meger 2018 (arXiv 1802.09477), official code
+sfujim/TD3. Losses are summed over tasks and averaged within each, so every task gets the gradient it would get alone, and a
+tensor that several tasks share gets the sum of theirs.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from methods.core.nets import Params, critics
+from methods.core.replay import Batch
+
+Actor: TypeAlias = Callable[[Mapping[str, Tensor], Tensor], Tensor]  # (parameters, obs [N, B, O]) → action [N, B, A]
+
+
+@dataclass(frozen=True)
+class TD3Config:
+    """Settings of TD3; the defaults are those of the official code unless a comment says otherwise."""
+
+    # networks
+    hidden: int = 256  # units of every hidden layer, D
+    depth: int = 1  # layers of the backbone ψ; 1 gives the official actor of two hidden layers
+    # learning
+    batch: int = 256  # transitions of each task per update, B
+    learning_rate: float = 3e-4  # Adam, actor and critics
+    gamma: float = 0.99  # discount γ
+    tau: float = 0.005  # Polyak rate τ of the target networks
+    policy_noise: float = 0.2  # std of the target action's noise, in action units
+    noise_clip: float = 0.5  # bound on that noise
+    policy_delay: int = 2  # critic updates per actor update
+    # interaction
+    exploration_noise: float = 0.1  # std of the acting noise, in action units
+    warmup_episodes: int = 5  # uniform random actions and no updates; ours: official 25 000 steps, which exceeds our budgets
+    replay: int = 1_000_000  # transitions kept per task
+    # execution
+    precision: str = "fp32"  # "bf16": matrix products in bfloat16 under autocast
+    compile: bool = False  # fuse the gradients with torch.compile; falls back where there is no C++ compiler
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision is 'fp32' or 'bf16', not {self.precision!r}")
+
+
+def smoothed_action(action: Tensor, noise: Tensor, clip: float) -> Tensor:
+    """ã = clip(π'(s') + clip(ε, −c, c), −1, 1), as the target policy acts.
+
+    Args:
+      action: [N, B, A] π'(s').
+      noise: [N, B, A] ε ~ N(0, σ̃²).
+      clip: c.
+    Source:
+      Fujimoto et al. 2018, eq. 14.
+    """
+    return (action + noise.clamp(-clip, clip)).clamp(-1.0, 1.0)
+
+
+def td_target(reward: Tensor, terminated: Tensor, next_q: Tensor, gamma: float) -> Tensor:
+    """y = r + γ (1 − d) min(Q'₁(s', ã), Q'₂(s', ã)).
+
+    Args:
+      reward: [N, B]. terminated: [N, B] d, 0 at a time-out.
+      next_q: [2, N, B] the target critics' values of the next state.
+      gamma: γ.
+    Returns:
+      [N, B], no gradient flows through it.
+    Source:
+      Fujimoto et al. 2018, eq. 10.
+    """
+    return (reward + gamma * (1.0 - terminated) * next_q.amin(0)).detach()
+
+
+def critic_loss(q: Tensor, target: Tensor) -> Tensor:
+    """Σₙ Σᵢ ‖Qᵢ − y‖² / B over both critics i and all tasks n, for q [2, N, B] and target [N, B].
+
+    Source:
+      Fujimoto et al. 2018, algorithm 1.
+    """
+    return (q - target).square().mean(-1).sum()
+
+
+def actor_loss(q: Tensor) -> Tensor:
+    """−Σₙ mean Q₁(s, π(s)), for the first critic's values q [N, B].
+
+    Source:
+      Fujimoto et al. 2018, algorithm 1.
+    """
+    return -q.mean(-1).sum()
+
+
+def critic_gradients(
+    omega: Params, omega_target: Params, pi_target: Params, batch: Batch, noise: Tensor, actor: Actor, config: TD3Config
+) -> tuple[Tensor, ...]:
+    """Gradient of the critic loss in ω, in the order of its tensors."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.no_grad():
+            action = smoothed_action(actor(pi_target, batch.next_obs), noise, config.noise_clip)
+            next_q = critics(omega_target, batch.next_obs, action)
+        q = critics(omega, batch.obs, batch.action)
+    y = td_target(batch.reward, batch.terminated, next_q.to(noise.dtype), config.gamma)
+    return torch.autograd.grad(critic_loss(q.to(noise.dtype), y), list(omega.values()))
+
+
+def actor_gradients(pi: Params, frozen: Params, omega: Params, obs: Tensor, actor: Actor, config: TD3Config) -> tuple[Tensor, ...]:
+    """Gradient of the actor loss in the trainable parameters π, in the order of its tensors."""
+    first = {name: tensor[0].detach() for name, tensor in omega.items()}
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+        q = critics(first, obs, actor(pi | frozen, obs))
+    return torch.autograd.grad(actor_loss(q.to(obs.dtype)), list(pi.values()))
+
+
+class TD3:
+    """Parameters, targets and optimisers of N tasks.
+
+    Args:
+      actor: the policy as a function of its parameters.
+      pi: actor parameters that learn; tensors without a task axis are shared.
+      frozen: actor parameters that do not.
+      omega: twin critics, leading axes [2, N].
+    """
+
+    def __init__(self, actor: Actor, pi: Params, frozen: Params, omega: Params, config: TD3Config) -> None:
+        self.actor, self.config, self.updates = actor, config, 0
+        self.pi = {name: tensor.clone().requires_grad_() for name, tensor in pi.items()}
+        self.frozen = dict(frozen)
+        self.omega = {name: tensor.clone().requires_grad_() for name, tensor in omega.items()}
+        self.pi_target = {name: tensor.clone() for name, tensor in pi.items()}
+        self.omega_target = {name: tensor.clone() for name, tensor in omega.items()}
+        # Adam is elementwise, so one optimiser over the stack equals one per task while all tasks step together
+        self._pi_adam = torch.optim.Adam(list(self.pi.values()), config.learning_rate, fused=True)
+        self._omega_adam = torch.optim.Adam(list(self.omega.values()), config.learning_rate, fused=True)
+
+    def act(self, obs: Tensor) -> Tensor:
+        """Deterministic actions [N, B, A] for obs [N, B, O]."""
+        with torch.no_grad():
+            return self.actor(self.pi | self.frozen, obs)
+
+    def update(self, batch: Batch, noise: Tensor) -> None:
+        """One step of algorithm 1 for every task, with target noise ε [N, B, A] ~ N(0, σ̃²)."""
+        config = self.config
+        target = self.pi_target | self.frozen
+        gradients = critic_gradients(self.omega, self.omega_target, target, batch, noise, self.actor, config)
+        _apply(self._omega_adam, self.omega, gradients)
+        self.updates += 1
+        if self.updates % config.policy_delay == 0:
+            gradients = actor_gradients(self.pi, self.frozen, self.omega, batch.obs, self.actor, config)
+            _apply(self._pi_adam, self.pi, gradients)
+            self._follow()
+
+    def _follow(self) -> None:
+        """Polyak averaging of the targets: θ' ← τ θ + (1 − τ) θ'."""
+        targets = [*self.pi_target.values(), *self.omega_target.values()]
+        with torch.no_grad():
+            torch._foreach_lerp_(targets, [*self.pi.values(), *self.omega.values()], self.config.tau)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the frozen parameters, which belong to whoever froze them."""
+        trees = {name: _detached(getattr(self, name)) for name in ("pi", "omega", "pi_target", "omega_target")}
+        return {**trees, "adam": [self._pi_adam.state_dict(), self._omega_adam.state_dict()], "updates": self.updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned, into a learner of the same sizes."""
+        with torch.no_grad():
+            for tree in ("pi", "omega", "pi_target", "omega_target"):
+                for name, tensor in getattr(self, tree).items():
+                    tensor.copy_(state[tree][name])
+        for adam, saved in zip((self._pi_adam, self._omega_adam), state["adam"], strict=True):
+            adam.load_state_dict(saved)
+        self.updates = state["updates"]
+
+
+def _apply(adam: torch.optim.Adam, params: Params, gradients: tuple[Tensor, ...]) -> None:
+    for tensor, gradient in zip(params.values(), gradients, strict=True):
+        tensor.grad = gradient
+    adam.step()
+
+
+def _detached(params: Params) -> Params:
+    return {name: tensor.detach().clone() for name, tensor in params.items()}

@@ -1,0 +1,88 @@
+"""Numbers → sentences. They say what was seen with how many seeds, and claim nothing that so few cannot carry."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from reports.drawing import BOUNDS
+from reports.scores import ARM, IN_DISTRIBUTION, TABLE, select, summarise
+from reports.stats import FEW_SEEDS
+from reports.text import escape_markdown, listing, method_name, number, steps
+
+
+def answer(scores: pd.DataFrame, expected: pd.DataFrame) -> str:
+    """What one suite found, a Markdown list with an item per budget, family, split and shift axis.
+
+    Args:
+      scores: `adaptation_scores`, possibly of other suites too.
+      expected: `coverage` of the suite.
+    """
+    tables = expected[list(TABLE)].drop_duplicates()
+    found = scores.merge(tables, on=list(TABLE))
+    items = [f"- {item}\n" for table in tables.itertuples(index=False, name=None) for item in _items(found, table)]
+    return "".join(items) if items else "Nothing is finished yet, so there is no answer.\n"
+
+
+def last_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """The line of every arm and seed at its last checkpoint, where the policy is the one that adaptation left."""
+    return scores.loc[scores.groupby([*TABLE, "axis", *ARM, "seed"])["env_steps"].idxmax()]
+
+
+def _items(found: pd.DataFrame, table: tuple[str, ...]) -> Iterator[str]:
+    _, budget, family, split = table
+    for axis, scores in select(found, TABLE, table).groupby("axis"):
+        place = f"{family}, split {split}" + ("" if axis == IN_DISTRIBUTION else f", shift axis {axis}")
+        effort = f"budget {escape_markdown(budget)}, {steps(scores['env_steps'].max())} steps"
+        yield f"**{escape_markdown(place)}** ({effort}): {_sentence(last_scores(scores))}"
+
+
+def _sentence(last: pd.DataFrame) -> str:
+    learners = last[~last["method"].isin(BOUNDS)].dropna(subset=["return_mean"])
+    if learners.empty:
+        return "no method that learns is finished."
+    said = [_gained(learners[learners["gain"].notna()]), _best(learners), _below_zero_action(last, learners)]
+    fewest, most = (int(f(learners.groupby(list(ARM))["seed"].nunique())) for f in (min, max))
+    seeds = str(fewest) if fewest == most else f"{fewest} to {most}"
+    said.append(f"Seeds per method: {seeds}{', too few for a claim of significance' if fewest < FEW_SEEDS else ''}.")
+    return " ".join(filter(None, said))
+
+
+def _gained(learners: pd.DataFrame) -> str:
+    """Which methods ended above their own return at b = 0, the largest gain first."""
+    extremes = learners.groupby(list(ARM))["gain"].agg(lowest="min", highest="max").reset_index()
+    gains = (
+        summarise(learners, "gain", by=ARM).merge(extremes, on=list(ARM)).sort_values("mean", ascending=False, kind="stable")
+    )
+    kinds = (
+        ("gained over b = 0 in every seed", gains[gains["lowest"] > 0]),
+        ("in some seeds only", gains[(gains["lowest"] <= 0) & (gains["highest"] > 0)]),
+        ("in none", gains[gains["highest"] <= 0]),
+    )
+    text = "; ".join(f"{kind}: {listing(map(_gain, those.to_dict('records')))}" for kind, those in kinds if len(those))
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _gain(found: Mapping[Hashable, Any]) -> str:
+    """A method and its gain, with an interval once there are seeds enough for one."""
+    interval = f", 95 % interval {number(found['low'])} to {number(found['high'])}" if found["n_seeds"] >= FEW_SEEDS else ""
+    return f"{_name((found['method'], found['variant']))} ({'+' if found['mean'] > 0 else ''}{number(found['mean'])}{interval})"
+
+
+def _best(learners: pd.DataFrame) -> str:
+    means = summarise(learners, by=ARM).sort_values("mean", ascending=False, kind="stable")
+    names = (f"{_name(arm[:2])} ({number(arm[2])})" for arm in means[[*ARM, "mean"]].head(2).itertuples(index=False, name=None))
+    return f"Highest mean return: {', then '.join(names)}."
+
+
+def _below_zero_action(last: pd.DataFrame, learners: pd.DataFrame) -> str:
+    """Doing nothing can be hard to beat; say which methods did not."""
+    zero = last.loc[last["method"] == "zero", "return_mean"].mean()
+    means = learners.groupby(list(ARM))["return_mean"].mean()
+    below = [_name(arm) for arm in means[means < zero].index]
+    return f"Below the zero action ({number(zero)}): {listing(below)}." if below else ""
+
+
+def _name(arm: Any) -> str:
+    method, variant = arm
+    return escape_markdown(method_name(method, variant))

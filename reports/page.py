@@ -1,0 +1,161 @@
+"""A store → a report: one Markdown page, its figures, and the numbers behind both as CSV."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports import ReportError
+from reports.answers import answer
+from reports.drawing import Arm, Style
+from reports.figures import adaptation_figure, meta_training_figure, method_styles, save_figure
+from reports.files import write_text
+from reports.provenance import finished, provenance, unfinished_list
+from reports.scores import (
+    ARM,
+    CURVE,
+    IN_DISTRIBUTION,
+    TABLE,
+    adaptation_scores,
+    add_hold,
+    coverage,
+    meta_training_scores,
+    select,
+    summarise,
+    unfinished,
+)
+from reports.tables import score_table, to_csv, to_markdown
+from reports.text import escape_markdown, slug
+
+_HOW_TO_READ = """\
+Returns are undiscounted sums over an evaluation episode, in the units of the family; more is better. b is the number of
+environment steps that a method has used on the test task: b = 0 is zero-shot, one or two episodes are few-shot, more are
+many-shot. A score is the mean over the tasks of a level of shift, then over the levels of one shift axis; axes are never
+averaged together. Seeds are the replications: ± is half the width of the 95 % percentile bootstrap interval over seeds, or
+half the range where there are only two; one seed has none. "frozen" means that the method stops learning before, "–" that a
+number is missing; only finished cells enter a score.
+"""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Everything that the page of one or more suites is drawn from."""
+
+    plans: list[dict[str, Any]]  # in the order of the page
+    rows: pd.DataFrame
+    cells: pd.DataFrame
+    scores: pd.DataFrame  # of adaptation, per seed
+    points: pd.DataFrame  # their summary, with held_to
+    training: pd.DataFrame  # scores of meta-training, per seed
+    expected: pd.DataFrame  # coverage, in the order of the plans
+    styles: dict[Arm, Style]
+
+
+def write_report(store: Path, out: Path, suites: Sequence[str] | None = None) -> Path:
+    """Write `out`/report.md with figures/ and data/ beside it, and return its path.
+
+    Every file is whole or not there, and the page comes last, so that it never shows what is not there. The same rows give
+    the same bytes. Files of an earlier report that this one does not write are left alone.
+
+    Args:
+      store: folder of a results store.
+      out: folder to write to; made if it is not there.
+      suites: ids of the suites to report, in the order of the page; all that the store has where None.
+    Raises:
+      ReportError: if the store has no such suite or `out` cannot be written to.
+      results.store.StoreError: if there is no store, or it cannot be read.
+    """
+    from results.store import Store  # the rest of the package works on tables and needs no store
+
+    opened = Store(store, create=False)
+    plans = _chosen(opened.plans(), suites, store)
+    rows, cells = opened.read([plan["suite"] for plan in plans])
+    if cells.empty:
+        raise ReportError(f"the suites in {store} expect no cells, so there is nothing to report; run one first")
+    numbers = compute(rows, cells, plans)
+    parts = [part for plan in plans for part in _suite(numbers, plan, out)]
+    page = ["# Results\n", _HOW_TO_READ, *parts, provenance(rows, cells, plans)]
+    return write_text(out / "report.md", "\n".join(page))
+
+
+def compute(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, Any]]) -> Numbers:
+    """Turn the rows and expected cells of a store into the numbers of its report.
+
+    Raises:
+      ReportError: if rows contradict each other.
+    """
+    scores = adaptation_scores(rows, cells)
+    order = {method: i for i, method in reversed(list(enumerate(method for plan in plans for method in plan["arms"])))}
+    expected = coverage(cells)
+    expected = expected.sort_values("method", key=lambda names: names.map(order).fillna(len(order)), kind="stable")
+    styles = method_styles(list(expected[list(ARM)].itertuples(index=False, name=None)))
+    points = add_hold(summarise(scores))
+    return Numbers(plans, rows, cells, scores, points, meta_training_scores(rows), expected, styles)
+
+
+def _chosen(plans: list[dict[str, Any]], suites: Sequence[str] | None, store: Path) -> list[dict[str, Any]]:
+    known = {plan["suite"]: plan for plan in plans}
+    if not known:
+        raise ReportError(f"{store} holds no suite yet; run one first")
+    if unknown := [suite for suite in suites or () if suite not in known]:
+        raise ReportError(f"{store} has no suite {unknown[0]!r}; it has {', '.join(known)}")
+    return [known[suite] for suite in suites or known]
+
+
+def _suite(numbers: Numbers, plan: dict[str, Any], out: Path) -> Iterator[str]:
+    """The page's parts about one suite, in order; writes its figures and CSV files on the way."""
+    expected = numbers.expected[numbers.expected["suite"] == plan["suite"]]
+    yield f"## {escape_markdown(plan['suite'])}\n\n**{escape_markdown(plan['question'])}**\n"
+    yield f"{finished(expected)}\n"
+    yield answer(numbers.scores, expected)
+    for (budget, family), of_family in expected.groupby(["budget", "family"], sort=False):
+        yield f"### {escape_markdown(family)}, budget {escape_markdown(budget)}\n"
+        for _, of_split in of_family.groupby("split", sort=False):
+            yield from _split(numbers, of_split, out)
+        yield from _training(numbers, plan["suite"], of_family, out)
+    missing = unfinished(numbers.rows, numbers.cells)
+    yield unfinished_list(missing[missing["suite"] == plan["suite"]])
+
+
+def _split(numbers: Numbers, expected: pd.DataFrame, out: Path) -> Iterator[str]:
+    """One split of a family: its figure, and a table per shift axis."""
+    key = tuple(expected[list(TABLE)].iloc[0])
+    _, budget, family, split = key
+    scores, points = (select(table, TABLE, key) for table in (numbers.scores, numbers.points))
+    yield f"#### Split {escape_markdown(split)}\n"
+    if points.empty:
+        yield to_markdown(score_table(scores, expected))
+        return
+    name = "_".join(map(slug, key))
+    title = f"{family}, split {split} (budget {budget})"
+    save_figure(adaptation_figure(points, expected, numbers.styles, title), out / "figures" / name)
+    write_text(out / "data" / f"{name}-curves.csv", to_csv(points))
+    yield _figure_links(title, name, f"{name}-curves")
+    for axis, of_axis in scores.groupby("axis"):
+        table = score_table(of_axis, expected)
+        path, shown = f"data/{name}_{slug(str(axis))}.csv", escape_markdown(str(axis))
+        write_text(out / path, to_csv(table))
+        heading = "In-distribution tasks" if axis == IN_DISTRIBUTION else f"Shift axis: {shown}"
+        yield f"{heading} ([CSV]({path}))\n\n{to_markdown(table)}"
+
+
+def _training(numbers: Numbers, suite: str, expected: pd.DataFrame, out: Path) -> Iterator[str]:
+    """The meta-training of the arms of one suite on one family."""
+    scores = numbers.training.merge(expected[list(CURVE)].drop_duplicates(), on=list(CURVE))
+    if scores.empty:
+        return
+    budget, family = expected[["budget", "family"]].iloc[0]
+    name = "_".join(map(slug, (suite, budget, family, "meta-training")))
+    title = f"{family}, meta-training (budget {budget})"
+    points = summarise(scores, by=(*CURVE, "env_steps"))
+    save_figure(meta_training_figure(scores, points, numbers.styles, title), out / "figures" / name)
+    write_text(out / "data" / f"{name}.csv", to_csv(points))
+    write_text(out / "data" / f"{name}-seeds.csv", to_csv(scores))
+    yield f"#### Meta-training\n\n{_figure_links(title, name, name)}"
+
+
+def _figure_links(title: str, name: str, data: str) -> str:
+    shown = escape_markdown(title)
+    return f"![{shown}](figures/{name}.png)\n\n[PDF](figures/{name}.pdf) · [points as CSV](data/{data}.csv)\n"

@@ -1,0 +1,70 @@
+"""What a report rests on: versions, budgets, and which cells are finished."""
+
+from typing import Any
+
+import pandas as pd
+
+from reports.scores import coverage
+from reports.text import escape_markdown, markdown_table, method_name, steps
+
+
+def provenance(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, Any]]) -> str:
+    """The closing section of a report, in Markdown."""
+    parts = ["## Provenance\n", _suites(cells, plans), _budgets(rows), _methods(rows)]
+    versions = (_values(rows[column]) or "–" for column in ("protocol_version", "schema_version"))
+    return "\n".join([*parts, "Protocol version {}, row schema version {}.\n".format(*versions)])
+
+
+def finished(expected: pd.DataFrame) -> str:
+    """How many cells are done, as a sentence; `expected` is `coverage`."""
+    n_expected, n_done, n_failed = expected[["n_expected", "n_done", "n_failed"]].sum()
+    return f"{n_done} of {n_expected} cells are done{f', {n_failed} failed' if n_failed else ''}."
+
+
+def unfinished_list(missing: pd.DataFrame) -> str:
+    """The cells that are not done, as a Markdown list under a heading; "" where there are none."""
+    if missing.empty:
+        return ""
+    lines = []
+    for cell in missing.to_dict("records"):
+        name = method_name(cell["method"], cell["variant"])
+        place = f"{name}, {cell['family']}, split {cell['split']}, budget {cell['budget']}, seed {cell['seed']}"
+        reason = f" ({cell['error']})" if cell["error"] else ""
+        lines.append(f"- {escape_markdown(place + ': ' + cell['status'] + reason)}\n")
+    return f"### Not finished\n\nThe next run does these cells again:\n\n{''.join(lines)}"
+
+
+def _suites(cells: pd.DataFrame, plans: list[dict[str, Any]]) -> str:
+    counts = coverage(cells).groupby("suite")[["n_expected", "n_done", "n_failed"]].sum()
+    lines = []
+    for plan in plans:
+        n = counts.loc[plan["suite"]] if plan["suite"] in counts.index else dict.fromkeys(counts.columns, 0)
+        open_cells = n["n_expected"] - n["n_done"] - n["n_failed"]
+        figures = (plan["suite_version"], n["n_expected"], n["n_done"], n["n_failed"], open_cells)
+        lines.append([escape_markdown(plan["suite"]), *map(str, figures)])
+    return markdown_table(["suite", "version", "cells", "done", "failed", "unfinished"], lines)
+
+
+def _budgets(rows: pd.DataFrame) -> str:
+    adapt = rows[rows["stage"] == "adapt"]
+    lines = []
+    for (budget, family), of_family in adapt.groupby(["budget", "family"]):
+        checkpoints = ", ".join(steps(b) for b in sorted(of_family["env_steps"].unique()))
+        lines.append(
+            [escape_markdown(str(family)), escape_markdown(str(budget)), _values(of_family["family_version"]), checkpoints]
+        )
+    return markdown_table(["family", "budget", "version", "checkpoints (environment steps per test task)"], lines)
+
+
+def _methods(rows: pd.DataFrame) -> str:
+    lines = []
+    for (method, variant), of_method in rows.assign(variant=rows["variant"].fillna("")).groupby(["method", "variant"]):
+        modes = _values(of_method["eval_mode"])
+        name = escape_markdown(method_name(str(method), str(variant)))
+        lines.append([name, _values(of_method["method_version"]), _values(of_method["config_hash"]), modes or "–"])
+    return markdown_table(["method", "version", "configuration", "evaluation actions"], lines)
+
+
+def _values(column: pd.Series) -> str:
+    """The distinct values of a column; more than one in a place for one is worth seeing."""
+    return ", ".join(escape_markdown(str(value)) for value in sorted(column.dropna().unique()))

@@ -1,0 +1,166 @@
+"""Rows → tidy numbers: what a seed scored, what a method scored over its seeds, and what is not finished.
+
+A score is an average over the tasks of a level of shift, then over the levels of one shift axis; axes are never averaged
+together. Only finished cells enter a score. Missing is NaN, never zero: a score with a task missing is missing. Returns are in
+the family's units, steps are environment steps.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from reports import ReportError
+from reports.stats import spread
+
+IN_DISTRIBUTION = "in-distribution"  # the axis of tasks that have none
+TABLE = ("suite", "budget", "family", "split")
+ARM = ("method", "variant")
+CELL = (*TABLE, *ARM)  # one per seed
+GROUP = (*TABLE, "axis", *ARM)  # one curve
+CURVE = ("budget", "family", *ARM)  # one curve of meta-training, which no suite owns
+
+
+def adaptation_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Score every finished cell at each of its checkpoints.
+
+    Args:
+      rows: the store's rows, of any stage.
+      cells: the expected cells with their status.
+    Returns:
+      One line per GROUP, seed and checkpoint, sorted: `env_steps` (per test task), `return_mean`, `gain` (over the same
+      seed's return at 0 steps), `n_levels`, `n_tasks`, `meta_env_steps` (summed over training tasks),
+      `n_train_tasks`, and `diverged`, whether a simulation of the cell did.
+    Raises:
+      ReportError: if two rows claim the same task, seed and checkpoint.
+    """
+    measured = _finished_rows(rows, cells)
+    at = [*GROUP, "seed", "env_steps"]
+    tasks = measured.groupby(at)["task_index"].nunique().rename("n_tasks").reset_index()
+    levels = _mean_if_complete(measured, [*GROUP, "level", "seed", "env_steps"], "task_index", [*TABLE, "axis", "level"])
+    scores = _mean_if_complete(levels, at, "level", [*TABLE, "axis"]).rename(columns={"count": "n_levels"})
+    scores = scores.merge(tasks, on=at).merge(_of_cells(measured), on=[*CELL, "seed"])
+    start = scores.loc[scores["env_steps"] == 0, [*GROUP, "seed", "return_mean"]]
+    scores = scores.merge(start.rename(columns={"return_mean": "start"}), on=[*GROUP, "seed"], how="left")
+    scores["gain"] = scores["return_mean"] - scores["start"]
+    columns = [*at, "return_mean", "gain", "n_levels", "n_tasks", "meta_env_steps", "n_train_tasks", "diverged"]
+    return scores[columns].sort_values(at, ignore_index=True)
+
+
+def meta_training_scores(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return on training tasks during meta-training, one line per CURVE, seed and number of steps.
+
+    Returns:
+      `env_steps` (summed over the training tasks) and `return_mean`: of the method's own episodes where that was recorded,
+      of evaluations otherwise.
+    """
+    train = _plain(rows[rows["stage"] == "train"])
+    train["return_mean"] = _floats(train["online_return"]).fillna(_floats(train["return_mean"]))
+    at = [*CURVE, "seed", "env_steps"]
+    train = train.dropna(subset=["return_mean"]).drop_duplicates(at)  # suites that share a stage both bring its rows
+    return train[[*at, "return_mean"]].sort_values(at, ignore_index=True)
+
+
+def summarise(
+    scores: pd.DataFrame, value: str = "return_mean", by: Sequence[str] = (*GROUP, "env_steps"), seed: int = 0
+) -> pd.DataFrame:
+    """Mean of a score over seeds, with an interval.
+
+    Args:
+      scores: one line per seed, missing scores NaN.
+      value: the column to summarise.
+      by: the columns that tell what is averaged over seeds from what is not.
+      seed: of the bootstrap's generator. Every interval starts from it anew, so that one method's band does not move when
+        another method joins the report.
+    Returns:
+      One line per combination of `by`, sorted: `mean`, `low`, `high`, `n_seeds` and the kind of `interval`.
+    """
+    found = [(*key, *spread(group[value], np.random.default_rng(seed))) for key, group in scores.groupby(list(by))]
+    return pd.DataFrame(found, columns=[*by, "mean", "low", "high", "n_seeds", "interval"])
+
+
+def add_hold(points: pd.DataFrame) -> pd.DataFrame:
+    """The points of adaptation curves with a column `held_to`, the environment steps that a frozen policy is carried to.
+
+    A method whose last checkpoint lies before the end of the adaptation budget has frozen. Its last point names that end; all
+    other points have NaN. No point is added.
+    """
+    end = points.groupby(list(TABLE))["env_steps"].transform("max")
+    last = points.groupby(list(GROUP))["env_steps"].transform("max")
+    held = (points["env_steps"] == last) & (last < end) & points["mean"].notna()
+    return points.assign(held_to=end.astype(float).where(held))
+
+
+def coverage(cells: pd.DataFrame) -> pd.DataFrame:
+    """How many seeds of each arm are expected, done and failed, one line per CELL without its seed, in the order of `cells`.
+
+    A cell counts as failed also where its meta-training did.
+    """
+    status = _status(cells)
+    counted = _plain(cells).assign(n_expected=1, n_done=status == "done", n_failed=status.str.startswith("failed"))
+    return counted.groupby(list(CELL), sort=False)[["n_expected", "n_done", "n_failed"]].sum().reset_index()
+
+
+def unfinished(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Every expected cell that is not done: CELL, `seed`, `status`, and `error` (one line, "" where none was recorded)."""
+    cells = _plain(cells).assign(status=_status(cells))
+    errors = _plain(rows[rows["error"].notna()])
+    missing = cells.loc[cells["status"] != "done", [*CELL, "seed", "status"]]
+    for stage, by in (("adapt", [*CELL, "seed"]), ("train", [*CURVE, "seed"])):
+        last = errors[errors["stage"] == stage].drop_duplicates(by, keep="last")[[*by, "error"]]
+        missing = missing.merge(last.rename(columns={"error": stage}), on=by, how="left")
+    return missing.assign(error=missing["adapt"].fillna(missing["train"]).fillna("")).drop(columns=["adapt", "train"])
+
+
+def _status(cells: pd.DataFrame) -> "pd.Series[str]":
+    """Status of the cells, "failed in meta-training" where the adaptation could not begin for that reason."""
+    status = cells["status"].astype(object)
+    if "train_status" not in cells:
+        return status
+    return status.mask((status == "missing") & (cells["train_status"].astype(object) == "failed"), "failed in meta-training")
+
+
+def select(table: pd.DataFrame, columns: Sequence[str], key: Sequence[str]) -> pd.DataFrame:
+    """The lines of a table whose `columns` equal `key`."""
+    return table[(table[list(columns)] == list(key)).all(axis=1)]
+
+
+def _finished_rows(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Adaptation rows of the cells that are done, with `axis`, `level` and float returns."""
+    cells = _plain(cells)
+    done = cells.loc[cells["status"] == "done", [*CELL, "seed"]].drop_duplicates()
+    measured = _plain(rows[(rows["stage"] == "adapt") & rows["task_index"].notna()]).merge(done, on=[*CELL, "seed"])
+    measured["axis"] = measured["shift_axis"].astype(object).fillna(IN_DISTRIBUTION).astype(str)
+    measured["level"] = _floats(measured["shift"]).fillna(0.0)
+    measured["return_mean"] = _floats(measured["return_mean"])
+    same = [*CELL, "seed", "task_index", "env_steps"]
+    if measured.duplicated(same).any():
+        first = measured.loc[measured.duplicated(same), same].iloc[0].to_dict()
+        raise ReportError(f"the store holds two rows for {first}; report suites and versions apart, or move one of them away")
+    return measured
+
+
+def _mean_if_complete(table: pd.DataFrame, by: list[str], unit: str, scope: list[str]) -> pd.DataFrame:
+    """Mean return over the units in `by`, NaN unless all the units are there that any arm has within `scope`."""
+    expected = table.groupby(scope)[unit].nunique().rename("expected").reset_index()
+    means = table.groupby(by)["return_mean"].agg(["mean", "count"]).reset_index().merge(expected, on=scope)
+    means["return_mean"] = means["mean"].where(means["count"] == means["expected"])
+    return means[[*by, "return_mean", "count"]]
+
+
+def _of_cells(measured: pd.DataFrame) -> pd.DataFrame:
+    """What a cell's rows agree on: the cost of its meta-training, and whether anything in it diverged."""
+    cost = {column: _floats(measured[column]) for column in ("meta_env_steps", "n_train_tasks")}
+    known = measured.assign(**cost, diverged=measured["status"].astype(object) == "diverged")
+    return known.groupby([*CELL, "seed"])[[*cost, "diverged"]].max().reset_index()
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """A copy whose keys are plain strings and integers: nullable and plain keys do not merge the same way everywhere."""
+    texts = {name: table[name].astype(object).fillna("").astype(str).astype(object) for name in CELL if name in table}
+    whole = {name: table[name].astype("int64") for name in ("seed", "env_steps") if name in table}
+    return table.assign(**texts, **whole)
+
+
+def _floats(column: pd.Series) -> pd.Series:
+    return pd.Series(column.to_numpy(dtype=float, na_value=np.nan), index=column.index, name=column.name)

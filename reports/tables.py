@@ -1,0 +1,97 @@
+"""Numbers → tables: one per family, split and shift axis, a line for every expected method, finished or not."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from reports.scores import ARM, GROUP, TABLE, summarise
+from reports.text import escape_markdown, markdown_table, method_name, number, steps
+
+_RETURN = ("mean", "low", "high", "n_seeds")
+
+
+def score_table(scores: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of one table.
+
+    Args:
+      scores: `adaptation_scores` of one suite, budget, family, split and axis.
+      expected: `coverage` of the same, in the order that the table shall have.
+    Returns:
+      One line per arm: `n_expected`, `n_done`, `n_failed`; `n_diverged`, the done ones with a diverged simulation;
+      `meta_env_steps` and `n_train_tasks`, means over seeds; `test_env_steps`, the steps per test task at its last checkpoint;
+      `gain_…` from 0 steps to there; and for every checkpoint b `return_mean@b`, `return_low@b`, `return_high@b`,
+      `n_seeds@b`. What was not measured is NaN.
+    """
+    table = expected[[*ARM, "n_expected", "n_done", "n_failed"]]
+    for found in (_spent(scores), _gain(scores)):
+        table = table.merge(found, on=list(ARM), how="left")
+    points = summarise(scores)
+    for b, at_b in points.groupby("env_steps"):
+        names = {"mean": f"return_mean@{b}", "low": f"return_low@{b}", "high": f"return_high@{b}", "n_seeds": f"n_seeds@{b}"}
+        table = table.merge(at_b[[*ARM, *_RETURN]].rename(columns=names), on=list(ARM), how="left")
+    return table
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A score table for reading: mean ± half the width of the interval, in the family's units.
+
+    A checkpoint that a method did not reach because it stops learning before is "frozen"; what is missing is "–".
+    """
+    checkpoints = [int(name.split("@")[1]) for name in table.columns if name.startswith("return_mean@")]
+    header = ["method", "seeds", *(f"b = {steps(b)}" for b in checkpoints), "gain from b = 0"]
+    header += ["meta-training steps", "training tasks", "steps on the test task"]
+    return markdown_table(header, [_line(record, checkpoints) for record in table.to_dict("records")])
+
+
+def seeds_text(n_expected: int, n_done: int, n_failed: int) -> str:
+    """How far an arm has come: "2", "unfinished (1 of 2 seeds)" or "unfinished (1 of 2 seeds, 1 failed)"."""
+    if n_done == n_expected:
+        return str(n_done)
+    return f"unfinished ({n_done} of {n_expected} seeds{f', {n_failed} failed' if n_failed else ''})"
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """A table as CSV with the same bytes on every system; missing is an empty field, floats read back exactly."""
+    return str(table.to_csv(index=False, lineterminator="\n"))
+
+
+def _spent(scores: pd.DataFrame) -> pd.DataFrame:
+    seeds = scores.groupby([*ARM, "seed"]).agg(
+        n_diverged=("diverged", "any"),
+        meta_env_steps=("meta_env_steps", "max"),
+        n_train_tasks=("n_train_tasks", "max"),
+        test_env_steps=("env_steps", "max"),
+    )
+    how = {"n_diverged": "sum", "meta_env_steps": "mean", "n_train_tasks": "mean", "test_env_steps": "max"}
+    return seeds.groupby(list(ARM)).agg(how).reset_index()
+
+
+def _gain(scores: pd.DataFrame) -> pd.DataFrame:
+    """Gain of every arm at each seed's last checkpoint."""
+    last = scores.loc[scores.groupby([*GROUP, "seed"])["env_steps"].idxmax()]
+    gain = summarise(last[last["env_steps"] > 0], "gain", by=(*TABLE, "axis", *ARM))
+    return gain[[*ARM, "mean", "low", "high"]].rename(columns=lambda name: name if name in ARM else f"gain_{name}")
+
+
+def _line(record: dict[str, float], checkpoints: Sequence[int]) -> list[str]:
+    name = escape_markdown(method_name(str(record["method"]), str(record["variant"])))
+    returns = [_checkpoint(record, b) for b in checkpoints]
+    gain = _plus_minus(record["gain_mean"], record["gain_low"], record["gain_high"])
+    seeds = seeds_text(int(record["n_expected"]), int(record["n_done"]), int(record["n_failed"]))
+    if record["n_diverged"] > 0:
+        seeds += f" ({record['n_diverged']:.0f} with diverged simulations)"
+    spent = [steps(record[column]) for column in ("meta_env_steps", "n_train_tasks", "test_env_steps")]
+    return [name, seeds, *returns, gain, *spent]
+
+
+def _checkpoint(record: dict[str, float], b: int) -> str:
+    mean, n_seeds = record[f"return_mean@{b}"], record[f"n_seeds@{b}"]
+    if np.isnan(mean):
+        return "frozen" if b > record["test_env_steps"] else "–"
+    few = f" ({n_seeds:.0f} of {record['n_done']} seeds)" if n_seeds < record["n_done"] else ""
+    return _plus_minus(mean, record[f"return_low@{b}"], record[f"return_high@{b}"]) + few
+
+
+def _plus_minus(mean: float, low: float, high: float) -> str:
+    return number(mean) if np.isnan(high - low) else f"{number(mean)} ± {number((high - low) / 2)}"

@@ -1,0 +1,67 @@
+"""Names and numbers as text. Method and variant names come from users: they are escaped wherever they are shown."""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]#|~$])")
+_HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_LONGEST_LABEL = 40  # characters; longer names are cut in figures, never in tables
+
+
+def one_line(text: str) -> str:
+    """`text` without control characters, its white space collapsed to single spaces."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def escape_markdown(text: str) -> str:
+    """`text` as literal Markdown, safe in a paragraph, in a link and in the cell of a table."""
+    return _MARKDOWN.sub(r"\\\1", one_line(text).translate(_HTML))
+
+
+def escape_label(text: str) -> str:
+    """`text` as a literal matplotlib label: no mathematics, and no leading underscore, which a legend would hide."""
+    line = one_line(text)
+    if len(line) > _LONGEST_LABEL:
+        line = line[: _LONGEST_LABEL - 1] + "…"
+    line = line.replace("$", r"\$")
+    return " " + line if line.startswith("_") else line
+
+
+def slug(name: str) -> str:
+    """`name` as one part of a portable file name, without the underscores that join parts; different names stay different."""
+    plain = re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip(".-")[:32]
+    if plain and plain == name:
+        return plain
+    return f"{plain or 'x'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def method_name(method: str, variant: str) -> str:
+    """How a method with changed settings is called: "apb" or "apb (depth=3)"."""
+    return f"{method} ({variant})" if variant else method
+
+
+def number(value: float) -> str:
+    """A return in the units of its family: one decimal from ten on, two below; "–" where it is missing."""
+    if value is None or math.isnan(value):
+        return "–"
+    text = f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return text.replace("-", "−")
+
+
+def steps(value: float) -> str:
+    """A number of environment steps with thin separators: "20 000"; "–" where it is missing."""
+    return "–" if value is None or math.isnan(value) else f"{round(value):,}".replace(",", "\u202f")
+
+
+def listing(names: Iterable[str]) -> str:
+    """Names in a sentence: "a, b and c"."""
+    names = list(names)
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table with its first column to the left and the others to the right; cells must be escaped already."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,206 @@
+"""One cell of the store: its key, its folder, and what makes it done.
+
+`cell.json` is written last and carries the SHA-256 of the other files and of itself. A cell is done when all of them match;
+whatever else is found, a later run does the cell again.
+"""
+
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from results.files import Damaged, StoreError, commit, digest, explained, locked, seal, unseal
+from results.schema import COLUMNS, Row, to_frame
+
+ROWS, CHECKPOINT, LOG, CELL = "rows.parquet", "checkpoint.pt", "log.txt", "cell.json"
+WRITE_LOCK = ".write.lock"
+Status = Literal["missing", "done", "failed", "corrupt"]
+STATUSES: dict[str, Status] = {"ok": "done", "diverged": "done", "failed": "failed", "timeout": "failed"}  # by record status
+
+_WRITE_WAIT_S = 120.0  # a writer holds its lock for one write only
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_ARROW = {"Int64": pa.int64(), "Float64": pa.float64(), "string": pa.string()}
+_PANDAS = {pa.int64(): pd.Int64Dtype(), pa.float64(): pd.Float64Dtype(), pa.string(): pd.StringDtype()}
+_SCHEMA = pa.schema([(name, _ARROW[dtype]) for name, dtype in COLUMNS.items()])
+
+
+@dataclass(frozen=True)
+class CellKey:
+    """Where a cell is kept. A train stage belongs to no suite: every suite that needs the same trained state shares it.
+
+    Raises:
+      ValueError: if stage "train" comes with a suite or stage "adapt" without, or a name cannot be a folder's.
+    """
+
+    stage: str  # train | adapt
+    suite: str | None
+    suite_version: int | None
+    id: str
+
+    def __post_init__(self) -> None:
+        given = (self.suite is not None, self.suite_version is not None)
+        if given != {"train": (False, False), "adapt": (True, True)}.get(self.stage):
+            raise ValueError(f'{self}: use stage "train" without a suite, or "adapt" with a suite and its version')
+        for name in (self.id, self.suite):
+            if name is not None:
+                check_name(name)
+
+    @property
+    def folder(self) -> Path:
+        """The cell's folder, relative to the store."""
+        return Path("train", self.id) if self.suite is None else Path("adapt", f"{self.suite}@{self.suite_version}", self.id)
+
+
+def check_name(name: str) -> str:
+    """Give back `name`.
+
+    Raises:
+      ValueError: if it cannot be part of a file's name everywhere.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot name a file: begin with a letter or digit, go on with those and . _ + -")
+    return name
+
+
+def to_parquet(rows: Sequence[Row]) -> bytes:
+    """Give `rows` as a parquet file, in their order."""
+    table = pa.Table.from_pandas(to_frame(rows), schema=_SCHEMA, preserve_index=False).replace_schema_metadata(None)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())
+
+
+def from_tables(tables: Sequence[pa.Table]) -> pd.DataFrame:
+    """Join tables of rows, in their order, into a frame with the columns and nullable types of `COLUMNS`."""
+    frame: pd.DataFrame = pa.concat_tables([_SCHEMA.empty_table(), *tables]).to_pandas(types_mapper=_PANDAS.get)
+    return frame
+
+
+class Cell:
+    """The folder of one cell. `Store` is the way in, and says what each verb does and raises."""
+
+    def __init__(self, root: Path, key: CellKey) -> None:
+        self.key = key
+        self.folder = root / key.folder
+
+    def status(self) -> Status:
+        """Judge the cell by every byte of it."""
+        return self._judge({ROWS, CHECKPOINT, LOG})[0]
+
+    def survey(self) -> tuple[Status, pa.Table | None]:
+        """Judge the cell by its rows and by the sizes of its other files, and give the rows: quick, for many cells."""
+        status, data = self._judge({ROWS})
+        return status, self._table(data[ROWS]) if data else None
+
+    def record(self) -> dict[str, Any]:
+        """Give the record that came with the cell."""
+        with self._told():
+            record: dict[str, Any] = self._found()["record"]
+            return record
+
+    def table(self) -> pa.Table:
+        """Give the cell's rows."""
+        return self._table(self.file(ROWS))
+
+    def file(self, name: str) -> bytes:
+        """Give the content of one of the cell's files."""
+        with self._told():
+            files = self._found()["files"]
+            if name not in files:
+                raise StoreError(f"{self.folder}: was written without a {name}: delete it and run the suite again")
+            return self._read(name, files[name]["sha256"])
+
+    def write(
+        self, rows: Sequence[Row], checkpoint: bytes | None, log: str, record: Mapping[str, Any], replace_done: bool = False
+    ) -> None:
+        """Write the cell, unless it is done already or `replace_done`."""
+        files = {ROWS: to_parquet(self._owned(rows)), CHECKPOINT: checkpoint, LOG: log.encode(errors="backslashreplace")}
+        content = self._content(files, record)
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder / WRITE_LOCK, _WRITE_WAIT_S) as mine:
+            if not mine:
+                raise StoreError(
+                    f"{self.folder}: another process has been writing for {_WRITE_WAIT_S:.0f} s: wait for it or end it"
+                )
+            if replace_done or self.status() != "done":
+                with explained(self.folder):
+                    commit(self.folder, {**files, CELL: seal(content)})
+
+    def _owned(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows with this cell's suite filled in."""
+        if strangers := {row.stage for row in rows} - {self.key.stage}:
+            raise ValueError(f'{self.folder}: rows of stage {strangers} in a cell of stage "{self.key.stage}"')
+        return [replace(row, suite=self.key.suite, suite_version=self.key.suite_version) for row in rows]
+
+    def _content(self, files: Mapping[str, bytes | None], record: Mapping[str, Any]) -> dict[str, Any]:
+        if record.get("status") not in STATUSES:
+            raise ValueError(f"{self.folder}: status {record.get('status')!r}: use one of {', '.join(STATUSES)}")
+        sums = {name: {"sha256": digest(data), "size": len(data)} for name, data in files.items() if data is not None}
+        return {"key": asdict(self.key), "files": sums, "record": dict(record)}
+
+    def _judge(self, names: Container[str]) -> tuple[Status, dict[str, bytes]]:
+        """The status, and the content of the files in `names`; the others are compared by their size."""
+        data: dict[str, bytes] = {}
+        with explained(self.folder):
+            try:
+                content = self._load()
+                for name, entry in content["files"].items() if content else ():
+                    if name in names:
+                        data[name] = self._read(name, entry["sha256"])
+                    elif self._size(name) != entry["size"]:
+                        raise Damaged(f"{name} was altered")
+            except Damaged:
+                return "corrupt", {}
+        return (STATUSES[content["record"]["status"]] if content else "missing"), data
+
+    def _load(self) -> dict[str, Any] | None:
+        """The content of `cell.json`, None if there is none."""
+        try:
+            content = unseal((self.folder / CELL).read_bytes())
+        except FileNotFoundError:
+            return None
+        if content.get("key") != asdict(self.key):
+            raise Damaged(f"{CELL} belongs to another cell")
+        return content
+
+    def _found(self) -> dict[str, Any]:
+        if (content := self._load()) is None:
+            raise StoreError(f"{self.folder}: no such cell yet: run the suite that needs it")
+        return content
+
+    def _read(self, name: str, sha256: str) -> bytes:
+        try:
+            data = (self.folder / name).read_bytes()
+        except FileNotFoundError as error:
+            raise Damaged(f"{name} is gone") from error
+        if digest(data) != sha256:
+            raise Damaged(f"{name} was altered")
+        return data
+
+    def _size(self, name: str) -> int:
+        try:
+            return (self.folder / name).stat().st_size
+        except FileNotFoundError:
+            return -1
+
+    def _table(self, data: bytes) -> pa.Table:
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+        if table.schema != _SCHEMA:
+            raise StoreError(f"{self.folder}: rows with other columns than this program's: choose another folder with --store")
+        return table
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn damage into a StoreError."""
+        try:
+            with explained(self.folder):
+                yield
+        except Damaged as damage:
+            raise StoreError(f"{self.folder}: {damage}: run the suite again, which does this cell again") from damage

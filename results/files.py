@@ -1,0 +1,166 @@
+"""Files that are whole or absent: atomic writes, sealed JSON, locks, and errors that name the way out.
+
+A writer stages every file under a temporary name, brings it to the disk and renames it. It holds the folder's lock for as long,
+so a temporary file seen by whoever holds that lock was left by a process that died, on whichever machine, and can be removed.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+_WAYS_OUT = (
+    ((errno.ENOSPC, errno.EDQUOT), "the disk or the quota is full: free some space and run again, finished cells are kept"),
+    ((errno.EROFS, errno.EACCES, errno.EPERM), "permission denied: make it accessible, or choose another folder with --store"),
+    ((errno.EEXIST, errno.ENOTDIR), "a file is in the place of a folder: choose another folder with --store"),
+)
+
+
+class StoreError(Exception):
+    """The store cannot do what was asked; the message is one line that names what is wrong and the way out."""
+
+
+class Damaged(Exception):
+    """A file is not what was written: cut short, altered or gone."""
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Run a block that touches `path`.
+
+    Raises:
+      StoreError: in place of any OSError, with the way out (full disk, no permission, a file in the way).
+    """
+    try:
+        yield
+    except OSError as error:
+        known = (way_out for codes, way_out in _WAYS_OUT if error.errno in codes)
+        default = f"{error.strerror or error}: check the disk, or choose another folder with --store"
+        raise StoreError(f"{path}: {next(known, default)}") from error
+
+
+def digest(data: bytes) -> str:
+    """Give the SHA-256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def to_json(value: Any) -> bytes:
+    """Give `value` as sorted, indented JSON.
+
+    Raises:
+      TypeError, ValueError: if `value` is not plain JSON data, or holds a NaN or an infinity: store None, or a string.
+    """
+    plain = json.loads(json.dumps(value, allow_nan=False))  # keys become strings before they are sorted
+    return (json.dumps(plain, sort_keys=True, indent=2) + "\n").encode()
+
+
+def seal(content: Mapping[str, Any]) -> bytes:
+    """Give `content` as JSON that carries its own checksum, for `unseal`."""
+    return to_json({**content, "sha256": digest(to_json(content))})
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """Give back what `seal` was given.
+
+    Raises:
+      Damaged: if a single byte differs from what `seal` wrote.
+    """
+    try:
+        content: dict[str, Any] = dict(json.loads(data))
+        del content["sha256"]
+        intact = seal(content) == data
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise Damaged("its JSON is cut short or altered") from error
+    if not intact:
+        raise Damaged("its JSON was altered")
+    return content
+
+
+def stage(path: Path, data: bytes) -> Path:
+    """Write `data` under a temporary name beside `path`, down to the disk, and return that name."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with open(temporary, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of `folder`; call it only with the folder's lock held."""
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
+
+
+def commit(folder: Path, files: Mapping[str, bytes | None]) -> None:
+    """Replace files of `folder` so that the last one named is there only if all are; call it with the folder's lock held.
+
+    A death or a full disk before the first rename leaves the old files as they were; one after it leaves no last file.
+
+    Args:
+      files: name → content in the order of writing; None removes that file.
+    """
+    *_, last = files
+    try:
+        staged = {name: stage(folder / name, data) for name, data in files.items() if data is not None}
+        if len(files) > 1:  # one file alone is exchanged in a single step
+            (folder / last).unlink(missing_ok=True)
+        for name, data in files.items():
+            if name == last:
+                sync(folder)  # the disk must not see the last name before the others
+            if data is None:
+                (folder / name).unlink(missing_ok=True)
+            else:
+                os.replace(staged[name], folder / name)
+        sync(folder)
+    finally:
+        sweep(folder)
+
+
+def sync(folder: Path) -> None:
+    """Bring the names in `folder` to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, timeout_s: float) -> Iterator[bool]:
+    """Hold the lock file `path` for a block; gives False if another process still holds it after `timeout_s` seconds.
+
+    The kernel frees the lock when its holder dies; the file stays, since removing it could let two processes in.
+    """
+    lock = FileLock(path)
+    with explained(path), suppress(Timeout):
+        lock.acquire(timeout=timeout_s, poll_interval=0.01)
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether some process holds the lock file `path`; needs no permission to write."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False

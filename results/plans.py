@@ -1,0 +1,64 @@
+"""The plan of a suite: every cell it expects, written before anything runs, so that what never ran is known to be missing."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from results.cell import CellKey
+from results.files import Damaged, StoreError, explained, to_json, unseal
+from results.schema import COLUMNS
+
+_SLOT = ("suite", "suite_version", "budget", "family", "split", "method", "variant", "seed")
+_FOUND = ("status", "train_status", "adapt_id", "train_id")
+EXPECTED: dict[str, str] = {**{name: COLUMNS[name] for name in _SLOT}, **dict.fromkeys(_FOUND, "string")}
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a plan.
+
+    Raises:
+      StoreError: if it cannot be read or is damaged.
+    """
+    with explained(path):
+        data = path.read_bytes()
+    try:
+        return unseal(data)
+    except Damaged as damage:
+        raise StoreError(f"{path}: {damage}: delete it and run the suite again, finished cells are found again") from damage
+
+
+def keys(cell: Mapping[str, Any]) -> tuple[CellKey, CellKey | None]:
+    """Give the keys of a planned cell and of the train stage it builds on, if any.
+
+    Raises:
+      ValueError, TypeError: if they are none.
+    """
+    train_key = cell.get("train_key")
+    return CellKey(**cell["key"]), CellKey(**train_key) if train_key else None
+
+
+def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give the plan `new` and what it does not replace of `old`: cells by their slot, nothing of another suite version."""
+    if old["suite_version"] != new["suite_version"]:
+        return new
+    cells = {to_json(cell["slot"]): cell for cell in (*old["cells"], *new["cells"])}
+    arms = new["arms"]
+    if any(arm not in arms for arm in old["arms"]):  # a plan of some arms does not know the order of all
+        arms = old["arms"] + [arm for arm in arms if arm not in old["arms"]]
+    return {**new, "arms": arms, "cells": list(cells.values())}
+
+
+def expected(plans: Iterable[Mapping[str, Any]], statuses: Mapping[CellKey, str]) -> pd.DataFrame:
+    """Give a row per planned cell, with the columns `EXPECTED`."""
+    records = []
+    for plan in plans:
+        for cell in plan["cells"]:
+            key, train = keys(cell)
+            found = {"status": statuses[key], "adapt_id": key.id}
+            if train:
+                found |= {"train_status": statuses[train], "train_id": train.id}
+            records.append({**cell["slot"], "suite": plan["suite"], "suite_version": plan["suite_version"], **found})
+    columns = {name: pd.array([record.get(name) for record in records], dtype=dtype) for name, dtype in EXPECTED.items()}
+    return pd.DataFrame(columns)

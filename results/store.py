@@ -1,0 +1,226 @@
+"""The store of finished cells: a folder per cell, safe against crashes and against other processes.
+
+One lock per cell says who works on it and another who writes into it, so that a record can also come from a process that
+claimed nothing.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from results.cell import CHECKPOINT, WRITE_LOCK, Cell, CellKey, Status, check_name, from_tables
+from results.files import StoreError, commit, explained, is_locked, locked, seal, sweep, to_json
+from results.plans import EXPECTED, expected, keys, load, merge
+from results.schema import SCHEMA_VERSION, Row
+
+__all__ = ["EXPECTED", "CellKey", "Store", "StoreError"]
+
+_STORE, _LOCK, _CLAIM = "store.json", ".lock", ".claim.lock"
+_IN_EMPTY = {_LOCK, ".gitignore", ".gitkeep", ".DS_Store"}
+_CLAIM_WAIT_S = 0.02  # outlasts a reader that looks whether the lock is held
+_LOCK_WAIT_S = 60.0
+
+
+class Store:
+    """Finished cells and the plans that name them, in the folder `root`.
+
+    Every method raises StoreError where the disk is full, access is denied or a file is in the way. A store pickles, and opens
+    as often as one likes.
+
+    Args:
+      root: the folder.
+      create: make `root` a store if it is none, and make sure that it can be written to; False only reads.
+    Raises:
+      StoreError: if `root` is of another schema version, holds something else, or cannot be written to (with `create`), or is
+        no store (without).
+    """
+
+    def __init__(self, root: Path, create: bool) -> None:
+        self.root = Path(root)
+        with explained(self.root):
+            if create:
+                self.root.mkdir(parents=True, exist_ok=True)
+            names = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
+        if _STORE in names:
+            self._check_version()
+        elif foreign := sorted(name for name in names - _IN_EMPTY if not name.endswith(".tmp")):
+            raise StoreError(f"{self.root}: not a store, it holds {foreign[0]}: choose an empty or new folder with --store")
+        elif not create:
+            raise StoreError(f"{self.root}: no results there: run a suite first, or name another folder with --store")
+        if create:
+            self._mark()
+
+    def status(self, key: CellKey) -> Status:
+        """Judge a cell by every byte of it.
+
+        "done": it ended ok or diverged; "failed": it ended otherwise; "corrupt": its files are not what was written; "missing":
+        no complete record is there. All but "done" are to be run again.
+        """
+        return self._cell(key).status()
+
+    @contextmanager
+    def claim(self, key: CellKey) -> Iterator[bool]:
+        """Hold a cell for as long as a worker works on it; gives False, at once, if another worker holds it.
+
+        The kernel frees a claim when its process dies. Ask for the status inside: the cell may have been done meanwhile.
+        """
+        folder = self._cell(key).folder
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / _CLAIM, _CLAIM_WAIT_S) as mine:
+            if mine:
+                _tidy(folder)
+            yield mine
+
+    def write(
+        self,
+        key: CellKey,
+        rows: Sequence[Row],
+        *,
+        checkpoint: bytes | None,
+        log: str,
+        record: Mapping[str, Any],
+        replace: bool = False,
+    ) -> None:
+        """Write a cell whole or not at all. A cell that is done stays as it is: the first complete record wins.
+
+        Args:
+          key: the cell; its suite is filled into the rows.
+          rows: at least those that say how the cell ended; kept in order.
+          checkpoint: trained state, None for a stage without.
+          log: the text of log.txt.
+          record: plain JSON data without NaN; `status` (ok, diverged, failed, timeout) decides what the cell counts as.
+          replace: write over a cell that is done.
+        Raises:
+          StoreError: if it cannot be written; what was there before is then still there, or the cell is missing.
+          ValueError, TypeError: if rows are of another stage, or the record is not as above.
+        """
+        self._cell(key).write(rows, checkpoint, log, record, replace)
+
+    def record(self, key: CellKey) -> dict[str, Any]:
+        """Give the record written with a cell.
+
+        Raises:
+          StoreError: if the cell is missing or its cell.json damaged; another run of the suite does it again.
+        """
+        return self._cell(key).record()
+
+    def checkpoint(self, key: CellKey) -> bytes:
+        """Give the checkpoint written with a cell, after comparing its checksum.
+
+        Raises:
+          StoreError: if the cell is missing or damaged (another run of the suite does it again), or has no checkpoint.
+        """
+        return self._cell(key).file(CHECKPOINT)
+
+    def rows(self, key: CellKey) -> pd.DataFrame:
+        """Give the rows of a cell, failed or done, as `to_frame` made them.
+
+        Raises:
+          StoreError: if the cell is missing or damaged; another run of the suite does it again.
+        """
+        return from_tables([self._cell(key).table()])
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        """Merge a suite's plan into the store's: a slot that is there already is replaced, other slots stay.
+
+        A plan of another suite version replaces the old one whole, since scores of two versions do not belong in one table; the
+        cells themselves stay.
+
+        Args:
+          plan: `suite`, `suite_version`, `question`, `arms` in order, and `cells`: each a `slot` (budget, family, split,
+            method, variant, seed), the `key` of its cell and the `train_key` it builds on or None, as `asdict` gives keys.
+        Raises:
+          StoreError: if it cannot be written, or the plan that is there is damaged.
+          ValueError, TypeError: if a key is none.
+        """
+        new = json.loads(to_json(plan))  # as it will be read
+        for cell in new["cells"]:
+            keys(cell)
+        path = self.root / f"suite-{check_name(new['suite'])}.json"
+        with self._alone(), explained(path):
+            merged = merge(load(path), new) if path.exists() else new
+            commit(self.root, {path.name: seal(merged)})
+
+    def plans(self) -> list[dict[str, Any]]:
+        """Give the plans of all suites, by the suites' names.
+
+        Raises:
+          StoreError: if one is damaged; delete it and run its suite again, finished cells are found again.
+        """
+        with explained(self.root):
+            return [load(path) for path in sorted(self.root.glob("suite-*.json"))]
+
+    def read(self, suites: Sequence[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Give what was measured and what was planned.
+
+        Checkpoints and logs are compared by size only, so that this stays quick.
+
+        Args:
+          suites: names of suites; None for all that have a plan.
+        Returns:
+          The rows of every planned cell that is done or failed and of the train stages they build on (shared ones once, without
+          a suite), in the order of the plans; and a row per planned cell with the columns `EXPECTED`, where a status is one of
+          `status`'s or "running".
+        Raises:
+          StoreError: if a suite has no plan.
+        """
+        plans = self._chosen(suites)
+        in_order = (key for plan in plans for cell in plan["cells"] for key in reversed(keys(cell)) if key)
+        surveyed = {key: self._survey(key) for key in dict.fromkeys(in_order)}
+        rows = from_tables([table for _, table in surveyed.values() if table is not None])
+        return rows, expected(plans, {key: status for key, (status, _) in surveyed.items()})
+
+    def _cell(self, key: CellKey) -> Cell:
+        return Cell(self.root, key)
+
+    def _survey(self, key: CellKey) -> tuple[str, pa.Table | None]:
+        cell = self._cell(key)
+        status, table = cell.survey()
+        return ("running" if status != "done" and is_locked(cell.folder / _CLAIM) else status), table
+
+    def _check_version(self) -> None:
+        path = self.root / _STORE
+        with explained(path):
+            data = path.read_bytes()
+        try:
+            version = json.loads(data)["schema_version"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"{path}: cut short or altered: restore it, or choose another folder with --store") from error
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.root}: of schema version {version}, this program's is {SCHEMA_VERSION}: "
+                "choose another folder with --store, or use the version that wrote it"
+            )
+
+    def _mark(self) -> None:
+        """Make the folder a store; written anew each time, since only writing shows that it can be written to."""
+        with self._alone(), explained(self.root):
+            commit(self.root, {_STORE: to_json({"schema_version": SCHEMA_VERSION})})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with locked(self.root / _LOCK, _LOCK_WAIT_S) as mine:
+            if not mine:
+                raise StoreError(
+                    f"{self.root}: another process has been writing for {_LOCK_WAIT_S:.0f} s: wait for it or end it"
+                )
+            yield
+
+    def _chosen(self, suites: Sequence[str] | None) -> list[dict[str, Any]]:
+        plans = {plan["suite"]: plan for plan in self.plans()}
+        if unknown := [name for name in suites or () if name not in plans]:
+            raise StoreError(f"{self.root}: no results of suite {unknown[0]}, there are: {', '.join(plans) or 'none'}")
+        return [plan for name, plan in plans.items() if suites is None or name in suites]
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a writer that died has left."""
+    with locked(folder / WRITE_LOCK, 0.0) as mine, explained(folder):
+        if mine:
+            sweep(folder)

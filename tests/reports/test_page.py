@@ -1,0 +1,191 @@
+"""A store that a run could have left → the report's files, whole, the same every time, and safe to open."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import reports
+from reports import ReportError
+from reports.page import write_report
+from results.schema import Row
+from results.store import CellKey, Store, StoreError
+
+CHECKPOINTS = {"apb": (0, 50, 100, 200), "td3": (0, 50, 100, 200), "maml": (0, 50), "zero": (0,)}
+TASKS = {"id": [(None, 0.0)] * 3, "ood": [("angle", 0.2), ("angle", 0.2), ("angle", 0.8), ("radius", 0.5)]}
+HOSTILE = "evil|<script>alert(1)</script>\n# [x](http://x) $\\frac$ ../../up"
+
+
+def returned(method, shift, seed, b):
+    return {"apb": -20.0, "td3": -30.0, "maml": -40.0}.get(method, -60.0) - 30 * 0.99**b - 10 * shift + seed
+
+
+def adapt_rows(base, task, method, b, seed):
+    tasks = enumerate(TASKS[base["split"]]) if task is None else [task]
+    for index, (axis, shift) in tasks:
+        where = {"task_index": index, "shift_axis": axis, "shift": shift, "env_steps": b, "meta_env_steps": 20_000}
+        yield Row(**base, **where, stage="adapt", return_mean=returned(method, shift, seed, b), n_train_tasks=8)
+
+
+def fill(root, methods=tuple(CHECKPOINTS), seeds=2, splits=("id", "ood"), ended=None, suite="ood"):
+    """Write a store; `ended` maps (method, seed) to "failed", or to "missing" for a cell that never ran."""
+    store, cells = Store(root, create=True), []
+    for method in methods:
+        for seed in range(seeds):
+            base = {"budget": "quick", "family": "point-goal", "method": method, "variant": "", "seed": seed}
+            known = {**base, "family_version": "1+ab", "method_version": 1, "config_hash": "c0ffee"}
+            train = CellKey("train", None, None, f"t{methods.index(method)}-{seed}")
+            curve = [Row(**known, stage="train", env_steps=5_000 * i, online_return=-70.0 + 10 * i) for i in range(1, 5)]
+            store.write(train, curve, checkpoint=b"", log="", record={"status": "ok"})
+            for split in splits:
+                key = CellKey("adapt", suite, 1, f"a{methods.index(method)}-{split}-{seed}")
+                cells.append({"slot": {**base, "split": split}, "key": asdict(key), "train_key": asdict(train)})
+                status = (ended or {}).get((method, seed), "ok")
+                at = {**known, "split": split}
+                rows = [row for b in CHECKPOINTS.get(method, (0, 200)) for row in adapt_rows(at, None, method, b, seed)]
+                if status == "failed":
+                    rows = [Row(**at, stage="adapt", env_steps=0, status="failed", error="loss is | not finite")]
+                if status != "missing":
+                    store.write(key, rows, checkpoint=None, log="", record={"status": status})
+    question = "Who adapts out of distribution?"
+    store.write_plan({"suite": suite, "suite_version": 1, "question": question, "arms": list(methods), "cells": cells})
+    return root
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The report of a store with a failed and a missing cell."""
+    root = tmp_path_factory.mktemp("report")
+    fill(root / "store", ended={("td3", 1): "failed", ("maml", 1): "missing"})
+    return write_report(root / "store", root / "out")
+
+
+def test_the_page_answers_with_its_seeds(report):
+    page = report.read_text(encoding="utf-8")
+    assert "Who adapts out of distribution?" in page
+    assert "12 of 16 cells are done, 2 failed." in page
+    (angle,) = [line for line in page.splitlines() if line.startswith("- **point-goal, split ood, shift axis angle**")]
+    assert "Gained over b = 0 in every seed: apb (+26.0), td3 (+26.0) and maml (+11.8)." in angle
+    assert "Highest mean return: apb (−28.5), then td3 (−39.0)." in angle
+    assert angle.endswith("Seeds per method: 1 to 2, too few for a claim of significance.")
+
+
+def test_the_page_shows_what_is_not_finished_and_what_it_rests_on(report):
+    page = report.read_text(encoding="utf-8")
+    assert "unfinished (1 of 2 seeds, 1 failed)" in page and "unfinished (1 of 2 seeds)" in page
+    assert r"- td3, point-goal, split ood, budget quick, seed 1: failed (loss is \| not finite)" in page
+    assert "- maml, point-goal, split ood, budget quick, seed 1: missing" in page
+    assert "| ood | 1 | 16 | 12 | 2 | 2 |" in page
+    assert "| point-goal | quick | 1+ab | 0, 50, 100, 200 |" in page
+    assert "| apb | 1 | c0ffee | – |" in page
+
+
+def test_every_link_is_there_and_nothing_else_is(report):
+    links = re.findall(r"\]\(([^)]+)\)", report.read_text(encoding="utf-8"))
+    written = set(contents(report.parent)) - {"report.md"}
+    assert set(links) <= written
+    assert {name for name in written if not name.endswith("-seeds.csv")} == set(links)
+
+
+def test_the_points_are_the_scores(report):
+    points = pd.read_csv(report.parent / "data/ood_quick_point-goal_ood-curves.csv", keep_default_na=False)
+    last = points[(points["axis"] == "angle") & (points["method"] == "apb") & (points["env_steps"] == 200)].iloc[0]
+    levels = [returned("apb", shift, seed, 200) for shift in (0.2, 0.8) for seed in (0, 1)]
+    np.testing.assert_allclose(float(last["mean"]), np.mean(levels))
+    assert set(points["axis"]) == {"angle", "radius"} and last["interval"] == "min–max"
+
+
+def test_the_same_store_gives_the_same_bytes(report, tmp_path):
+    again = write_report(report.parent.parent / "store", tmp_path / "other")
+    assert contents(again.parent) == contents(report.parent)
+
+
+def test_hostile_names(tmp_path):
+    out = write_report(fill(tmp_path / "store", methods=("apb", HOSTILE)), tmp_path / "out")
+    page = out.read_text(encoding="utf-8")
+    assert "<script" not in page and "\n# [x]" not in page and "](http" not in page.replace("\\](http", "")
+    tables = [block for block in page.split("\n\n") if block.startswith("| ")]
+    assert all(len({line.replace("\\|", "").count("|") for line in block.splitlines()}) == 1 for block in tables)
+    assert {path.name for path in tmp_path.iterdir()} == {"store", "out"}
+    assert HOSTILE in set(pd.read_csv(io.BytesIO(contents(out.parent)["data/ood_quick_point-goal_id-curves.csv"]))["method"])
+
+
+def test_only_failures_make_a_page_without_figures(tmp_path):
+    store = fill(tmp_path / "store", methods=("td3",), ended={("td3", 0): "failed", ("td3", 1): "missing"})
+    page = write_report(store, tmp_path / "out").read_text(encoding="utf-8")
+    assert "Nothing is finished yet, so there is no answer." in page
+    assert "| td3 | unfinished (0 of 2 seeds, 1 failed) |" in page
+    assert not list((tmp_path / "out" / "figures").glob("*_ood.png"))
+
+
+def test_suites_are_chosen_in_order(tmp_path):
+    store = tmp_path / "store"
+    for suite in ("a", "b"):
+        fill(store, methods=("apb",), seeds=1, splits=("ood",), suite=suite)
+    page = write_report(store, tmp_path / "out", ["b", "a"]).read_text(encoding="utf-8")
+    assert [line for line in page.splitlines() if line.startswith("## ")] == ["## b", "## a", "## Provenance"]
+    page = write_report(store, tmp_path / "one", ["a"]).read_text(encoding="utf-8")
+    assert "## b" not in page and "| b |" not in page
+
+
+@pytest.mark.parametrize("suites", [None, ["ood"]])
+def test_no_results(tmp_path, suites):
+    with pytest.raises(StoreError, match="run a suite first"):
+        write_report(tmp_path / "none", tmp_path / "out", suites)
+    Store(tmp_path / "empty", create=True)
+    with pytest.raises(ReportError, match="no suite yet; run one first"):
+        write_report(tmp_path / "empty", tmp_path / "out", suites)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_suite_is_named_with_those_there_are(tmp_path):
+    store = fill(tmp_path / "store", methods=("apb",), seeds=1)
+    with pytest.raises(ReportError, match="no suite 'gap'; it has ood"):
+        write_report(store, tmp_path / "out", ["gap"])
+
+
+def test_an_unwritable_place_is_an_error_with_a_way_out(tmp_path):
+    store = fill(tmp_path / "store", methods=("apb",), seeds=1)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ReportError, match=r"cannot write the report to .*choose another folder with --out"):
+        write_report(store, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_interrupted_report_leaves_whole_files(tmp_path, monkeypatch):
+    store = fill(tmp_path / "store", methods=("apb",), seeds=1)
+    before = contents(write_report(store, tmp_path / "out").parent)
+    fsync, calls = os.fsync, iter(range(100))
+
+    def full(descriptor):
+        if next(calls) == 3:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ReportError, match="No space left on device"):
+        write_report(store, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_reports_need_no_simulator_and_no_learner(tmp_path):
+    code = (
+        "import sys, reports\n"
+        "assert not {'pandas', 'matplotlib', 'numpy'} & set(sys.modules), 'import reports is not light'\n"
+        "import reports.page, results.store\n"
+        "print(sorted({'torch', 'mujoco', 'gymnasium', 'envs', 'methods', 'benchmark'} & set(sys.modules)))\n"
+    )
+    path = {**os.environ, "PYTHONPATH": str(Path(reports.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

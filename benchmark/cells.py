@@ -35,7 +35,7 @@ class Cell:
     method_path: str  # module:Class
     method_version: int
     meta_trains: bool
-    variant: str  # settings changed on the command line, "" for none
+    variant: str  # settings that the command line moved, "" for none
     config: Mapping[str, Any]
     seed: int
     train_tasks: int  # 0 without meta-training, as the next two
@@ -116,11 +116,10 @@ def expand(
     ]
 
 
-def _cell(
-    suite: Suite, budget: Budget, family_id: str, name: str, path: str, changed: Mapping[str, Any], seed: int
-) -> Cell:
+def _cell(suite: Suite, budget: Budget, family_id: str, name: str, path: str, changed: Mapping[str, Any], seed: int) -> Cell:
     method, family = load_method(path), load_family(family_id)
     tasks = family.split(suite.split)
+    usual, config = resolve_config(method, budget, {}), resolve_config(method, budget, changed)
     return Cell(
         suite=suite.id,
         suite_version=suite.version,
@@ -133,8 +132,8 @@ def _cell(
         method_path=path,
         method_version=method.version,
         meta_trains=method.meta_trains,
-        variant=" ".join(f"{key}={value}" for key, value in sorted(changed.items())),
-        config=resolve_config(method, budget, changed),
+        variant=" ".join(f"{key}={value}" for key, value in sorted(config.items()) if value != usual[key]),
+        config=config,
         seed=seed,
         train_tasks=budget.train_tasks if method.meta_trains else 0,
         train_steps=budget.train_steps if method.meta_trains else 0,

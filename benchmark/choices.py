@@ -1,5 +1,6 @@
 """From the words of the command line to suites, methods, families and settings; whatever is wrong is named with its cure."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -117,6 +118,8 @@ def _value(text: str, value: str, kind: Any) -> Any:
             return switches[value.lower()]
         if kind is int:
             return int(value.replace("_", ""))
+        if kind is float and not math.isfinite(float(value)):
+            raise ValueError
         return kind(value)
     except (ValueError, KeyError, TypeError):
         expected = "true or false" if kind is bool else {int: "a whole number", float: "a number"}.get(kind, str(kind))
@@ -146,7 +149,7 @@ def seconds(text: str) -> float:
     Raises:
       InputError: if it is none, or zero.
     """
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip().lower())
+    match = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text.strip().lower())
     total = sum(int(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
     if total <= 0:
         raise InputError(f"--time-limit {text!r} is not a duration; write for example 90m, 2h, 1h30m or 45s")

@@ -1,5 +1,6 @@
 """The command line: parse and dispatch. Heavy imports happen inside the command that needs them."""
 
+import io
 import json
 import logging
 import os
@@ -18,6 +19,12 @@ EPILOG = (
 )
 DEFAULT_STORE = Path("results/local")
 INTERRUPTED = 130
+INPUT_ERRORS = {
+    "benchmark.choices": "InputError",
+    "benchmark.plugins": "PluginError",
+    "reports": "ReportError",
+    "results.files": "StoreError",
+}
 
 app = typer.Typer(
     add_completion=False,
@@ -123,7 +130,10 @@ def show(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; bad input is one line on stderr and exit code 2."""
-    verbose = any(argument in ("-v", "--verbose") for argument in (arguments or sys.argv[1:]))
+    verbose = any(argument in ("-v", "--verbose") for argument in (sys.argv[1:] if arguments is None else arguments))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter must not end a run
     try:
         code: Any = app(args=arguments, prog_name="python -m benchmark", standalone_mode=False)
     except typer.TyperException as error:
@@ -143,13 +153,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _is_input_error(error: Exception) -> bool:
-    """Whether the message of `error` alone tells the user what to do; asked late, since the answer needs imports."""
-    from benchmark.choices import InputError
-    from benchmark.plugins import PluginError
-    from reports import ReportError
-    from results.store import StoreError
-
-    return isinstance(error, InputError | PluginError | ReportError | StoreError)
+    """Whether the message of `error` alone tells the user what to do. A kind whose module was never imported was not raised."""
+    return any(
+        name in sys.modules and isinstance(error, getattr(sys.modules[name], kind)) for name, kind in INPUT_ERRORS.items()
+    )
 
 
 def _complain(message: str) -> int:

@@ -1,9 +1,10 @@
 """What the commands do, once their words are understood."""
 
 import json
+import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from rich.console import Console
 
 from benchmark.cells import expand
 from benchmark.choices import InputError
-from benchmark.local import LocalExecutor, Progress, TimeUp, available_cores, stages_of
+from benchmark.local import LocalExecutor, Progress, TimeLimitError, available_cores, stages_of
 from benchmark.plugins import load_method, registered_methods
 from benchmark.progress import Display, duration
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from envs import FAMILIES, load_family
 from envs.api import family_version
+from results.files import explained
 from results.store import CellKey, Store
 
 __all__ = ["as_text", "available_cores", "catalogue", "run", "show"]
@@ -50,20 +52,19 @@ def run(
             "cells": [cell.plan() for cell in cells],
         }
     )
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
     display = Display(console)
     stages = stages_of(cells)
     console.print(
         f"suite {suite.id} at {budget.id}: {len(cells)} cells in {len(stages)} stages, {jobs} workers × {threads} threads,"
         f" store {store}",
-        highlight=False,
         soft_wrap=True,
     )
     executor = LocalExecutor(opened, jobs, threads, None if time_limit_s is None else began + time_limit_s, force)
     try:
         with display.shown():
             table = executor.run(stages, display.show)
-    except TimeUp:
+    except TimeLimitError:
         console.print("time limit reached; run the same command again to go on")
         return TIME_LIMIT
     return _conclude(console, table, store, time.monotonic() - began)
@@ -72,14 +73,12 @@ def run(
 def _conclude(console: Console, table: list[Progress], store: Path, took_s: float) -> int:
     failed = [entry for entry in table if entry.state == "failed"]
     before = sum(entry.finished_before for entry in table)
-    console.print(
-        f"{len(table) - len(failed)} of {len(table)} stages done ({before} of them before) in {duration(took_s)}", highlight=False
-    )
+    console.print(f"{len(table) - len(failed)} of {len(table)} stages done ({before} of them before) in {duration(took_s)}")
     for entry in failed:
-        console.print(f"failed: {entry.stage}: {entry.error}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"  log: {store / entry.stage.key.folder / 'log.txt'}", markup=False, highlight=False, soft_wrap=True)
-    where = "" if store == Path("results/local") else f" --store {store}"
-    console.print(f"next: python -m benchmark report{where}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"failed: {entry.stage}: {entry.error}", soft_wrap=True)
+        console.print(f"  log: {store / entry.stage.key.folder / 'log.txt'}", soft_wrap=True)
+    where = "" if store == Path("results/local") else f" --store {shlex.quote(str(store))}"
+    console.print(f"next: python -m benchmark report{where}", soft_wrap=True)
     return FAILED if failed else DONE
 
 
@@ -106,7 +105,7 @@ def asdict_task(task: Any) -> dict[str, Any]:
 
 def _method(path: str) -> dict[str, Any]:
     method = load_method(path)
-    defaults = {field.name: field.default for field in fields(method.Config)}
+    defaults = asdict(method.Config())
     about = (method.__doc__ or "").strip().splitlines() or [""]
     return {"path": path, "version": method.version, "about": about[0], "meta_trains": method.meta_trains, "defaults": defaults}
 
@@ -116,7 +115,8 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
     lines = ["Suites"]
     for name, suite in catalogue["suites"].items():
         lines.append(f"  {name}: {suite['question']}")
-        lines.append(f"    methods: {', '.join(suite['methods'])}; with all: also {', '.join(suite['extra_methods']) or 'none'}")
+        extra = ", ".join(suite["extra_methods"]) or "none"
+        lines.append(f"    methods: {', '.join(suite['methods'])}; with all: also {extra}")
         lines += [f"    families at {budget}: {', '.join(names)}" for budget, names in suite["families"].items()]
     lines.append("Budgets (environment steps)")
     for name, budget in catalogue["budgets"].items():
@@ -156,7 +156,9 @@ def show(store: Path, prefix: str | None) -> str:
     key = next(iter(found.values()))
     record = json.dumps(opened.record(key), indent=2)
     rows = opened.rows(key).dropna(axis=1, how="all").to_string(index=False)
-    log = (store / key.folder / "log.txt").read_text(encoding="utf-8")
+    path = store / key.folder / "log.txt"
+    with explained(path):
+        log = path.read_text(encoding="utf-8", errors="replace")
     return f"{store / key.folder}\n\nrecord\n{record}\n\nrows\n{rows}\n\nlog\n{log}"
 
 

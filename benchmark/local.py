@@ -4,24 +4,23 @@ The store and its locks are the queue between several executors; this one only d
 takes one stage with it, and an executor that dies takes its workers.
 """
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
-from benchmark.work import Stage, perform, record_failure
+from benchmark.work import Stage, record_failure
+from benchmark.worker import TELL_EVERY_S, serve
 from results.store import CellKey, Store, StoreError
 
 State = Literal["waiting", "running", "done", "failed"]
-TELL_EVERY_S = 0.2
 BUSY_WAIT_S = 1.0  # before a stage held by another process is tried again
 
 
@@ -60,7 +59,7 @@ def stages_of(cells: Sequence[Any]) -> list[Stage]:
     return list(stages.values())
 
 
-class TimeUp(Exception):
+class TimeLimitError(Exception):
     """The time limit was reached; what was finished is in the store."""
 
 
@@ -84,7 +83,7 @@ class LocalExecutor:
         """Run `stages` to their end, calling `show` several times a second and whenever one ends.
 
         Raises:
-          TimeUp: at the deadline; running stages are lost.
+          TimeLimitError: at the deadline; running stages are lost.
           StoreError: if the store can no longer be written.
           KeyboardInterrupt: on Ctrl-C; running stages are lost.
         """
@@ -95,7 +94,7 @@ class LocalExecutor:
         try:
             while any(entry.state in ("waiting", "running") for entry in table):
                 if self._deadline is not None and time.monotonic() >= self._deadline:
-                    raise TimeUp
+                    raise TimeLimitError
                 self._assign(table)
                 self._listen()
                 show(table)
@@ -142,10 +141,9 @@ class LocalExecutor:
         """A worker died: its stage failed, and the next stage gets a new one."""
         self._workers.remove(worker)
         worker.process.join()
+        worker.connection.close()
         if worker.entry is not None:
-            code = worker.process.exitcode or 0
-            reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            error = f"its worker process {reason} (out of memory?)"
+            error = f"its worker process {_cause(worker.process.exitcode or 0)}"
             record_failure(self._store, worker.entry.stage, error)
             _end(worker.entry, "failed", error)
 
@@ -156,8 +154,9 @@ class _Worker:
     def __init__(self, store: Store, threads: int) -> None:
         context = multiprocessing.get_context("spawn")  # torch and MuJoCo hang in a forked child
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, store, threads), daemon=True)
-        self.process.start()
+        self.process: BaseProcess = context.Process(target=serve, args=(theirs, store, threads), daemon=True)
+        with _interrupts_held():
+            self.process.start()
         theirs.close()
         self.entry: Progress | None = None
 
@@ -165,7 +164,10 @@ class _Worker:
         """Start a stage."""
         entry.state, entry.started, entry.used = "running", time.monotonic(), 0
         self.entry = entry
-        self.connection.send((entry.stage, force))
+        try:
+            self.connection.send((entry.stage, force))
+        except OSError:  # it died idle, which is no fault of the stage; the executor is about to hear of it
+            self.entry, entry.state = None, "waiting"
 
     def hear(self, message: tuple[str, Any]) -> None:
         """Note a sign of progress, or the end of the stage."""
@@ -193,41 +195,19 @@ def _end(entry: Progress, state: State, error: str | None) -> None:
     entry.state, entry.error, entry.ended = state, error, time.monotonic()
 
 
-def _serve(connection: Connection, store: Store, threads: int) -> None:
-    """A worker's life: stages in, progress and outcomes out."""
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the executor decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    keep_memory()
-    torch.set_num_threads(threads)
-    while True:
-        stage, force = connection.recv()
-        told = 0.0
-
-        def tell(used: int) -> None:
-            nonlocal told
-            if (now := time.monotonic()) - told > TELL_EVERY_S:
-                told = now
-                connection.send(("used", used))
-
-        try:
-            connection.send(perform(store, stage, threads, tell, force))
-        except StoreError as error:
-            connection.send(("store", str(error)))
+def _cause(code: int) -> str:
+    """How a process ended, from its exit code."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return "was killed by SIGKILL (out of memory?)" if code == -signal.SIGKILL else f"was killed by signal {-code}"
 
 
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def keep_memory() -> None:
-    """Ask glibc to reuse large blocks instead of returning them to the system, whose page faults cost a fifth of an update."""
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-        if mallopt is not None:
-            mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD, at its largest
-            mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back for a block; a process started in it never gets one, since the executor decides for the whole group."""
+    resource_tracker.ensure_running()  # its start would let them through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

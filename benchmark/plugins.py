@@ -1,13 +1,14 @@
 """Finding methods: the built-in ones, those that other distributions register, and `module:Class` from the command line."""
 
 import inspect
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 from methods import METHODS
 from methods.api import Method
@@ -50,7 +51,7 @@ def _explained(path: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise PluginError(f"method {path}: there is no module {error.name!r} (the current folder is searched too)") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a main guard may leave
         raise PluginError(f"method {path} does not import: {type(error).__name__}: {error}") from error
 
 
@@ -64,8 +65,24 @@ def _faults(found: Any) -> Iterator[str]:
     for name, kind in _DECLARES.items():
         if not isinstance(getattr(found, name, None), kind):
             yield f"its class attribute {name} must be {kind.__name__}, not {getattr(found, name, 'missing')!r}"
-    config = getattr(found, "Config", None)
+    yield from _config_faults(getattr(found, "Config", None))
+
+
+def _config_faults(config: Any) -> Iterator[str]:
     if not (inspect.isclass(config) and is_dataclass(config) and config.__dataclass_params__.frozen):  # type: ignore[attr-defined]
         yield "its Config must be a frozen dataclass"
     elif required := [f.name for f in fields(config) if f.default is MISSING and f.default_factory is MISSING]:
         yield f"its Config needs a default for {', '.join(required)}"
+    elif trouble := _trouble(config):
+        yield f"its Config must hold plain numbers, strings and booleans ({trouble})"
+
+
+def _trouble(config: Any) -> str | None:
+    """Why settings cannot be written down and read back, None if they can."""
+    try:
+        get_type_hints(config)
+        default = config()
+        json.dumps(asdict(default), allow_nan=False)
+        return None if config(**asdict(default)) == default else "it does not equal its own copy"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"

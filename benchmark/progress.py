@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 
 from benchmark.local import Progress
@@ -15,7 +14,10 @@ PLAIN_EVERY_S = 30.0  # between lines about what is running, where the output is
 
 
 class Display:
-    """Shows the stages of a run; use it as `with display.shown():` around the executor."""
+    """Shows the stages of a run; use it as `with display.shown():` around the executor.
+
+    The console must not interpret markup: names and errors hold whatever they hold.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console, self._live = console, Live(console=console, auto_refresh=False, transient=True)
@@ -46,7 +48,7 @@ class Display:
 
     def _line(self, text: str, table: list[Progress]) -> None:
         self._plain_at = time.monotonic()
-        self._console.print(f"{escape(self._count(table))} {escape(text)}", highlight=False, soft_wrap=True)
+        self._console.print(f"{self._count(table)} {text}", soft_wrap=True)
 
     def _count(self, table: list[Progress]) -> str:
         over = sum(entry.state in ("done", "failed") for entry in table)
@@ -63,14 +65,14 @@ class Display:
         return f"{duration((time.monotonic() - self._began) * (total - done) / done)} left"
 
     def _table(self, table: list[Progress]) -> Table:
-        shown = Table(title=escape(self._count(table)), title_justify="left", expand=False)
+        shown = Table(title=self._count(table), title_justify="left", expand=False)
         for name in ("stage", "state", "progress", "rate"):
             shown.add_column(name, justify="left" if name in ("stage", "state") else "right")
         room = max(self._console.height - 8, 4)
         entries = [entry for entry in table if entry.state == "running"]
         entries += [entry for entry in table if entry.state == "waiting"]
         for entry in entries[:room]:
-            shown.add_row(escape(str(entry.stage)), entry.state, _percent(entry), _rate(entry))
+            shown.add_row(str(entry.stage), entry.state, _percent(entry), _rate(entry))
         if len(entries) > room:
             shown.add_row(f"… and {len(entries) - room} more", "waiting", "", "")
         return shown

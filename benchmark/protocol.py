@@ -14,17 +14,17 @@ from methods.api import Adapter, Policy
 EPISODES = 10  # of each test task at each checkpoint
 
 
-class BudgetExceeded(RuntimeError):
+class BudgetError(RuntimeError):
     """A method tried to use more environment steps than it was given."""
 
 
-class Diverged(RuntimeError):
+class DivergenceError(RuntimeError):
     """A method produced actions that are not finite."""
 
 
 @dataclass
 class TaskPool:
-    """The tasks of a stage, and what a method has used of them; calling it makes an environment (`methods.api.MakeEnv`).
+    """The tasks of a stage, and what a method has used of them. A method gets `make_env` of it and nothing else.
 
     Attributes:
       allowed: environment steps that may be used: of each task, or with `pooled` summed over the tasks.
@@ -49,9 +49,15 @@ class TaskPool:
         self.used, self.diverged = np.zeros(len(self.tasks), np.int64), np.zeros(len(self.tasks), bool)
         self._returns = [[] for _ in self.tasks]
 
-    def __call__(self, copies: int = 1, task_ids: tuple[int, ...] | None = None) -> "CountedEnv":
-        """An environment of `copies` of each task (all, or those at `task_ids`), its steps counted."""
-        ids = tuple(range(len(self.tasks))) if task_ids is None else task_ids
+    def make_env(self, copies: int = 1, task_ids: tuple[int, ...] | None = None) -> "CountedEnv":
+        """An environment of `copies` of each task (all, or those at `task_ids`), its steps counted; `methods.api.MakeEnv`.
+
+        Raises:
+          ValueError: if `task_ids` names a task twice, which would be counted once, or one that is not there.
+        """
+        ids = tuple(range(len(self.tasks))) if task_ids is None else tuple(task_ids)
+        if len(set(ids)) < len(ids) or not set(ids) <= set(range(len(self.tasks))):
+            raise ValueError(f"task_ids must be different numbers from 0 to {len(self.tasks) - 1}, got {ids}")
         seed = self.streams.integer(f"env{self._made}")
         self._made += 1
         env = BatchEnv(self.family, [self.tasks[i] for i in ids], copies, self.threads, seed)
@@ -61,14 +67,14 @@ class TaskPool:
         """Count one step of each copy of the tasks at `ids`.
 
         Raises:
-          BudgetExceeded: before the step is taken, if it is one too many.
+          BudgetError: before the step is taken, if it is one too many.
         """
         asked = int(self.used.sum()) + copies * len(ids) if self.pooled else int(self.used[ids].max()) + copies
         if asked > self.allowed:
             scope = "in all" if self.pooled else "of a task"
-            raise BudgetExceeded(f"the method asked for environment step {asked} {scope} and may use {self.allowed}")
+            raise BudgetError(f"the method asked for environment step {asked} {scope} and may use {self.allowed}")
         self.used[ids] += copies
-        self.progress(asked)
+        self.progress(int(self.used.sum() if self.pooled else self.used.max()))
 
     def finish(self, task: int, episode_return: float) -> None:
         """Note the return of a finished episode."""
@@ -99,12 +105,12 @@ class CountedEnv:
         """As `envs.api.Env.step`, counted; a task whose action is not finite is marked and gets the zero action.
 
         Raises:
-          BudgetExceeded: if the budget does not hold this step.
+          BudgetError: if the budget does not hold this step.
         """
         self._pool.charge(self._ids, self.copies)
         action, bad = finite_actions(action)
         step = self._env.step(action)
-        self._pool.diverged[self._ids] |= bad | (self._env.diverged > 0).any(1)
+        self._pool.diverged[self._ids] |= (bad | (self._env.diverged > 0)).any(1)
         self._return += step.reward
         ended = step.terminated | step.truncated
         if ended.any():
@@ -148,28 +154,27 @@ class Evaluator:
         env.load_state_dict(self._start)
         obs, shape = env.reset(), (env.n_tasks, env.copies)
         returns, lengths = np.zeros(shape), np.zeros(shape)
-        running, terminated, bad = np.ones(shape, bool), np.zeros(shape, bool), np.zeros(env.n_tasks, bool)
+        running: BoolArray = np.ones(shape, bool)
+        terminated, diverged = np.zeros(shape, bool), np.zeros(shape, bool)
         policy.reset(running.copy())
         while running.any():
             action, not_finite = finite_actions(policy.act(obs))
             step = env.step(action)
-            policy.observe(step)
             returns += np.where(running, step.reward, 0.0)
             lengths += running
-            bad |= not_finite
+            diverged |= running & (not_finite | (env.diverged > 0))
             terminated |= running & step.terminated
             ended = step.terminated | step.truncated
             running &= ~ended
+            policy.observe(step)  # last, so that whatever it does to the arrays it sees moves no score
             obs = env.reset(ended) if ended.any() and running.any() else step.obs
-        return Evaluation(returns, lengths, terminated, bad | (env.diverged > 0).any(1))
+        return Evaluation(returns, lengths, terminated, np.any(diverged, axis=1))
 
 
 def finite_actions(action: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """Actions [N, E, A] with every row that is not finite set to zero, and which tasks [N] had one."""
-    finite = np.isfinite(action).all(-1)
-    if finite.all():
-        return action, np.zeros(len(action), bool)
-    return np.where(finite[..., None], action, 0.0), ~finite.all(1)
+    """Actions [N, E, A] with every row that is not finite set to zero, and which rows [N, E] those were."""
+    bad: BoolArray = np.logical_not(np.isfinite(action).all(-1))
+    return (np.where(bad[..., None], 0.0, action) if bad.any() else action), bad
 
 
 def checkpoints(horizon: int, budget: int) -> tuple[int, ...]:
@@ -194,16 +199,16 @@ def adapt(adapter: Adapter, pool: TaskPool, evaluate: Evaluator, streams: Stream
     A method that uses no more steps is frozen: it is evaluated once where it stopped, and never again.
 
     Raises:
-      BudgetExceeded: if the method oversteps a checkpoint.
+      BudgetError: if the method oversteps a checkpoint.
     """
     frozen = False
     for checkpoint in checkpoints(pool.family.horizon, budget):
-        before, pool.allowed = int(pool.used.max()), checkpoint
+        before, pool.allowed = int(pool.used.sum()), checkpoint
         while not frozen and pool.used.max() < checkpoint:
             start = int(pool.used.sum())
             adapter.step(checkpoint - int(pool.used.max()))
             frozen = int(pool.used.sum()) == start
-        if frozen and pool.used.max() == before:
+        if frozen and pool.used.sum() == before:
             return
         policy = adapter.policy(streams.numpy(f"policy{checkpoint}"))
         yield Checkpoint(pool.used.tolist(), adapter.updates, evaluate(policy), pool.online_returns(), pool.diverged.copy())

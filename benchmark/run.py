@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.cells import Cell
-from benchmark.protocol import Checkpoint, Diverged, Evaluator, TaskPool, adapt
+from benchmark.protocol import Checkpoint, DivergenceError, Evaluator, TaskPool, adapt
 from benchmark.seeding import Streams
 from envs import load_family
 from envs.api import Task
@@ -24,8 +24,8 @@ def train(cell: Cell, method: Method, threads: int = 1, progress: Progress = lam
     """Meta-train `method`, a row whenever it gives a sign of life.
 
     Raises:
-      BudgetExceeded: if it uses more than its steps.
-      Diverged: if it acts with numbers that are not finite.
+      BudgetError: if it uses more than its steps.
+      DivergenceError: if it acts with numbers that are not finite.
     """
     family, streams = load_family(cell.family), Streams(cell.seed, "train", cell.family)
     clock = _Clock()
@@ -35,19 +35,12 @@ def train(cell: Cell, method: Method, threads: int = 1, progress: Progress = lam
         return family.sample(cell.train_tasks, generator)
 
     pool = TaskPool(family, draw(), streams, threads, pooled=True, allowed=cell.train_steps, draw=draw, progress=progress)
-    for sign in method.meta_train(pool, cell.train_tasks, cell.train_steps, streams.child("method")):
-        if pool.diverged.any():
-            raise Diverged("meta-training diverged: actions or simulations of a training task are not finite")
-        returns = [value for value in pool.online_returns() if value is not None]
-        yield Row(
-            **_identity(cell),
-            stage="train",
-            env_steps=int(pool.used.sum()),
-            updates=sign.updates,
-            meta_env_steps=int(pool.used.sum()),
-            online_return=float(np.mean(returns)) if returns else None,
-            **clock.read(),
-        )
+    told = -1  # environment steps in the last row
+    for sign in method.meta_train(pool.make_env, cell.train_tasks, cell.train_steps, streams.child("method")):
+        yield _training_row(cell, pool, sign.updates, clock)
+        told = int(pool.used.sum())
+    if int(pool.used.sum()) > told:  # what a method used without a sign of life counts as well
+        yield _training_row(cell, pool, None, clock)
 
 
 def adaptation(
@@ -59,13 +52,13 @@ def adaptation(
       meta_env_steps: what its meta-training used, None without one.
 
     Raises:
-      BudgetExceeded: if it uses more than its steps.
+      BudgetError: if it uses more than its steps.
     """
     family, streams = load_family(cell.family), Streams(cell.seed, "adapt", cell.family, cell.split)
     tasks, clock = family.split(cell.split), _Clock()
     pool = TaskPool(family, tasks, streams, threads, progress=progress)
     evaluate = Evaluator(family, tasks, streams, threads)
-    adapter = method.adapter(pool, len(tasks), streams.child("method"))
+    adapter = method.adapter(pool.make_env, len(tasks), streams.child("method"))
     for checkpoint in adapt(adapter, pool, evaluate, streams, cell.adapt_steps):
         for index, task in enumerate(tasks):
             yield Row(
@@ -81,6 +74,21 @@ def adaptation(
                 **_scores(checkpoint, index),
                 **clock.read(),
             )
+
+
+def _training_row(cell: Cell, pool: TaskPool, updates: int | None, clock: "_Clock") -> Row:
+    if pool.diverged.any():
+        raise DivergenceError("meta-training diverged: actions or simulations of a training task are not finite")
+    returns = [value for value in pool.online_returns() if value is not None]
+    return Row(
+        **_identity(cell),
+        stage="train",
+        env_steps=int(pool.used.sum()),
+        updates=updates,
+        meta_env_steps=int(pool.used.sum()),
+        online_return=float(np.mean(returns)) if returns else None,
+        **clock.read(),
+    )
 
 
 def failed_row(cell: Cell, stage: str, error: str) -> Row:
@@ -122,7 +130,7 @@ class _Clock:
     def __init__(self) -> None:
         self._start = time.perf_counter()
 
-    def read(self) -> dict[str, float]:
+    def read(self) -> dict[str, Any]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
         scale = 2**20 if sys.platform == "darwin" else 2**10
         return {"wall_s": time.perf_counter() - self._start, "peak_mem_mb": peak / scale}

@@ -88,7 +88,8 @@ def perform(
             rows.append(run.failed_row(stage.cell, stage.name, error))
             log.append(traceback.format_exc())
         used = max((row.env_steps for row in rows), default=0)
-        record = {"status": _status(rows), "error": error, "stage": str(stage), "env_steps": used, **_facts(stage.cell, threads)}
+        outcome = {"status": _status(rows), "error": error, "stage": str(stage), "env_steps": used}
+        record = {**outcome, **_facts(stage.cell, threads)}
         store.write(stage.key, rows, checkpoint=checkpoint, log="\n".join(log) + "\n", record=record, replace=force)
         return ("failed" if error else "done"), error
 

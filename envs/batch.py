@@ -6,6 +6,7 @@ and the actions, never on the neighbours, the thread count or the order of reset
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import mujoco
@@ -60,7 +61,7 @@ class BatchEnv:
         self.horizon, self.frame_skip = family.horizon, family.frame_skip
         self.batch = Batch(load_model(family.xml()), self.n_tasks * copies, threads)
         self._qpos, self._qvel, self._ctrl = (self.batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
-        self._motion = _motion(self.batch)
+        self._motion, self._nq = _motion(self.batch), self._qpos.shape[1]
         self._warnings = self.batch.warning[:, DIVERGENCE_WARNINGS, COUNT]  # a live view; a reset zeroes it
         self._seed, self._generator = seed, NamedGenerator()
         self.diverged = np.zeros((self.n_tasks, copies), np.int64)
@@ -106,7 +107,7 @@ class BatchEnv:
             self._ended[ids] = False
             self._must_reset = bool(self._ended.any())
             self._last = self._motion.copy()
-        return self._observe()
+        return self._observe(self._motion)
 
     def step(self, action: FloatArray) -> Step:
         """Apply `action` [N, E, A], clipped to [−1, 1], for one control step.
@@ -121,15 +122,18 @@ class BatchEnv:
             raise ValueError(f"{int(self._ended.sum())} simulations have ended or were never reset; call reset with their mask")
         self._set_control(action)
         before = self._motion.copy()
-        lost = self._advance()
+        failed = self._simulate()
+        after = self._motion.copy()  # the pool's threads wrote the state: fetched once, it is cheap from here on
+        lost = self._lost(after, failed)
         if lost is not None:
-            self._motion[lost] = before[lost] = self._last[lost]
+            self._motion[lost] = before[lost] = after[lost] = self._last[lost]
             self.diverged += lost.reshape(self.diverged.shape)
-        reward = self.family.reward(before[:, : self._qpos.shape[1]], self._qpos, self._qvel, self._ctrl, self._params)
-        terminated = self.family.terminated(self._qpos, self._qvel)
+        qpos, qvel = after[:, : self._nq], after[:, self._nq :]
+        reward = self.family.reward(before[:, : self._nq], qpos, qvel, self._ctrl, self._params)
+        terminated = self.family.terminated(qpos, qvel)
         if lost is not None:
             terminated = terminated | lost
-        self._last = self._motion.copy()
+        self._last = after
         self._clock += 1
         late = self._clock >= self.horizon
         self._ended = late | terminated
@@ -137,7 +141,7 @@ class BatchEnv:
         truncated = late > terminated  # late and not terminated
         shape = self.n_tasks, self.copies
         reward = reward.astype(np.float32, copy=False).reshape(shape)
-        return Step(self._observe(), reward, terminated.reshape(shape), truncated.reshape(shape))
+        return Step(self._observe(after), reward, terminated.reshape(shape), truncated.reshape(shape))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a restart needs, as plain Python and NumPy arrays.
@@ -189,23 +193,27 @@ class BatchEnv:
         task, copy = divmod(i, self.copies)
         return self.family.reset_noise(self._generator(f"{self._seed}/{self._names[task]}/{copy}/{self._episode[i]}"))
 
-    def _advance(self) -> BoolArray | None:
-        """Run the physics of one control step; which simulations diverged [S], None for none."""
-        failed: NDArray[np.integer[Any]] | None = None
+    def _simulate(self) -> NDArray[np.integer[Any]] | None:
+        """Run the physics of one control step; the simulations that MuJoCo raised an error in, None for none."""
         try:
             self.batch.step(nstep=self.frame_skip)
-        except SimulationError as error:  # those kept their state, the others were stepped
-            failed = error.ids
-        finite = np.isfinite(self._motion)
-        if failed is None and finite.all() and not self._warnings.any():
+        except SimulationError as error:
+            failed: NDArray[np.integer[Any]] = error.ids  # these kept their state, the others were stepped
+            return failed
+        return None
+
+    def _lost(self, motion: FloatArray, failed: NDArray[np.integer[Any]] | None) -> BoolArray | None:
+        """Which simulations diverged in the last step [S], None for none."""
+        if failed is None and _all_finite(motion) and not self._warnings.any():
             return None
-        lost: BoolArray = self._warnings.any(axis=1) | ~finite.all(axis=1)
+        lost: BoolArray = self._warnings.any(axis=1) | ~np.isfinite(motion).all(axis=1)
         if failed is not None:
             lost[failed] = True
         return lost
 
-    def _observe(self) -> FloatArray:
-        obs = self.family.observe(self._qpos, self._qvel).astype(np.float32, copy=False)
+    def _observe(self, motion: FloatArray) -> FloatArray:
+        """Observations [N, E, O] float32 of positions and velocities [S, nq + nv]."""
+        obs = self.family.observe(motion[:, : self._nq], motion[:, self._nq :]).astype(np.float32, copy=False)
         return obs.reshape(self.n_tasks, self.copies, self.observation_size)
 
     def _check_mask(self, mask: BoolArray | None) -> BoolArray:
@@ -222,12 +230,14 @@ class BatchEnv:
         if action.shape != (self.n_tasks, self.copies, self.action_size):
             expected = [self.n_tasks, self.copies, self.action_size]
             raise ValueError(f"action must have shape {expected}, got {list(action.shape)}")
-        finite = np.isfinite(action)
-        if not finite.all():
-            tasks = np.flatnonzero(~finite.all(axis=(1, 2))).tolist()
-            raise ValueError(f"actions of the tasks in slots {tasks} are not finite; the policy has diverged")
-        np.maximum(action.reshape(self._ctrl.shape), -1.0, out=self._ctrl)
-        np.minimum(self._ctrl, 1.0, out=self._ctrl)
+        if not _all_finite(action) and (slots := np.flatnonzero(~np.isfinite(action).all(axis=(1, 2)))).size:
+            raise ValueError(f"actions of the tasks in slots {slots.tolist()} are not finite; the policy has diverged")
+        self._ctrl[...] = np.minimum(np.maximum(action, -1.0), 1.0).reshape(self._ctrl.shape)
+
+
+def _all_finite(values: FloatArray) -> bool:
+    """Whether all are finite and small enough to square: one pass, as a step is short and NumPy calls add up."""
+    return isfinite(np.vdot(values, values))
 
 
 def _name(task: Task) -> str:

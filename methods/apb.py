@@ -40,6 +40,11 @@ class ApbConfig(TD3Config):
     head_scale: float = 1.0  # scale of a fresh ρₜ, in units of torch's default
     reset_period: int = 0  # environment steps of a test task between resets of ρₕ, ρₜ, ω; 0 for none
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.head_scale <= 1000.0 or self.reset_period < 0:
+            raise ValueError("head_scale must be from 0 to 1000 and reset_period at least 0")
+
 
 class Apb:
     """APB with a meta-trained backbone."""

@@ -6,6 +6,7 @@ tensor that several tasks share gets the sum of theirs.
 """
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -43,7 +44,26 @@ class TD3Config:
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision is 'fp32' or 'bf16', not {self.precision!r}")
+            raise ValueError(f"precision must be fp32 or bf16, not {self.precision}")
+        for name, (low, high) in RANGES.items():
+            if not low <= getattr(self, name) <= high:  # NaN fails too
+                raise ValueError(f"{name} must be from {low} to {high}, not {getattr(self, name)}")
+
+
+RANGES: dict[str, tuple[float, float]] = {  # beyond them a setting is a slip of the pen
+    "hidden": (1, 8192),
+    "depth": (0, 16),
+    "batch": (1, 65_536),
+    "learning_rate": (1e-9, 1.0),
+    "gamma": (0.0, 1.0),
+    "tau": (1e-9, 1.0),
+    "policy_noise": (0.0, 10.0),
+    "noise_clip": (0.0, 10.0),
+    "policy_delay": (1, 1000),
+    "exploration_noise": (0.0, 10.0),
+    "warmup_episodes": (0, 1_000_000),
+    "replay": (1, 100_000_000),
+}
 
 
 def smoothed_action(action: Tensor, noise: Tensor, clip: float) -> Tensor:
@@ -160,7 +180,8 @@ class TD3:
     def state_dict(self) -> dict[str, Any]:
         """Everything but the frozen parameters, which belong to whoever froze them."""
         trees = {name: _detached(getattr(self, name)) for name in ("pi", "omega", "pi_target", "omega_target")}
-        return {**trees, "adam": [self._pi_adam.state_dict(), self._omega_adam.state_dict()], "updates": self.updates}
+        adam = [deepcopy(adam.state_dict()) for adam in (self._pi_adam, self._omega_adam)]  # its tensors are live
+        return {**trees, "adam": adam, "updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned, into a learner of the same sizes."""

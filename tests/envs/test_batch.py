@@ -9,6 +9,7 @@ import pytest
 from envs import FAMILIES, load_family
 from envs.api import Task, TaskFamily
 from envs.batch import BatchEnv
+from envs.point import PointGoal
 
 N, E = 3, 2
 
@@ -77,6 +78,25 @@ def test_the_clock_truncates_at_the_horizon_and_only_then(env: BatchEnv) -> None
     np.testing.assert_array_equal(steps[-1].truncated, ~steps[-1].terminated)
 
 
+def test_what_the_task_ends_is_terminated_even_at_the_horizon() -> None:
+    family = PointGoal()
+    family.horizon = 3  # type: ignore[misc]
+    family.terminated = lambda qpos, qvel: np.arange(len(qpos)) == 1  # type: ignore[method-assign]
+    env = BatchEnv(family, family.split("gap"))
+    env.reset()
+    step = env.step(actions(env, 1)[0])
+    assert step.terminated.ravel().tolist() == [False, True, False] and not step.truncated.any()
+    for _ in range(2):
+        env.reset(step.terminated)
+        step = env.step(actions(env, 1)[0])
+    assert step.truncated.ravel().tolist() == [True, False, True]
+    env.reset()
+    env._clock[:] = 2  # as if all had come to their last step together
+    step = env.step(actions(env, 1)[0])
+    assert step.terminated.ravel().tolist() == [False, True, False]
+    assert step.truncated.ravel().tolist() == [True, False, True]
+
+
 def test_it_must_be_reset_first(env: BatchEnv) -> None:
     with pytest.raises(ValueError, match="reset"):
         env.step(actions(env, 1)[0])
@@ -116,6 +136,7 @@ def test_a_reset_leaves_the_others_where_they_are(env: BatchEnv) -> None:
 
 def test_actions_are_clipped(env: BatchEnv) -> None:
     big = 3 * actions(env, 1)[0]
+    big[0, 0, 0] = 1e30  # not infinite, though its square is
     env.reset()
     state = env.state_dict()
     clipped = env.step(np.clip(big, -1, 1))

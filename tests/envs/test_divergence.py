@@ -3,14 +3,17 @@
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 from mujoco.batch import SimulationError
 
 from envs.batch import BatchEnv
 from envs.cheetah import CheetahVel
+from envs.model import load_model
 
 LOST = 2  # the simulation that diverges, of five
 N = 5
@@ -27,9 +30,9 @@ def actions(steps: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, (steps, N, 1, 6))
 
 
-def overwrite(field: str, value: float):
+def overwrite(field: str, value: float, entry: int = 3) -> Callable[[BatchEnv], None]:
     def breakage(env: BatchEnv) -> None:
-        env.batch.bind(field)[LOST, 3] = value
+        env.batch.bind(field)[LOST, entry] = value
 
     return breakage
 
@@ -47,9 +50,10 @@ def raise_in_mujoco(env: BatchEnv) -> None:
 
 
 BREAKAGES = {
-    "nan position": overwrite("qpos", np.nan),
+    "nan joint": overwrite("qpos", np.nan),
+    "nan place, which only the reward sees": overwrite("qpos", np.nan, entry=0),
     "infinite velocity": overwrite("qvel", np.inf),
-    "huge position": overwrite("qpos", 1e12),
+    "huge but finite position": overwrite("qpos", 1e11),
     "velocity that MuJoCo calls unstable": overwrite("qvel", 1e11),
     "physics that blow up within the step": overwrite("qvel", 1e8),
     "nan force": overwrite("qfrc_applied", np.nan),
@@ -73,6 +77,7 @@ def test_it_ends_alone_and_is_as_good_as_new_after_its_reset(breakage: str) -> N
     np.testing.assert_array_equal(env.diverged, lost.astype(int))
     np.testing.assert_array_equal(step.obs[lost], before.obs[lost])
     assert np.isfinite(step.reward).all()
+    assert np.isfinite(env.batch.bind("qpos")).all() and np.isfinite(env.batch.bind("qvel")).all()
     for one, other in zip(step, expected, strict=True):
         np.testing.assert_array_equal(one[~lost], other[~lost])
 
@@ -94,6 +99,18 @@ def test_a_state_loaded_over_a_diverged_simulation_is_healthy() -> None:
     env.load_state_dict(state)
     assert not env.step(actions(1)[0]).terminated.any()
     assert not env.diverged.any()
+
+
+def test_models_do_not_reset_themselves_and_a_users_warning_handler_is_kept() -> None:
+    model = make().batch.model
+    assert model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    ours, seen = mujoco.get_mju_user_warning(), []
+    mujoco.set_mju_user_warning(seen.append)
+    try:
+        load_model(CheetahVel().xml())
+    finally:
+        mujoco.set_mju_user_warning(ours)
+    assert ours is not None and len(seen) == 1  # Gymnasium's file uses a deprecated attribute
 
 
 def test_warnings_of_many_threads_neither_hang_nor_print_nor_leave_a_file(tmp_path: Path) -> None:

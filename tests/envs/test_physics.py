@@ -49,7 +49,10 @@ def test_the_cheetah_equals_gymnasium_bit_by_bit() -> None:
     family = CheetahVel()
     family.reset_noise = lambda generator: next(starts)  # type: ignore[method-assign]
     env = BatchEnv(family, family.split("id")[:3], threads=2)
+    derived = env.batch.bind("xpos")
     env.reset()
+    for i, twin in enumerate(twins):
+        np.testing.assert_array_equal(derived[i], twin.data.xpos)
     for action in np.random.default_rng(0).uniform(-1, 1, (150, 3, 6)).astype(np.float32):
         step = env.step(action[:, None])
         for i, twin in enumerate(twins):

@@ -20,7 +20,7 @@ from envs.model import load_model
 Stretch = Callable[[int], Any]  # run this many control steps
 
 N = 64
-STRETCH = 20  # control steps between turns
+STRETCH = 10  # control steps between turns
 THREADS = 2
 SKIP = CheetahVel.frame_skip
 
@@ -43,22 +43,18 @@ def seconds(run: Stretch, steps: int) -> float:
     return perf_counter() - start
 
 
-def speed_ratio(ours: Stretch, theirs: Stretch, repeats: int, steps: int, their_share: float = 1.0) -> float:
-    """Median over repeats of their time per simulated step over ours; whoever begins alternates.
+def speed_ratio(ours: Stretch, theirs: Stretch, repeats: int, steps: int, share: float = 1.0) -> float:
+    """Their time per simulated step over ours: the fastest of several stretches each, taken in turns.
 
     Args:
       ours, theirs: run a number of control steps.
-      repeats: pairs of stretches.
+      repeats: stretches of each.
       steps: control steps of a stretch.
-      their_share: our simulations over theirs.
+      share: our simulations over theirs.
     """
-    ratios = []
-    for repeat in range(repeats):
-        times = {}
-        for run in (ours, theirs) if repeat % 2 else (theirs, ours):
-            times[run] = seconds(run, steps)
-        ratios.append(times[theirs] / times[ours] * their_share)
-    return float(np.median(ratios))
+    pairs = [(seconds(ours, steps), seconds(theirs, steps)) for _ in range(repeats)]
+    our_best, their_best = np.min(pairs, axis=0)
+    return float(their_best / our_best * share)
 
 
 def our_stepper(env: BatchEnv) -> Stretch:
@@ -80,7 +76,7 @@ def our_stepper(env: BatchEnv) -> Stretch:
 
 
 def episode_times(env: BatchEnv, bare: Batch, start: Mapping[str, Any], ours_first: bool) -> FloatArray:
-    """Seconds of each stretch of one episode [stretches, 2], ours and the bare batch's; from `start`, under the same actions."""
+    """Seconds of each stretch of one episode [stretches, 2], ours and the bare batch's; same start, same actions."""
     actions = np.random.default_rng(1).uniform(-1, 1, (env.horizon, N, 1, 6)).astype(np.float32)
     ctrl = bare.bind("ctrl")
     env.load_state_dict(start)
@@ -110,7 +106,7 @@ def episode_times(env: BatchEnv, bare: Batch, start: Mapping[str, Any], ours_fir
 def test_it_keeps_the_speed_of_a_bare_batch(benchmark: Any, family: CheetahVel, threads: int) -> None:
     """A whole episode and its reset, against `Batch.step` alone from the same state under the same actions.
 
-    Every repeat does the same work, so the fastest of each stretch, on either side, is what the machine's other work left alone.
+    Every repeat does the same work, so each stretch has a median over the repeats; an episode is the sum of its stretches.
     """
     env = BatchEnv(family, family.sample(N, np.random.default_rng(0)), threads=threads)
     bare = Batch(load_model(family.xml()), N, threads)
@@ -122,14 +118,25 @@ def test_it_keeps_the_speed_of_a_bare_batch(benchmark: Any, family: CheetahVel, 
     start = env.state_dict()
     resets = [seconds(lambda _: env.reset(), 1) for _ in range(10)]
     times: list[FloatArray] = []
-    benchmark.pedantic(lambda: times.append(episode_times(env, bare, start, len(times) % 2 == 0)), rounds=12, warmup_rounds=1)
-    ours, theirs = np.moveaxis(np.array(times[1:]), 2, 0)  # [repeats, stretches] each
-    ratio = theirs.min(axis=0).sum() / (ours.min(axis=0).sum() + min(resets))
-    median = np.median(theirs.sum(axis=1) / (ours.sum(axis=1) + np.median(resets)))
-    benchmark.extra_info |= {"speed over bare Batch": float(ratio), "median over repeats": float(median)}
+    benchmark.pedantic(lambda: times.append(episode_times(env, bare, start, len(times) % 2 == 0)), rounds=14, warmup_rounds=1)
+    ours, theirs = np.median(times[1:], axis=0).sum(axis=0)
+    benchmark.extra_info["speed over bare Batch"] = ratio = float(theirs / (ours + np.median(resets)))
     assert ratio >= 0.9
 
 
+@pytest.fixture
+def two_free_cores() -> None:
+    """Skip where a second thread does not help: a peer of another thread count would then be compared with half of us."""
+    family = CheetahVel()
+    one, two = (
+        our_stepper(BatchEnv(family, family.sample(N, np.random.default_rng(0)), threads=threads)) for threads in (1, THREADS)
+    )
+    gain = speed_ratio(two, one, repeats=8, steps=20)
+    if gain < 1.5:
+        pytest.skip(f"the cores are busy or too few: {THREADS} threads are {gain:.1f} times as fast as one")
+
+
+@pytest.mark.usefixtures("two_free_cores")
 @pytest.mark.parametrize(("vectorization", "least"), [("sync", 2.5), ("async", 10.0)])
 def test_it_beats_gymnasium(benchmark: Any, vectorization: str, least: float) -> None:
     """Steps per second at 64 cheetahs over those of 16 HalfCheetah-v5 in Gymnasium's vector environments."""
@@ -145,7 +152,7 @@ def test_it_beats_gymnasium(benchmark: Any, vectorization: str, least: float) ->
             theirs_env.step(actions)
 
     try:
-        ratio = speed_ratio(ours, theirs, repeats=10, steps=40, their_share=N / 16)
+        ratio = speed_ratio(ours, theirs, repeats=15, steps=30, share=N / 16)
     finally:
         theirs_env.close()
     benchmark.extra_info[f"speed over Gymnasium {vectorization}"] = ratio
@@ -153,6 +160,7 @@ def test_it_beats_gymnasium(benchmark: Any, vectorization: str, least: float) ->
     assert ratio >= least
 
 
+@pytest.mark.usefixtures("two_free_cores")
 def test_it_beats_envpool(benchmark: Any) -> None:
     """Steps per second at 64 cheetahs on two threads each."""
     envpool = pytest.importorskip("envpool")

@@ -1,0 +1,192 @@
+"""The command line inside this process and outside of it, and methods written for a test."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark.cli import main
+from results.schema import NOT_COMPARED
+from results.store import Store
+
+EXAMPLE = Path(__file__).with_name("example_method.py")
+METHODS = "td3,apb,apb-random,random,zero"
+SMOKE = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal")
+
+# A method that a test completes by overriding what it is about.
+BASE = '''
+import os, signal, sys, time
+from dataclasses import dataclass, field
+from pathlib import Path
+import numpy as np
+import torch
+from methods.api import TrainRow
+
+class Policy:
+    def __init__(self, action_size): self.action_size = action_size
+    def reset(self, mask): ...
+    def act(self, obs): return np.zeros((*obs.shape[:2], self.action_size), np.float32)
+    def observe(self, step): ...
+
+class Walker:
+    """Holds still, one step at a time."""
+    updates = 0
+    def __init__(self, env):
+        self.env, self.action = env, np.zeros((env.n_tasks, env.copies, env.action_size), np.float32)
+        self.env.reset()
+    def once(self):
+        step = self.env.step(self.action)
+        ended = step.terminated | step.truncated
+        if ended.any():
+            self.env.reset(ended)
+    def step(self, limit):
+        for _ in range(limit):
+            self.once()
+    def policy(self, generator): return Policy(self.env.action_size)
+    def state_dict(self): return {}
+    def load_state_dict(self, state): ...
+
+class Still:
+    """Holds still, and writes down that it was run."""
+    version, meta_trains, eval_mode = 1, False, "deterministic"
+    @dataclass(frozen=True)
+    class Config: ...
+    def __init__(self, spec, config): self.spec, self.config = spec, config
+    def meta_train(self, make_env, n_tasks, budget, streams):
+        walker = Walker(make_env())
+        for _ in range(budget // n_tasks):
+            walker.once()
+            yield TrainRow(0)
+    def adapter(self, make_env, n_tasks, streams): return Walker(make_env())
+    def state_dict(self): return {"weight": torch.ones(2)}
+    def load_state_dict(self, state): ...
+'''
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self):
+        """The error of a command that was refused: one line, and nothing else."""
+        assert (self.code, self.out, self.err.count("\n")) == (2, "", 1), self
+        assert self.err.startswith("error: "), self
+        return self.err
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """What a worker has, so that numbers made here and there agree."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current directory, forgotten by Python's path afterwards."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def cli(here, capsys):
+    """Run the command line in this process."""
+
+    def cli(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments)])
+        out, err = capsys.readouterr()
+        return Result(ended.value.code, out, err)
+
+    return cli
+
+
+@pytest.fixture
+def smoke(cli):
+    """Run the smallest suite there is in this process, into the folder `store`."""
+
+    def smoke(*arguments):
+        return cli(*SMOKE, "--store", "store", *arguments)
+
+    return smoke
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the command line in a process group of its own, killed at the end."""
+    running = []
+
+    def start(*arguments, before=()):
+        command = [*before, sys.executable, "-m", "benchmark", *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        running.append(subprocess.Popen(command, cwd=tmp_path, text=True, start_new_session=True, **pipes))
+        return running[-1]
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture
+def finish():
+    """Wait for a process of `start`."""
+
+    def finish(process, timeout_s=120.0):
+        out, err = process.communicate(timeout=timeout_s)
+        return Result(process.returncode, out, err)
+
+    return finish
+
+
+_names = count()
+
+
+@pytest.fixture
+def plugin(here):
+    """Write a module with `BASE` and `source` to the current directory; gives its name, never given before."""
+
+    def plugin(source, base=BASE):
+        name = f"plugin_{os.getpid()}_{next(_names)}"
+        (here / f"{name}.py").write_text(base + textwrap.dedent(source))
+        return name
+
+    return plugin
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory):
+    """An uninterrupted smoke run of built-in methods and the example, with two seeds, by the command line: (store, Result)."""
+    folder = tmp_path_factory.mktemp("reference")
+    shutil.copy(EXAMPLE, folder)
+    words = [*SMOKE, "--methods", METHODS, "--method", "example_method:HillClimbing", "--seeds", "2", "--store", "store"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark", *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    return folder / "store", Result(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def rows_of():
+    """The rows of a store, as two equal runs share them."""
+
+    def rows_of(store):
+        rows = Store(store, create=False).read()[0].drop(columns=list(NOT_COMPARED))
+        return rows.sort_values(["method", "seed", "stage", "env_steps", "task_index"], kind="stable").reset_index(drop=True)
+
+    return rows_of

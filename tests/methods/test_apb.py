@@ -1,0 +1,178 @@
+"""APB: what moves, what does not, what is shared, what a reset renews."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.protocol import TaskPool
+from benchmark.seeding import Streams
+from envs.point import PointGoal
+from methods.api import Spec
+from methods.apb import Apb, ApbConfig, ApbRandom
+from methods.core.adapt import TD3Adapter
+from methods.core.nets import Params
+from methods.td3 import Td3
+
+FAMILY = PointGoal()
+SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
+CONFIG = ApbConfig(hidden=8, batch=8, warmup_episodes=0)
+
+
+def pool(steps: int, split: str = "ood", n_tasks: int = 3, pooled: bool = False) -> TaskPool:
+    tasks = FAMILY.sample(n_tasks, np.random.default_rng(0)) if pooled else FAMILY.split(split)[:n_tasks]
+    return TaskPool(FAMILY, tasks, Streams(0, "test"), pooled=pooled, allowed=steps * n_tasks if pooled else steps)
+
+
+def meta_trained(config: ApbConfig = CONFIG, steps: int = 60, seed: int = 0) -> Apb:
+    method = Apb(SPEC, config)
+    list(method.meta_train(pool(steps, pooled=True).make_env, 3, 3 * steps, Streams(seed, "train")))
+    return method
+
+
+def adapter_of(method: Apb | Td3, steps: int, seed: int = 0) -> TD3Adapter:
+    return method.adapter(pool(steps).make_env, 3, Streams(seed, "adapt"))
+
+
+def copy(params: Params) -> Params:
+    return {name: tensor.detach().clone() for name, tensor in params.items()}
+
+
+def same(one: Params, other: Params) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one | other)
+
+
+def test_meta_training_moves_everything_and_shares_only_the_backbone() -> None:
+    short, long = meta_trained(steps=50), meta_trained(steps=60)
+    assert not same(short.psi, long.psi)
+    assert {name: tensor.shape for name, tensor in long.psi.items()} == {"psi0.w": (8, 8), "psi0.b": (1, 8)}
+
+
+def test_adaptation_leaves_the_backbone_bit_identical_and_moves_all_else() -> None:
+    method = meta_trained()
+    psi = copy(method.psi)
+    adapter = adapter_of(method, 40)
+    learner = adapter.loop.learner
+    pi, omega = copy(learner.pi), copy(learner.omega)
+    assert set(pi) == {"rho_h.w", "rho_h.b", "rho_t.w", "rho_t.b"}
+    assert all(tensor.shape[0] == 3 for tensor in pi.values())
+    assert all(tensor.shape[:2] == (2, 3) for tensor in omega.values())
+    adapter.step(40)
+    assert same(method.psi, psi)
+    assert same(learner.frozen, psi)
+    assert all(not torch.equal(learner.pi[name], pi[name]) for name in pi)
+    assert all(not torch.equal(learner.omega[name], omega[name]) for name in omega)
+    policy = adapter.policy(np.random.default_rng(0))
+    assert same({name: policy._params[name] for name in psi}, psi)
+
+
+def test_adaptation_starts_from_scratch_and_not_from_the_training_tasks() -> None:
+    method = meta_trained()
+    one, other = adapter_of(method, 40), adapter_of(method, 40, seed=1)
+    assert not same(one.loop.learner.pi, other.loop.learner.pi)
+    assert same(one.loop.learner.frozen, other.loop.learner.frozen)
+    assert set(method.state_dict()) == {"psi"}
+
+
+@pytest.mark.parametrize("activate_first", [True, False])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_structure_settings_reach_the_policy(depth: int, activate_first: bool) -> None:
+    config = ApbConfig(hidden=8, batch=8, warmup_episodes=0, depth=depth, activate_first=activate_first, head_scale=0.5)
+    method = meta_trained(config, steps=5)
+    assert len(method.psi) == 2 * depth
+    learner = adapter_of(method, 10).loop.learner
+    obs = torch.randn(3, 1, 4, generator=torch.Generator().manual_seed(0))
+    params = learner.pi | learner.frozen
+    h = obs @ params["rho_h.w"] + params["rho_h.b"]
+    h = h.relu() if activate_first else h
+    for layer in range(depth):
+        h = (h @ params[f"psi{layer}.w"] + params[f"psi{layer}.b"]).relu()
+    torch.testing.assert_close(learner.act(obs), torch.tanh(h @ params["rho_t.w"] + params["rho_t.b"]).detach())
+    assert params["rho_t.w"].abs().max() <= 0.5 / 8**0.5
+
+
+def test_a_random_backbone_is_drawn_per_seed_and_never_moves() -> None:
+    method = ApbRandom(SPEC, CONFIG)
+    one, again, other = (adapter_of(method, 30, seed) for seed in (0, 0, 1))
+    psi = copy(one.loop.learner.frozen)
+    one.step(30)
+    assert same(one.loop.learner.frozen, psi)
+    assert same(again.loop.learner.frozen, psi)
+    assert not same(other.loop.learner.frozen, psi)
+    assert not ApbRandom.meta_trains
+
+
+def test_td3_trains_the_same_network_whole() -> None:
+    td3, apb = adapter_of(Td3(SPEC, CONFIG), 30).loop.learner, adapter_of(meta_trained(), 30).loop.learner
+    assert td3.frozen == {}
+    assert {name: tensor.shape[1:] for name, tensor in td3.pi.items() if name.startswith("psi")} == {
+        name: tensor.shape for name, tensor in apb.frozen.items()
+    }
+    assert {name: tensor.shape for name, tensor in td3.omega.items()} == {n: t.shape for n, t in apb.omega.items()}
+
+
+def reset_steps(period: int, checkpoints: list[int]) -> list[int]:
+    """Steps at which an adapter with that reset period renews its learner."""
+    method = ApbRandom(SPEC, ApbConfig(hidden=4, batch=1, warmup_episodes=10**6, reset_period=period))
+    adapter, found, past = adapter_of(method, checkpoints[-1]), [], 0
+    reset = adapter._reset
+    adapter._reset = lambda: (found.append(adapter.loop.collector.steps), reset())[1]  # type: ignore[method-assign]
+    for checkpoint in checkpoints:
+        adapter.step(checkpoint - past)
+        past = checkpoint
+    return found
+
+
+def test_resets_come_every_period_but_never_in_the_last_tenth_before_a_checkpoint() -> None:
+    assert reset_steps(30, [100]) == [30, 60, 90][:2] + []  # 90 is in the last tenth of 100
+    assert reset_steps(30, [99, 200]) == [30, 60, 99, 120, 150]  # the one due at 90 waits for 99; 180 is too late for 200
+    assert reset_steps(0, [200]) == []
+
+
+def test_a_reset_renews_the_tasks_own_parameters_and_keeps_replay_and_backbone() -> None:
+    method = meta_trained(ApbConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20))
+    adapter = adapter_of(method, 60)
+    adapter.step(20)
+    before = adapter.loop.learner
+    experience = adapter.loop.collector.replay.state_dict()["data"]
+    adapter._reset()
+    after = adapter.loop.learner
+    assert after is not before
+    assert all(not torch.equal(after.pi[name], before.pi[name]) for name in before.pi)
+    assert all(not torch.equal(after.omega[name], before.omega[name]) for name in before.omega)
+    for name, tensor in after.omega.items():
+        assert torch.equal(after.omega_target[name], tensor)
+    assert after.state_dict()["adam"][0]["state"] == {}  # no moments left
+    assert same(after.frozen, method.psi)
+    assert torch.equal(adapter.loop.collector.replay.state_dict()["data"], experience)
+    assert adapter.updates == 20
+    adapter.step(5)
+    assert adapter.updates == 25
+
+
+def test_warm_up_makes_no_update() -> None:
+    adapter = adapter_of(Td3(SPEC, ApbConfig(hidden=8, batch=8, warmup_episodes=1)), 60)
+    start = copy(adapter.loop.learner.pi)
+    adapter.step(50)
+    assert adapter.updates == 0
+    assert same(adapter.loop.learner.pi, start)
+    adapter.step(10)
+    assert adapter.updates == 10
+
+
+def test_an_adapter_goes_on_from_its_state() -> None:
+    method = meta_trained()
+    one = adapter_of(method, 200)
+    one.step(50)  # to an episode's end, where the environment of another process begins as well
+    other = adapter_of(method, 200)
+    other.load_state_dict(one.state_dict())
+    assert same(one.loop.learner.pi, other.loop.learner.pi)
+    assert same(one.loop.learner.omega, other.loop.learner.omega)
+    sampled = [a.loop.collector.replay.sample(9, torch.Generator().manual_seed(0)) for a in (one, other)]
+    assert all(torch.equal(left, right) for left, right in zip(*sampled, strict=True))
+    draws = [a.loop._noise_generator.get_state() for a in (one, other)]
+    assert torch.equal(*draws)
+
+
+def test_apb_without_a_backbone_says_what_to_do() -> None:
+    with pytest.raises(RuntimeError, match="meta_train or load_state_dict"):
+        adapter_of(Apb(SPEC, CONFIG), 10)

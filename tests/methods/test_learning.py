@@ -1,0 +1,61 @@
+"""Learning, in seconds, on point-goal: what should rise does."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.protocol import Evaluator, TaskPool, adapt
+from benchmark.seeding import Streams
+from envs.point import PointGoal
+from methods.api import Spec
+from methods.apb import Apb, ApbConfig, ApbRandom
+from methods.td3 import Td3
+
+pytestmark = pytest.mark.learning
+
+FAMILY = PointGoal()
+SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
+CONFIG = ApbConfig(
+    hidden=64, batch=32, gamma=0.9, tau=0.02, learning_rate=3e-3, exploration_noise=0.3, warmup_episodes=4, policy_noise=0.1
+)
+STEPS = 1_500
+
+
+def curve(method: Any, n_tasks: int = 3) -> list[float]:
+    """Mean return over the first OOD tasks at each checkpoint."""
+    tasks, streams = FAMILY.split("ood")[:n_tasks], Streams(0, "learning")
+    pool = TaskPool(FAMILY, tasks, streams)
+    adapter = method.adapter(pool.make_env, n_tasks, streams.child("method"))
+    evaluate = Evaluator(FAMILY, tasks, streams)
+    return [float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, STEPS)]
+
+
+def meta_trained() -> tuple[Apb, list[float]]:
+    """APB after a short meta-training, and the mean return of every episode of it."""
+    tasks = FAMILY.sample(4, np.random.default_rng(0))
+    pool = TaskPool(FAMILY, tasks, Streams(0, "train"), pooled=True, allowed=4 * STEPS)
+    method, returns = Apb(SPEC, CONFIG), []
+    for _ in method.meta_train(pool.make_env, 4, 4 * STEPS, Streams(0, "train", "method")):
+        returns.append(float(np.mean([r for r in pool.online_returns() if r is not None])))
+    return method, returns
+
+
+def test_td3_learns_out_of_distribution_tasks_from_nothing() -> None:
+    returns = curve(Td3(SPEC, CONFIG))
+    assert returns[-1] > -20  # zero action scores −50, the best about −6
+    assert returns[-1] > returns[0] + 25
+
+
+def test_apb_meta_trains_and_then_adapts_around_its_frozen_backbone() -> None:
+    method, training = meta_trained()
+    assert np.mean(training[-4:]) > np.mean(training[:4]) + 20
+    returns = curve(method)
+    assert returns[-1] > -20
+    assert returns[-1] > returns[0] + 25
+
+
+def test_a_random_backbone_is_enough_to_learn_this() -> None:
+    returns = curve(ApbRandom(SPEC, CONFIG))
+    assert returns[-1] > -20
+    assert returns[-1] > returns[0] + 20

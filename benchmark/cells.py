@@ -7,7 +7,7 @@ and a fixed method never meets a stale result.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from benchmark.plugins import load_method
@@ -145,7 +145,8 @@ def _cell(suite: Suite, budget: Budget, family_id: str, name: str, path: str, ch
 def resolve_config(method: type[Method], budget: Budget, changed: Mapping[str, Any]) -> dict[str, Any]:
     """A method's settings: its defaults, then the budget's, then `changed`."""
     scaled = budget.td3 if issubclass(method.Config, TD3Config) else {}
-    return asdict(method.Config(**{**scaled, **changed}))
+    has = {field.name for field in fields(method.Config)}
+    return asdict(method.Config(**{**{key: value for key, value in scaled.items() if key in has}, **changed}))
 
 
 def _hash(value: Any) -> str:

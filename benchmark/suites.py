@@ -32,7 +32,7 @@ class Budget:
     train_steps: int  # meta-training, summed over its tasks
     adapt_steps: int  # adaptation, per test task
     seeds: int  # training seeds by default
-    td3: Mapping[str, Any] = field(default_factory=dict)  # settings of every TD3-type method, over its own defaults
+    td3: Mapping[str, Any] = field(default_factory=dict)  # over the defaults of every TD3-type method that has them
 
 
 FAST = ("point-goal", "point-rand")
@@ -85,7 +85,14 @@ BUDGETS: dict[str, Budget] = {
             train_steps=16 * 50_000,
             adapt_steps=100_000,
             seeds=5,
-            td3={"hidden": 128, "batch": 128, "learning_rate": 1e-3, "precision": "bf16"},
+            td3={
+                "hidden": 128,
+                "batch": 128,
+                "learning_rate": 1e-3,
+                "precision": "bf16",
+                "compile": True,
+                "reset_period": 30_000,
+            },
         ),
         Budget(
             id="paper",
@@ -94,7 +101,14 @@ BUDGETS: dict[str, Budget] = {
             train_steps=16 * 1_000_000,
             adapt_steps=300_000,
             seeds=10,
-            td3={"hidden": 256, "batch": 256, "learning_rate": 3e-4, "precision": "bf16"},
+            td3={
+                "hidden": 256,
+                "batch": 256,
+                "learning_rate": 3e-4,
+                "precision": "bf16",
+                "compile": True,
+                "reset_period": 100_000,
+            },
         ),
     )
 }

@@ -83,7 +83,7 @@ def perform(
             checkpoint = _saved(method) if stage.name == "train" else None
         except StoreError:
             raise
-        except Exception as reason:  # whatever a method raises is its result
+        except (Exception, SystemExit) as reason:  # whatever a method raises is its result
             error = " ".join(f"{type(reason).__name__}: {reason}".split())
             rows.append(run.failed_row(stage.cell, stage.name, error))
             log.append(traceback.format_exc())

@@ -62,15 +62,29 @@ class Env(Protocol):
     """N tasks × E copies, stepped together. It never resets by itself."""
 
     @property
-    def n_tasks(self) -> int: ...
+    def n_tasks(self) -> int:
+        """N."""
+        ...
+
     @property
-    def copies(self) -> int: ...
+    def copies(self) -> int:
+        """E."""
+        ...
+
     @property
-    def observation_size(self) -> int: ...
+    def observation_size(self) -> int:
+        """O."""
+        ...
+
     @property
-    def action_size(self) -> int: ...
+    def action_size(self) -> int:
+        """A."""
+        ...
+
     @property
-    def horizon(self) -> int: ...
+    def horizon(self) -> int:
+        """Control steps after which an episode is truncated."""
+        ...
 
     def reset(self, mask: BoolArray | None = None) -> FloatArray:
         """Start a new episode where `mask` [N, E] is true (None: everywhere); returns all observations [N, E, O]."""

@@ -1,8 +1,9 @@
 """APB: a shared nonlinear backbone between two linear layers that each task learns for itself.
 
-The policy of task i is π(s) = tanh(ρₜᵢ ψ(ρₕᵢ s)): a linear layer ρₕᵢ before and one ρₜᵢ after a backbone ψ that all tasks share,
-with twin critics ωᵢ of its own. Meta-training moves everything, ψ on the gradient aggregated over the sampled tasks. On a test
-task ψ is frozen and ρₕ, ρₜ, ω are learned from scratch, so that adaptation searches only linear maps around what was shared.
+The policy of task i is π(s) = tanh(ρₜᵢ ψ(ρₕᵢ s)): a linear layer ρₕᵢ before and one ρₜᵢ after a backbone ψ that all tasks
+share, with twin critics ωᵢ of its own. Meta-training moves everything, ψ on the gradient aggregated over the sampled tasks. On
+a test task ψ is frozen and ρₕ, ρₜ, ω are learned from scratch, so that adaptation searches only linear maps around what was
+shared.
 
 Paper: Park and Lee 2025, "Adaptive Policy Backbone via Shared Network" (arXiv 2509.22310). There is no public code, and widths,
 intervals and budgets are not public: the structure is the paper's, every number in `Config` is ours.
@@ -77,17 +78,19 @@ class Apb:
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3Adapter:
         """Fresh linear layers and critics for each of `n_tasks` around the frozen backbone."""
-        generator, psi = streams.torch("init"), self._backbone(streams)
-        return TD3Adapter(
-            make_env(), lambda: self._learner(n_tasks, psi, generator), self.config, streams, self.config.reset_period
-        )
+        generator = streams.torch("init")
 
-    def _learner(self, n_tasks: int, psi: Params, generator: torch.Generator) -> TD3:
+        def fresh() -> tuple[Params, Params]:
+            return self._fresh(n_tasks, generator)
+
+        rho, omega = fresh()
+        learner = TD3(self._actor(), rho, self._backbone(streams), omega, self.config)
+        return TD3Adapter(make_env(), learner, self.config, streams, fresh, self.config.reset_period)
+
+    def _fresh(self, n_tasks: int, generator: torch.Generator) -> tuple[Params, Params]:
         config, (n_obs, n_act, _) = self.config, self.spec
-        # depth 0: the backbone is not drawn but given
-        rho = init_actor(n_tasks, n_obs, n_act, config.hidden, 0, generator, config.head_scale)
-        omega = init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
-        return TD3(self._actor(), rho, psi, omega, config)
+        rho = init_actor(n_tasks, n_obs, n_act, config.hidden, 0, generator, config.head_scale)  # no backbone: it is given
+        return rho, init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
 
     def _backbone(self, streams: Streams) -> Params:
         if not self.psi:

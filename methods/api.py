@@ -9,7 +9,7 @@ calls `meta_train` once (if `M.meta_trains`), stores `state_dict()`, and later, 
 `adapter` on the test tasks.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -123,4 +123,51 @@ class Method(Protocol):
         ...
 
 
-__all__ = ["Adapter", "Env", "MakeEnv", "Method", "Policy", "Spec", "Step", "Streams", "TrainEnv", "TrainRow"]
+class Memoryless:
+    """A policy whose action depends on the observation alone.
+
+    Args:
+      act: obs [N, E, O] → action [N, E, A], in NumPy.
+    """
+
+    def __init__(self, act: Callable[[FloatArray], FloatArray]) -> None:
+        self.act = act
+
+    def reset(self, mask: BoolArray) -> None:
+        """Nothing to forget."""
+
+    def observe(self, step: Step) -> None:
+        """Nothing to remember."""
+
+
+class WithoutMetaTraining:
+    """What a method says of meta-training if it learns on the test task alone."""
+
+    meta_trains: ClassVar[bool] = False
+
+    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
+        """Never called."""
+        yield from ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """There is no trained state."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """There is none to restore."""
+
+
+__all__ = [
+    "Adapter",
+    "Env",
+    "MakeEnv",
+    "Memoryless",
+    "Method",
+    "Policy",
+    "Spec",
+    "Step",
+    "Streams",
+    "TrainEnv",
+    "TrainRow",
+    "WithoutMetaTraining",
+]

@@ -13,47 +13,29 @@ Differences from the official code:
   official scaling by the largest action is the identity.
 """
 
-from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
-import torch
-
-from methods.api import MakeEnv, Spec, Streams, TrainRow
+from methods.api import MakeEnv, Spec, Streams, WithoutMetaTraining
 from methods.core.adapt import TD3Adapter
 from methods.core.nets import actor, init_actor, init_critics
 from methods.core.td3 import TD3, TD3Config
 
 
-class Td3:
+class Td3(WithoutMetaTraining):
     """TD3 on each test task alone."""
 
     version: ClassVar[int] = 1
-    meta_trains: ClassVar[bool] = False
     eval_mode: ClassVar[str] = "deterministic"
     Config: TypeAlias = TD3Config
 
     def __init__(self, spec: Spec, config: TD3Config) -> None:
         self.spec, self.config = spec, config
 
-    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
-        """Nothing is learned before the test task is seen."""
-        yield from ()
-
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3Adapter:
         """Fresh networks for each of `n_tasks`, all parameters trained."""
-        generator = streams.torch("init")
-        return TD3Adapter(make_env(), lambda: self._learner(n_tasks, generator), self.config, streams)
-
-    def _learner(self, n_tasks: int, generator: torch.Generator) -> TD3:
-        config, (n_obs, n_act, _) = self.config, self.spec
+        config, (n_obs, n_act, _), generator = self.config, self.spec, streams.torch("init")
         pi = init_actor(n_tasks, n_obs, n_act, config.hidden, config.depth, generator, backbone_lead=(n_tasks,))
         omega = init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
-        return TD3(partial(actor, depth=config.depth), pi, {}, omega, config)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: there is no meta-trained state."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""
+        learner = TD3(partial(actor, depth=config.depth), pi, {}, omega, config)
+        return TD3Adapter(make_env(), learner, config, streams)

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.files import Damaged, StoreError, commit, digest, explained, locked, seal, unseal
+from results.files import DamageError, StoreError, commit, digest, explained, locked, seal, unseal
 from results.schema import COLUMNS, Row, to_frame
 
 ROWS, CHECKPOINT, LOG, CELL = "rows.parquet", "checkpoint.pt", "log.txt", "cell.json"
@@ -155,8 +155,8 @@ class Cell:
                     if name in names:
                         data[name] = self._read(name, entry["sha256"])
                     elif self._size(name) != entry["size"]:
-                        raise Damaged(f"{name} was altered")
-            except Damaged:
+                        raise DamageError(f"{name} was altered")
+            except DamageError:
                 return "corrupt", {}
         return (STATUSES[content["record"]["status"]] if content else "missing"), data
 
@@ -167,7 +167,7 @@ class Cell:
         except FileNotFoundError:
             return None
         if content.get("key") != asdict(self.key):
-            raise Damaged(f"{CELL} belongs to another cell")
+            raise DamageError(f"{CELL} belongs to another cell")
         return content
 
     def _found(self) -> dict[str, Any]:
@@ -179,9 +179,9 @@ class Cell:
         try:
             data = (self.folder / name).read_bytes()
         except FileNotFoundError as error:
-            raise Damaged(f"{name} is gone") from error
+            raise DamageError(f"{name} is gone") from error
         if digest(data) != sha256:
-            raise Damaged(f"{name} was altered")
+            raise DamageError(f"{name} was altered")
         return data
 
     def _size(self, name: str) -> int:
@@ -202,5 +202,5 @@ class Cell:
         try:
             with explained(self.folder):
                 yield
-        except Damaged as damage:
+        except DamageError as damage:
             raise StoreError(f"{self.folder}: {damage}: run the suite again, which does this cell again") from damage

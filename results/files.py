@@ -28,7 +28,7 @@ class StoreError(Exception):
     """The store cannot do what was asked; the message is one line that names what is wrong and the way out."""
 
 
-class Damaged(Exception):
+class DamageError(Exception):
     """A file is not what was written: cut short, altered or gone."""
 
 
@@ -71,16 +71,16 @@ def unseal(data: bytes) -> dict[str, Any]:
     """Give back what `seal` was given.
 
     Raises:
-      Damaged: if a single byte differs from what `seal` wrote.
+      DamageError: if a single byte differs from what `seal` wrote.
     """
     try:
         content: dict[str, Any] = dict(json.loads(data))
         del content["sha256"]
         intact = seal(content) == data
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise Damaged("its JSON is cut short or altered") from error
+        raise DamageError("its JSON is cut short or altered") from error
     if not intact:
-        raise Damaged("its JSON was altered")
+        raise DamageError("its JSON was altered")
     return content
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from results.cell import CellKey
-from results.files import Damaged, StoreError, explained, to_json, unseal
+from results.files import DamageError, StoreError, explained, to_json, unseal
 from results.schema import COLUMNS
 
 _SLOT = ("suite", "suite_version", "budget", "family", "split", "method", "variant", "seed")
@@ -25,7 +25,7 @@ def load(path: Path) -> dict[str, Any]:
         data = path.read_bytes()
     try:
         return unseal(data)
-    except Damaged as damage:
+    except DamageError as damage:
         raise StoreError(f"{path}: {damage}: delete it and run the suite again, finished cells are found again") from damage
 
 

@@ -5,32 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from envs.api import BoolArray, Env, FloatArray, Step
-from methods.api import Streams
+from envs.api import Env
+from methods.api import Memoryless, Streams
 from methods.core.collect import Collector
 from methods.core.nets import Params
-from methods.core.td3 import TD3, Actor, TD3Config
-
-
-class ActorPolicy:
-    """A deterministic policy without memory, from a copy of its parameters."""
-
-    def __init__(self, actor: Actor, params: Params) -> None:
-        self._actor = actor
-        self._params = {name: tensor.detach().clone() for name, tensor in params.items()}
-
-    def reset(self, mask: BoolArray) -> None:
-        """Nothing to forget."""
-
-    def act(self, obs: FloatArray) -> FloatArray:
-        """π(s) for obs [N, E, O]: [N, E, A]."""
-        with torch.no_grad():
-            return self._actor(self._params, torch.from_numpy(obs)).numpy()
-
-    def observe(self, step: Step) -> None:
-        """Nothing to remember."""
+from methods.core.td3 import TD3, TD3Config
 
 
 class TD3Loop:
@@ -80,22 +60,29 @@ class TD3Adapter:
 
     Args:
       env: one copy of each test task.
-      fresh: makes a learner with fresh task parameters; called at the start and at every reset.
+      learner: begins with fresh task parameters.
       config: settings.
+      fresh: draws task parameters (π, ω) for a reset.
       reset_period: environment steps per task between resets, 0 for none. Replay is kept. A reset that falls in the last
         10 % before a checkpoint waits until the checkpoint is past, so that no evaluation sees a policy just reset.
     """
 
     def __init__(
-        self, env: Env, fresh: Callable[[], TD3], config: TD3Config, streams: Streams, reset_period: int = 0
+        self,
+        env: Env,
+        learner: TD3,
+        config: TD3Config,
+        streams: Streams,
+        fresh: Callable[[], tuple[Params, Params]] | None = None,
+        reset_period: int = 0,
     ) -> None:
-        self._fresh, self._period, self._resets, self._past_updates = fresh, reset_period, 0, 0
-        self.loop = TD3Loop(env, fresh(), config, streams)
+        self._fresh, self._period, self._resets = fresh, reset_period, 0
+        self.loop = TD3Loop(env, learner, config, streams)
 
     @property
     def updates(self) -> int:
         """Critic updates so far, per task, over all resets."""
-        return self._past_updates + self.loop.learner.updates
+        return self.loop.learner.updates
 
     def step(self, limit: int) -> None:
         """`limit` environment steps of every task, each with its update."""
@@ -111,22 +98,21 @@ class TD3Adapter:
         return due and checkpoint - steps > 0.1 * checkpoint
 
     def _reset(self) -> None:
+        assert self._fresh is not None, "a reset period needs something to reset to"
         self._resets = self.loop.collector.steps // self._period
-        self._past_updates += self.loop.learner.updates
-        self.loop.learner = self._fresh()
+        self.loop.learner.restart(*self._fresh())
 
-    def policy(self, generator: np.random.Generator) -> ActorPolicy:
-        """The current deterministic policy; it draws nothing."""
+    def policy(self, generator: np.random.Generator) -> Memoryless:
+        """The current deterministic policy, from a copy of its parameters; it draws nothing."""
         learner = self.loop.learner
-        return ActorPolicy(learner.actor, learner.pi | learner.frozen)
+        params = {name: tensor.clone() for name, tensor in (learner.pi | learner.frozen).items()}
+        return Memoryless(lambda obs: learner.actor(params, torch.from_numpy(obs)).numpy())
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the frozen parameters and what `fresh` draws from, which the method keeps."""
-        return {"loop": self.loop.state_dict(), "resets": self._resets, "past_updates": self._past_updates}
+        return {"loop": self.loop.state_dict(), "resets": self._resets}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.loop.load_state_dict(state["loop"])
-        self._resets, self._past_updates = state["resets"], state["past_updates"]
-
-
+        self._resets = state["resets"]

@@ -1,7 +1,7 @@
 """Networks as functions of a flat parameter tree, over any leading axes.
 
-A layer `name` is two tensors, `name.w` [..., I, O] and `name.b` [..., 1, O]. Leading axes of the parameters are networks side by
-side (tasks, twin critics, seeds); a layer without them is shared by all rows of its input and costs one matrix product.
+A layer `name` is two tensors, `name.w` [..., I, O] and `name.b` [..., 1, O]. Leading axes of the parameters are networks side
+by side (tasks, twin critics, seeds); a layer without them is shared by all rows of its input and costs one matrix product.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def linear(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
     w, b = params[f"{name}.w"], params[f"{name}.b"]
     if w.ndim == 2:
         return torch.addmm(b, x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[-1])
-    lead = torch.broadcast_shapes(x.shape[:-2], w.shape[:-2])
+    lead = torch.broadcast_shapes(x.shape[:-2], w.shape[:-2])  # type: ignore[no-untyped-call]
     flat = [t.expand(*lead, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (b, x, w)]
     return torch.baddbmm(*flat).view(*lead, x.shape[-2], w.shape[-1])
 

@@ -37,7 +37,7 @@ class Replay:
         """Append one transition of each task: a batch with B = 1."""
         row = self._data[:, self._added % self._data.shape[1]]
         columns = [batch.obs[:, 0], batch.action[:, 0], batch.reward, batch.next_obs[:, 0], batch.terminated]
-        torch.cat(columns, 1, out=row) if row.is_contiguous() else row.copy_(torch.cat(columns, 1))
+        row.copy_(torch.cat(columns, 1))
         self._added += 1
 
     def sample(self, size: int, generator: torch.Generator) -> Batch:
@@ -49,7 +49,7 @@ class Replay:
         """The transitions at positions `index` [N, B] of each task's ring."""
         flat = self._data.view(-1, self._data.shape[-1])
         rows = flat.index_select(0, (index + self._offset).reshape(-1)).view(*index.shape, -1)  # [N, B, F]
-        obs, action, reward, next_obs, terminated = rows.split(self._sizes, -1)
+        obs, action, reward, next_obs, terminated = torch.split_with_sizes(rows, self._sizes, -1)
         return Batch(obs, action, reward[..., 0], next_obs, terminated[..., 0])
 
     def state_dict(self) -> dict[str, Any]:

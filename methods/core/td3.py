@@ -5,9 +5,11 @@ sfujim/TD3. Losses are summed over tasks and averaged within each, so every task
 tensor that several tasks share gets the sum of theirs.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -17,6 +19,7 @@ from methods.core.nets import Params, critics
 from methods.core.replay import Batch
 
 Actor: TypeAlias = Callable[[Mapping[str, Tensor], Tensor], Tensor]  # (parameters, obs [N, B, O]) → action [N, B, A]
+Gradient: TypeAlias = Callable[..., Params]  # of a loss in its first argument
 
 
 @dataclass(frozen=True)
@@ -112,25 +115,24 @@ def actor_loss(q: Tensor) -> Tensor:
     return -q.mean(-1).sum()
 
 
-def critic_gradients(
+def critic_objective(
     omega: Params, omega_target: Params, pi_target: Params, batch: Batch, noise: Tensor, actor: Actor, config: TD3Config
-) -> tuple[Tensor, ...]:
-    """Gradient of the critic loss in ω, in the order of its tensors."""
+) -> Tensor:
+    """The critic loss as a function of ω, with target noise ε [N, B, A]."""
     with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-        with torch.no_grad():
-            action = smoothed_action(actor(pi_target, batch.next_obs), noise, config.noise_clip)
-            next_q = critics(omega_target, batch.next_obs, action)
+        action = smoothed_action(actor(pi_target, batch.next_obs), noise, config.noise_clip)
+        next_q = critics(omega_target, batch.next_obs, action)
         q = critics(omega, batch.obs, batch.action)
     y = td_target(batch.reward, batch.terminated, next_q.to(noise.dtype), config.gamma)
-    return torch.autograd.grad(critic_loss(q.to(noise.dtype), y), list(omega.values()))
+    return critic_loss(q.to(noise.dtype), y)
 
 
-def actor_gradients(pi: Params, frozen: Params, omega: Params, obs: Tensor, actor: Actor, config: TD3Config) -> tuple[Tensor, ...]:
-    """Gradient of the actor loss in the trainable parameters π, in the order of its tensors."""
-    first = {name: tensor[0].detach() for name, tensor in omega.items()}
+def actor_objective(pi: Params, frozen: Params, omega: Params, obs: Tensor, actor: Actor, config: TD3Config) -> Tensor:
+    """The actor loss as a function of the actor's trainable parameters π."""
+    first = {name: tensor[0] for name, tensor in omega.items()}
     with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
         q = critics(first, obs, actor(pi | frozen, obs))
-    return torch.autograd.grad(actor_loss(q.to(obs.dtype)), list(pi.values()))
+    return actor_loss(q.to(obs.dtype))
 
 
 class TD3:
@@ -145,60 +147,97 @@ class TD3:
 
     def __init__(self, actor: Actor, pi: Params, frozen: Params, omega: Params, config: TD3Config) -> None:
         self.actor, self.config, self.updates = actor, config, 0
-        self.pi = {name: tensor.clone().requires_grad_() for name, tensor in pi.items()}
-        self.frozen = dict(frozen)
-        self.omega = {name: tensor.clone().requires_grad_() for name, tensor in omega.items()}
-        self.pi_target = {name: tensor.clone() for name, tensor in pi.items()}
-        self.omega_target = {name: tensor.clone() for name, tensor in omega.items()}
+        self.pi, self.frozen, self.omega = _copy(pi), dict(frozen), _copy(omega)
+        self.pi_target, self.omega_target = _copy(pi), _copy(omega)
+        self._critic_gradient = gradient_of(partial(critic_objective, actor=actor, config=config), config.compile)
+        self._actor_gradient = gradient_of(partial(actor_objective, actor=actor, config=config), config.compile)
+        self._start_adam()
+
+    def _start_adam(self) -> None:
         # Adam is elementwise, so one optimiser over the stack equals one per task while all tasks step together
-        self._pi_adam = torch.optim.Adam(list(self.pi.values()), config.learning_rate, fused=True)
-        self._omega_adam = torch.optim.Adam(list(self.omega.values()), config.learning_rate, fused=True)
+        rate = self.config.learning_rate
+        self._pi_adam = torch.optim.Adam(list(self.pi.values()), rate, fused=True)
+        self._omega_adam = torch.optim.Adam(list(self.omega.values()), rate, fused=True)
+
+    def restart(self, pi: Params, omega: Params) -> None:
+        """Begin again from other parameters: targets equal them, and the optimisers forget."""
+        for mine, fresh in ((self.pi, pi), (self.pi_target, pi), (self.omega, omega), (self.omega_target, omega)):
+            _overwrite(mine, fresh)
+        self._start_adam()
 
     def act(self, obs: Tensor) -> Tensor:
         """Deterministic actions [N, B, A] for obs [N, B, O]."""
-        with torch.no_grad():
-            return self.actor(self.pi | self.frozen, obs)
+        return self.actor(self.pi | self.frozen, obs)
 
     def update(self, batch: Batch, noise: Tensor) -> None:
         """One step of algorithm 1 for every task, with target noise ε [N, B, A] ~ N(0, σ̃²)."""
-        config = self.config
         target = self.pi_target | self.frozen
-        gradients = critic_gradients(self.omega, self.omega_target, target, batch, noise, self.actor, config)
-        _apply(self._omega_adam, self.omega, gradients)
+        gradient = self._critic_gradient(self.omega, self.omega_target, target, batch, noise)
+        _apply(self._omega_adam, self.omega, gradient)
         self.updates += 1
-        if self.updates % config.policy_delay == 0:
-            gradients = actor_gradients(self.pi, self.frozen, self.omega, batch.obs, self.actor, config)
-            _apply(self._pi_adam, self.pi, gradients)
+        if self.updates % self.config.policy_delay == 0:
+            gradient = self._actor_gradient(self.pi, self.frozen, self.omega, batch.obs)
+            _apply(self._pi_adam, self.pi, gradient)
             self._follow()
 
     def _follow(self) -> None:
         """Polyak averaging of the targets: θ' ← τ θ + (1 − τ) θ'."""
         targets = [*self.pi_target.values(), *self.omega_target.values()]
-        with torch.no_grad():
-            torch._foreach_lerp_(targets, [*self.pi.values(), *self.omega.values()], self.config.tau)
+        torch._foreach_lerp_(targets, [*self.pi.values(), *self.omega.values()], self.config.tau)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the frozen parameters, which belong to whoever froze them."""
-        trees = {name: _detached(getattr(self, name)) for name in ("pi", "omega", "pi_target", "omega_target")}
+        trees = {name: _copy(getattr(self, name)) for name in ("pi", "omega", "pi_target", "omega_target")}
         adam = [deepcopy(adam.state_dict()) for adam in (self._pi_adam, self._omega_adam)]  # its tensors are live
         return {**trees, "adam": adam, "updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned, into a learner of the same sizes."""
-        with torch.no_grad():
-            for tree in ("pi", "omega", "pi_target", "omega_target"):
-                for name, tensor in getattr(self, tree).items():
-                    tensor.copy_(state[tree][name])
+        for tree in ("pi", "omega", "pi_target", "omega_target"):
+            _overwrite(getattr(self, tree), state[tree])
         for adam, saved in zip((self._pi_adam, self._omega_adam), state["adam"], strict=True):
             adam.load_state_dict(saved)
         self.updates = state["updates"]
 
 
-def _apply(adam: torch.optim.Adam, params: Params, gradients: tuple[Tensor, ...]) -> None:
-    for tensor, gradient in zip(params.values(), gradients, strict=True):
-        tensor.grad = gradient
+def gradient_of(loss: Callable[..., Tensor], compiled: bool) -> Gradient:
+    """The gradient of `loss` in its first argument, a parameter tree.
+
+    Compiled it is fused into few kernels; where that fails, as without a C++ compiler, it goes on without.
+    """
+
+    def eager(params: Params, *args: Any) -> Params:
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
+        return dict(zip(leaves, torch.autograd.grad(loss(leaves, *args), list(leaves.values())), strict=True))
+
+    if not compiled:
+        return eager
+    fused: Gradient | None = torch.compile(torch.func.grad(loss))
+
+    def call(params: Params, *args: Any) -> Params:
+        nonlocal fused
+        if fused is not None:
+            try:
+                return fused(params, *args)
+            except Exception as error:  # compilers fail in many ways
+                fused = None
+                reason = str(error).strip().splitlines()[:1]
+                logging.getLogger(__name__).warning("torch.compile failed, going on without it: %s", *reason)
+        return eager(params, *args)
+
+    return call
+
+
+def _apply(adam: torch.optim.Adam, params: Params, gradient: Params) -> None:
+    for name, tensor in params.items():
+        tensor.grad = gradient[name]
     adam.step()
 
 
-def _detached(params: Params) -> Params:
+def _copy(params: Mapping[str, Tensor]) -> Params:
     return {name: tensor.detach().clone() for name, tensor in params.items()}
+
+
+def _overwrite(params: Params, fresh: Mapping[str, Tensor]) -> None:
+    for name, tensor in params.items():
+        tensor.copy_(fresh[name])

@@ -1,5 +1,7 @@
 """The command line inside this process and outside of it, and methods written for a test."""
 
+import importlib
+import json
 import os
 import shutil
 import signal
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from benchmark.cli import main
 from results.schema import NOT_COMPARED
@@ -164,6 +167,7 @@ def plugin(here):
     def plugin(source, base=BASE):
         name = f"plugin_{os.getpid()}_{next(_names)}"
         (here / f"{name}.py").write_text(base + textwrap.dedent(source))
+        importlib.invalidate_caches()
         return name
 
     return plugin
@@ -171,14 +175,31 @@ def plugin(here):
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory):
-    """An uninterrupted smoke run of built-in methods and the example, with two seeds, by the command line: (store, Result)."""
-    folder = tmp_path_factory.mktemp("reference")
-    shutil.copy(EXAMPLE, folder)
-    words = [*SMOKE, "--methods", METHODS, "--method", "example_method:HillClimbing", "--seeds", "2", "--store", "store"]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark", *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False
-    )
-    return folder / "store", Result(done.returncode, done.stdout, done.stderr)
+    """An uninterrupted smoke run of built-in methods and the example, with two seeds, by the command line: (store, Result).
+
+    The processes of one test run share it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reference"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "result.json").exists():
+            shutil.copy(EXAMPLE, folder)
+            words = [
+                *SMOKE,
+                "--methods",
+                METHODS,
+                "--method",
+                "example_method:HillClimbing",
+                "--seeds",
+                "2",
+                "--store",
+                "store",
+            ]
+            command = [sys.executable, "-m", "benchmark", *words]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+            (folder / "result.json").write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
+    return folder / "store", Result(*json.loads((folder / "result.json").read_text()))
 
 
 @pytest.fixture(scope="session")

@@ -135,7 +135,7 @@ def test_the_id_split_was_drawn_as_its_note_says(family_id: str, n: int, seed: i
 def test_the_test_tasks_outside_the_law_are_the_agreed_ones() -> None:
     goals = [(task.params["angle"], task.params["radius"]) for task in PointGoal().split("ood")]
     arcs = [(-PI / 16, 1), (PI + PI / 8, 1), (-PI / 4, 1), (-PI / 2, 1)]
-    np.testing.assert_allclose(goals, arcs + [(PI / 4, 1.5), (3 * PI / 4, 1.5), (PI / 4, 2), (3 * PI / 4, 2)])
+    np.testing.assert_allclose(goals, [*arcs, (PI / 4, 1.5), (3 * PI / 4, 1.5), (PI / 4, 2), (3 * PI / 4, 2)])
     gap = [task.params["angle"] for task in PointGoal().split("gap")]
     np.testing.assert_allclose(gap, [5 * PI / 12, PI / 2, 7 * PI / 12])
     sizes = (5 * PI / 12, PI / 2, 2 * PI / 3, 5 * PI / 6)

@@ -8,8 +8,8 @@ import pytest
 from benchmark.protocol import Evaluator, TaskPool, adapt
 from benchmark.seeding import Streams
 from envs.point import PointGoal
-from methods.api import Spec
 from methods.apb import Apb, ApbConfig, ApbRandom
+from methods.api import Spec
 from methods.td3 import Td3
 
 pytestmark = pytest.mark.learning

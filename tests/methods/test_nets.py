@@ -10,7 +10,10 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize(("lead_x", "lead_w"), [((3,), (3,)), ((3,), ()), ((3,), (2, 3)), ((2, 3), (2, 3)), ((2, 3), ()), ((), ())])
+LEADS = [((3,), (3,)), ((3,), ()), ((3,), (2, 3)), ((2, 3), (2, 3)), ((2, 3), ()), ((), ())]
+
+
+@pytest.mark.parametrize(("lead_x", "lead_w"), LEADS)
 def test_a_layer_equals_a_product_per_network(lead_x: tuple[int, ...], lead_w: tuple[int, ...]) -> None:
     params = init_linear("layer", lead_w, 5, 4, generator(), dtype=torch.float64)
     x = torch.randn(*lead_x, 7, 5, generator=generator(1), dtype=torch.float64)

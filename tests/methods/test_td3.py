@@ -1,6 +1,8 @@
 """TD3: each equation against a naive loop, and N tasks together against one at a time."""
 
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -54,7 +56,9 @@ def test_losses_equal_a_naive_loop() -> None:
     assert float(actor_loss(q[0])) == pytest.approx(-sum(float(value) for value in q[0].reshape(-1)) / B, abs=1e-12)
 
 
-def reference_update(pi: Params, omega: Params, pi_target: Params, omega_target: Params, data: Batch, epsilon: Tensor) -> Params:
+def reference_update(
+    pi: Params, omega: Params, pi_target: Params, omega_target: Params, data: Batch, epsilon: Tensor
+) -> Params:
     """Gradients of one task's losses, from autograd on a plain network: critic's, then the actor's at the same critics."""
 
     def plain(params: Mapping[str, Tensor], names: tuple[str, ...], x: Tensor) -> Tensor:
@@ -90,13 +94,9 @@ def test_one_update_applies_the_gradient_of_each_task_alone() -> None:
     start = learner(config=config)
     for n in range(N):
         alone = Batch(*(tensor[n] for tensor in data))
-        critic = reference_update(
-            slot(start.pi, n), slot(start.omega, n, 1), slot(start.pi_target, n), slot(start.omega_target, n, 1), alone, epsilon[n]
-        )
-        # the actor's gradient is taken at the critics just updated
-        then = reference_update(
-            slot(start.pi, n), slot(td3.omega, n, 1), slot(start.pi_target, n), slot(start.omega_target, n, 1), alone, epsilon[n]
-        )
+        pi, targets = slot(start.pi, n), (slot(start.pi_target, n), slot(start.omega_target, n, 1))
+        critic = reference_update(pi, slot(start.omega, n, 1), *targets, alone, epsilon[n])
+        then = reference_update(pi, slot(td3.omega, n, 1), *targets, alone, epsilon[n])  # the actor follows the new critics
         for name in td3.omega:
             torch.testing.assert_close(td3.omega[name].grad[:, n], critic[name], rtol=0, atol=1e-12)
         for name in td3.pi:
@@ -205,7 +205,10 @@ def test_critics_read_actions() -> None:
     assert not torch.equal(critics(td3.omega, obs, action), critics(td3.omega, obs, -action))
 
 
-@pytest.mark.parametrize(("name", "value"), [("hidden", 0), ("gamma", 1.5), ("gamma", float("nan")), ("tau", 0.0), ("batch", -1)])
+ABSURD = [("hidden", 0), ("gamma", 1.5), ("gamma", float("nan")), ("tau", 0.0), ("batch", -1)]
+
+
+@pytest.mark.parametrize(("name", "value"), ABSURD)
 def test_absurd_settings_are_refused_with_their_range(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"{name} must be from .* to .*, not"):
         TD3Config(**{name: value})
@@ -214,3 +217,34 @@ def test_absurd_settings_are_refused_with_their_range(name: str, value: float) -
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(ValueError, match="fp32 or bf16"):
         TD3Config(precision="fp8")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
+def test_compiled_gradients_equal_eager_ones() -> None:
+    config = TD3Config(hidden=D, batch=B, gamma=0.9, compile=True, policy_delay=1)
+    compiled, eager = learner(config=config), learner(config=replace(config, compile=False))
+    for k in range(2):
+        data, epsilon = batch(10 * k), noise(10 * k + 5, N, B, A)
+        compiled.update(data, epsilon)
+        eager.update(data, epsilon)
+    for name, tensor in eager.pi.items() | eager.omega.items():
+        torch.testing.assert_close((compiled.pi | compiled.omega)[name], tensor, rtol=0, atol=1e-10)
+
+
+def test_without_a_compiler_learning_goes_on_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_compiler(function: object) -> object:
+        def fail(*args: object) -> None:
+            raise RuntimeError("no C++ compiler\nand a long story")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    config = TD3Config(hidden=D, batch=B, gamma=0.9, compile=True)
+    td3, eager = learner(config=config), learner(config=replace(config, compile=False))
+    for k in range(4):
+        td3.update(batch(k), noise(k + 50, N, B, A))
+        eager.update(batch(k), noise(k + 50, N, B, A))
+    assert all(torch.equal(tensor, eager.pi[name]) for name, tensor in td3.pi.items())
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0, 0]  # one for each of the two gradients

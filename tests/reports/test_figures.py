@@ -50,7 +50,7 @@ def lines(axes, gid):
 
 
 def test_a_panel_per_axis_and_a_line_per_method():
-    figure, points = draw(["apb", "td3", "zero", "random"], axes=("angle", "radius"), last={"zero": 0, "random": 0})
+    figure, _ = draw(["apb", "td3", "zero", "random"], axes=("angle", "radius"), last={"zero": 0, "random": 0})
     assert [axes.get_title() for axes in figure.axes] == ["shift axis: angle", "shift axis: radius"]
     for axes in figure.axes:
         assert [len(lines(axes, gid)) for gid in ("curve", "bound", "held")] == [2, 2, 0]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results.files import Damaged, StoreError, commit, explained, is_locked, locked, seal, to_json, unseal
+from results.files import DamageError, StoreError, commit, explained, is_locked, locked, seal, to_json, unseal
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -24,7 +24,7 @@ def test_one_flipped_bit_is_noticed(content, data):
     sealed = bytearray(seal(content))
     position = data.draw(st.integers(0, 8 * len(sealed) - 1))
     sealed[position // 8] ^= 1 << position % 8
-    with pytest.raises(Damaged):
+    with pytest.raises(DamageError):
         unseal(bytes(sealed))
 
 
@@ -32,13 +32,13 @@ def test_one_flipped_bit_is_noticed(content, data):
 @given(contents, st.data())
 def test_a_cut_is_noticed(content, data):
     sealed = seal(content)
-    with pytest.raises(Damaged):
+    with pytest.raises(DamageError):
         unseal(sealed[: data.draw(st.integers(0, len(sealed) - 1))])
 
 
 @pytest.mark.parametrize("other", [b"", b"[]", b"{}", b"3", b"null", b'{"sha256": "00"}', b"\xff\xfe", b"[" * 5000])
 def test_other_content_is_noticed(other):
-    with pytest.raises(Damaged):
+    with pytest.raises(DamageError):
         unseal(other)
 
 

@@ -1,0 +1,207 @@
+"""Bad input: exit code 2, one line on stderr that names the wrong thing and the way out, and nothing written."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from benchmark.cli import main
+from results.store import Store, StoreError
+
+RUN = {
+    "--suite oood": "unknown suite 'oood'; did you mean ood",
+    "--suite": "--suite",
+    "--budget quik": "unknown budget 'quik'; did you mean quick",
+    "--budget zzzzz": "unknown budget 'zzzzz'; known: smoke, quick, desk, paper",
+    "--families point-gaol": "unknown family 'point-gaol'; did you mean point-goal",
+    "--families ,": "the list of families is empty",
+    "--methods abp": "unknown method 'abp'; did you mean apb",
+    "--methods apb,xyzzy": "unknown method 'xyzzy'; known: apb",
+    "--methods=": "the list of methods is empty",
+    "--set abp.hidden=3": "unknown method in --set 'abp'; did you mean apb",
+    "--set random.hidden=3": "unknown setting of random 'hidden'",
+    "--set apb.hiden=3": "unknown setting of apb 'hiden'; did you mean hidden",
+    "--set apb.hidden": "is not of the form method.key=value",
+    "--set hidden=3": "is not of the form method.key=value",
+    "--set apb.=3": "unknown setting of apb ''",
+    "--set apb.hidden=wide": "'wide' is not a whole number",
+    "--set apb.hidden=1.5": "'1.5' is not a whole number",
+    "--set apb.hidden=1e9": "'1e9' is not a whole number",
+    "--set apb.hidden=": "'' is not a whole number",
+    "--set apb.tau=small": "'small' is not a number",
+    "--set apb.tau=nan": "'nan' is not a number",
+    "--set td3.gamma=-inf": "'-inf' is not a number",
+    "--set td3.compile=maybe": "'maybe' is not true or false",
+    "--set td3.precision=fp8": "precision must be fp32 or bf16, not fp8",
+    "--set apb.hidden=0": "--set for apb: hidden must be from 1 to",
+    "--set apb.hidden=-3": "--set for apb: hidden must be from 1 to",
+    "--set apb.hidden=1000000000": "--set for apb: hidden must be from 1 to",
+    "--set td3.batch=0": "--set for td3: batch must be from 1 to",
+    "--set td3.learning_rate=0": "--set for td3: learning_rate must be from",
+    "--set td3.gamma=1.1": "--set for td3: gamma must be from 0.0 to 1.0",
+    "--set td3.policy_delay=0": "--set for td3: policy_delay must be from 1 to",
+    "--set td3.warmup_episodes=-1": "--set for td3: warmup_episodes must be from 0 to",
+    "--set td3.replay=0": "--set for td3: replay must be from 1 to",
+    "--set apb.reset_period=-1": "reset_period at least 0",
+    "--seeds 0": "give a number from 1 to 1000",
+    "--seeds -1": "give a number from 1 to 1000",
+    "--seeds 99999999": "give a number from 1 to 1000",
+    "--seeds x": "--seeds",
+    "--jobs 0": "this process may use",
+    "--jobs 999": "this process may use",
+    "--jobs x": "--jobs",
+    "--time-limit soon": "'soon' is not a duration; write for example 90m",
+    "--time-limit -5m": "'-5m' is not a duration",
+    "--time-limit 0s": "'0s' is not a duration",
+    "--time-limit=": "'' is not a duration",
+    f"--time-limit {'9' * 400}h": "is not a duration",
+    "--method nowhere": "'nowhere' is not of the form module:Class",
+    "--method nowhere:Class": "there is no module 'nowhere'",
+    "--method methods.core.td3:TD3": "does not fit methods.api.Method: it has no method meta_train, adapter;",
+    "--method methods.td3:Td3": "would be called 'td3', as another method is",
+    "--method methods.bounds:Random": "would be called 'random', as another method is",
+    "--nonsense 3": "--nonsense",
+    "extra": "extra",
+}
+
+
+@pytest.mark.parametrize(("words", "complaint"), RUN.items())
+def test_run_refuses(words, complaint, cli, here):
+    result = cli("run", "--suite", "ood", "--budget", "smoke", "--store", "store", *words.split())
+    assert complaint in result.complaint
+    assert list(here.iterdir()) == []
+
+
+def test_suite_must_be_given(cli):
+    assert "--suite" in cli("run").complaint
+
+
+def test_a_plug_in_is_checked_before_anything_is_written(cli, plugin, here):
+    bad = plugin("class Method(Still):\n    adapter = None")
+    assert "it has no method adapter" in cli("run", "--suite", "ood", "--method", f"{bad}:Method").complaint
+    twice = plugin("class Method(Still): ...")
+    words = ["--method", f"{twice}:Method"] * 2
+    assert "would be called 'method'" in cli("run", "--suite", "ood", *words).complaint
+    assert {path.name for path in here.iterdir()} - {"__pycache__"} == {f"{bad}.py", f"{twice}.py"}
+
+
+def test_a_family_without_the_split(cli, here, monkeypatch):
+    monkeypatch.setattr("envs.point.PointGoal.splits", lambda self: ("id",))
+    result = cli("run", "--suite", "ood", "--families", "point-goal")
+    assert "family 'point-goal' has no split 'ood'" in result.complaint
+
+
+class TestStore:
+    """A folder that cannot be the store stays as it was."""
+
+    def refused(self, cli, here, command=("run", "--suite", "ood", "--budget", "smoke"), store="store"):
+        before = {path: path.is_file() and path.read_bytes() for path in here.rglob("*")}
+        complaint = cli(*command, "--store", store).complaint
+        assert {path: path.is_file() and path.read_bytes() for path in here.rglob("*")} == before
+        return complaint
+
+    @pytest.mark.parametrize("command", [("run", "--suite", "ood"), ("report",), ("show",)])
+    def test_another_version(self, cli, here, command):
+        Store(here / "store", create=True)
+        (here / "store/store.json").write_text(json.dumps({"schema_version": 99}))
+        assert "schema version 99" in self.refused(cli, here, command)
+
+    @pytest.mark.parametrize("command", [("run", "--suite", "ood"), ("report",), ("show",)])
+    def test_something_else(self, cli, here, command):
+        (here / "store").mkdir()
+        (here / "store/thesis.tex").write_text("precious")
+        assert "not a store, it holds thesis.tex" in self.refused(cli, here, command)
+
+    @pytest.mark.parametrize("command", [("run", "--suite", "ood"), ("report",), ("show",)])
+    def test_a_file(self, cli, here, command):
+        (here / "store").write_text("precious")
+        assert re.search("file is in the place of a folder|no results there", self.refused(cli, here, command))
+
+    @pytest.mark.parametrize("command", [("report",), ("show",)])
+    def test_nothing(self, cli, here, command):
+        assert "no results there: run a suite first" in self.refused(cli, here, command)
+
+    def test_no_suite_yet(self, cli, here):
+        Store(here / "store", create=True)
+        assert "holds no suite yet" in self.refused(cli, here, ("report",))
+        assert cli("show", "--store", "store").out == "no cells\n"
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+    def test_no_permission(self, cli, here):
+        (here / "sealed").mkdir(mode=0o555)
+        assert "permission denied" in self.refused(cli, here, store="sealed/store")
+
+
+class TestReportAndShow:
+    @pytest.fixture
+    def store(self, reference, here):
+        shutil.copytree(reference[0], here / "store")
+
+    def test_report_cannot_be_written(self, cli, here, store):
+        (here / "out").write_text("in the way")
+        assert "out" in cli("report", "--store", "store", "--out", "out").complaint
+
+    def test_report_of_an_unknown_suite(self, cli, store):
+        assert "has no suite 'id'; it has ood" in cli("report", "--store", "store", "--suite", "id").complaint
+
+    def test_show_of_an_unknown_cell(self, cli, store):
+        assert "no cell's id begins with 'zzz'" in cli("show", "zzz", "--store", "store").complaint
+
+    def test_show_of_many_cells(self, cli, store):
+        assert "cells begin with ''" in cli("show", "", "--store", "store").complaint
+
+    def test_show_of_a_damaged_cell(self, cli, here, store):
+        log = next((here / "store").glob("adapt/*/*/log.txt"))
+        log.unlink()
+        assert "log.txt" in cli("show", log.parent.name, "--store", "store").complaint
+        (log.parent / "rows.parquet").write_bytes(b"")
+        assert "rows.parquet was altered" in cli("show", log.parent.name, "--store", "store").complaint
+
+
+def test_unknown_command_and_no_command(cli):
+    assert "rnu" in cli("rnu").complaint
+    nothing = cli()
+    assert (nothing.code, nothing.err) == (2, "")
+    assert "Usage" in nothing.out
+
+
+def test_verbose_lets_the_traceback_through(here):
+    with pytest.raises(StoreError, match="no results there"):
+        main(["-v", "show", "--store", "store"])
+
+
+def test_a_real_process_says_the_same(start, finish, tmp_path):
+    assert "did you mean ood" in finish(start("run", "--suite", "odo")).complaint
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def disk():
+    """What to run a command with, so that the folder `disk` is a small file system of its own."""
+
+    def disk(options):
+        mount = f'mkdir -p disk && mount -t tmpfs -o {options} tmpfs disk && exec "$@"'
+        command = ["unshare", "-rm", "sh", "-c", mount, "sh"]
+        if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+            pytest.skip("needs a file system of its own")
+        return command
+
+    return disk
+
+
+def test_a_disk_that_cannot_be_written_to(start, finish, disk):
+    done = finish(start("run", "--suite", "ood", "--store", "disk/store", before=disk("size=64k,ro")))
+    assert "permission denied" in done.complaint
+
+
+def test_a_disk_that_fills_up(start, finish, disk):
+    """The run ends with one line, whichever worker meets the end of the disk."""
+    words = ("run", "--suite", "ood", "--budget", "smoke", "--methods", "zero", "--seeds", "9", "--store", "disk/store")
+    done = finish(start(*words, before=disk("size=64k")))
+    assert done.code == 2
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert "the disk or the quota is full: free some space and run again" in done.err

@@ -1,0 +1,167 @@
+"""A stage's identity: moved by everything that moves a score, and by nothing else."""
+
+import pickle
+from dataclasses import replace
+
+import pytest
+
+import benchmark.cells
+from benchmark.cells import expand, resolve_config
+from benchmark.choices import choose_settings
+from benchmark.local import stages_of
+from benchmark.protocol import TaskPool
+from benchmark.seeding import Streams
+from benchmark.suites import BUDGETS, SUITES
+from envs.point import PointGoal
+from methods import METHODS
+from methods.apb import Apb
+from methods.td3 import Td3
+
+OOD, SMOKE = SUITES["ood"], BUDGETS["smoke"]
+
+
+def cell_of(method="apb", suite=OOD, budget=SMOKE, family="point-goal", settings=None):
+    return expand(suite, budget, {method: METHODS[method]}, [family], 1, {method: settings or {}})[0]
+
+
+def ids(cell):
+    return cell.train_key, cell.adapt_key
+
+
+CELL = cell_of()
+NEITHER, ADAPT, BOTH = (False, False), (False, True), (True, True)
+
+
+class TestIdentity:
+    @pytest.mark.parametrize(
+        ("change", "moved"),
+        [
+            ({"budget": "quick"}, NEITHER),  # its numbers count, not its name
+            ({"variant": "hidden=16"}, NEITHER),
+            ({"test_tasks": 9}, NEITHER),
+            ({"suite": "id"}, ADAPT),
+            ({"suite_version": 2}, ADAPT),
+            ({"split": "id"}, ADAPT),
+            ({"split_checksum": "0"}, ADAPT),
+            ({"adapt_steps": 201}, ADAPT),
+            ({"family": "point-rand"}, BOTH),
+            ({"family_version": "2+0"}, BOTH),
+            ({"method": "other"}, BOTH),
+            ({"method_path": "other:Apb"}, BOTH),
+            ({"method_version": 2}, BOTH),
+            ({"config": {**CELL.config, "hidden": 17}}, BOTH),
+            ({"seed": 1}, BOTH),
+            ({"train_tasks": 5}, BOTH),
+            ({"train_steps": 801}, BOTH),
+        ],
+        ids=str,
+    )
+    def test_what_a_change_moves(self, change, moved):
+        changed = replace(CELL, **change)
+        assert tuple(one != other for one, other in zip(ids(CELL), ids(changed), strict=True)) == moved
+
+    def test_a_new_protocol_moves_adaptation(self, monkeypatch):
+        before = ids(CELL)
+        monkeypatch.setattr(benchmark.cells, "PROTOCOL_VERSION", 99)
+        assert CELL.train_key == before[0]
+        assert CELL.adapt_key != before[1]
+
+    def test_versions_and_tasks_are_looked_up(self, monkeypatch):
+        monkeypatch.setattr(Apb, "version", 7)
+        monkeypatch.setattr(PointGoal, "version", 8)
+        found = cell_of()
+        assert (found.method_version, found.family_version.split("+")[0]) == (7, "8")
+        assert ids(found) != ids(CELL)
+        tasks = PointGoal().split("ood")
+        monkeypatch.setattr(PointGoal, "split", lambda self, name: tasks[:-1])
+        assert cell_of().split_checksum != CELL.split_checksum
+        shifted = (replace(tasks[0], params={**tasks[0].params, "radius": 1.1}), *tasks[1:])
+        monkeypatch.setattr(PointGoal, "split", lambda self, name: shifted)
+        assert cell_of().split_checksum != CELL.split_checksum
+
+    def test_a_method_without_meta_training_has_no_train_stage(self):
+        cell = cell_of("td3")
+        assert cell.train_key is None
+        assert (cell.train_tasks, cell.train_steps) == (0, 0)
+        # so what only meta-training uses cannot move it
+        assert cell_of("td3", budget=replace(SMOKE, train_steps=1, train_tasks=1)).adapt_key == cell.adapt_key
+
+    def test_it_survives_pickling_and_another_order_of_settings(self):
+        assert ids(pickle.loads(pickle.dumps(CELL))) == ids(CELL)
+        assert ids(replace(CELL, config=dict(reversed(CELL.config.items())))) == ids(CELL)
+
+
+class TestExpansion:
+    def test_every_method_family_and_seed_once(self):
+        chosen = {name: METHODS[name] for name in ("apb", "td3")}
+        cells = expand(OOD, SMOKE, chosen, ["point-goal", "point-rand"], 2, {})
+        assert [(c.family, c.seed, c.method) for c in cells] == [
+            (family, seed, method) for family in ("point-goal", "point-rand") for seed in (0, 1) for method in ("apb", "td3")
+        ]
+        assert len({c.adapt_key for c in cells}) == 8
+
+    def test_suites_share_a_train_stage(self):
+        id_suite = replace(OOD, id="id", split="id")
+        cells = [cell_of(), cell_of(suite=id_suite), cell_of(budget=replace(SMOKE, id="longer", adapt_steps=400))]
+        stages = stages_of(cells)
+        assert [stage.name for stage in stages] == ["train", "adapt", "adapt", "adapt"]
+        assert len({cell.train_key for cell in cells}) == 1
+
+    def test_training_comes_before_what_builds_on_it(self):
+        stages = stages_of(expand(OOD, SMOKE, METHODS, ["point-goal"], 3, {}))
+        for i, stage in enumerate(stages):
+            if stage.name == "adapt" and stage.cell.train_key:
+                assert stage.cell.train_key in [earlier.key for earlier in stages[:i]]
+
+    def test_a_plan_names_its_slot_and_keys(self):
+        plan = CELL.plan()
+        slot = {"budget": "smoke", "family": "point-goal", "split": "ood", "method": "apb", "variant": "", "seed": 0}
+        assert plan["slot"] == slot
+        assert plan["key"] == vars(CELL.adapt_key)
+        assert plan["train_key"] == vars(CELL.train_key)
+
+
+class TestSettings:
+    @pytest.mark.parametrize("name", ["apb", "apb-random", "td3"])
+    def test_default_then_budget_then_command_line(self, name):
+        default, usual = cell_of(name, budget=replace(SMOKE, td3={})).config, cell_of(name).config
+        chosen = cell_of(name, settings={"hidden": 32}).config
+        assert (default["hidden"], usual["hidden"], chosen["hidden"]) == (256, 16, 32)
+        assert {key for key in default if default[key] != usual[key]} == set(SMOKE.td3) - {"policy_noise"}
+        assert {key for key in chosen if chosen[key] != usual[key]} == {"hidden"}
+
+    @pytest.mark.parametrize("name", ["random", "zero"])
+    def test_a_budget_scales_only_methods_of_its_kind(self, name):
+        assert cell_of(name).config == {}
+
+    def test_a_variant_is_what_moved(self):
+        cell = cell_of(settings={"tau": 0.5, "hidden": 32, "batch": SMOKE.td3["batch"]})
+        assert cell.variant == "hidden=32 tau=0.5"
+        assert ids(cell) != ids(CELL)
+        same = cell_of(settings={"hidden": 16})  # says what holds anyway
+        assert (same.variant, *ids(same)) == ("", *ids(CELL))
+
+    def test_command_line_values_have_the_types_of_the_config(self):
+        texts = ["apb.hidden=1_2", "apb.tau=1e-3", "apb.activate_first=FALSE", "apb.precision=bf16", "td3.compile=true"]
+        found = choose_settings(texts, METHODS, SMOKE)
+        assert found == {
+            "apb": {"hidden": 12, "tau": 1e-3, "activate_first": False, "precision": "bf16"},
+            "td3": {"compile": True},
+        }
+        assert {type(value) for value in found["apb"].values()} == {int, float, bool, str}
+
+    @pytest.mark.parametrize("budget", BUDGETS)
+    def test_td3_and_apb_have_the_same_settings(self, budget):
+        td3, apb = (resolve_config(method, BUDGETS[budget], {}) for method in (Td3, Apb))
+        assert {key: apb[key] for key in td3} == td3
+
+    def test_td3_and_apb_have_the_same_widths(self):
+        """An actor and critics of one test task have the same layers, whoever owns them."""
+        shapes = []
+        for name in ("td3", "apb-random"):
+            cell, pool = cell_of(name), TaskPool(PointGoal(), PointGoal().split("ood"), Streams(0))
+            learner = cell.build().adapter(pool.make_env, 8, Streams(0)).loop.learner
+            layers = {**learner.pi, **learner.frozen, **learner.omega}
+            shapes.append({key: tuple(layer.shape[-2:]) for key, layer in layers.items()})
+        assert shapes[0] == shapes[1]
+        assert {"rho_h.w", "psi0.w", "rho_t.w", "q0.w"} <= shapes[0].keys()

@@ -1,0 +1,130 @@
+"""What every registered method owes the harness."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import run
+from benchmark.cells import expand
+from benchmark.protocol import TaskPool
+from benchmark.seeding import Streams
+from benchmark.suites import BUDGETS, SUITES
+from envs.point import PointGoal
+from methods import METHODS
+from methods.api import Method
+
+STREAMS = Streams(0, "adapt")
+TASKS = PointGoal().split("ood")[:3]
+pytestmark = pytest.mark.parametrize("name", METHODS)
+
+
+def cell_of(name):
+    cell = expand(SUITES["ood"], BUDGETS["smoke"], {name: METHODS[name]}, ["point-goal"], 1, {})[0]
+    return replace(cell, train_steps=4 * 60 if cell.meta_trains else 0)
+
+
+@pytest.fixture
+def trained(name):
+    method = cell_of(name).build()
+    if method.meta_trains:
+        list(run.train(cell_of(name), method))
+    return method
+
+
+def reread(state):
+    """A state after a trip through a file that may hold no code."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+class Bench:
+    """An adapter with the environments it made; all benches of one `tasks` are alike."""
+
+    def __init__(self, method, tasks=TASKS, allowed=10_000):
+        self.pool, self.envs = TaskPool(PointGoal(), tasks, STREAMS, allowed=allowed), []
+        self.adapter = method.adapter(self.make_env, len(tasks), STREAMS.child("method"))
+
+    def make_env(self, copies=1, task_ids=None):
+        self.envs.append(self.pool.make_env(copies, task_ids))
+        return self.envs[-1]
+
+    def actions(self):
+        policy = self.adapter.policy(np.random.default_rng(0))
+        obs = np.random.default_rng(1).normal(size=(self.pool.used.size, 7, 4)).astype(np.float32)
+        policy.reset(np.ones(obs.shape[:2], bool))
+        return policy.act(obs)
+
+
+def test_it_declares_itself(name):
+    method = cell_of(name).build()
+    assert isinstance(method, Method)
+    assert method.version >= 1
+    assert method.eval_mode in ("deterministic", "stochastic")
+    assert type(method).__doc__.strip().splitlines()[0]
+
+
+def test_a_loaded_method_adapts_identically(name, trained):
+    loaded = cell_of(name).build()
+    loaded.load_state_dict(reread(trained.state_dict()))
+    benches = [Bench(trained), Bench(loaded)]
+    for bench in benches:
+        bench.adapter.step(70)
+    np.testing.assert_array_equal(benches[0].actions(), benches[1].actions())
+    assert benches[0].adapter.updates == benches[1].adapter.updates
+    np.testing.assert_array_equal(benches[0].pool.used, benches[1].pool.used)
+
+
+def test_a_restored_adapter_goes_on_identically(name, trained):
+    benches = [Bench(trained), Bench(trained)]
+    benches[0].adapter.step(70)
+    state = reread(benches[0].adapter.state_dict())
+    benches[1].adapter.load_state_dict(state)
+    for env, twin in zip(benches[0].envs, benches[1].envs, strict=True):
+        twin._env.load_state_dict(env._env.state_dict())
+    for steps in (0, 60):
+        for bench in benches:
+            if steps:
+                bench.adapter.step(steps)
+        np.testing.assert_array_equal(benches[0].actions(), benches[1].actions())
+        assert benches[0].adapter.updates == benches[1].adapter.updates
+
+
+def test_actions_are_finite_and_of_the_right_shape(name, trained):
+    bench = Bench(trained)
+    for _ in range(3):
+        actions = bench.actions()
+        assert actions.shape == (3, 7, 2)
+        assert np.isfinite(actions).all()
+        assert np.abs(actions).max() <= 1
+        bench.adapter.step(40)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 50, 120])
+def test_it_keeps_to_its_limit(name, trained, limit):
+    bench = Bench(trained, allowed=limit)
+    bench.adapter.step(limit)
+    assert (bench.pool.used <= limit).all()
+
+
+def test_a_policy_is_frozen(name, trained):
+    bench = Bench(trained)
+    bench.adapter.step(60)
+    obs = np.ones((3, 2, 4), np.float32)
+    policies = [bench.adapter.policy(np.random.default_rng(0)) for _ in range(2)]
+    before = policies[0].act(obs)
+    bench.adapter.step(60)
+    np.testing.assert_array_equal(policies[1].act(obs), before)
+
+
+def test_tasks_do_not_meet(name, trained):
+    """What happens on one test task cannot move another: its tasks are swapped for others behind the adapter's back."""
+    others = [TASKS[0], *PointGoal().split("ood")[5:7]]
+    benches = [Bench(trained), Bench(trained, others)]
+    for bench in benches:
+        bench.adapter.step(90)
+    np.testing.assert_allclose(benches[0].actions()[0], benches[1].actions()[0], rtol=1e-4, atol=1e-5)

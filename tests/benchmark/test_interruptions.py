@@ -1,0 +1,210 @@
+"""kill -9, Ctrl-C, the time limit, and two runs at once: the next run finishes what is missing, and the rows are the same."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pandas as pd
+import pytest
+
+from benchmark import run
+from benchmark.cells import expand
+from benchmark.local import available_cores
+from benchmark.suites import BUDGETS, SUITES
+from methods import METHODS
+from results.schema import NOT_COMPARED, to_frame
+from results.store import Store
+
+# Its scores depend on what was trained, and it leaves a file whenever a stage of it begins.
+STEADY = """
+PAUSE_S = float(os.environ.get("PAUSE_S", 0))
+
+def leave(what):
+    Path(f"{what}-{os.getpid()}-{time.time_ns()}").touch()
+
+class Moves(Policy):
+    def act(self, obs): return super().act(obs) + self.push
+
+class Paused(Walker):
+    def once(self):
+        time.sleep(PAUSE_S)
+        super().once()
+    def policy(self, generator):
+        policy = Moves(self.env.action_size)
+        policy.push = self.push
+        return policy
+
+class Steady(Still):
+    meta_trains = True
+    def meta_train(self, make_env, n_tasks, budget, streams):
+        leave("train")
+        self.weight = torch.rand(2, generator=streams.torch("weight"))
+        walker = Paused(make_env())
+        for i in range(budget // n_tasks):
+            walker.action[:] = self.weight.numpy()
+            walker.once()
+            if i % 50 == 0:
+                yield TrainRow(i)
+    def adapter(self, make_env, n_tasks, streams):
+        leave("adapt")
+        walker = Paused(make_env())
+        walker.push = self.weight.numpy()
+        return walker
+    def state_dict(self): return {"weight": self.weight}
+    def load_state_dict(self, state): self.weight = state["weight"]
+"""
+SEEDS = 10
+
+# Forked, to spare importing torch for every death; each run is the leader of its own group, and only it is killed.
+KILL = """
+    import os, random, signal, sys, time
+    from pathlib import Path
+    import benchmark.commands
+    from benchmark.cli import main
+
+    moments = random.Random(0)
+    for attempt in range(10):
+        begun = len(list(Path().glob("*-*-*")))
+        run = os.fork()
+        if not run:
+            main(sys.argv[1:])
+        deadline = time.monotonic() + 30
+        if attempt % 3:  # while stages run; otherwise at any moment
+            while len(list(Path().glob("*-*-*"))) == begun and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(moments.uniform(0.0, 0.6))
+        else:
+            time.sleep(moments.uniform(0.0, 3.0))
+        os.kill(run, signal.SIGKILL)
+        os.waitpid(run, 0)
+        print(attempt, len(list(Path("store").rglob("cell.json"))), flush=True)
+"""
+
+
+@pytest.fixture
+def expected(monkeypatch, here):
+    """The rows of an uninterrupted run of every seed, computed here."""
+
+    def expected(path):
+        monkeypatch.syspath_prepend(here)
+        methods = {"zero": METHODS["zero"], "steady": path}
+        rows = []
+        for cell in expand(SUITES["ood"], BUDGETS["smoke"], methods, ["point-goal"], SEEDS, {}):
+            method = cell.build()
+            trained = list(run.train(cell, method)) if cell.meta_trains else []
+            rows += [*trained, *run.adaptation(cell, method, trained[-1].env_steps if trained else None)]
+        order = ["method", "seed", "stage", "env_steps", "task_index"]
+        return to_frame(rows).drop(columns=list(NOT_COMPARED)).sort_values(order, kind="stable").reset_index(drop=True)
+
+    return expected
+
+
+def test_ten_deaths_at_random_moments(smoke, plugin, here, rows_of, expected):
+    path = f"{plugin(STEADY)}:Steady"
+    words = ("--methods", "zero", "--method", path, "--seeds", str(SEEDS), "--jobs", "1")
+    command = ["run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", "--store", "store", *words]
+    driver = [sys.executable, "-c", textwrap.dedent(KILL), *command]
+    environment = {**os.environ, "PAUSE_S": "0.002"}
+    killed = subprocess.run(driver, cwd=here, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    finished = [int(line.split()[1]) for line in killed.stdout.splitlines() if line[0].isdigit() and line.count(" ") == 1]
+    assert len(finished) == 10
+    assert 0 < finished[-1] < 3 * SEEDS, "the deaths should have come while there was work"
+    last = smoke(*words)
+    assert (last.code, last.err) == (0, "")
+    _, cells = Store(here / "store", create=False).read()
+    assert cells["status"].tolist() == ["done"] * 2 * SEEDS
+    pd.testing.assert_frame_equal(rows_of(here / "store"), expected(path))
+
+
+SLOW = """
+class Slow(Still):
+    def adapter(self, make_env, n_tasks, streams):
+        Path(f"working-{os.getpid()}").touch()
+        while not Path("go").exists():
+            time.sleep(0.01)
+        return Walker(make_env())
+"""
+
+
+def wait_until(condition, timeout_s=30.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def alive(pid):
+    """Whether a process runs; one that waits to be collected does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+@pytest.fixture
+def working(start, here):
+    """Start a run and wait until every worker is in the middle of a stage; gives the process and its workers' ids."""
+
+    def working(*words):
+        for path in here.glob("working-*"):
+            path.unlink()
+        process = start("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", "--store", "store", *words)
+        wait_until(lambda: len(list(here.glob("working-*"))) == min(available_cores(), 3))
+        return process, [int(path.name.split("-")[1]) for path in here.glob("working-*")]
+
+    return working
+
+
+def test_death_interrupt_time_limit_and_the_run_after(working, smoke, plugin, here, finish):
+    words = ("--methods", "zero", "--method", f"{plugin(SLOW)}:Slow", "--seeds", "3")
+
+    process, workers = working(*words)
+    process.kill()
+    wait_until(lambda: not any(map(alive, workers)), timeout_s=5)
+
+    process, workers = working(*words)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    result = finish(process, timeout_s=10)
+    assert time.monotonic() - began < 5
+    assert result.code == 130
+    assert result.err.strip() == "interrupted; run the same command again to go on"
+    assert not any(map(alive, workers))
+
+    began = time.monotonic()
+    result = smoke(*words, "--time-limit", "1s")
+    assert (result.code, result.err) == (3, "")
+    assert "time limit reached; run the same command again to go on" in result.out
+    assert 1 <= time.monotonic() - began < 4
+
+    _, cells = Store(here / "store", create=False).read()
+    assert set(cells["status"][cells["method"] == "slow"]) == {"missing"}
+    (here / "go").touch()
+    assert smoke(*words).code == 0
+    _, cells = Store(here / "store", create=False).read()
+    assert set(cells["status"]) == {"done"}
+
+
+def test_an_interrupt_at_any_moment_of_the_start_is_answered_in_one_line(start, finish):
+    moments = random.Random(1)
+    process = start("run", "--suite", "ood", "--methods", "td3", "--store", "store")
+    time.sleep(moments.uniform(1.0, 2.0))
+    os.killpg(process.pid, signal.SIGINT)
+    result = finish(process, timeout_s=10)
+    assert result.code == 130
+    assert "Traceback" not in result.err
+
+
+def test_two_runs_at_once_do_every_stage_once(start, finish, plugin, here, monkeypatch):
+    monkeypatch.setenv("PAUSE_S", "0.001")
+    words = ("--methods", "zero", "--method", f"{plugin(STEADY)}:Steady", "--seeds", "5", "--jobs", "1", "--store", "store")
+    command = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", *words)
+    results = [finish(process) for process in [start(*command), start(*command)]]
+    assert [(result.code, result.err) for result in results] == [(0, "")] * 2
+    assert all("15 of 15 stages done" in result.out for result in results)
+    assert len(list(here.glob("train-*"))) == len(list(here.glob("adapt-*"))) == 5
+    assert len({path.name.split("-")[1] for path in here.glob("*-*-*")}) == 2, "both should have worked"
+    _, cells = Store(here / "store", create=False).read()
+    assert set(cells["status"]) == {"done"}

@@ -1,0 +1,159 @@
+"""A stage as rows: the same from the same seed in any process, another from another, and honest about what was used."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from benchmark import run
+from benchmark.cells import expand
+from benchmark.plugins import load_method
+from benchmark.protocol import BudgetError, DivergenceError
+from benchmark.suites import BUDGETS, SUITES
+from envs.point import PointGoal
+from methods import METHODS
+from results.schema import COLUMNS, NOT_COMPARED, Row, to_frame
+
+
+def cell_of(method="zero", path=None, **changes):
+    cell = expand(SUITES["ood"], BUDGETS["smoke"], {method: path or METHODS[method]}, ["point-goal"], 1, {})[0]
+    return replace(cell, **changes)
+
+
+def rows_here(cell):
+    """The rows of both stages, computed in this process."""
+    method, trained = cell.build(), []
+    if cell.meta_trains:
+        trained = list(run.train(cell, method))
+    meta_env_steps = trained[-1].env_steps if trained else None
+    return to_frame([*trained, *run.adaptation(cell, method, meta_env_steps)]).drop(columns=list(NOT_COMPARED))
+
+
+@pytest.fixture
+def importable(plugin, here, monkeypatch):
+    """`plugin`, for a test without the command line, which would look into the current directory."""
+    monkeypatch.syspath_prepend(here)
+    return plugin
+
+
+class TestSameness:
+    @pytest.mark.parametrize("method", ["td3", "apb", "random", "zero"])
+    def test_another_process_gave_the_same_rows(self, method, reference, rows_of):
+        """With the store's trained state in between there, and straight through here."""
+        rows = rows_of(reference[0])
+        there = rows[(rows["method"] == method) & (rows["seed"] == 0)]
+        order = ["stage", "env_steps", "task_index"]
+        here = rows_here(cell_of(method)).sort_values(order, kind="stable")
+        assert len(here) == len(there) > 0
+        assert here.reset_index(drop=True).equals(there.reset_index(drop=True)), here.compare(there)
+
+    @pytest.mark.parametrize("method", ["td3", "apb", "apb-random", "random", "zero"])
+    def test_another_seed_gives_other_rows(self, method, reference, rows_of):
+        rows = rows_of(reference[0])
+        for stage, score in (("train", "online_return"), ("adapt", "return_mean")):
+            of_stage = rows[(rows["method"] == method) & (rows["stage"] == stage)]
+            zero, one = (set(of_stage[of_stage["seed"] == seed][score].dropna()) for seed in (0, 1))
+            assert not zero & one
+
+    def test_no_row_repeats(self, reference, rows_of):
+        keys = ["method", "variant", "seed", "stage", "env_steps", "task_index"]
+        assert not rows_of(reference[0]).duplicated(keys).any()
+
+
+class TestRows:
+    def test_they_fit_the_schema(self, reference, rows_of):
+        rows = rows_of(reference[0])
+        assert dict(rows.dtypes.astype(str)) == {name: kind for name, kind in COLUMNS.items() if name not in NOT_COMPARED}
+        required = [field.name for field in fields(Row) if field.default is not None and field.name != "variant"]
+        assert not rows[required].isna().any(axis=None)
+        assert set(rows["status"]) == {"ok"}
+
+    def test_adaptation_says_everything(self, reference, rows_of):
+        rows = rows_of(reference[0])
+        adapt = rows[rows["stage"] == "adapt"]
+        gaps = {name for name in adapt if adapt[name].isna().any()}
+        assert gaps == {"meta_env_steps", "n_train_tasks", "online_return", "error"}
+        assert set(adapt["n_episodes"]) == {10}
+        assert set(adapt["episode_length_mean"]) == {50}
+        assert set(adapt["terminated_frac"]) == {0}
+        assert (adapt["online_return"].isna() == (adapt["env_steps"] == 0)).all()
+
+    def test_checkpoints_and_costs(self, reference, rows_of):
+        rows = rows_of(reference[0])
+        ladders = rows[rows["stage"] == "adapt"].groupby("method")["env_steps"].unique().map(sorted).to_dict()
+        whole = [0, 50, 100, 200]
+        learners = dict.fromkeys(("apb", "apb-random", "td3", "hill-climbing"), whole)
+        assert ladders == {**learners, "random": [0], "zero": [0]}
+        apb = rows[rows["method"] == "apb"]
+        assert set(apb["meta_env_steps"][apb["stage"] == "adapt"]) == {800}
+        assert apb["env_steps"][apb["stage"] == "train"].max() == 800
+        assert rows["meta_env_steps"][rows["method"] == "td3"].isna().all()
+
+    def test_a_failed_row(self):
+        cell = cell_of("apb")
+        adapt, train = (run.failed_row(cell, stage, "Error: why") for stage in ("adapt", "train"))
+        assert (adapt.status, adapt.error, adapt.split, adapt.suite) == ("failed", "Error: why", "ood", "ood")
+        assert (train.stage, train.split, train.suite, train.return_mean) == ("train", None, None, None)
+
+
+class TestTraining:
+    """Meta-training is counted by what happened, not by what a method tells."""
+
+    @pytest.fixture
+    def train(self, importable):
+        def train(body, **changes):
+            indented = "\n".join(" " * 8 + line for line in body.splitlines())
+            source = (
+                "class Method(Still):\n    meta_trains = True\n    def meta_train(self, make_env, n_tasks, budget, streams):\n"
+            )
+            path = f"{importable(source + indented)}:Method"
+            cell = cell_of("method", path, **changes)
+            return run.train(cell, load_method(path)(None, None))
+
+        return train
+
+    def test_steps_after_the_last_sign_of_life_count(self, train):
+        rows = list(train("w = Walker(make_env())\nw.step(30)\nyield TrainRow(3)\nw.step(90)"))
+        assert [(row.env_steps, row.updates) for row in rows] == [(120, 3), (480, None)]
+        assert rows[1].online_return == pytest.approx(-50, abs=10)
+
+    def test_silence_leaves_a_row_too(self, train):
+        assert [row.env_steps for row in train("yield from ()")] == [0]
+        assert [row.env_steps for row in train("Walker(make_env()).step(200)\nyield from ()")] == [800]
+        assert [row.env_steps for row in train("Walker(make_env()).step(200)\nyield TrainRow(0)")] == [800]
+
+    def test_one_step_too_many(self, train):
+        with pytest.raises(BudgetError, match="step 804 in all and may use 800"):
+            list(train("w = Walker(make_env())\nfor _ in range(999):\n    w.once()\n    yield TrainRow(0)"))
+
+    @pytest.mark.parametrize("sign", ["yield TrainRow(1)", "yield from ()"])
+    def test_divergence_is_found(self, train, sign):
+        with pytest.raises(DivergenceError, match="not finite"):
+            list(train(f"w = Walker(make_env())\nw.action[2, 0, 1] = np.nan\nw.step(3)\n{sign}"))
+
+    def test_progress_is_told(self, importable):
+        path, told = f"{importable('class Method(Still): meta_trains = True')}:Method", []
+        list(run.train(cell_of("method", path), load_method(path)(None, None), progress=told.append))
+        assert told == list(range(4, 804, 4))
+
+
+def test_a_task_that_diverged_says_so_and_the_others_do_not(importable):
+    path = f"""{
+        importable('''
+    class Sick(Walker):
+        def step(self, limit):
+            self.action[3] = np.nan
+            super().step(limit)
+    class Method(Still):
+        def adapter(self, make_env, n_tasks, streams): return Sick(make_env())
+    ''')
+    }:Method"""
+    cell = cell_of("method", path)
+    rows = to_frame(run.adaptation(cell, load_method(path)(PointGoal, None), None))
+    sick = rows["status"] == "diverged"
+    assert set(rows["task_index"][sick]) == {3}
+    assert (sick == ((rows["task_index"] == 3) & (rows["env_steps"] > 0))).all()
+    still = to_frame(run.adaptation(cell_of("zero"), load_method(METHODS["zero"])(PointGoal, None), None))
+    at_start = rows[rows["env_steps"] == 0]
+    np.testing.assert_array_equal(at_start["return_mean"], still["return_mean"])
+    assert rows["return_mean"].notna().all()

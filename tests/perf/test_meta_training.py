@@ -1,0 +1,51 @@
+"""APB's meta-training on cheetah-vel at the size of a plain prototype: it must reach the prototype's returns.
+
+The prototype (16 tasks, v* evenly spaced on [0.1, 2.0] m/s, width and batch 128, learning rate 1e-3, bf16) had mean training
+returns of −195, −165 and −135 after 10, 20 and 30 thousand steps per task, in 430 s on two cores. Seconds are reported, not
+asserted: they belong to a machine.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmark.protocol import TaskPool
+from benchmark.seeding import Streams
+from benchmark.worker import keep_memory
+from envs.api import Task
+from envs.cheetah import CheetahVel
+from methods.apb import Apb, ApbConfig
+from methods.api import Spec
+
+FAMILY = CheetahVel()
+N, STEPS = 16, 30_000
+PROTOTYPE = {10_000: -195.0, 20_000: -165.0, 30_000: -135.0}
+WINDOW = 10  # episodes of each task that a return is the mean of
+
+
+def test_meta_training_reaches_the_prototypes_returns(benchmark: Any) -> None:
+    keep_memory()
+    torch.set_num_threads(2)
+    tasks = [Task(FAMILY.id, "train", i, {"target_speed": speed}) for i, speed in enumerate(np.linspace(0.1, 2.0, N).tolist())]
+    config = ApbConfig(hidden=128, batch=128, learning_rate=1e-3, precision="bf16", compile=True)
+    method = Apb(Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon), config)
+    pool = TaskPool(FAMILY, tasks, Streams(0, "prototype"), threads=2, pooled=True, allowed=N * STEPS)
+    curve: list[float] = []
+    clock: list[float] = []
+
+    def train() -> None:
+        start = time.perf_counter()
+        for _ in method.meta_train(pool.make_env, N, N * STEPS, Streams(0, "prototype", "method")):
+            curve.append(float(np.mean([value for value in pool.online_returns() if value is not None])))
+            clock.append(time.perf_counter() - start)
+
+    benchmark.pedantic(train, rounds=1)
+    reached = {}
+    for steps in PROTOTYPE:
+        last = steps // FAMILY.horizon
+        reached[steps] = float(np.mean(curve[last - WINDOW : last]))
+        benchmark.extra_info[f"return_after_{steps}"] = reached[steps]
+        benchmark.extra_info[f"seconds_to_{steps}"] = clock[last - 1]
+    assert all(reached[steps] >= PROTOTYPE[steps] for steps in PROTOTYPE), reached

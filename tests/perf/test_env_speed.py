@@ -1,7 +1,7 @@
 """How much of the simulator's speed is left, and how it compares with what people use instead.
 
-Only ratios are asserted, and kept in the benchmark's `extra_info`: both sides take turns in short stretches, so that a busy
-machine slows both.
+Only ratios are asserted, and kept in the benchmark's `extra_info`: both sides take turns in short stretches and the median
+counts. Run it on an idle machine: where two threads share a core, a peer of another thread count meets half of us.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ def seconds(run: Stretch, steps: int) -> float:
 
 
 def speed_ratio(ours: Stretch, theirs: Stretch, repeats: int, steps: int, share: float = 1.0) -> float:
-    """Their time per simulated step over ours, summed over stretches that are taken in turns.
+    """Their time per simulated step over ours: the median over pairs of stretches taken in turns.
 
     Args:
       ours, theirs: run a number of control steps.
@@ -53,8 +53,7 @@ def speed_ratio(ours: Stretch, theirs: Stretch, repeats: int, steps: int, share:
       share: our simulations over theirs.
     """
     pairs = [(seconds(ours, steps), seconds(theirs, steps)) for _ in range(repeats)]
-    our_time, their_time = np.sum(pairs, axis=0)
-    return float(their_time / our_time * share)
+    return float(np.median([their_time / our_time for our_time, their_time in pairs]) * share)
 
 
 def our_stepper(env: BatchEnv) -> Stretch:
@@ -106,8 +105,7 @@ def episode_times(env: BatchEnv, bare: Batch, start: Mapping[str, Any], ours_fir
 def test_it_keeps_the_speed_of_a_bare_batch(benchmark: Any, family: CheetahVel, threads: int) -> None:
     """A whole episode and its reset, against `Batch.step` alone from the same state under the same actions.
 
-    Every repeat does the same work, so each stretch has a median and a minimum over the repeats; an episode is the sum of its
-    stretches. Work of others on the machine spoils the one or the other, a slow environment both.
+    Every repeat does the same work, so each stretch has a median over the repeats; an episode is the sum of its stretches.
     """
     env = BatchEnv(family, family.sample(N, np.random.default_rng(0)), threads=threads)
     bare = Batch(load_model(family.xml()), N, threads)
@@ -120,25 +118,12 @@ def test_it_keeps_the_speed_of_a_bare_batch(benchmark: Any, family: CheetahVel, 
     resets = [seconds(lambda _: env.reset(), 1) for _ in range(10)]
     times: list[FloatArray] = []
     benchmark.pedantic(lambda: times.append(episode_times(env, bare, start, len(times) % 2 == 0)), rounds=14, warmup_rounds=1)
-    for name, typical in (("median", np.median), ("fastest", np.min)):
-        ours, theirs = typical(times[1:], axis=0).sum(axis=0)
-        benchmark.extra_info[f"speed over bare Batch, {name}"] = float(theirs / (ours + typical(resets)))
-    assert max(benchmark.extra_info.values()) >= 0.9
+    ours, theirs = np.median(times[1:], axis=0).sum(axis=0)
+    ratio = float(theirs / (ours + np.median(resets)))
+    benchmark.extra_info["speed over bare Batch"] = ratio
+    assert ratio >= 0.9
 
 
-@pytest.fixture
-def two_free_cores() -> None:
-    """Skip where a second thread does not help: a peer of another thread count would then be compared with half of us."""
-    family = CheetahVel()
-    one, two = (
-        our_stepper(BatchEnv(family, family.sample(N, np.random.default_rng(0)), threads=threads)) for threads in (1, THREADS)
-    )
-    gain = speed_ratio(two, one, repeats=8, steps=20)
-    if gain < 1.5:
-        pytest.skip(f"the cores are busy or too few: {THREADS} threads are {gain:.1f} times as fast as one")
-
-
-@pytest.mark.usefixtures("two_free_cores")
 @pytest.mark.parametrize(("vectorization", "least"), [("sync", 2.5), ("async", 10.0)])
 def test_it_beats_gymnasium(benchmark: Any, vectorization: str, least: float) -> None:
     """Steps per second at 64 cheetahs over those of 16 HalfCheetah-v5 in Gymnasium's vector environments."""
@@ -162,7 +147,6 @@ def test_it_beats_gymnasium(benchmark: Any, vectorization: str, least: float) ->
     assert ratio >= least
 
 
-@pytest.mark.usefixtures("two_free_cores")
 def test_it_beats_envpool(benchmark: Any) -> None:
     """Steps per second at 64 cheetahs on two threads each."""
     envpool = pytest.importorskip("envpool")

@@ -1,8 +1,10 @@
-"""Hill climbing over linear policies: a whole method, as an example of the contract in `methods.api`."""
+"""Hill climbing over linear policies, each test task by itself: a whole method."""
 
 from dataclasses import dataclass
 
 import torch
+
+from methods.api import Memoryless, WithoutMetaTraining
 
 
 @dataclass(frozen=True)
@@ -10,76 +12,56 @@ class Config:
     noise: float = 0.5  # std of the change that an episode tries
 
 
-class LinearPolicy:
-    def __init__(self, weights):
-        self.weights = weights  # [N, O + 1, A]
+def act(weights, obs):  # [N, O + 1, A], [N, E, O] -> [N, E, A]
+    obs = torch.from_numpy(obs)
+    return (torch.cat([obs, torch.ones_like(obs[..., :1])], -1) @ weights).clamp(-1, 1).numpy()
 
-    def act(self, obs):  # [N, E, O] -> [N, E, A]
-        obs = torch.from_numpy(obs)
-        return (torch.cat([obs, torch.ones_like(obs[..., :1])], -1) @ self.weights).clamp(-1, 1).numpy()
 
-    def reset(self, mask): ...  # it remembers nothing of an episode
+class HillClimbing(WithoutMetaTraining):
+    """Tries a random change of a linear policy for an episode, and keeps it if the return was better."""
 
-    def observe(self, step): ...
+    version, eval_mode, Config = 1, "deterministic", Config
+
+    def __init__(self, spec, config):
+        self.spec, self.noise = spec, config.noise
+
+    def adapter(self, make_env, n_tasks, streams):
+        start = torch.zeros(n_tasks, self.spec.observation_size + 1, self.spec.action_size)
+        return Climber(make_env(), start, self.noise, streams.torch("changes"))
 
 
 class Climber:
-    """A search per test task, side by side; an episode that a checkpoint interrupts goes on after it."""
-
-    TENSORS = ("obs", "best", "tried", "best_return", "total")
-
-    def __init__(self, env, noise, generator):
+    def __init__(self, env, start, noise, generator):
         self.env, self.noise, self.generator, self.updates = env, noise, generator, 0
-        self.obs = torch.from_numpy(env.reset())
-        self.best = torch.zeros(env.n_tasks, env.observation_size + 1, env.action_size)
-        self.tried, self.best_return = self.best.clone(), torch.full((env.n_tasks,), -torch.inf)
-        self.total = torch.zeros(env.n_tasks)  # reward of the episode so far
+        self.obs, self.best, self.tried = env.reset(), start, start.clone()
+        self.best_return, self.episode_return = torch.full((len(start),), -torch.inf), torch.zeros(len(start))
 
-    def step(self, limit):
-        for _ in range(limit):  # one environment step of every task
-            step = self.env.step(LinearPolicy(self.tried).act(self.obs.numpy()))
-            self.total += torch.from_numpy(step.reward[:, 0])
-            ended = step.terminated | step.truncated
-            self.obs = torch.from_numpy(self.env.reset(ended) if ended.any() else step.obs)
+    def step(self, limit):  # an episode that a checkpoint interrupts goes on in the next call
+        for _ in range(limit):
+            step = self.env.step(act(self.tried, self.obs))
+            self.obs, ended = step.obs, step.terminated | step.truncated
+            self.episode_return += torch.from_numpy(step.reward[:, 0])
             if ended.any():
                 self.judge(torch.from_numpy(ended[:, 0]))
+                self.obs = self.env.reset(ended)
 
     def judge(self, ended):
-        better = ended & (self.total > self.best_return)
-        self.best[better], self.best_return[better] = self.tried[better], self.total[better]
+        better = ended & (self.episode_return > self.best_return)
+        self.best[better], self.best_return[better] = self.tried[better], self.episode_return[better]
         change = torch.empty_like(self.best).normal_(0, self.noise, generator=self.generator)
-        self.tried[ended], self.total[ended] = (self.best + change)[ended], 0.0
+        self.tried[ended], self.episode_return[ended] = (self.best + change)[ended], 0.0
         self.updates += 1
 
     def policy(self, generator):
-        return LinearPolicy(self.best.clone())
+        best = self.best.clone()
+        return Memoryless(lambda obs: act(best, obs))
 
-    def state_dict(self):
-        state = {name: getattr(self, name).clone() for name in self.TENSORS}
-        return state | {"updates": self.updates, "generator": self.generator.get_state()}
+    def state_dict(self):  # all that a restart needs, as tensors and plain Python
+        tensors = {name: getattr(self, name).clone() for name in ("best", "tried", "best_return", "episode_return")}
+        return tensors | {"updates": self.updates, "generator": self.generator.get_state(), "obs": torch.from_numpy(self.obs)}
 
     def load_state_dict(self, state):
-        for name in self.TENSORS:
-            getattr(self, name).copy_(state[name])
-        self.updates = state["updates"]
         self.generator.set_state(state["generator"])
-
-
-class HillClimbing:
-    """Tries random changes of a linear policy and keeps the best."""
-
-    version, meta_trains, eval_mode, Config = 1, False, "deterministic", Config
-
-    def __init__(self, spec, config):
-        self.config = config
-
-    def meta_train(self, make_env, n_tasks, budget, streams):
-        yield from ()  # it learns on the test task alone
-
-    def adapter(self, make_env, n_tasks, streams):
-        return Climber(make_env(), self.config.noise, streams.torch("search"))
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state): ...
+        self.obs = state["obs"].numpy()
+        for name in ("best", "tried", "best_return", "episode_return", "updates"):
+            setattr(self, name, state[name])

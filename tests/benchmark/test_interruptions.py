@@ -19,12 +19,14 @@ from methods import METHODS
 from results.schema import NOT_COMPARED, to_frame
 from results.store import Store
 
-# Its scores depend on what was trained, and it leaves a file whenever a stage of it begins.
+# Its scores depend on what was trained. It leaves a file whenever a stage of it begins, and can wait for other processes to do so.
 STEADY = """
-PAUSE_S = float(os.environ.get("PAUSE_S", 0))
+PAUSE_S, MEET = float(os.environ.get("PAUSE_S", 0)), int(os.environ.get("MEET", 1))
 
 def leave(what):
     Path(f"{what}-{os.getpid()}-{time.time_ns()}").touch()
+    while len({path.name.split("-")[1] for path in Path().glob("*-*-*")}) < MEET:
+        time.sleep(0.01)
 
 class Moves(Policy):
     def act(self, obs): return super().act(obs) + self.push
@@ -177,7 +179,7 @@ def test_death_interrupt_time_limit_and_the_run_after(working, smoke, plugin, he
     result = smoke(*words, "--time-limit", "1s")
     assert (result.code, result.err) == (3, "")
     assert "time limit reached; run the same command again to go on" in result.out
-    assert 1 <= time.monotonic() - began < 4
+    assert 1 <= time.monotonic() - began < 8
 
     _, cells = Store(here / "store", create=False).read()
     assert set(cells["status"][cells["method"] == "slow"]) == {"missing"}
@@ -198,13 +200,13 @@ def test_an_interrupt_at_any_moment_of_the_start_is_answered_in_one_line(start, 
 
 
 def test_two_runs_at_once_do_every_stage_once(start, finish, plugin, here, monkeypatch):
-    monkeypatch.setenv("PAUSE_S", "0.001")
+    monkeypatch.setenv("MEET", "2")
     words = ("--methods", "zero", "--method", f"{plugin(STEADY)}:Steady", "--seeds", "5", "--jobs", "1", "--store", "store")
     command = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", *words)
     results = [finish(process) for process in [start(*command), start(*command)]]
     assert [(result.code, result.err) for result in results] == [(0, "")] * 2
     assert all("15 of 15 stages done" in result.out for result in results)
     assert len(list(here.glob("train-*"))) == len(list(here.glob("adapt-*"))) == 5
-    assert len({path.name.split("-")[1] for path in here.glob("*-*-*")}) == 2, "both should have worked"
+    assert len({path.name.split("-")[1] for path in here.glob("*-*-*")}) == 2  # workers
     _, cells = Store(here / "store", create=False).read()
     assert set(cells["status"]) == {"done"}

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 
 import pytest
 
 from benchmark import __version__
+from benchmark.cli import main
 from benchmark.suites import BUDGETS, SUITES
 from envs import FAMILIES
 from methods import METHODS
@@ -54,6 +56,13 @@ def test_list_shows_methods_of_other_distributions(cli, plugin, monkeypatch):
 
 def test_version(cli):
     assert cli("--version").out == f"apb-benchmark {__version__}\n"
+
+
+def test_the_console_script_is_the_same_command_line():
+    scripts = entry_points(group="console_scripts", name="apb-benchmark")
+    if not scripts:
+        pytest.skip("not installed")
+    assert [script.load() for script in scripts] == [main]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

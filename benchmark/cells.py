@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from benchmark.plugins import load_method
+from benchmark.plugins import load_method, source_digest
 from benchmark.suites import Budget, Suite
 from envs import load_family
 from envs.api import checksum, family_version
@@ -34,9 +34,11 @@ class Cell:
     method: str
     method_path: str  # module:Class
     method_version: int
+    method_source: str  # digest of a plug-in's file, "" for what has a version to trust
     meta_trains: bool
     variant: str  # settings that the command line moved, "" for none
     config: Mapping[str, Any]
+    adapt_settings: tuple[str, ...]  # the settings that meta-training does not read
     seed: int
     train_tasks: int  # 0 without meta-training, as the next two
     train_steps: int  # summed over the training tasks
@@ -60,7 +62,8 @@ class Cell:
                 self.method,
                 self.method_path,
                 self.method_version,
-                self.config,
+                self.method_source,
+                {name: value for name, value in self.config.items() if name not in self.adapt_settings},
                 self.seed,
             ]
         )
@@ -73,7 +76,7 @@ class Cell:
     @property
     def adapt_key(self) -> CellKey:
         """Where the adapt stage is stored."""
-        moves = [self.train_id, self.split, self.split_checksum, self.adapt_steps, PROTOCOL_VERSION]
+        moves = [self.train_id, self.config, self.split, self.split_checksum, self.adapt_steps, PROTOCOL_VERSION]
         return CellKey("adapt", self.suite, self.suite_version, _hash(moves))
 
     def build(self) -> Method:
@@ -131,9 +134,11 @@ def _cell(suite: Suite, budget: Budget, family_id: str, name: str, path: str, ch
         method=name,
         method_path=path,
         method_version=method.version,
+        method_source=source_digest(path),
         meta_trains=method.meta_trains,
         variant=" ".join(f"{key}={value}" for key, value in sorted(config.items()) if value != usual[key]),
         config=config,
+        adapt_settings=tuple(field.name for field in fields(method.Config) if field.metadata.get("stage") == "adapt"),
         seed=seed,
         train_tasks=budget.train_tasks if method.meta_trains else 0,
         train_steps=budget.train_steps if method.meta_trains else 0,

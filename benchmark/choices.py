@@ -106,7 +106,7 @@ def choose_settings(texts: Sequence[str], methods: Mapping[str, str], budget: Bu
     for method, settings in changed.items():
         try:
             resolve_config(load_method(methods[method]), budget, settings)
-        except ValueError as error:
+        except Exception as error:  # a Config of anybody's
             raise InputError(f"--set for {method}: {error}") from error
     return changed
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -144,8 +145,10 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:
-        if verbose or not _is_input_error(error):
+        if not _is_input_error(error):
             raise
+        if verbose:
+            traceback.print_exc()
         code = _complain(str(error))
     if code == INTERRUPTED:
         print("\ninterrupted; run the same command again to go on", file=sys.stderr)

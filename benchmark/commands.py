@@ -115,8 +115,7 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
     lines = ["Suites"]
     for name, suite in catalogue["suites"].items():
         lines.append(f"  {name}: {suite['question']}")
-        extra = ", ".join(suite["extra_methods"]) or "none"
-        lines.append(f"    methods: {', '.join(suite['methods'])}; with all: also {extra}")
+        lines.append(f"    methods: {', '.join(suite['methods'])}; with `--methods all` every method below")
         lines += [f"    families at {budget}: {', '.join(names)}" for budget, names in suite["families"].items()]
     lines.append("Budgets (environment steps)")
     for name, budget in catalogue["budgets"].items():

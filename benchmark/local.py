@@ -4,6 +4,7 @@ The store and its locks are the queue between several executors; this one only d
 takes one stage with it, and an executor that dies takes its workers.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -16,11 +17,12 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
-from benchmark.work import Stage, record_failure
+from benchmark.work import Stage, finished, record_failure
 from benchmark.worker import TELL_EVERY_S, serve
 from results.store import CellKey, Store, StoreError
 
 State = Literal["waiting", "running", "done", "failed"]
+_LOG = logging.getLogger(__name__)
 BUSY_WAIT_S = 1.0  # before a stage held by another process is tried again
 
 
@@ -88,9 +90,8 @@ class LocalExecutor:
           KeyboardInterrupt: on Ctrl-C; running stages are lost.
         """
         table = [Progress(stage) for stage in stages]
-        for entry in table:
-            if not self._force and self._store.status(entry.stage.key) == "done":
-                entry.state, entry.finished_before = "done", True
+        if not self._force:
+            self._skip_finished(table)
         try:
             while any(entry.state in ("waiting", "running") for entry in table):
                 if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -104,6 +105,16 @@ class LocalExecutor:
                 worker.end()
             self._workers.clear()
         return table
+
+    def _skip_finished(self, table: list[Progress]) -> None:
+        """Mark what need not run: what is finished, and training on which nothing waits."""
+        for entry in table:
+            if finished(self._store, entry.stage):
+                entry.state, entry.finished_before = "done", True
+        awaited = {entry.stage.cell.train_key for entry in table if entry.stage.name == "adapt" and entry.state == "waiting"}
+        for entry in table:
+            if entry.stage.name == "train" and entry.stage.key not in awaited:
+                entry.state, entry.finished_before = "done", True
 
     def _assign(self, table: list[Progress]) -> None:
         """Give every idle worker the next stage whose training is over."""
@@ -162,6 +173,7 @@ class _Worker:
 
     def begin(self, entry: Progress, force: bool) -> None:
         """Start a stage."""
+        _LOG.info("process %d begins %s", self.process.pid, entry.stage)
         entry.state, entry.started, entry.used = "running", time.monotonic(), 0
         self.entry = entry
         try:
@@ -192,6 +204,7 @@ class _Worker:
 
 
 def _end(entry: Progress, state: State, error: str | None) -> None:
+    _LOG.info("%s: %s %s", state, entry.stage, error or "")
     entry.state, entry.error, entry.ended = state, error, time.monotonic()
 
 

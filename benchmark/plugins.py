@@ -1,5 +1,6 @@
 """Finding methods: the built-in ones, those that other distributions register, and `module:Class` from the command line."""
 
+import hashlib
 import inspect
 import json
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from dataclasses import MISSING, asdict, fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, cast, get_type_hints
 
 from methods import METHODS
@@ -43,6 +45,14 @@ def load_method(path: str) -> type[Method]:
     if faults := list(_faults(found)):
         raise PluginError(f"method {path} does not fit methods.api.Method: {'; '.join(faults)}")
     return cast(type[Method], found)
+
+
+def source_digest(path: str) -> str:
+    """SHA-256 of the file of a method that is not built in, since its author may change it and leave its version."""
+    if path in METHODS.values():
+        return ""
+    file = inspect.getsourcefile(load_method(path))
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
 @contextmanager

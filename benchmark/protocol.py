@@ -24,12 +24,12 @@ class DivergenceError(RuntimeError):
 
 @dataclass
 class TaskPool:
-    """The tasks of a stage, and what a method has used of them. A method gets `make_env` of it and nothing else.
+    """The tasks of a stage, and what a method has used of them. A method gets `make_env` of it, which guards against slips.
 
     Attributes:
       allowed: environment steps that may be used: of each task, or with `pooled` summed over the tasks.
       used: [N] environment steps used of each task, in all environments made here.
-      diverged: [N] whether a task's policy acted with numbers that are not finite, or its simulation diverged.
+      not_finite: [N] whether a task's policy ever acted with numbers that are not finite.
     """
 
     family: TaskFamily
@@ -41,12 +41,14 @@ class TaskPool:
     draw: Callable[[], Sequence[Task]] | None = None  # fresh training tasks for every slot
     progress: Callable[[int], None] = lambda used: None  # told the largest (pooled: summed) count after every step
     used: np.ndarray = field(init=False)
-    diverged: np.ndarray = field(init=False)
+    not_finite: np.ndarray = field(init=False)
+    _divergences: np.ndarray = field(init=False)
     _returns: list[list[float]] = field(init=False)
     _made: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self.used, self.diverged = np.zeros(len(self.tasks), np.int64), np.zeros(len(self.tasks), bool)
+        self.used, self.not_finite = np.zeros(len(self.tasks), np.int64), np.zeros(len(self.tasks), bool)
+        self._divergences = np.zeros(len(self.tasks), np.int64)
         self._returns = [[] for _ in self.tasks]
 
     def make_env(self, copies: int = 1, task_ids: tuple[int, ...] | None = None) -> "CountedEnv":
@@ -76,9 +78,15 @@ class TaskPool:
         self.used[ids] += copies
         self.progress(int(self.used.sum() if self.pooled else self.used.max()))
 
-    def finish(self, task: int, episode_return: float) -> None:
-        """Note the return of a finished episode."""
+    def finish(self, task: int, episode_return: float, diverged: bool) -> None:
+        """Note the return of a finished episode, and whether its simulation diverged."""
         self._returns[task].append(episode_return)
+        self._divergences[task] += diverged
+
+    def divergences(self) -> np.ndarray:
+        """[N] simulations that diverged since the last call."""
+        counted, self._divergences = self._divergences, np.zeros(len(self.tasks), np.int64)
+        return counted
 
     def online_returns(self) -> list[float | None]:
         """[N] mean return of the episodes finished since the last call, None for none."""
@@ -94,7 +102,7 @@ class CountedEnv:
         self._env, self._ids, self._pool = env, ids, pool
         self.n_tasks, self.copies, self.horizon = env.n_tasks, env.copies, env.horizon
         self.observation_size, self.action_size = env.observation_size, env.action_size
-        self._return = np.zeros((env.n_tasks, env.copies))
+        self._return, self._diverged = np.zeros((env.n_tasks, env.copies)), env.diverged.copy()
 
     def reset(self, mask: BoolArray | None = None) -> FloatArray:
         """As `envs.api.Env.reset`."""
@@ -110,12 +118,14 @@ class CountedEnv:
         self._pool.charge(self._ids, self.copies)
         action, bad = finite_actions(action)
         step = self._env.step(action)
-        self._pool.diverged[self._ids] |= (bad | (self._env.diverged > 0)).any(1)
+        self._pool.not_finite[self._ids] |= bad.any(1)
         self._return += step.reward
         ended = step.terminated | step.truncated
         if ended.any():
             for n, e in np.argwhere(ended):
-                self._pool.finish(int(self._ids[n]), float(self._return[n, e]))
+                diverged = bool(self._env.diverged[n, e] > self._diverged[n, e])
+                self._pool.finish(int(self._ids[n]), float(self._return[n, e]), diverged)
+            self._diverged = self._env.diverged.copy()
         return step
 
     def draw(self) -> None:
@@ -141,7 +151,9 @@ class Evaluation(NamedTuple):
 class Evaluator:
     """Evaluates policies on test tasks: the same reset states every time, decided before the first.
 
-    A policy that acts with numbers that are not finite gets the zero action and is marked as diverged.
+    A policy that acts with numbers that are not finite gets the zero action and is marked as diverged. An episode whose
+    simulation diverges is marked too and earns, for every step that it did not live to see, the lowest reward that it has seen:
+    to end early must not pay where rewards are negative.
     """
 
     def __init__(self, family: TaskFamily, tasks: Sequence[Task], streams: Streams, threads: int = 1) -> None:
@@ -153,7 +165,7 @@ class Evaluator:
         env = self._env
         env.load_state_dict(self._start)
         obs, shape = env.reset(), (env.n_tasks, env.copies)
-        returns, lengths = np.zeros(shape), np.zeros(shape)
+        returns, lengths, lowest = np.zeros(shape), np.zeros(shape), np.full(shape, np.inf)
         running: BoolArray = np.ones(shape, bool)
         terminated, diverged = np.zeros(shape, bool), np.zeros(shape, bool)
         policy.reset(running.copy())
@@ -161,8 +173,11 @@ class Evaluator:
             action, not_finite = finite_actions(policy.act(obs))
             step = env.step(action)
             returns += np.where(running, step.reward, 0.0)
+            lowest = np.minimum(lowest, step.reward)
             lengths += running
-            diverged |= running & (not_finite | (env.diverged > 0))
+            blown_up = running & (env.diverged > 0)
+            returns += np.where(blown_up, lowest * (env.horizon - lengths), 0.0)
+            diverged |= blown_up | (running & not_finite)
             terminated |= running & step.terminated
             ended = step.terminated | step.truncated
             running &= ~ended
@@ -186,11 +201,11 @@ def checkpoints(horizon: int, budget: int) -> tuple[int, ...]:
 class Checkpoint(NamedTuple):
     """What is known of N test tasks after `used` steps of each."""
 
-    used: list[int]  # [N]
+    used: int
     updates: int
     evaluation: Evaluation
     online_returns: list[float | None]  # [N]
-    diverged: BoolArray  # [N]
+    diverged: BoolArray  # [N] in the evaluation, or in adaptation since the last checkpoint
 
 
 def adapt(adapter: Adapter, pool: TaskPool, evaluate: Evaluator, streams: Streams, budget: int) -> Iterator[Checkpoint]:
@@ -199,16 +214,19 @@ def adapt(adapter: Adapter, pool: TaskPool, evaluate: Evaluator, streams: Stream
     A method that uses no more steps is frozen: it is evaluated once where it stopped, and never again.
 
     Raises:
-      BudgetError: if the method oversteps a checkpoint.
+      BudgetError: if the method oversteps a checkpoint, or has used more of one task than of another when it reaches one.
     """
     frozen = False
     for checkpoint in checkpoints(pool.family.horizon, budget):
-        before, pool.allowed = int(pool.used.sum()), checkpoint
+        before, pool.allowed = int(pool.used.max()), checkpoint
         while not frozen and pool.used.max() < checkpoint:
             start = int(pool.used.sum())
             adapter.step(checkpoint - int(pool.used.max()))
             frozen = int(pool.used.sum()) == start
-        if frozen and pool.used.sum() == before:
+        if pool.used.min() < pool.used.max():
+            raise BudgetError(f"at a checkpoint as many steps must be used of each test task, got {pool.used.tolist()}")
+        if frozen and pool.used.max() == before:
             return
-        policy = adapter.policy(streams.numpy(f"policy{checkpoint}"))
-        yield Checkpoint(pool.used.tolist(), adapter.updates, evaluate(policy), pool.online_returns(), pool.diverged.copy())
+        evaluation = evaluate(adapter.policy(streams.numpy(f"policy{checkpoint}")))
+        diverged = evaluation.diverged | pool.not_finite | (pool.divergences() > 0)
+        yield Checkpoint(int(pool.used.max()), adapter.updates, evaluation, pool.online_returns(), diverged)

@@ -77,8 +77,8 @@ def adaptation(
 
 
 def _training_row(cell: Cell, pool: TaskPool, updates: int | None, clock: "_Clock") -> Row:
-    if pool.diverged.any():
-        raise DivergenceError("meta-training diverged: actions or simulations of a training task are not finite")
+    if pool.not_finite.any():
+        raise DivergenceError("meta-training diverged: it acted with numbers that are not finite")
     returns = [value for value in pool.online_returns() if value is not None]
     return Row(
         **_identity(cell),
@@ -87,6 +87,7 @@ def _training_row(cell: Cell, pool: TaskPool, updates: int | None, clock: "_Cloc
         updates=updates,
         meta_env_steps=int(pool.used.sum()),
         online_return=float(np.mean(returns)) if returns else None,
+        status="diverged" if pool.divergences().any() else "ok",
         **clock.read(),
     )
 
@@ -113,14 +114,14 @@ def _scores(checkpoint: Checkpoint, index: int) -> dict[str, Any]:
     evaluation = checkpoint.evaluation
     returns = evaluation.returns[index]
     return {
-        "env_steps": checkpoint.used[index],
+        "env_steps": checkpoint.used,
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
         "n_episodes": len(returns),
         "episode_length_mean": float(evaluation.lengths[index].mean()),
         "terminated_frac": float(evaluation.terminated[index].mean()),
         "online_return": checkpoint.online_returns[index],
-        "status": "diverged" if evaluation.diverged[index] or checkpoint.diverged[index] else "ok",
+        "status": "diverged" if checkpoint.diverged[index] else "ok",
     }
 
 

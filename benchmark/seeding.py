@@ -16,11 +16,11 @@ class Streams:
     """
 
     def __init__(self, seed: int, *path: str) -> None:
-        self._key = "/".join([str(seed), *path])
+        self._seed, self._path = seed, path
 
     def child(self, name: str) -> "Streams":
         """The streams below `name`."""
-        return Streams(int(self._key.split("/")[0]), *self._key.split("/")[1:], name)
+        return Streams(self._seed, *self._path, name)
 
     def integer(self, name: str) -> int:
         """A 63-bit seed for the purpose `name`, for what takes an integer."""
@@ -35,4 +35,5 @@ class Streams:
         return torch.Generator().manual_seed(self._entropy(f"torch:{name}") >> 1)
 
     def _entropy(self, name: str) -> int:
-        return int.from_bytes(hashlib.sha256(f"{self._key}/{name}".encode()).digest()[:8], "big")
+        key = "/".join([str(self._seed), *self._path, name])
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")

@@ -1,9 +1,12 @@
 """One stage, from the store to the store."""
 
+import hashlib
 import io
+import logging
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +16,7 @@ from benchmark import run
 from benchmark.cells import Cell
 from benchmark.provenance import provenance
 from methods.api import Method
-from results.schema import Row
+from results.schema import Row, to_frame
 from results.store import CellKey, Store, StoreError
 
 Outcome = Literal["done", "failed", "busy"]  # busy: another process holds the cell
@@ -69,18 +72,21 @@ def perform(
     with store.claim(stage.key) as mine:
         if not mine:
             return "busy", None
-        if not force and store.status(stage.key) == "done":
+        if not force and finished(store, stage):
             return "done", None
+        replace = store.status(stage.key) == "done"
         log = [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {stage}: {stage.steps} environment steps, settings {stage.cell.config}"]
         rows: list[Row] = []
         error: str | None = None
         checkpoint: bytes | None = None
         try:
-            method = _prepared(store, stage)
-            for row in _rows(store, stage, method, threads, tell):
-                rows.append(row)
-                log.append(_line(row))
-            checkpoint = _saved(method) if stage.name == "train" else None
+            with _warnings_into(log):
+                method = _prepared(store, stage)
+                for row in _rows(store, stage, method, threads, tell):
+                    to_frame([row])  # a method's numbers may be of any type
+                    rows.append(row)
+                    log.append(_line(row))
+                checkpoint = _saved(method) if stage.name == "train" else None
         except StoreError:
             raise
         except (Exception, SystemExit) as reason:  # whatever a method raises is its result
@@ -89,9 +95,41 @@ def perform(
             log.append(traceback.format_exc())
         used = max((row.env_steps for row in rows), default=0)
         outcome = {"status": _status(rows), "error": error, "stage": str(stage), "env_steps": used}
-        record = {**outcome, **_facts(stage.cell, threads)}
-        store.write(stage.key, rows, checkpoint=checkpoint, log="\n".join(log) + "\n", record=record, replace=force)
+        record = {**outcome, "built_on": _trained_state(store, stage), **_facts(stage.cell, threads)}
+        store.write(stage.key, rows, checkpoint=checkpoint, log="\n".join(log) + "\n", record=record, replace=replace)
         return ("failed" if error else "done"), error
+
+
+def finished(store: Store, stage: Stage) -> bool:
+    """Whether a stage need not run: it is done, and if it adapted a trained state, then the one that is there now, if any.
+
+    Raises:
+      StoreError: if the store cannot be read.
+    """
+    if store.status(stage.key) != "done":
+        return False
+    state = _trained_state(store, stage)
+    return state is None or store.record(stage.key).get("built_on") == state
+
+
+def _trained_state(store: Store, stage: Stage) -> str | None:
+    """SHA-256 of the checkpoint that an adapt stage begins from, None where there is none."""
+    key = stage.cell.train_key
+    if stage.name == "train" or key is None or store.status(key) != "done":
+        return None
+    return hashlib.sha256(store.checkpoint(key)).hexdigest()
+
+
+@contextmanager
+def _warnings_into(log: list[str]) -> Iterator[None]:
+    """Keep in a stage's log what the modules log in a block."""
+    handler = logging.Handler()
+    handler.emit = lambda record: log.append(f"{record.levelname} {record.name}: {record.getMessage()}")  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def record_failure(store: Store, stage: Stage, error: str) -> None:

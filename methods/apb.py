@@ -20,7 +20,7 @@ Differences from the paper, or choices it leaves open:
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -39,7 +39,8 @@ class ApbConfig(TD3Config):
 
     activate_first: bool = True  # whether a ReLU follows ρₕ
     head_scale: float = 1.0  # scale of a fresh ρₜ, in units of torch's default
-    reset_period: int = 0  # environment steps of a test task between resets of ρₕ, ρₜ, ω; 0 for none
+    # environment steps of a test task between resets of ρₕ, ρₜ, ω; 0 for none
+    reset_period: int = field(default=0, metadata={"stage": "adapt"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,13 +79,9 @@ class Apb:
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3Adapter:
         """Fresh linear layers and critics for each of `n_tasks` around the frozen backbone."""
-        generator = streams.torch("init")
-
-        def fresh() -> tuple[Params, Params]:
-            return self._fresh(n_tasks, generator)
-
-        rho, omega = fresh()
+        rho, omega = self._fresh(n_tasks, streams.torch("init"))
         learner = TD3(self._actor(), rho, self._backbone(streams), omega, self.config)
+        fresh = partial(self._fresh, n_tasks)
         return TD3Adapter(make_env(), learner, self.config, streams, fresh, self.config.reset_period)
 
     def _fresh(self, n_tasks: int, generator: torch.Generator) -> tuple[Params, Params]:

@@ -78,7 +78,7 @@ class Adapter(Protocol):
     def step(self, limit: int) -> None:
         """Gather experience and learn, using at most `limit` > 0 environment steps of each task.
 
-        It may use fewer, and is called again; using none says that the method has finished adapting.
+        It may use fewer, but as many of each task, and is called again; using none says that the method has finished adapting.
         """
         ...
 

@@ -9,8 +9,8 @@ Official code: sfujim/TD3.
 
 Differences from the official code:
 - warm-up is a number of episodes (5), because 25 000 random steps exceed our adaptation budgets;
-- the last layer of the actor is initialised like every other (torch's default), as there; actions are in [−1, 1], so the
-  official scaling by the largest action is the identity.
+- budgets change some settings (`benchmark/suites.py`): smoke and quick have a shorter-sighted, faster learner, desk narrower
+  networks, and desk and paper take matrix products in bfloat16.
 """
 
 from functools import partial

@@ -62,7 +62,7 @@ class TD3Adapter:
       env: one copy of each test task.
       learner: begins with fresh task parameters.
       config: settings.
-      fresh: draws task parameters (π, ω) for a reset.
+      fresh: draws task parameters (π, ω) for a reset from a generator.
       reset_period: environment steps per task between resets, 0 for none. Replay is kept. A reset that falls in the last
         10 % before a checkpoint waits until the checkpoint is past, so that no evaluation sees a policy just reset.
     """
@@ -73,10 +73,11 @@ class TD3Adapter:
         learner: TD3,
         config: TD3Config,
         streams: Streams,
-        fresh: Callable[[], tuple[Params, Params]] | None = None,
+        fresh: Callable[[torch.Generator], tuple[Params, Params]] | None = None,
         reset_period: int = 0,
     ) -> None:
         self._fresh, self._period, self._resets = fresh, reset_period, 0
+        self._generator = streams.torch("reset")
         self.loop = TD3Loop(env, learner, config, streams)
 
     @property
@@ -100,7 +101,7 @@ class TD3Adapter:
     def _reset(self) -> None:
         assert self._fresh is not None, "a reset period needs something to reset to"
         self._resets = self.loop.collector.steps // self._period
-        self.loop.learner.restart(*self._fresh())
+        self.loop.learner.restart(*self._fresh(self._generator))
 
     def policy(self, generator: np.random.Generator) -> Memoryless:
         """The current deterministic policy, from a copy of its parameters; it draws nothing."""
@@ -109,10 +110,11 @@ class TD3Adapter:
         return Memoryless(lambda obs: learner.actor(params, torch.from_numpy(obs)).numpy())
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the frozen parameters and what `fresh` draws from, which the method keeps."""
-        return {"loop": self.loop.state_dict(), "resets": self._resets}
+        """Everything but the frozen parameters, which are the method's."""
+        return {"loop": self.loop.state_dict(), "resets": self._resets, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.loop.load_state_dict(state["loop"])
         self._resets = state["resets"]
+        self._generator.set_state(state["generator"])

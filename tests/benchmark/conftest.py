@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -141,7 +142,7 @@ def start(tmp_path):
 
     yield start
     for process in running:
-        if process.poll() is None:
+        with suppress(ProcessLookupError):  # its workers, should they outlive it, would keep the pipes open
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 

@@ -19,7 +19,7 @@ from methods import METHODS
 from results.schema import NOT_COMPARED, to_frame
 from results.store import Store
 
-# Its scores depend on what was trained. It leaves a file whenever a stage of it begins, and can wait for other processes to do so.
+# Its scores depend on what was trained. It leaves a file whenever a stage of it begins, and can wait for others to do so.
 STEADY = """
 PAUSE_S, MEET = float(os.environ.get("PAUSE_S", 0)), int(os.environ.get("MEET", 1))
 

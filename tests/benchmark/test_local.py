@@ -1,10 +1,13 @@
 """The local executor: what is finished stays, what fails stays alone, and dead workers are replaced."""
 
+import io
 import shutil
+import sys
 
 import pandas as pd
 import pytest
 
+from benchmark.cli import main
 from benchmark.local import LocalExecutor, Progress, _cause, _Worker
 from results.store import Store
 
@@ -117,6 +120,20 @@ class TestResume:
         assert "14 of 14 stages done (14 of them before)" in result.out
         assert again(*words, "--time-limit", "1s").code == 0
         assert records(here) == before
+
+    def test_any_terminal_takes_any_name(self, again, here, monkeypatch):
+        """The store's name looks like markup, and the terminal has none of the letters that a run writes."""
+        (here / "[").mkdir()
+        (here / "store").rename(here / "[/bold] :smile: é")
+        screen = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(screen, encoding="ascii"))
+        words = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", "--methods", "zero")
+        with pytest.raises(SystemExit, match="0"):
+            main([*words, "--store", "[/bold] :smile: é"])
+        sys.stdout.flush()
+        shown = screen.getvalue().decode("ascii")
+        assert shown.endswith("next: python -m benchmark report --store '[/bold] :smile: \\xe9'\n")
+        assert "1 of 1 stages done (1 of them before)" in shown
 
     def test_force_runs_again(self, again, here, rows_of):
         before, rows = records(here), rows_of(here / "store")

@@ -133,10 +133,10 @@ class TestBudget:
     def test_progress_is_the_task_furthest_on(self):
         told = []
         of = pool(allowed=10, progress=told.append)
-        player = Player(of.make_env(), of.make_env(task_ids=(1,)))
-        for i in (0, 0, 1, 1, 0):
+        player = Player(of.make_env(task_ids=(1,)), of.make_env(task_ids=(0,)), of.make_env())
+        for i in (0, 0, 1, 2):
             player.once(i)
-        assert told == [1, 2, 3, 4, 5]
+        assert told == [1, 2, 2, 3]
 
     def test_nothing_is_learned_before_the_first_evaluation(self):
         of = pool()
@@ -220,47 +220,3 @@ class TestOnlineReturn:
         rewards = [env.step(action).reward[:, 0] for _ in range(H)]
         np.testing.assert_allclose(of.online_returns(), np.sum(rewards, 0), rtol=1e-6)
         assert of.online_returns() == [None] * N
-
-
-class TestSecrets:
-    def test_a_method_is_told_sizes_and_nothing_of_the_task(self):
-        env = pool().make_env()
-        public = {name for name in dir(env) if not name.startswith("_")}
-        assert public == {"n_tasks", "copies", "horizon", "observation_size", "action_size", "reset", "step", "draw"}
-        assert not [name for name in dir(pool().make_env) if name in ("tasks", "allowed", "used", "family")]
-
-    def test_environments_differ_in_their_reset_noise(self):
-        of = pool()
-        assert not np.array_equal(of.make_env().reset(), of.make_env().reset())
-        np.testing.assert_array_equal(pool().make_env().reset(), pool().make_env().reset())
-
-
-class TestDraw:
-    def drawing(self, seed=1):
-        generator = np.random.default_rng(seed)
-        return pool(allowed=10_000, pooled=True, draw=lambda: FAMILY.sample(N, generator))
-
-    def rewards(self, env):
-        env.reset()
-        return env.step(np.zeros((N, 1, 2))).reward
-
-    def test_every_slot_gets_a_fresh_task(self):
-        env = self.drawing().make_env()
-        before = self.rewards(env)
-        env.draw()
-        assert (np.abs(self.rewards(env) - before) > 1e-3).all()
-
-    def test_a_full_reset_must_follow(self):
-        env = self.drawing().make_env()
-        self.rewards(env)
-        env.draw()
-        with pytest.raises(ValueError, match="reset"):
-            env.step(np.zeros((N, 1, 2)))
-
-    def test_adaptation_has_none(self):
-        with pytest.raises(RuntimeError, match="only in meta-training"):
-            pool().make_env().draw()
-
-    def test_part_of_the_tasks_has_none(self):
-        with pytest.raises(RuntimeError, match="all its tasks"):
-            self.drawing().make_env(task_ids=(0,)).draw()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
 
+import envpool
+import gymnasium
 import numpy as np
 import pytest
 from mujoco.batch import Batch
@@ -127,7 +129,6 @@ def test_it_keeps_the_speed_of_a_bare_batch(benchmark: Any, family: CheetahVel, 
 @pytest.mark.parametrize(("vectorization", "least"), [("sync", 2.5), ("async", 10.0)])
 def test_it_beats_gymnasium(benchmark: Any, vectorization: str, least: float) -> None:
     """Steps per second at 64 cheetahs over those of 16 HalfCheetah-v5 in Gymnasium's vector environments."""
-    gymnasium = pytest.importorskip("gymnasium")
     family = CheetahVel()
     ours = our_stepper(BatchEnv(family, family.sample(N, np.random.default_rng(0)), threads=THREADS))
     theirs_env = gymnasium.make_vec("HalfCheetah-v5", num_envs=16, vectorization_mode=vectorization)
@@ -149,7 +150,6 @@ def test_it_beats_gymnasium(benchmark: Any, vectorization: str, least: float) ->
 
 def test_it_beats_envpool(benchmark: Any) -> None:
     """Steps per second at 64 cheetahs on two threads each."""
-    envpool = pytest.importorskip("envpool")
     family = CheetahVel()
     ours = our_stepper(BatchEnv(family, family.sample(N, np.random.default_rng(0)), threads=THREADS))
     theirs_env = envpool.make("HalfCheetah-v5", env_type="gymnasium", num_envs=N, num_threads=THREADS)

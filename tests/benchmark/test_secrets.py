@@ -21,7 +21,6 @@ class TestSecrets:
         env = pool().make_env()
         public = {name for name in dir(env) if not name.startswith("_")}
         assert public == {"n_tasks", "copies", "horizon", "observation_size", "action_size", "reset", "step", "draw"}
-        assert not [name for name in dir(pool().make_env) if name in ("tasks", "allowed", "used", "family")]
 
     def test_environments_differ_in_their_reset_noise(self):
         of = pool()

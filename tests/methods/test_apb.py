@@ -182,3 +182,14 @@ def test_an_adapter_goes_on_from_its_state() -> None:
 def test_apb_without_a_backbone_says_what_to_do() -> None:
     with pytest.raises(RuntimeError, match="meta_train or load_state_dict"):
         adapter_of(Apb(SPEC, CONFIG), 10)
+
+
+def test_a_restored_adapter_draws_the_same_resets() -> None:
+    method = meta_trained(ApbConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20))
+    one, other = adapter_of(method, 200), adapter_of(method, 200)
+    one.step(30)  # one reset, after which the generator has moved on
+    other.load_state_dict(one.state_dict())
+    for adapter in (one, other):
+        adapter._reset()
+    assert same(one.loop.learner.pi, other.loop.learner.pi)
+    assert same(one.loop.learner.omega, other.loop.learner.omega)

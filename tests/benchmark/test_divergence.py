@@ -1,0 +1,57 @@
+"""A simulation that diverges is counted, costs nobody else anything, and never pays."""
+
+import numpy as np
+
+from benchmark.protocol import Evaluator, TaskPool
+from benchmark.seeding import Streams
+from envs.batch import BatchEnv
+from envs.cheetah import CheetahVel
+from methods.api import Memoryless
+
+FAMILY = CheetahVel()
+TASKS = FAMILY.split("ood")
+SIX = 6  # actuators
+
+
+def blow_up(env: BatchEnv, simulation: int) -> None:
+    """Give one simulation a velocity that no integrator survives."""
+    env.batch.bind("qvel")[simulation] = 1e11
+
+
+def test_in_meta_training_it_is_counted_and_training_goes_on():
+    pool = TaskPool(FAMILY, TASKS, Streams(0), pooled=True, allowed=1000)
+    env = pool.make_env()
+    env.reset()
+    env.step(np.zeros((4, 1, SIX)))
+    blow_up(env._env, 2)
+    step = env.step(np.zeros((4, 1, SIX)))
+    np.testing.assert_array_equal(step.terminated[:, 0], [False, False, True, False])
+    assert np.isfinite(step.reward).all()
+    env.reset(step.terminated)
+    env.step(np.zeros((4, 1, SIX)))
+    np.testing.assert_array_equal(pool.divergences(), [0, 0, 1, 0])
+    np.testing.assert_array_equal(pool.divergences(), [0, 0, 0, 0])  # told once
+    assert not pool.not_finite.any()
+
+
+def test_an_evaluated_episode_that_diverges_earns_its_lowest_reward_to_the_end():
+    evaluate = Evaluator(FAMILY, TASKS, Streams(0))
+    sound = evaluate(Memoryless(lambda obs: np.zeros((4, 10, SIX))))
+    calls = 0
+
+    def act(obs):
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            blow_up(evaluate._env, 13)  # the fourth copy of the second task
+        return np.zeros((4, 10, SIX))
+
+    spoiled = evaluate(Memoryless(act))
+    np.testing.assert_array_equal(spoiled.diverged, [False, True, False, False])
+    others = np.ones((4, 10), bool)
+    others[1, 3] = False
+    np.testing.assert_array_equal(spoiled.returns[others], sound.returns[others])
+    assert spoiled.lengths[1, 3] == 5
+    assert spoiled.terminated[1, 3]
+    assert spoiled.returns[1, 3] < sound.returns[1].min()
+    assert np.isfinite(spoiled.returns).all()

@@ -145,14 +145,22 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:
-        if not _is_input_error(error):
+        if _interrupted(error):
+            code = INTERRUPTED
+        elif _is_input_error(error):
+            if verbose:
+                traceback.print_exc()
+            code = _complain(str(error))
+        else:
             raise
-        if verbose:
-            traceback.print_exc()
-        code = _complain(str(error))
     if code == INTERRUPTED:
         print("\ninterrupted; run the same command again to go on", file=sys.stderr)
     sys.exit(code or 0)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: in the middle of an import, Python may turn it into another one."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _interrupted(error.__cause__ or error.__context__))
 
 
 def _is_input_error(error: Exception) -> bool:

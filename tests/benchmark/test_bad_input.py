@@ -8,8 +8,7 @@ import subprocess
 
 import pytest
 
-from benchmark.cli import main
-from results.store import Store, StoreError
+from results.store import Store
 
 RUN = {
     "--suite oood": "unknown suite 'oood'; did you mean ood",
@@ -168,9 +167,11 @@ def test_unknown_command_and_no_command(cli):
     assert "Usage" in nothing.out
 
 
-def test_verbose_lets_the_traceback_through(here):
-    with pytest.raises(StoreError, match="no results there"):
-        main(["-v", "show", "--store", "store"])
+def test_verbose_adds_the_traceback(cli):
+    result = cli("-v", "show", "--store", "store")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("Traceback")
+    assert result.err.splitlines()[-1].startswith("error: store: no results there")
 
 
 def test_a_real_process_says_the_same(start, finish, tmp_path):

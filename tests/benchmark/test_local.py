@@ -3,6 +3,7 @@
 import io
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -154,7 +155,7 @@ class Pipe:
 class TestWorkers:
     def test_a_stage_does_not_suffer_from_a_worker_that_died_idle(self):
         worker = object.__new__(_Worker)
-        worker.connection, entry = Pipe(), Progress(stage=None)
+        worker.process, worker.connection, entry = SimpleNamespace(pid=1), Pipe(), Progress(stage=None)
         worker.begin(entry, force=False)
         assert (worker.entry, entry.state) == (None, "waiting")
 

@@ -1,13 +1,13 @@
 """From the words of the command line to suites, methods, families and settings; whatever is wrong is named with its cure."""
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, get_type_hints
 
-from benchmark.cells import resolve_config
 from benchmark.plugins import load_method, registered_methods
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from envs import FAMILIES, load_family
@@ -72,7 +72,7 @@ def choose_methods(suite: Suite, text: str | None, extra: Sequence[str]) -> dict
     An extra method is called by its class name in kebab case.
     """
     registered = registered_methods()
-    if text == "all":
+    if text is not None and "all" in words(text, "methods"):
         names = [*suite.methods, *(name for name in registered if name not in suite.methods)]
     else:
         names = list(suite.methods) if text is None else words(text, "methods")
@@ -98,11 +98,17 @@ def choose_settings(texts: Sequence[str], methods: Mapping[str, str], budget: Bu
         if not equals or not dot:
             raise InputError(f"--set {text!r} is not of the form method.key=value, such as apb.hidden=128")
         if method not in methods:
-            raise unknown("method in --set", method, methods)
+            raise unknown("method of this run in --set", method, methods)
         config = load_method(methods[method]).Config
         if key not in (known := [field.name for field in fields(config)]):
-            raise unknown(f"setting of {method}", key, known)
+            raise (
+                unknown(f"setting of {method}", key, known)
+                if known
+                else InputError(f"--set {text!r}: {method} has no settings")
+            )
         changed.setdefault(method, {})[key] = _value(text, value.strip(), get_type_hints(config)[key])
+    from benchmark.cells import resolve_config  # with torch, which a slip of the pen need not wait for
+
     for method, settings in changed.items():
         try:
             resolve_config(load_method(methods[method]), budget, settings)
@@ -135,8 +141,14 @@ def choose_seeds(seeds: int | None, budget: Budget) -> int:
     return seeds
 
 
-def choose_jobs(jobs: int | None, cores: int) -> tuple[int, int]:
-    """Worker processes and threads of each, within the machine's cores."""
+def available_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_jobs(jobs: int | None) -> tuple[int, int]:
+    """Worker processes and threads of each, within the cores of this process."""
+    cores = available_cores()
     if jobs is not None and not 1 <= jobs <= cores:
         raise InputError(f"--jobs {jobs}: this process may use {cores} cores; give a number from 1 to {cores}")
     chosen = cores if jobs is None else jobs  # networks are small: one thread each is the fastest use of cores

@@ -1,5 +1,6 @@
 """The command line: parse and dispatch. Heavy imports happen inside the command that needs them."""
 
+import errno
 import io
 import json
 import logging
@@ -75,22 +76,22 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
 ) -> None:
     """Run a suite; what is finished in the store is not run again."""
-    from benchmark import choices, commands
+    from benchmark import choices
 
+    # what is quick to check comes first: the methods bring torch
     chosen_suite, chosen_budget = choices.choose_suite(suite), choices.choose_budget(budget)
+    chosen_families = choices.choose_families(chosen_suite, chosen_budget, families)
+    n_seeds, (workers, threads) = choices.choose_seeds(seeds, chosen_budget), choices.choose_jobs(jobs)
+    time_limit_s = choices.seconds(time_limit) if time_limit is not None else None
     chosen = choices.choose_methods(chosen_suite, methods, method or [])
+    changed = choices.choose_settings(settings or [], chosen, chosen_budget)
+
+    from benchmark import commands
+
+    limits = {"time_limit_s": time_limit_s, "force": force}
     raise typer.Exit(
         commands.run(
-            chosen_suite,
-            chosen_budget,
-            chosen,
-            choices.choose_families(chosen_suite, chosen_budget, families),
-            choices.choose_seeds(seeds, chosen_budget),
-            choices.choose_settings(settings or [], chosen, chosen_budget),
-            *choices.choose_jobs(jobs, commands.available_cores()),
-            store=store,
-            time_limit_s=choices.seconds(time_limit) if time_limit is not None else None,
-            force=force,
+            chosen_suite, chosen_budget, chosen, chosen_families, n_seeds, changed, workers, threads, store=store, **limits
         )
     )
 
@@ -144,6 +145,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _complain("there is no space left where the output goes")
     except Exception as error:
         if _interrupted(error):
             code = INTERRUPTED

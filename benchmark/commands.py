@@ -12,7 +12,7 @@ from rich.console import Console
 
 from benchmark.cells import expand
 from benchmark.choices import InputError
-from benchmark.local import LocalExecutor, Progress, TimeLimitError, available_cores, stages_of
+from benchmark.local import LocalExecutor, Progress, TimeLimitError, stages_of
 from benchmark.plugins import load_method, registered_methods
 from benchmark.progress import Display, duration
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
@@ -21,7 +21,7 @@ from envs.api import family_version
 from results.files import explained
 from results.store import CellKey, Store
 
-__all__ = ["as_text", "available_cores", "catalogue", "run", "show"]
+__all__ = ["as_text", "catalogue", "run", "show"]
 
 DONE, FAILED, TIME_LIMIT = 0, 1, 3  # exit codes
 

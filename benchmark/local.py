@@ -6,7 +6,6 @@ takes one stage with it, and an executor that dies takes its workers.
 
 import logging
 import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,11 +43,6 @@ class Progress:
         """Environment steps summed over tasks; a finished stage counts whole."""
         share = 1.0 if self.state in ("done", "failed") else self.used / max(self.stage.steps, 1)
         return share * self.stage.work
-
-
-def available_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def stages_of(cells: Sequence[Any]) -> list[Stage]:

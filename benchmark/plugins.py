@@ -10,10 +10,12 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from methods import METHODS
-from methods.api import Method
+
+if TYPE_CHECKING:  # with torch, which a slip of the pen need not wait for
+    from methods.api import Method
 
 ENTRY_POINTS = "apb_benchmark.methods"  # the group in which other distributions register methods
 
@@ -31,7 +33,7 @@ def registered_methods() -> dict[str, str]:
 
 
 @cache
-def load_method(path: str) -> type[Method]:
+def load_method(path: str) -> "type[Method]":
     """The method class at `module:Class`, checked against the contract.
 
     Raises:
@@ -44,7 +46,7 @@ def load_method(path: str) -> type[Method]:
         found = getattr(import_module(module), name)
     if faults := list(_faults(found)):
         raise PluginError(f"method {path} does not fit methods.api.Method: {'; '.join(faults)}")
-    return cast(type[Method], found)
+    return cast("type[Method]", found)
 
 
 def source_digest(path: str) -> str:

@@ -44,8 +44,10 @@ class ApbConfig(TD3Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 <= self.head_scale <= 1000.0 or self.reset_period < 0:
-            raise ValueError("head_scale must be from 0 to 1000 and reset_period at least 0")
+        if self.depth < 1:
+            raise ValueError(f"depth must be at least 1, not {self.depth}: without a layer there is no backbone to share")
+        if not 0.0 <= self.head_scale <= 1000.0 or not 0 <= self.reset_period <= 10**9:
+            raise ValueError("head_scale must be from 0 to 1000 and reset_period from 0 to 1000000000")
 
 
 class Apb:

@@ -35,7 +35,8 @@ environment steps that a method has used on the test task: b = 0 is zero-shot, o
 many-shot. A score is the mean over the tasks of a level of shift, then over the levels of one shift axis; axes are never
 averaged together. Seeds are the replications: ± is half the width of the 95 % percentile bootstrap interval over seeds, or
 half the range where there are only two; one seed has none. "frozen" means that the method stops learning before, "–" that a
-number is missing; only finished cells enter a score.
+number is missing; only finished cells enter a score. A curve is flat while a method gathers experience before its first update
+(five episodes for the TD3-type methods); an untrained policy may do worse than no action, and a gain counts from there.
 """
 
 

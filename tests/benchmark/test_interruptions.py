@@ -12,7 +12,7 @@ import pytest
 
 from benchmark import run
 from benchmark.cells import expand
-from benchmark.local import available_cores
+from benchmark.choices import available_cores
 from benchmark.suites import BUDGETS, SUITES
 from methods import METHODS
 from results.schema import NOT_COMPARED, to_frame

@@ -193,3 +193,9 @@ def test_a_restored_adapter_draws_the_same_resets() -> None:
         adapter._reset()
     assert same(one.loop.learner.pi, other.loop.learner.pi)
     assert same(one.loop.learner.omega, other.loop.learner.omega)
+
+
+@pytest.mark.parametrize("absurd", [{"depth": 0}, {"head_scale": float("nan")}, {"reset_period": -1}])
+def test_settings_that_make_no_sense_are_refused(absurd: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(absurd))}.* must be|{next(iter(absurd))} from"):
+        ApbConfig(**absurd)

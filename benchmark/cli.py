@@ -88,12 +88,8 @@ def run(
 
     from benchmark import commands
 
-    limits = {"time_limit_s": time_limit_s, "force": force}
-    raise typer.Exit(
-        commands.run(
-            chosen_suite, chosen_budget, chosen, chosen_families, n_seeds, changed, workers, threads, store=store, **limits
-        )
-    )
+    what = (chosen_suite, chosen_budget, chosen, chosen_families, n_seeds, changed)
+    raise typer.Exit(commands.run(*what, workers, threads, store=store, time_limit_s=time_limit_s, force=force))
 
 
 @app.command()

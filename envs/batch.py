@@ -121,12 +121,12 @@ class BatchEnv:
         if self._must_reset:
             raise ValueError(f"{int(self._ended.sum())} simulations have ended or were never reset; call reset with their mask")
         self._set_control(action)
-        before = self._motion.copy()
+        before = self._last
         failed = self._simulate()
         after = self._motion.copy()  # the pool's threads wrote the state: fetched once, it is cheap from here on
         lost = self._lost(after, failed)
         if lost is not None:
-            self._motion[lost] = before[lost] = after[lost] = self._last[lost]
+            self._motion[lost] = after[lost] = before[lost]
             self.diverged += lost.reshape(self.diverged.shape)
         qpos, qvel = after[:, : self._nq], after[:, self._nq :]
         reward = self.family.reward(before[:, : self._nq], qpos, qvel, self._ctrl, self._params)
@@ -232,7 +232,7 @@ class BatchEnv:
             raise ValueError(f"action must have shape {expected}, got {list(action.shape)}")
         if not _all_finite(action) and (slots := np.flatnonzero(~np.isfinite(action).all(axis=(1, 2)))).size:
             raise ValueError(f"actions of the tasks in slots {slots.tolist()} are not finite; the policy has diverged")
-        self._ctrl[...] = np.minimum(np.maximum(action, -1.0), 1.0).reshape(self._ctrl.shape)
+        np.minimum(np.maximum(action.reshape(self._ctrl.shape), -1.0), 1.0, out=self._ctrl)
 
 
 def _all_finite(values: FloatArray) -> bool:

@@ -92,6 +92,14 @@ class Result:
 
 
 @pytest.fixture(autouse=True)
+def _ctrl_c_is_heard():
+    """A shell's background jobs, as tests may be, ignore Ctrl-C, and so would every process that they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
 def _one_thread():
     """What a worker has, so that numbers made here and there agree."""
     torch.set_num_threads(1)

@@ -48,6 +48,14 @@ SUITES: dict[str, Suite] = {
             families={"smoke": FAST, "quick": FAST, "desk": SLOW, "paper": SLOW},
             methods=("apb", "td3", "random", "zero"),
         ),
+        Suite(
+            id="sanity",
+            version=1,
+            question="Does the meta-trained backbone matter?",
+            split="ood",
+            families={"smoke": FAST, "quick": FAST, "desk": SLOW, "paper": SLOW},
+            methods=("apb", "apb-random", "td3"),
+        ),
     )
 }
 

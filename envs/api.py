@@ -121,6 +121,7 @@ class TaskFamily(Protocol):
     observation_size: ClassVar[int]
     action_size: ClassVar[int]
     frame_skip: ClassVar[int]  # simulator steps per control step
+    isomorphic: ClassVar[frozenset[str]]  # shift axes whose test tasks are exact linear images of tasks in the law
 
     def xml(self) -> Path:
         """The model's MJCF file."""
@@ -150,14 +151,18 @@ class TaskFamily(Protocol):
         """Offsets (qpos [nq], qvel [nv]) from the model's initial state."""
         ...
 
-    def observe(self, qpos: FloatArray, qvel: FloatArray) -> FloatArray:
+    def control(self, action: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
+        """What drives the actuators [S, A], each within its range, when the policy acts `action`."""
+        ...
+
+    def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
         """Observations [S, O], in a fresh array."""
         ...
 
     def reward(
         self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
     ) -> FloatArray:
-        """Rewards [S]; `before` is qpos [S, nq] before the step."""
+        """Rewards [S]; `before` is qpos [S, nq] before the step, `action` is what `control` returned."""
         ...
 
     def terminated(self, qpos: FloatArray, qvel: FloatArray) -> BoolArray:

@@ -213,8 +213,8 @@ class BatchEnv:
 
     def _observe(self, motion: FloatArray) -> FloatArray:
         """Observations [N, E, O] float32 of positions and velocities [S, nq + nv]."""
-        obs = self.family.observe(motion[:, : self._nq], motion[:, self._nq :]).astype(np.float32, copy=False)
-        return obs.reshape(self.n_tasks, self.copies, self.observation_size)
+        obs = self.family.observe(motion[:, : self._nq], motion[:, self._nq :], self._params)
+        return obs.astype(np.float32, copy=False).reshape(self.n_tasks, self.copies, self.observation_size)
 
     def _check_mask(self, mask: BoolArray | None) -> BoolArray:
         if mask is None:
@@ -232,7 +232,8 @@ class BatchEnv:
             raise ValueError(f"action must have shape {expected}, got {list(action.shape)}")
         if not _all_finite(action) and (slots := np.flatnonzero(~np.isfinite(action).all(axis=(1, 2)))).size:
             raise ValueError(f"actions of the tasks in slots {slots.tolist()} are not finite; the policy has diverged")
-        np.minimum(np.maximum(action.reshape(self._ctrl.shape), -1.0), 1.0, out=self._ctrl)
+        clipped = np.minimum(np.maximum(action.reshape(self._ctrl.shape), -1.0), 1.0)
+        self._ctrl[...] = self.family.control(clipped, self._params)
 
 
 def _all_finite(values: FloatArray) -> bool:

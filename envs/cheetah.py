@@ -1,13 +1,13 @@
 """The planar half-cheetah of Gymnasium's HalfCheetah-v5: run at a speed that is not told (`cheetah-vel`)."""
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from envs.api import TASKS, BoolArray, FloatArray, Task, load_split, split_names
+from envs.api import FloatArray, Task
+from envs.family import Family, gymnasium_model
 from envs.laws import stratified
 
 CONTROL_DT = 0.05  # s: five simulator steps of 0.01 s
@@ -16,51 +16,40 @@ CONTROL_COST = 0.05  # per squared action
 MAX_SPEED = 2.5  # m/s: fastest training task
 
 
-class CheetahVel:
-    """Run at `target_speed` v* in m/s: reward −|Δx/Δt − v*| − 0.05‖a‖².
+class Cheetah(Family):
+    """What the families share: the body, its observation (qpos without x, then qvel) and its starts."""
 
-    Training law: v* ~ U(0, 2.5). Observation: qpos without x, then qvel.
-    """
-
-    id: ClassVar[str] = "cheetah-vel"
-    version: ClassVar[int] = 1
-    kind: ClassVar[str] = "reward"
     horizon: ClassVar[int] = 200
     observation_size: ClassVar[int] = 17
     action_size: ClassVar[int] = 6
     frame_skip: ClassVar[int] = 5
 
     def xml(self) -> Path:
-        """The MJCF file that Gymnasium installs, found without importing Gymnasium."""
-        spec = find_spec("gymnasium")
-        if spec is None or spec.origin is None:
-            raise ModuleNotFoundError("the cheetah's model comes with gymnasium, which is not installed")
-        return Path(spec.origin).parent / "envs" / "mujoco" / "assets" / "half_cheetah.xml"
-
-    def split(self, name: str) -> tuple[Task, ...]:
-        """The frozen test tasks of a split."""
-        return load_split(TASKS / f"{self.id}.json", name)
-
-    def splits(self) -> tuple[str, ...]:
-        """Names of the test splits."""
-        return split_names(TASKS / f"{self.id}.json")
-
-    def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
-        """`n` training tasks, one in each of n equal intervals of speed."""
-        speeds = (MAX_SPEED * stratified(n, generator)).tolist()
-        return tuple(Task(self.id, "train", i, {"target_speed": speed}) for i, speed in enumerate(speeds))
-
-    def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """None: every task has the same physics."""
-        return {}
+        """The model's MJCF file."""
+        return gymnasium_model("half_cheetah.xml")
 
     def reset_noise(self, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Offsets (qpos [9] uniform in ±0.1, qvel [9] normal with deviation 0.1), as HalfCheetah-v5 draws them."""
         return generator.uniform(-RESET_NOISE, RESET_NOISE, 9), RESET_NOISE * generator.standard_normal(9)
 
-    def observe(self, qpos: FloatArray, qvel: FloatArray) -> FloatArray:
+    def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
         """Height, angles and all velocities, [S, 17]."""
         return np.concatenate((qpos[:, 1:], qvel), axis=1, dtype=np.float32)
+
+
+class CheetahVel(Cheetah):
+    """Run at `target_speed` v* in m/s: reward −|Δx/Δt − v*| − 0.05‖a‖².
+
+    Training law: v* ~ U(0, 2.5).
+    """
+
+    id: ClassVar[str] = "cheetah-vel"
+    kind: ClassVar[str] = "reward"
+
+    def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
+        """`n` training tasks, one in each of n equal intervals of speed."""
+        speeds = (MAX_SPEED * stratified(n, generator)).tolist()
+        return tuple(Task(self.id, "train", i, {"target_speed": speed}) for i, speed in enumerate(speeds))
 
     def reward(
         self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
@@ -69,7 +58,3 @@ class CheetahVel:
         speed = (qpos[:, 0] - before[:, 0]) / CONTROL_DT
         reward: FloatArray = -CONTROL_COST * np.vecdot(action, action) - np.abs(speed - params["target_speed"])
         return reward
-
-    def terminated(self, qpos: FloatArray, qvel: FloatArray) -> BoolArray:
-        """Never: only the clock ends an episode [S]."""
-        return np.zeros(len(qpos), bool)

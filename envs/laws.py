@@ -1,6 +1,9 @@
 """Drawing training tasks: evenly spread over the law, so that a handful of tasks covers it."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.api import FloatArray
 
@@ -19,3 +22,41 @@ def stratified(n: int, generator: np.random.Generator) -> FloatArray:
       [n] numbers in [0, 1).
     """
     return (generator.permutation(n) + generator.random(n)) / n
+
+
+def union(u: FloatArray, bands: Sequence[tuple[float, float]]) -> FloatArray:
+    """Map u ~ U[0, 1) to the uniform law on disjoint intervals laid end to end.
+
+    Args:
+      u: [n] numbers in [0, 1).
+      bands: (low, high) of each interval, ascending.
+    Returns:
+      [n] numbers, each in one of the intervals; strata of u stay strata.
+    """
+    low, high = np.array(bands, np.float64).T
+    begins = np.concatenate(([0.0], np.cumsum(high - low)))
+    place = u * begins[-1]
+    band = np.minimum(np.searchsorted(begins, place, side="right") - 1, len(bands) - 1)
+    inside: FloatArray = low[band] + (place - begins[band])
+    return inside
+
+
+def annuli(u: FloatArray, bands: Sequence[tuple[float, float]]) -> FloatArray:
+    """Map u ~ U[0, 1) to radii that are uniform in area over annuli r ∈ [low, high]: r² is uniform over the squares.
+
+    Args:
+      u: [n] numbers in [0, 1).
+      bands: (low, high) of each annulus, ascending; (0, r) is a disc.
+    """
+    radius: FloatArray = np.sqrt(union(u, [(low**2, high**2) for low, high in bands]))
+    return radius
+
+
+def cycled(n: int, n_kinds: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Draw `n` of `n_kinds` kinds, in random order, no kind twice before every kind was drawn once more.
+
+    Returns:
+      [n] numbers of kinds; for n = n_kinds a permutation.
+    """
+    rounds = -(-n // n_kinds)
+    return np.concatenate([generator.permutation(n_kinds) for _ in range(rounds)])[:n]

@@ -9,15 +9,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from envs.api import TASKS, BoolArray, FloatArray, Task, load_split, split_names
-from envs.laws import stratified
+from envs.api import FloatArray, Task
+from envs.family import Family
+from envs.laws import stratified, union
 
 XML = Path(__file__).parent / "assets" / "point.xml"
 START = 0.05  # m: half width of the square of starting positions around the origin
 
 GOAL_RADIUS = 1.0  # m
-ARC = np.pi / 3  # rad: length of each arc of training goals
-ARC_STARTS = (0.0, 2 * np.pi / 3)  # rad
+ARCS = ((0.0, np.pi / 3), (2 * np.pi / 3, np.pi))  # rad: training goals
 
 FIXED_GOAL = (1.0, 0.0)  # m: the goal of point-rand
 MAX_ROTATION = np.pi / 3  # rad
@@ -32,39 +32,25 @@ def minus_distance(qpos: FloatArray, x: FloatArray | float, y: FloatArray | floa
     return -distance
 
 
-class Point:
+class Point(Family):
     """What the two families share: the body, its observation (x, y, ẋ, ẏ) in m and m/s, and its start at rest."""
 
-    version: ClassVar[int] = 1
     horizon: ClassVar[int] = 50
     observation_size: ClassVar[int] = 4
     action_size: ClassVar[int] = 2
     frame_skip: ClassVar[int] = 5  # × 0.02 s
-    id: ClassVar[str]
 
     def xml(self) -> Path:
         """The model's MJCF file."""
         return XML
 
-    def split(self, name: str) -> tuple[Task, ...]:
-        """The frozen test tasks of a split."""
-        return load_split(TASKS / f"{self.id}.json", name)
-
-    def splits(self) -> tuple[str, ...]:
-        """Names of the test splits."""
-        return split_names(TASKS / f"{self.id}.json")
-
     def reset_noise(self, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Offsets (position [2] in m, velocity [2] in m/s): uniform in a small square, at rest."""
         return generator.uniform(-START, START, 2), np.zeros(2)
 
-    def observe(self, qpos: FloatArray, qvel: FloatArray) -> FloatArray:
+    def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
         """Position in m and velocity in m/s, [S, 4]."""
         return np.concatenate((qpos, qvel), axis=1, dtype=np.float32)
-
-    def terminated(self, qpos: FloatArray, qvel: FloatArray) -> BoolArray:
-        """Never: only the clock ends an episode [S]."""
-        return np.zeros(len(qpos), bool)
 
 
 class PointGoal(Point):
@@ -75,17 +61,13 @@ class PointGoal(Point):
 
     id: ClassVar[str] = "point-goal"
     kind: ClassVar[str] = "reward"
+    isomorphic: ClassVar[frozenset[str]] = frozenset({"angle"})  # mirror images and quarter turns
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, one in each of n equal pieces of the two arcs laid end to end."""
-        arc, rest = np.divmod(stratified(n, generator) * 2 * ARC, ARC)
-        angles = np.take(ARC_STARTS, arc.astype(int)) + rest
+        angles = union(stratified(n, generator), ARCS)
         rows = ({"angle": float(angle), "radius": GOAL_RADIUS} for angle in angles)
         return tuple(Task(self.id, "train", i, params) for i, params in enumerate(rows))
-
-    def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """None: every task has the same physics."""
-        return {}
 
     def reward(
         self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
@@ -104,6 +86,7 @@ class PointRand(Point):
 
     id: ClassVar[str] = "point-rand"
     kind: ClassVar[str] = "transition"
+    isomorphic: ClassVar[frozenset[str]] = frozenset({"rotation"})  # quarter turns of the actuators
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, a Latin hypercube over rotation and the exponents of mass and damping."""

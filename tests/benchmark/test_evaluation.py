@@ -69,7 +69,7 @@ def alone(family, task, qpos, gain, bias):
     mujoco.mj_forward(model, data)
     total, params = 0.0, {name: np.array([value]) for name, value in task.params.items()}
     for length in range(1, family.horizon + 1):
-        obs = family.observe(data.qpos[None], data.qvel[None]).astype(np.float32)
+        obs = family.observe(data.qpos[None], data.qvel[None], {}).astype(np.float32)
         data.ctrl[:] = np.clip(obs @ gain + bias, -1.0, 1.0)[0]
         before = data.qpos.copy()
         for _ in range(family.frame_skip):

@@ -11,6 +11,10 @@ FAMILIES: dict[str, str] = {
     "point-goal": "envs.point:PointGoal",
     "point-rand": "envs.point:PointRand",
     "cheetah-vel": "envs.cheetah:CheetahVel",
+    "hopper-rand": "envs.hopper:HopperRand",
+    "hopper-mass": "envs.hopper:HopperMass",
+    "walker-rand": "envs.walker:WalkerRand",
+    "walker-mass": "envs.walker:WalkerMass",
 }
 
 

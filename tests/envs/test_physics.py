@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from envs import FAMILIES, load_family
-from envs.api import FloatArray, Task, TaskFamily
+from envs.api import FloatArray, Step, Task, TaskFamily
 from envs.batch import BatchEnv
 from envs.cheetah import CONTROL_DT, CheetahVel
 from envs.point import PointGoal, PointRand
@@ -28,9 +28,13 @@ def with_params(task: Task, **params: float) -> Task:
 
 
 def play(env: BatchEnv, actions: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Observations [T, N, O] and rewards [T, N] of one episode under actions [T, A], the same for every task."""
+    """Observations [T, N, O] and rewards [T, N] under actions [T, A], the same for every task, until one of them ends."""
     env.reset()
-    steps = [env.step(np.broadcast_to(a, (env.n_tasks, 1, len(a)))) for a in actions]
+    steps: list[Step] = []
+    for a in actions:
+        if steps and (steps[-1].terminated | steps[-1].truncated).any():
+            break
+        steps.append(env.step(np.broadcast_to(a, (env.n_tasks, 1, len(a)))))
     return np.array([step.obs[:, 0] for step in steps]), np.array([step.reward[:, 0] for step in steps])
 
 

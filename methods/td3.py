@@ -10,7 +10,7 @@ Official code: sfujim/TD3.
 Differences from the official code:
 - warm-up is a number of episodes (5), because 25 000 random steps exceed our adaptation budgets;
 - budgets change some settings (`benchmark/suites.py`): smoke and quick have a shorter-sighted, faster learner, desk narrower
-  networks, and desk and paper take matrix products in bfloat16.
+  networks.
 """
 
 from functools import partial

@@ -42,7 +42,7 @@ class TD3Config:
     warmup_episodes: int = 5  # uniform random actions and no updates; ours: official 25 000 steps, which exceeds our budgets
     replay: int = 1_000_000  # transitions kept per task
     # execution
-    precision: str = "fp32"  # "bf16": matrix products in bfloat16 under autocast
+    precision: str = "fp32"  # "bf16": matrix products in bfloat16 under autocast; slow where the CPU has no such instructions
     compile: bool = False  # fuse the gradients with torch.compile; falls back where there is no C++ compiler
 
     def __post_init__(self) -> None:

@@ -169,15 +169,16 @@ class TD3:
         """Deterministic actions [N, B, A] for obs [N, B, O]."""
         return self.actor(self.pi | self.frozen, obs)
 
-    def update(self, batch: Batch, noise: Tensor) -> None:
-        """One step of algorithm 1 for every task, with target noise ε [N, B, A] ~ N(0, σ̃²)."""
+    def update(self, batch: Batch, noise: Tensor, actor_waits: bool = False) -> None:
+        """One step of algorithm 1 for every task, with target noise ε [N, B, A] ~ N(0, σ̃²); the actor may wait."""
         target = self.pi_target | self.frozen
         gradient = self._critic_gradient(self.omega, self.omega_target, target, batch, noise)
         _apply(self._omega_adam, self.omega, gradient)
         self.updates += 1
         if self.updates % self.config.policy_delay == 0:
-            gradient = self._actor_gradient(self.pi, self.frozen, self.omega, batch.obs)
-            _apply(self._pi_adam, self.pi, gradient)
+            if not actor_waits:
+                gradient = self._actor_gradient(self.pi, self.frozen, self.omega, batch.obs)
+                _apply(self._pi_adam, self.pi, gradient)
             self._follow()
 
     def _follow(self) -> None:

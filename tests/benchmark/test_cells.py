@@ -101,7 +101,7 @@ class TestExpansion:
         assert len({c.adapt_key for c in cells}) == 8
 
     def test_suites_share_a_train_stage(self):
-        id_suite = replace(OOD, id="id", split="id")
+        id_suite = replace(OOD, id="id", splits=("id",))
         cells = [cell_of(), cell_of(suite=id_suite), cell_of(budget=replace(SMOKE, id="longer", adapt_steps=400))]
         stages = stages_of(cells)
         assert [stage.name for stage in stages] == ["train", "adapt", "adapt", "adapt"]

@@ -11,6 +11,11 @@ FAMILIES: dict[str, str] = {
     "point-goal": "envs.point:PointGoal",
     "point-rand": "envs.point:PointRand",
     "cheetah-vel": "envs.cheetah:CheetahVel",
+    "cheetah-vel-2": "envs.cheetah:CheetahVel2",
+    "cheetah-vel-3": "envs.cheetah:CheetahVel3",
+    "cheetah-vel-gap": "envs.cheetah:CheetahVelGap",
+    "cheetah-dir": "envs.cheetah:CheetahDir",
+    "cheetah-joints": "envs.cheetah:CheetahJoints",
 }
 
 

@@ -10,7 +10,8 @@ from typing import Any, get_type_hints
 
 from benchmark.plugins import load_method, registered_methods
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
-from envs import FAMILIES, load_family
+from envs import FAMILIES, is_family, load_family
+from envs.permuted import PREFIX
 
 MAX_SEEDS = 1_000
 
@@ -64,8 +65,8 @@ def choose_families(suite: Suite, budget: Budget, text: str | None) -> list[str]
         return list(suite.families[budget.id])
     chosen = words(text, "families")
     for name in chosen:
-        if name not in FAMILIES:
-            raise unknown("family", name, FAMILIES)
+        if not is_family(name):
+            raise unknown("family", name, [PREFIX + base for base in FAMILIES] if name.startswith(PREFIX) else FAMILIES)
         if not set(suite.splits) & set(load_family(name).splits()):
             wanted = " or ".join(map(repr, suite.splits))
             raise InputError(f"family {name!r} has no split {wanted}, which suite {suite.id!r} needs; leave it out")

@@ -46,7 +46,9 @@ class TestIdentity:
             ({"adapt_steps": 201}, ADAPT),
             ({"family": "point-rand"}, BOTH),
             ({"family_version": "2+0"}, BOTH),
-            ({"method": "other"}, BOTH),
+            ({"method": "other", "trained_by": "other"}, BOTH),
+            ({"method": "other"}, ADAPT),  # it adapts what apb meta-trains
+            ({"trained_by": "apb-pre"}, BOTH),
             ({"method_path": "other:Apb"}, BOTH),
             ({"method_version": 2}, BOTH),
             ({"config": {**CELL.config, "hidden": 17}}, BOTH),

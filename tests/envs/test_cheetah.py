@@ -20,7 +20,7 @@ LAWS = {  # m/s: bands of training speeds
 SPLITS = {
     "cheetah-vel-2": {"id": 40},
     "cheetah-vel-3": {"id": 30},
-    "cheetah-vel-gap": {"id": 4, "ood": 5},
+    "cheetah-vel-gap": {"id": 4, "gap": 5},
     "cheetah-dir": {"id": 2},
     "cheetah-joints": {"id": 10, "ood": 26},
 }
@@ -85,8 +85,8 @@ def test_the_id_split_was_drawn_as_its_note_says(family_id: str, n: int, seed: i
 
 
 def test_the_gap_is_tested_where_the_literature_tests_it() -> None:
-    speeds = {name: [task.params["target_speed"] for task in CheetahVelGap().split(name)] for name in ("id", "ood")}
-    assert speeds == {"id": [0.1, 0.25, 3.1, 3.25], "ood": [0.75, 1.25, 1.75, 2.25, 2.75]}
+    speeds = {name: [task.params["target_speed"] for task in CheetahVelGap().split(name)] for name in ("id", "gap")}
+    assert speeds == {"id": [0.1, 0.25, 3.1, 3.25], "gap": [0.75, 1.25, 1.75, 2.25, 2.75]}
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 16])

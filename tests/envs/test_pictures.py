@@ -12,6 +12,7 @@ import gymnasium
 import pytest
 
 import envs.gym
+from envs import FAMILIES, load_family
 
 ROOT = str(Path(envs.__file__).parents[1])
 PROBE = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 8, 8).close()"
@@ -59,32 +60,31 @@ def draw(run: Run) -> Callable[[str], None]:
     return draw
 
 
-def test_check_env_is_content_with_the_pictures_of_every_family(draw: Callable[[str], None]) -> None:
-    draw("""
+@pytest.mark.parametrize("family_id", FAMILIES)
+def test_check_env_is_content_with_the_pictures(draw: Callable[[str], None], family_id: str) -> None:
+    name = f"apb/{family_id}-v{load_family(family_id).version}"
+    draw(f"""
         import warnings
         import gymnasium, numpy as np
         from gymnasium.utils.env_checker import check_env
         import envs.gym
-        from envs import FAMILIES, load_family
 
-        for family in FAMILIES:
-            name = f"apb/{family}-v{load_family(family).version}"
-            env = gymnasium.make(name, render_mode="rgb_array", split="id")
-            with warnings.catch_warnings(record=True) as seen:
-                warnings.simplefilter("always")
-                check_env(env.unwrapped)
-            messages = [str(warning.message) for warning in seen]
-            assert len(messages) == 2 and all("infinity" in message for message in messages), messages
-            env.reset(seed=0)
-            first = env.render()
-            assert first.shape == (480, 480, 3) and first.dtype == np.uint8 and first.std() > 1, (family, first.std())
-            for _ in range(3):
-                env.step(np.ones(env.action_space.shape))
-            assert (env.render() != first).any(), family
-            env.reset(seed=0)
-            assert (env.render() == first).all(), family
-            env.close()
-            env.close()
+        env = gymnasium.make({name!r}, render_mode="rgb_array", split="id")
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            check_env(env.unwrapped)
+        messages = [str(warning.message) for warning in seen]
+        assert len(messages) == 2 and all("infinity" in message for message in messages), messages
+        env.reset(seed=0)
+        first = env.render()
+        assert first.shape == (480, 480, 3) and first.dtype == np.uint8 and first.std() > 1, first.std()
+        for _ in range(3):
+            env.step(np.ones(env.action_space.shape))
+        assert (env.render() != first).any()
+        env.reset(seed=0)
+        assert (env.render() == first).all()
+        env.close()
+        env.close()
     """)
 
 

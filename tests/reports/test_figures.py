@@ -6,16 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.figures import (
-    COLOURS,
-    adaptation_figure,
-    adaptation_note,
-    meta_training_figure,
-    method_styles,
-    save_figure,
-    unfinished_note,
-)
+from reports.figures import adaptation_figure, meta_training_figure, save_figure
+from reports.notes import adaptation_note, unfinished_note
 from reports.scores import CURVE, GROUP, add_hold, summarise
+from reports.styles import COLOURS, method_styles
 
 TABLE = {"suite": "s", "budget": "quick", "family": "f", "split": "ood"}
 STEPS = (0, 50, 100, 250)

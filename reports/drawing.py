@@ -41,10 +41,8 @@ def canvas(
     Panels share their y axis unless `shared` says what else matplotlib's `subplots` shall share.
     """
     width = _LEGEND + panel[0] * n_columns
-    below, above = (
-        textwrap.wrap(one_line(note), int(width * 16)),
-        textwrap.wrap(one_line(title), int((width - _LEGEND) * 11.5))[:4],
-    )
+    below = textwrap.wrap(one_line(note), int(width * 16))
+    above = textwrap.wrap(one_line(title), int((width - _LEGEND) * 11.5))[:4]  # beside the legend
     foot = _NOTE_LINE * len(below) + 0.08
     figure = Figure(figsize=(width, panel[1] * n_rows + 0.7 + 0.2 * len(above) + foot), layout="constrained")
     height = figure.get_figheight()
@@ -100,7 +98,7 @@ def draw_curve(axes: Axes, curve: pd.DataFrame, arm: Arm, style: Style, alpha: f
 
 
 def draw_points(axes: Axes, curve: pd.DataFrame, x: str, arm: Arm, style: Style, alpha: float) -> None:
-    """One arm's means against the column `x`, which is in order, with a band as opaque as `alpha`; of a bound only a thin line."""
+    """One arm's means against the column `x`, in order, with a band of opacity `alpha`; of a bound only a thin line."""
     drawn = look(arm, style)
     at, mean = curve[x].to_numpy(float), curve["mean"].to_numpy(float)
     if arm[0] in BOUNDS:

@@ -86,7 +86,7 @@ def shift_table(points: pd.DataFrame, expected: pd.DataFrame, axis: str) -> str:
     """
     on_axis = points[points["axis"] == axis]
     levels = sorted(on_axis["level"].unique())
-    header = ["method", "b", *(f"shift {level:.4g} {unit(axis)}".strip() for level in levels)]
+    header = ["method", "steps on the test task", *(f"shift {level:.4g} {unit(axis)}".strip() for level in levels)]
     lines = []
     for arm in expected.itertuples():
         found = select(on_axis, ARM, (arm.method, arm.variant)).drop_duplicates(["env_steps", "level"])

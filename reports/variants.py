@@ -96,7 +96,7 @@ def variants_figure(
             _draw_variant(axes, y, seeds, point, points, arm, styles[arm])
         axes.set_title(moment_name(at, moments))
         axes.set_xlabel("return")
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.grid(False, axis="y")
     panels[0].set_yticks(range(len(arms)), [escape_label(method_name(*arm)) for arm in arms])
     panels[0].set_ylim(len(arms) - 0.4, -0.6)

@@ -104,6 +104,7 @@ class Cell:
             "key": asdict(self.adapt_key),
             "train_key": asdict(self.train_key) if self.train_key else None,
             "adapt_steps": self.adapt_steps,
+            "isomorphic_axes": sorted(load_family(self.family).isomorphic),
         }
 
 

@@ -37,7 +37,7 @@ def adaptation_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     measured = _finished_rows(rows, cells)
     at = [*GROUP, "seed", "env_steps"]
     tasks = measured.groupby(at)["task_index"].nunique().rename("n_tasks").reset_index()
-    levels = _mean_if_complete(measured, [*GROUP, "level", "seed", "env_steps"], "task_index", [*TABLE, "axis", "level"])
+    levels = _means_of_levels(measured)
     scores = _mean_if_complete(levels, at, "level", [*TABLE, "axis"]).rename(columns={"count": "n_levels"})
     scores = scores.merge(tasks, on=at).merge(_of_cells(measured), on=[*CELL, "seed"])
     start = scores.loc[scores["env_steps"] == 0, [*GROUP, "seed", "return_mean"]]
@@ -45,6 +45,17 @@ def adaptation_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     scores["gain"] = scores["return_mean"] - scores["start"]
     columns = [*at, "return_mean", "gain", "n_levels", "n_tasks", "meta_env_steps", "n_train_tasks", "diverged"]
     return scores[columns].sort_values(at, ignore_index=True)
+
+
+def level_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Score every finished cell at each of its checkpoints on each level of shift, as `adaptation_scores` does over all levels.
+
+    Returns:
+      One line per GROUP, `level`, seed and `env_steps`, sorted, with `return_mean`, the mean over the tasks of the level.
+    Raises:
+      ReportError: if two rows claim the same task, seed and checkpoint.
+    """
+    return _means_of_levels(_finished_rows(rows, cells)).drop(columns="count")
 
 
 def meta_training_scores(rows: pd.DataFrame) -> pd.DataFrame:
@@ -89,6 +100,18 @@ def add_hold(points: pd.DataFrame) -> pd.DataFrame:
     last = points.groupby(list(GROUP))["env_steps"].transform("max")
     held = (points["env_steps"] == last) & (last < end) & points["mean"].notna()
     return points.assign(held_to=end.astype(float).where(held))
+
+
+def best_blind(points: pd.DataFrame) -> pd.DataFrame:
+    """The points of the best policy that is blind to the task: multi-task training before it saw anything of the test task.
+
+    That is `finetune` at 0 steps, or `apb-none`, which equals it there; no line where neither is finished.
+    """
+    start = points[points["env_steps"] == 0]
+    for method in ("finetune", "apb-none"):
+        if len(found := start[start["method"] == method]):
+            return found[found["variant"] == found["variant"].min()]
+    return start.iloc[:0]
 
 
 def coverage(cells: pd.DataFrame) -> pd.DataFrame:
@@ -146,6 +169,11 @@ def _mean_if_complete(table: pd.DataFrame, by: list[str], unit: str, scope: list
     means = table.groupby(by)["return_mean"].agg(["mean", "count"]).reset_index().merge(expected, on=scope)
     means["return_mean"] = means["mean"].where(means["count"] == means["expected"])
     return means[[*by, "return_mean", "count"]]
+
+
+def _means_of_levels(measured: pd.DataFrame) -> pd.DataFrame:
+    by = [*GROUP, "level", "seed", "env_steps"]
+    return _mean_if_complete(measured, by, "task_index", [*TABLE, "axis", "level"])
 
 
 def _of_cells(measured: pd.DataFrame) -> pd.DataFrame:

@@ -77,7 +77,7 @@ def _gain(scores: pd.DataFrame) -> pd.DataFrame:
 def _line(record: dict[str, float], checkpoints: Sequence[int]) -> list[str]:
     name = escape_markdown(method_name(str(record["method"]), str(record["variant"])))
     returns = [_checkpoint(record, b) for b in checkpoints]
-    gain = _plus_minus(record["gain_mean"], record["gain_low"], record["gain_high"])
+    gain = plus_minus(record["gain_mean"], record["gain_low"], record["gain_high"])
     seeds = seeds_text(int(record["n_expected"]), int(record["n_done"]), int(record["n_failed"]))
     if record["n_diverged"] > 0:
         seeds += f" ({record['n_diverged']:.0f} with diverged simulations)"
@@ -90,8 +90,9 @@ def _checkpoint(record: dict[str, float], b: int) -> str:
     if np.isnan(mean):
         return "frozen" if b > record["test_env_steps"] else "–"
     few = f" ({n_seeds:.0f} of {record['n_done']} seeds)" if n_seeds < record["n_done"] else ""
-    return _plus_minus(mean, record[f"return_low@{b}"], record[f"return_high@{b}"]) + few
+    return plus_minus(mean, record[f"return_low@{b}"], record[f"return_high@{b}"]) + few
 
 
-def _plus_minus(mean: float, low: float, high: float) -> str:
+def plus_minus(mean: float, low: float, high: float) -> str:
+    """A mean and half the width of its interval: "−43.2 ± 1.10"; without an interval the mean alone."""
     return number(mean) if np.isnan(high - low) else f"{number(mean)} ± {number((high - low) / 2)}"

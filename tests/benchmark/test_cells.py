@@ -121,6 +121,7 @@ class TestExpansion:
         assert plan["slot"] == slot
         assert plan["key"] == vars(CELL.adapt_key)
         assert plan["train_key"] == vars(CELL.train_key)
+        assert plan["isomorphic_axes"] == ["angle"] and cell_of(family="cheetah-vel").plan()["isomorphic_axes"] == []
 
 
 class TestSettings:

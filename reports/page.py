@@ -43,6 +43,9 @@ number is missing; only finished cells enter a score. A curve is flat while a me
 (five episodes for the TD3-type methods); an untrained policy may do worse than no action, and a gain counts from there.
 Where the tasks of a shift axis are exact linear images of training tasks, a linear layer before the policy and one after it
 can undo the shift; read those axes apart from the others, since methods with such layers are at home there.
+A normalised score is per task (J − J₀) / (J_oracle − J₀), unclipped: 0 is the better of zero and random action, 1 what TD3
+reaches on the task alone with as many steps as it takes. These references are fixed data; "–" where a task has none yet, "?"
+where the two are hardly apart.
 """
 
 
@@ -76,6 +79,7 @@ def write_report(store: Path, out: Path, suites: Sequence[str] | None = None) ->
       ReportError: if the store has no such suite or `out` cannot be written to.
       results.store.StoreError: if there is no store, or it cannot be read.
     """
+    from results.references import load_references
     from results.store import Store  # the rest of the package works on tables and needs no store
 
     opened = Store(store, create=False)
@@ -83,19 +87,21 @@ def write_report(store: Path, out: Path, suites: Sequence[str] | None = None) ->
     rows, cells = opened.read([plan["suite"] for plan in plans])
     if cells.empty:
         raise ReportError(f"the suites in {store} expect no cells, so there is nothing to report; run one first")
-    numbers = compute(rows, cells, plans)
+    numbers = compute(rows, cells, plans, load_references())
     parts = [part for plan in plans for part in _suite(numbers, plan, out)]
     page = ["# Results\n", _HOW_TO_READ, *parts, provenance(rows, cells, plans)]
     return write_text(out / "report.md", "\n".join(page))
 
 
-def compute(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, Any]]) -> Numbers:
-    """Turn the rows and expected cells of a store into the numbers of its report.
+def compute(
+    rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, Any]], references: pd.DataFrame | None = None
+) -> Numbers:
+    """Turn the rows and expected cells of a store into the numbers of its report, normalised by `references`.
 
     Raises:
       ReportError: if rows contradict each other.
     """
-    scores = adaptation_scores(rows, cells)
+    scores = adaptation_scores(rows, cells, references)
     order = {method: i for i, method in reversed(list(enumerate(method for plan in plans for method in plan["arms"])))}
     expected = coverage(cells)
     expected = expected.sort_values("method", key=lambda names: names.map(order).fillna(len(order)), kind="stable")

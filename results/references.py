@@ -19,7 +19,7 @@ RULE = (
     "random and zero: mean over all episodes of all seeds. oracle: TD3 on the task alone, at the end of its budget, the seed "
     "with the highest mean over its ten evaluation episodes. Intervals are 95 %, normal, over episodes."
 )
-_COLUMNS = ("family", "family_version", "split", "task_index", "random", "zero", "oracle", "floor", "uncertain")
+REFERENCE_COLUMNS = ("family", "family_version", "split", "task_index", "random", "zero", "oracle", "floor", "uncertain")
 
 
 def collect(rows: pd.DataFrame, family: str) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def load_references(folder: Path = REFERENCES) -> pd.DataFrame:
                 lines.extend(_lines(unseal(path.read_bytes())))
         except DamageError as error:
             raise StoreError(f"{path}: {error}; restore it from the distribution") from error
-    return pd.DataFrame(lines, columns=list(_COLUMNS))
+    return pd.DataFrame(lines, columns=list(REFERENCE_COLUMNS))
 
 
 def normalised(value: pd.Series, floor: pd.Series, oracle: pd.Series) -> pd.Series:

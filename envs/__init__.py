@@ -11,6 +11,10 @@ FAMILIES: dict[str, str] = {
     "point-goal": "envs.point:PointGoal",
     "point-rand": "envs.point:PointRand",
     "cheetah-vel": "envs.cheetah:CheetahVel",
+    "ant-goal": "envs.ant:AntGoal",
+    "ant-goal-gap": "envs.ant:AntGoalGap",
+    "ant-dir": "envs.ant:AntDir",
+    "ant-dir-4": "envs.ant:AntDir4",
 }
 
 

@@ -17,6 +17,10 @@ FAMILIES: dict[str, str] = {
     "cheetah-vel-gap": "envs.cheetah:CheetahVelGap",
     "cheetah-dir": "envs.cheetah:CheetahDir",
     "cheetah-joints": "envs.cheetah:CheetahJoints",
+    "ant-goal": "envs.ant:AntGoal",
+    "ant-goal-gap": "envs.ant:AntGoalGap",
+    "ant-dir": "envs.ant:AntDir",
+    "ant-dir-4": "envs.ant:AntDir4",
 }
 
 

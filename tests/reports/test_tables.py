@@ -19,7 +19,7 @@ def expected():
 
 def normal(method, value):
     """maml's scores have references that are hardly apart, zero's have none."""
-    return {"normalised": np.nan if method == "zero" else 1 + value / 100, "uncertain": method == "maml"}
+    return {"normalised": np.nan if method == "zero" else 1 + value / 50, "uncertain": method == "maml"}
 
 
 def scores():
@@ -49,7 +49,7 @@ def test_numbers():
     ]
     assert table.loc["apb", ["gain_mean", "gain_low", "gain_high", "n_diverged"]].tolist() == [27.0, 24.0, 30.0, 1]
     normalised = ["normalised_mean", "normalised_low", "normalised_high", "uncertain"]
-    assert table.loc["apb", normalised].tolist() == [0.75, 0.7, 0.8, False]
+    assert table.loc["apb", normalised].tolist() == [0.5, 0.4, 0.6, False]
     assert table.loc["maml", ["test_env_steps", "gain_mean", "meta_env_steps"]].tolist() == [50, 0.5, 20_000]
     assert table.loc["td3", "meta_env_steps":].isna().all()
     assert np.isnan(table.loc["zero", "gain_mean"]) and np.isnan(table.loc["maml", "return_mean@100"])
@@ -61,8 +61,8 @@ def test_markdown():
     assert head[:6] == ["method", "seeds", "b = 0", "b = 50", "b = 100", "gain from b = 0"]
     assert head[6:] == ["normalised", "meta-training steps", "training tasks", "steps on the test task"]
     assert apb[1:6] == ["2 (1 with diverged simulations)", "−52.0 ± 2.00", "−41.0 ± 1.00", "−25.0 ± 5.00", "27.0 ± 3.00"]
-    assert apb[6] == "0.75 ± 0.05"
-    assert maml[1:] == ["unfinished (1 of 2 seeds)", "−45.0", "−44.5", "frozen", "0.50", "0.56?", "20\u202f000", "8", "50"]
+    assert apb[6] == "0.50 ± 0.10"
+    assert maml[1:] == ["unfinished (1 of 2 seeds)", "−45.0", "−44.5", "frozen", "0.50", "0.11?", "20\u202f000", "8", "50"]
     assert td3[1:] == ["unfinished (0 of 2 seeds, 2 failed)", *["–"] * 8]
     assert zero[1:] == ["1", "−60.0", "frozen", "frozen", "–", "–", "–", "8", "0"]
 

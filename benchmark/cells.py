@@ -7,10 +7,10 @@ and a fixed method never meets a stale result.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from benchmark.plugins import load_method, source_digest
+from benchmark.plugins import PluginError, load_method, registered_methods, source_digest
 from benchmark.suites import Budget, Suite
 from envs import load_family
 from envs.api import checksum, family_version
@@ -35,6 +35,7 @@ class Cell:
     method_path: str  # module:Class
     method_version: int
     method_source: str  # digest of a plug-in's file, "" for what has a version to trust
+    trained_by: str  # the method whose meta-training it adapts, usually itself
     meta_trains: bool
     variant: str  # settings that the command line moved, "" for none
     config: Mapping[str, Any]
@@ -51,20 +52,30 @@ class Cell:
         return _hash(self.config)
 
     @property
+    def trainer(self) -> "Cell":
+        """The cell whose train stage this one builds on: itself, or its like of the method that it is `trained_by`."""
+        if self.trained_by == self.method:
+            return self
+        path = registered_methods()[self.trained_by]
+        version, source = load_method(path).version, source_digest(path)
+        return replace(self, method=self.trained_by, method_path=path, method_version=version, method_source=source)
+
+    @property
     def train_id(self) -> str:
         """Of everything that moves the trained state."""
+        cell = self.trainer
         return _hash(
             [
-                self.family,
-                self.family_version,
-                self.train_tasks,
-                self.train_steps,
-                self.method,
-                self.method_path,
-                self.method_version,
-                self.method_source,
-                {name: value for name, value in self.config.items() if name not in self.adapt_settings},
-                self.seed,
+                cell.family,
+                cell.family_version,
+                cell.train_tasks,
+                cell.train_steps,
+                cell.method,
+                cell.method_path,
+                cell.method_version,
+                cell.method_source,
+                {name: value for name, value in cell.config.items() if name not in cell.adapt_settings},
+                cell.seed,
             ]
         )
 
@@ -76,7 +87,8 @@ class Cell:
     @property
     def adapt_key(self) -> CellKey:
         """Where the adapt stage is stored."""
-        moves = [self.train_id, self.config, self.split, self.split_checksum, self.adapt_steps, PROTOCOL_VERSION]
+        who = [] if self.trained_by == self.method else [self.method, self.method_path, self.method_version, self.method_source]
+        moves = [self.train_id, *who, self.config, self.split, self.split_checksum, self.adapt_steps, PROTOCOL_VERSION]
         return CellKey("adapt", self.suite, self.suite_version, _hash(moves))
 
     def build(self) -> Method:
@@ -92,6 +104,7 @@ class Cell:
             "key": asdict(self.adapt_key),
             "train_key": asdict(self.train_key) if self.train_key else None,
             "adapt_steps": self.adapt_steps,
+            "isomorphic_axes": sorted(load_family(self.family).isomorphic),
         }
 
 
@@ -109,19 +122,24 @@ def expand(
       methods: name → module:Class.
       settings: by method, what the command line changes; it has the last word after defaults and budget.
     Raises:
-      ValueError: if a family lacks the suite's split or a setting has a value its method refuses.
+      ValueError: if a setting has a value its method refuses.
+      PluginError: if a method is trained by one that does not fit.
     """
     return [
-        _cell(suite, budget, family, name, path, settings.get(name, {}), seed)
+        _cell(suite, budget, family, split, name, path, settings.get(name, {}), seed)
         for family in families
+        for split in suite.splits
+        if split in load_family(family).splits()
         for seed in range(seeds)
         for name, path in methods.items()
     ]
 
 
-def _cell(suite: Suite, budget: Budget, family_id: str, name: str, path: str, changed: Mapping[str, Any], seed: int) -> Cell:
+def _cell(
+    suite: Suite, budget: Budget, family_id: str, split: str, name: str, path: str, changed: Mapping[str, Any], seed: int
+) -> Cell:
     method, family = load_method(path), load_family(family_id)
-    tasks = family.split(suite.split)
+    tasks = family.split(split)
     usual, config = resolve_config(method, budget, {}), resolve_config(method, budget, changed)
     return Cell(
         suite=suite.id,
@@ -129,12 +147,13 @@ def _cell(suite: Suite, budget: Budget, family_id: str, name: str, path: str, ch
         budget=budget.id,
         family=family_id,
         family_version=family_version(family),
-        split=suite.split,
-        split_checksum=checksum({suite.split: [[dict(t.params), t.shift, t.shift_axis] for t in tasks]}),
+        split=split,
+        split_checksum=checksum({split: [[dict(t.params), t.shift, t.shift_axis] for t in tasks]}),
         method=name,
         method_path=path,
         method_version=method.version,
         method_source=source_digest(path),
+        trained_by=_trainer(name, method),
         meta_trains=method.meta_trains,
         variant=" ".join(f"{key}={value}" for key, value in sorted(config.items()) if value != usual[key]),
         config=config,
@@ -145,6 +164,21 @@ def _cell(suite: Suite, budget: Budget, family_id: str, name: str, path: str, ch
         adapt_steps=budget.adapt_steps,
         test_tasks=len(tasks),
     )
+
+
+def _trainer(name: str, method: type[Method]) -> str:
+    """The name of the method whose meta-training `method`, called `name`, adapts.
+
+    Raises:
+      PluginError: if it names one that is not registered, or has other settings.
+    """
+    trainer: str = getattr(method, "trained_by", name)
+    if trainer == name:
+        return name
+    known = registered_methods()
+    if trainer not in known or load_method(known[trainer]).Config is not method.Config:
+        raise PluginError(f"method {name} is trained by {trainer!r}, which is not a registered method with the same settings")
+    return trainer
 
 
 def resolve_config(method: type[Method], budget: Budget, changed: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any, get_type_hints
 
 from benchmark.plugins import load_method, registered_methods
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
-from envs import FAMILIES, load_family
+from envs import FAMILIES, is_family, load_family
+from envs.permuted import PREFIX
 
 MAX_SEEDS = 1_000
 
@@ -56,17 +57,23 @@ def choose_budget(name: str) -> Budget:
 def choose_families(suite: Suite, budget: Budget, text: str | None) -> list[str]:
     """The families named in `text`, or the suite's own at this budget."""
     if text is None:
+        if budget.id not in suite.families:
+            usual = ", ".join(suite.families)
+            raise InputError(
+                f"suite {suite.id!r} has no families of its own at budget {budget.id!r}, only at {usual}; give --families"
+            )
         return list(suite.families[budget.id])
     chosen = words(text, "families")
     for name in chosen:
-        if name not in FAMILIES:
-            raise unknown("family", name, FAMILIES)
-        if suite.split not in load_family(name).splits():
-            raise InputError(f"family {name!r} has no split {suite.split!r}, which suite {suite.id!r} needs; leave it out")
+        if not is_family(name):
+            raise unknown("family", name, [PREFIX + base for base in FAMILIES] if name.startswith(PREFIX) else FAMILIES)
+        if not set(suite.splits) & set(load_family(name).splits()):
+            wanted = " or ".join(map(repr, suite.splits))
+            raise InputError(f"family {name!r} has no split {wanted}, which suite {suite.id!r} needs; leave it out")
     return chosen
 
 
-def choose_methods(suite: Suite, text: str | None, extra: Sequence[str]) -> dict[str, str]:
+def choose_methods(suite: Suite, budget: Budget, text: str | None, extra: Sequence[str]) -> dict[str, str]:
     """Name → module:Class of the methods named in `text` (or the suite's own), and of the `extra` paths.
 
     An extra method is called by its class name in kebab case.
@@ -86,6 +93,8 @@ def choose_methods(suite: Suite, text: str | None, extra: Sequence[str]) -> dict
         if name in registered or name in chosen:
             raise InputError(f"--method {path} would be called {name!r}, as another method is; rename its class")
         chosen[name] = path
+    if not budget.train_tasks and (trained := [name for name, path in chosen.items() if load_method(path).meta_trains]):
+        raise InputError(f"budget {budget.id!r} has no meta-training, which {', '.join(trained)} needs; leave it out")
     return chosen
 
 

@@ -83,7 +83,7 @@ def run(
     chosen_families = choices.choose_families(chosen_suite, chosen_budget, families)
     n_seeds, (workers, threads) = choices.choose_seeds(seeds, chosen_budget), choices.choose_jobs(jobs)
     time_limit_s = choices.seconds(time_limit) if time_limit is not None else None
-    chosen = choices.choose_methods(chosen_suite, methods, method or [])
+    chosen = choices.choose_methods(chosen_suite, chosen_budget, methods, method or [])
     changed = choices.choose_settings(settings or [], chosen, chosen_budget)
 
     from benchmark import commands
@@ -124,6 +124,17 @@ def show(
     from benchmark import commands
 
     typer.echo(commands.show(store, cell))
+
+
+@app.command()
+def references(
+    store: StoreOption = DEFAULT_STORE,
+    out: Annotated[Path, typer.Option(help="Folder to write one file per family into.")] = Path("references"),
+) -> None:
+    """Turn what the suite oracle measured into the reference returns that normalise a score."""
+    from benchmark import commands
+
+    typer.echo(commands.references(store, out))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,9 +19,10 @@ from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from envs import FAMILIES, load_family
 from envs.api import family_version
 from results.files import explained
+from results.references import write_references
 from results.store import CellKey, Store
 
-__all__ = ["as_text", "catalogue", "run", "show"]
+__all__ = ["as_text", "catalogue", "references", "run", "show"]
 
 DONE, FAILED, TIME_LIMIT = 0, 1, 3  # exit codes
 
@@ -159,6 +160,25 @@ def show(store: Path, prefix: str | None) -> str:
     with explained(path):
         log = path.read_text(encoding="utf-8", errors="replace")
     return f"{store / key.folder}\n\nrecord\n{record}\n\nrows\n{rows}\n\nlog\n{log}"
+
+
+def references(store: Path, out: Path) -> str:
+    """Write the references of every family that the suite `oracle` has finished in a store; returns what to tell.
+
+    Raises:
+      InputError: if it has finished none.
+      StoreError: if there is no store, or the files cannot be written.
+    """
+    opened = Store(store, create=False)
+    if "oracle" not in {plan["suite"] for plan in opened.plans()}:
+        raise InputError(
+            f"{store} holds no results of the suite oracle; measure it first: "
+            "python -m benchmark run --suite oracle --budget oracle-fast"
+        )
+    rows, cells = opened.read(["oracle"])
+    if unfinished := int((cells["status"] != "done").sum()):
+        raise InputError(f"{unfinished} cells of the suite oracle in {store} are not finished; run it again to go on")
+    return "\n".join(map(str, write_references(rows, out)))
 
 
 def _keys(plan: Mapping[str, Any]) -> list[CellKey]:

@@ -50,7 +50,7 @@ def stages_of(cells: Sequence[Any]) -> list[Stage]:
     stages: dict[CellKey, Stage] = {}
     for cell in cells:
         if cell.train_key is not None:
-            stages.setdefault(cell.train_key, Stage(cell, "train"))
+            stages.setdefault(cell.train_key, Stage(cell.trainer, "train"))
         stages[cell.adapt_key] = Stage(cell, "adapt")
     return list(stages.values())
 

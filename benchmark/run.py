@@ -5,6 +5,8 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -29,10 +31,11 @@ def train(cell: Cell, method: Method, threads: int = 1, progress: Progress = lam
     """
     family, streams = load_family(cell.family), Streams(cell.seed, "train", cell.family)
     clock = _Clock()
-    generator = streams.numpy("tasks")
+    generator, begins = streams.numpy("tasks"), count(step=max(cell.train_tasks, 1))
 
     def draw() -> tuple[Task, ...]:
-        return family.sample(cell.train_tasks, generator)
+        begin = next(begins)  # a running index, so that a task drawn again has starts of its own
+        return tuple(replace(task, index=begin + task.index) for task in family.sample(cell.train_tasks, generator))
 
     pool = TaskPool(family, draw(), streams, threads, pooled=True, allowed=cell.train_steps, draw=draw, progress=progress)
     told = -1  # environment steps in the last row

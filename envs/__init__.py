@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import cast
 
 from envs.api import TaskFamily
+from envs.permuted import PREFIX, Permuted
 
 APB_BENCHMARK_PACKAGE = "envs"
 
@@ -11,18 +12,35 @@ FAMILIES: dict[str, str] = {
     "point-goal": "envs.point:PointGoal",
     "point-rand": "envs.point:PointRand",
     "cheetah-vel": "envs.cheetah:CheetahVel",
+    "cheetah-vel-2": "envs.cheetah:CheetahVel2",
+    "cheetah-vel-3": "envs.cheetah:CheetahVel3",
+    "cheetah-vel-gap": "envs.cheetah:CheetahVelGap",
+    "cheetah-dir": "envs.cheetah:CheetahDir",
+    "cheetah-joints": "envs.cheetah:CheetahJoints",
     "hopper-rand": "envs.hopper:HopperRand",
     "hopper-mass": "envs.hopper:HopperMass",
     "walker-rand": "envs.walker:WalkerRand",
     "walker-mass": "envs.walker:WalkerMass",
+    "ant-goal": "envs.ant:AntGoal",
+    "ant-goal-gap": "envs.ant:AntGoalGap",
+    "ant-dir": "envs.ant:AntDir",
+    "ant-dir-4": "envs.ant:AntDir4",
 }
 
 
+def is_family(family_id: str) -> bool:
+    """Whether `load_family` knows it: a registered family, or "permuted-" and a registered family."""
+    return family_id.removeprefix(PREFIX) in FAMILIES
+
+
 def load_family(family_id: str) -> TaskFamily:
-    """The family registered under `family_id`.
+    """The family registered under `family_id`; "permuted-" before an id gives `Permuted` of that family.
 
     Raises:
       KeyError: if there is none.
     """
+    if family_id not in FAMILIES and is_family(family_id):
+        # A protocol's class variables cannot be an instance's for the type checker; whoever reads them cannot tell.
+        return cast(TaskFamily, Permuted(load_family(family_id.removeprefix(PREFIX))))
     module, name = FAMILIES[family_id].split(":")
     return cast(TaskFamily, getattr(import_module(module), name)())

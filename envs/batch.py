@@ -67,9 +67,12 @@ class BatchEnv:
         self.diverged = np.zeros((self.n_tasks, copies), np.int64)
         self.set_tasks(tasks)
 
-    def set_tasks(self, tasks: Sequence[Task]) -> None:
+    def set_tasks(self, tasks: Sequence[Task], seed: int | None = None) -> None:
         """Put other tasks in the slots, their episodes counted from zero; the next call must be a full `reset`.
 
+        Args:
+          tasks: N tasks of the family.
+          seed: another root of the reset noise; None keeps the one there is.
         Raises:
           ValueError: if there are not N of them, or one is of another family.
         """
@@ -78,6 +81,7 @@ class BatchEnv:
         if strangers := {task.family for task in tasks} - {self.family.id}:
             raise ValueError(f"tasks of {', '.join(sorted(strangers))} in an environment of {self.family.id}")
         self.tasks = tuple(tasks)
+        self._seed = self._seed if seed is None else seed
         self._names = [_name(task) for task in tasks]
         self._params = {
             key: np.repeat(np.array([task.params[key] for task in tasks], np.float64), self.copies) for key in tasks[0].params

@@ -1,6 +1,11 @@
-"""The planar half-cheetah of Gymnasium's HalfCheetah-v5: run at a speed that is not told (`cheetah-vel`)."""
+"""The planar half-cheetah of Gymnasium's HalfCheetah-v5: what varies is the speed or direction asked for, or the actuators.
 
-from collections.abc import Mapping
+`cheetah-vel`, `-vel-2`, `-vel-3` and `-vel-gap` differ in their law of target speeds. `cheetah-dir` runs forward or backward,
+`cheetah-joints` forward with some of its actuators reversed.
+"""
+
+from collections.abc import Collection, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import ClassVar
 
@@ -8,12 +13,28 @@ import numpy as np
 
 from envs.api import FloatArray, Task
 from envs.family import Family, gymnasium_model
-from envs.laws import stratified
+from envs.laws import cycled, stratified, union
 
 CONTROL_DT = 0.05  # s: five simulator steps of 0.01 s
 RESET_NOISE = 0.1  # rad and m, rad/s and m/s
 CONTROL_COST = 0.05  # per squared action
-MAX_SPEED = 2.5  # m/s: fastest training task
+
+DIRECTIONS = (-1.0, 1.0)  # backward, forward
+
+JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")  # actuators in the model's order; numbered from 1
+JOINTS_CONTROL_COST = 0.1  # per squared action, as in HalfCheetah-v5
+REVERSED = tuple(combinations(JOINTS[:5], 3))  # in training: every three of the first five joints
+
+
+def mean_speed(before: FloatArray, qpos: FloatArray) -> FloatArray:
+    """Mean forward speed Δx/Δt over a step, in m/s [S]."""
+    speed: FloatArray = (qpos[:, 0] - before[:, 0]) / CONTROL_DT
+    return speed
+
+
+def signs(negated: Collection[str]) -> dict[str, float]:
+    """Parameters of the `cheetah-joints` task in which the actuators of the joints `negated` are reversed."""
+    return {joint: -1.0 if joint in negated else 1.0 for joint in JOINTS}
 
 
 class Cheetah(Family):
@@ -40,21 +61,99 @@ class Cheetah(Family):
 class CheetahVel(Cheetah):
     """Run at `target_speed` v* in m/s: reward −|Δx/Δt − v*| − 0.05‖a‖².
 
-    Training law: v* ~ U(0, 2.5).
+    Training law: v* ~ U(0, 2.5), the "medium" one of MIER (https://arxiv.org/abs/2006.07178).
     """
 
     id: ClassVar[str] = "cheetah-vel"
     kind: ClassVar[str] = "reward"
+    bands: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 2.5),)  # m/s: training speeds, uniform
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
-        """`n` training tasks, one in each of n equal intervals of speed."""
-        speeds = (MAX_SPEED * stratified(n, generator)).tolist()
+        """`n` training tasks, one in each of n equal intervals of speed (of the bands laid end to end)."""
+        speeds = union(stratified(n, generator), self.bands).tolist()
         return tuple(Task(self.id, "train", i, {"target_speed": speed}) for i, speed in enumerate(speeds))
 
     def reward(
         self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
     ) -> FloatArray:
         """Minus the error in mean forward speed over the step, in m/s, minus the control cost [S]."""
-        speed = (qpos[:, 0] - before[:, 0]) / CONTROL_DT
-        reward: FloatArray = -CONTROL_COST * np.vecdot(action, action) - np.abs(speed - params["target_speed"])
+        error = np.abs(mean_speed(before, qpos) - params["target_speed"])
+        reward: FloatArray = -CONTROL_COST * np.vecdot(action, action) - error
+        return reward
+
+
+class CheetahVel2(CheetahVel):
+    """`cheetah-vel` with MAML's law v* ~ U(0, 2) (https://arxiv.org/abs/1703.03400), to compare with published scores."""
+
+    id: ClassVar[str] = "cheetah-vel-2"
+    bands: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 2.0),)
+
+
+class CheetahVel3(CheetahVel):
+    """`cheetah-vel` with PEARL's law v* ~ U(0, 3) (https://arxiv.org/abs/1903.08254), to compare with published scores."""
+
+    id: ClassVar[str] = "cheetah-vel-3"
+    bands: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 3.0),)
+
+
+class CheetahVelGap(CheetahVel):
+    """`cheetah-vel` with slow and fast training tasks and test tasks between them: v* ~ U([0, 0.5] ∪ [3, 3.5]).
+
+    Law and test speeds are those of TAVT (https://arxiv.org/abs/2502.02834). LDM (https://arxiv.org/abs/2105.13524) has the
+    same law and OOD speeds, and tests 0.25 and 3.25 inside the law.
+    """
+
+    id: ClassVar[str] = "cheetah-vel-gap"
+    bands: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 0.5), (3.0, 3.5))
+
+
+class CheetahDir(Cheetah):
+    """Run forward or backward, `direction` d = ±1: reward d·Δx/Δt − 0.05‖a‖².
+
+    There are these two tasks, which training and test share.
+    """
+
+    id: ClassVar[str] = "cheetah-dir"
+    kind: ClassVar[str] = "reward"
+
+    def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
+        """`n` training tasks, both directions equally often (an odd one is drawn)."""
+        kinds = cycled(n, len(DIRECTIONS), generator)
+        return tuple(Task(self.id, "train", i, {"direction": DIRECTIONS[kind]}) for i, kind in enumerate(kinds))
+
+    def reward(
+        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
+        """Mean speed over the step in the direction asked for, in m/s, minus the control cost [S]."""
+        forward = params["direction"] * mean_speed(before, qpos)
+        reward: FloatArray = forward - CONTROL_COST * np.vecdot(action, action)
+        return reward
+
+
+class CheetahJoints(Cheetah):
+    """Run forward with some actuators reversed: reward Δx/Δt − 0.1‖a‖², as HalfCheetah-v5; a parameter ±1 for each joint.
+
+    Training law: three of the first five joints negated, ten tasks. Law and main split (joint 6 and two of the first five) are
+    those of MIER (https://arxiv.org/abs/2006.07178). The task s under action a is the unflipped body under s ⊙ a.
+    """
+
+    id: ClassVar[str] = "cheetah-joints"
+    kind: ClassVar[str] = "transition"
+    isomorphic: ClassVar[frozenset[str]] = frozenset({"joints"})  # signs of action entries
+
+    def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
+        """`n` training tasks, none twice before each of the ten was drawn once more."""
+        kinds = cycled(n, len(REVERSED), generator)
+        return tuple(Task(self.id, "train", i, signs(REVERSED[kind])) for i, kind in enumerate(kinds))
+
+    def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Gears, each times the sign of its joint."""
+        sign = np.stack([params[joint] for joint in JOINTS], axis=1)
+        return {"actuator_gear": nominal["actuator_gear"] * sign[:, :, None]}
+
+    def reward(
+        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
+        """Mean forward speed over the step, in m/s, minus the control cost [S]."""
+        reward: FloatArray = mean_speed(before, qpos) - JOINTS_CONTROL_COST * np.vecdot(action, action)
         return reward

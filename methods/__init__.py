@@ -5,6 +5,11 @@ APB_BENCHMARK_PACKAGE = "methods"
 METHODS: dict[str, str] = {
     "apb": "methods.apb:Apb",
     "apb-random": "methods.apb:ApbRandom",
+    "apb-pre": "methods.apb:ApbPre",
+    "apb-post": "methods.apb:ApbPost",
+    "apb-none": "methods.apb:ApbNone",
+    "apb-unfrozen": "methods.apb:ApbUnfrozen",
+    "finetune": "methods.finetune:Finetune",
     "td3": "methods.td3:Td3",
     "random": "methods.bounds:Random",
     "zero": "methods.bounds:Zero",

@@ -8,6 +8,12 @@ shared.
 Paper: Park and Lee 2025, "Adaptive Policy Backbone via Shared Network" (arXiv 2509.22310). There is no public code, and widths,
 intervals and budgets are not public: the structure is the paper's, every number in `Config` is ours.
 
+Its ablations are here too, each the same but for one thing:
+- `apb-random`: ψ stays as it was drawn, and there is no meta-training;
+- `apb-pre`, `apb-post`: a task owns ρₕ only, or ρₜ only; the layer left out belongs to the shared, then frozen, network;
+- `apb-none`: a task owns no layer, so adaptation moves no weight of the actor: what meta-training alone is worth;
+- `apb-unfrozen`: adapts the backbone that `apb` meta-trains, a copy for each test task, together with fresh ρₕ, ρₜ, ω.
+
 Differences from the paper, or choices it leaves open:
 - the losses are TD3's (twin critics, delayed and smoothed), as in the paper's action-space protocol; critics are plain and
   belong to the task, in meta-training as in adaptation;
@@ -15,8 +21,8 @@ Differences from the paper, or choices it leaves open:
 - a fresh ρₜ has `head_scale` times torch's default scale, which decides the return before any adaptation (b = 0);
 - "aggregated" is the sum over tasks; Adam makes the scale immaterial;
 - exploration is Gaussian action noise; the evolutionary search over (ρₕ, ρₜ) is not implemented;
-- a periodic reset draws ρₕ, ρₜ, ω and their optimisers and targets anew, keeps replay, and waits where it would fall in the
-  last tenth before an evaluation.
+- a periodic reset draws what the task owns and ω anew, with their optimisers and targets, keeps replay, and waits where it
+  would fall in the last tenth before an evaluation; `apb-unfrozen` also takes its ψ back to the meta-trained one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,9 +33,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from methods.api import MakeEnv, Spec, Streams, TrainRow
+from methods.api import Adapter, Frozen, MakeEnv, Memoryless, Spec, Streams, TrainRow
 from methods.core.adapt import TD3Adapter, TD3Loop
-from methods.core.nets import Params, actor, init_actor, init_backbone, init_critics
+from methods.core.nets import LAYERS, Params, actor, init_actor, init_critics, spread
 from methods.core.td3 import TD3, TD3Config
 
 
@@ -57,55 +63,64 @@ class Apb:
     meta_trains: ClassVar[bool] = True
     eval_mode: ClassVar[str] = "deterministic"
     Config: ClassVar[type[ApbConfig]] = ApbConfig
+    own: ClassVar[tuple[str, ...]] = ("rho_h", "rho_t")  # layers that each task has for itself; the others are shared
 
     def __init__(self, spec: Spec, config: ApbConfig) -> None:
         self.spec, self.config = spec, config
-        self.psi: Params = {}  # the backbone; empty until meta-trained or loaded
+        self.shared: Params = {}  # the backbone ψ and whatever layer is not `own`; empty until meta-trained or loaded
 
     # Meta-training: every ρₕᵢ, ρₜᵢ, ωᵢ and ψ
 
     def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
         """TD3 on `n_tasks` tasks at once, one update per step, `budget` environment steps summed over them."""
         env, generator = make_env(), streams.torch("init")
-        config, (n_obs, n_act, horizon) = self.config, self.spec
-        pi = init_actor(n_tasks, n_obs, n_act, config.hidden, config.depth, generator, config.head_scale)
-        omega = init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
-        loop = TD3Loop(env, TD3(self._actor(), pi, {}, omega, config), config, streams)
+        pi = self._draw({layer: (n_tasks,) if layer in self.own else () for layer in LAYERS}, generator)
+        loop = TD3Loop(env, TD3(self._actor(), pi, {}, self._critics(n_tasks, generator), self.config), self.config, streams)
         for step in range(1, budget // n_tasks + 1):
             loop.step()
-            if step % horizon == 0:
+            if step % self.spec.horizon == 0:
                 yield TrainRow(loop.learner.updates)
-        self.psi = backbone(loop.learner.pi)
+        trained = loop.learner.pi.items()
+        self.shared = {name: tensor.clone() for name, tensor in trained if not name.startswith(self.own)}
 
     # Adaptation: ψ frozen, ρₕ, ρₜ, ω from scratch
 
-    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3Adapter:
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
         """Fresh linear layers and critics for each of `n_tasks` around the frozen backbone."""
         rho, omega = self._fresh(n_tasks, streams.torch("init"))
-        learner = TD3(self._actor(), rho, self._backbone(streams), omega, self.config)
-        fresh = partial(self._fresh, n_tasks)
-        return TD3Adapter(make_env(), learner, self.config, streams, fresh, self.config.reset_period)
+        learner = TD3(self._actor(), rho, self._frozen(streams), omega, self.config)
+        return TD3Adapter(make_env(), learner, self.config, streams, partial(self._fresh, n_tasks), self.config.reset_period)
 
     def _fresh(self, n_tasks: int, generator: torch.Generator) -> tuple[Params, Params]:
-        config, (n_obs, n_act, _) = self.config, self.spec
-        rho = init_actor(n_tasks, n_obs, n_act, config.hidden, 0, generator, config.head_scale)  # no backbone: it is given
-        return rho, init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
+        """What a test task begins with, and again after a reset: its own layers and its critics."""
+        return self._draw(dict.fromkeys(self.own, (n_tasks,)), generator), self._critics(n_tasks, generator)
 
-    def _backbone(self, streams: Streams) -> Params:
-        if not self.psi:
+    def _frozen(self, streams: Streams) -> Params:
+        """What adaptation does not move."""
+        return self._meta_trained()
+
+    def _meta_trained(self) -> Params:
+        if not self.shared:
             raise RuntimeError("APB has no backbone yet: run meta_train or load_state_dict before adapter")
-        return self.psi
+        return self.shared
+
+    def _draw(self, lead: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> Params:
+        config, (n_obs, n_act, _) = self.config, self.spec
+        return init_actor(n_obs, n_act, config.hidden, config.depth, lead, generator, config.head_scale)
+
+    def _critics(self, n_tasks: int, generator: torch.Generator) -> Params:
+        return init_critics(n_tasks, self.spec.observation_size + self.spec.action_size, self.config.hidden, generator)
 
     def _actor(self) -> partial[Tensor]:
         return partial(actor, depth=self.config.depth, activate_first=self.config.activate_first)
 
     def state_dict(self) -> dict[str, Any]:
-        """The backbone: nothing else of meta-training reaches a test task."""
-        return {"psi": self.psi}
+        """The shared network: nothing else of meta-training reaches a test task."""
+        return {"shared": self.shared}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.psi = dict(state["psi"])
+        self.shared = dict(state["shared"])
 
 
 class ApbRandom(Apb):
@@ -113,10 +128,41 @@ class ApbRandom(Apb):
 
     meta_trains: ClassVar[bool] = False
 
-    def _backbone(self, streams: Streams) -> Params:
-        return init_backbone((), self.config.hidden, self.config.depth, streams.torch("backbone"))
+    def _frozen(self, streams: Streams) -> Params:
+        return self._draw({"psi": ()}, streams.torch("backbone"))
 
 
-def backbone(params: Params) -> Params:
-    """A frozen copy of ψ's tensors out of an actor's."""
-    return {name: tensor.detach().clone() for name, tensor in params.items() if name.startswith("psi")}
+class ApbPre(Apb):
+    """APB with a layer before the backbone only; the one after it is shared and frozen."""
+
+    own: ClassVar[tuple[str, ...]] = ("rho_h",)
+
+
+class ApbPost(Apb):
+    """APB with a layer after the backbone only; the one before it is shared and frozen."""
+
+    own: ClassVar[tuple[str, ...]] = ("rho_t",)
+
+
+class ApbNone(Apb):
+    """APB with no layer of a task's own: one actor, blind to the task, that adaptation does not move."""
+
+    own: ClassVar[tuple[str, ...]] = ()
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
+        """Nothing to adapt: the meta-trained actor on every task."""
+        act, shared = self._actor(), self._meta_trained()
+        return Frozen(lambda generator: Memoryless(lambda obs: act(shared, torch.from_numpy(obs)).numpy()))
+
+
+class ApbUnfrozen(Apb):
+    """APB that goes on training its meta-trained backbone on the test task, a copy for each task."""
+
+    trained_by: ClassVar[str] = "apb"
+
+    def _fresh(self, n_tasks: int, generator: torch.Generator) -> tuple[Params, Params]:
+        rho, omega = super()._fresh(n_tasks, generator)
+        return rho | spread(self._meta_trained(), n_tasks), omega
+
+    def _frozen(self, streams: Streams) -> Params:
+        return {}

@@ -6,7 +6,7 @@ stay inside. Budgets are environment steps.
 
 A method is a class `M(spec, config)` with a nested or module-level frozen dataclass `M.Config` of its settings. The harness
 calls `meta_train` once (if `M.meta_trains`), stores `state_dict()`, and later, in another process, loads it and calls
-`adapter` on the test tasks.
+`adapter` on the test tasks. A method that adapts what another registered method meta-trains names it as `trained_by`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -73,7 +73,10 @@ class Policy(Protocol):
 class Adapter(Protocol):
     """Adaptation to N test tasks at once; nothing passes between the tasks."""
 
-    updates: int  # gradient steps so far, per task
+    @property
+    def updates(self) -> int:
+        """Gradient steps so far, per task."""
+        ...
 
     def step(self, limit: int) -> None:
         """Gather experience and learn, using at most `limit` > 0 environment steps of each task.
@@ -140,6 +143,29 @@ class Memoryless:
         """Nothing to remember."""
 
 
+class Frozen:
+    """An adapter that uses no steps.
+
+    Args:
+      policy: makes the policy; what it draws comes from the generator.
+    """
+
+    updates = 0
+
+    def __init__(self, policy: Callable[[np.random.Generator], Policy]) -> None:
+        self.policy = policy
+
+    def step(self, limit: int) -> None:
+        """Adapt in no way."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+
 class WithoutMetaTraining:
     """What a method says of meta-training if it learns on the test task alone."""
 
@@ -160,6 +186,7 @@ class WithoutMetaTraining:
 __all__ = [
     "Adapter",
     "Env",
+    "Frozen",
     "MakeEnv",
     "Memoryless",
     "Method",

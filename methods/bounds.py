@@ -3,36 +3,12 @@
 `random` acts uniformly in [−1, 1]ᴬ; `zero` holds every actuator at 0, which for a legged robot is standing still.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from methods.api import Adapter, MakeEnv, Memoryless, Policy, Spec, Streams, WithoutMetaTraining
-
-
-class Idle:
-    """An adapter that uses no steps."""
-
-    updates = 0
-
-    def __init__(self, method: "Zero") -> None:
-        self._method = method
-
-    def step(self, limit: int) -> None:
-        """Adapt in no way."""
-
-    def policy(self, generator: np.random.Generator) -> Policy:
-        """The bound's policy."""
-        return self._method.policy(generator)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing."""
+from methods.api import Adapter, Frozen, MakeEnv, Memoryless, Policy, Spec, Streams, WithoutMetaTraining
 
 
 class Zero(WithoutMetaTraining):
@@ -50,7 +26,7 @@ class Zero(WithoutMetaTraining):
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
         """An adapter that uses no steps."""
-        return Idle(self)
+        return Frozen(self.policy)
 
     def policy(self, generator: np.random.Generator) -> Policy:
         """Zero actions."""

@@ -10,7 +10,7 @@ Official code: sfujim/TD3.
 Differences from the official code:
 - warm-up is a number of episodes (5), because 25 000 random steps exceed our adaptation budgets;
 - budgets change some settings (`benchmark/suites.py`): smoke and quick have a shorter-sighted, faster learner, desk narrower
-  networks, and desk and paper take matrix products in bfloat16.
+  networks.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ from typing import ClassVar, TypeAlias
 
 from methods.api import MakeEnv, Spec, Streams, WithoutMetaTraining
 from methods.core.adapt import TD3Adapter
-from methods.core.nets import actor, init_actor, init_critics
+from methods.core.nets import LAYERS, actor, init_actor, init_critics
 from methods.core.td3 import TD3, TD3Config
 
 
@@ -35,7 +35,7 @@ class Td3(WithoutMetaTraining):
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3Adapter:
         """Fresh networks for each of `n_tasks`, all parameters trained."""
         config, (n_obs, n_act, _), generator = self.config, self.spec, streams.torch("init")
-        pi = init_actor(n_tasks, n_obs, n_act, config.hidden, config.depth, generator, backbone_lead=(n_tasks,))
+        pi = init_actor(n_obs, n_act, config.hidden, config.depth, dict.fromkeys(LAYERS, (n_tasks,)), generator)
         omega = init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
         learner = TD3(partial(actor, depth=config.depth), pi, {}, omega, config)
         return TD3Adapter(make_env(), learner, config, streams)

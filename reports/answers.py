@@ -5,22 +5,24 @@ from typing import Any
 
 import pandas as pd
 
+from reports.axes import axis_text
 from reports.drawing import BOUNDS
 from reports.scores import ARM, IN_DISTRIBUTION, TABLE, select, summarise
 from reports.stats import FEW_SEEDS
 from reports.text import escape_markdown, listing, method_name, number, steps
 
 
-def answer(scores: pd.DataFrame, expected: pd.DataFrame) -> str:
+def answer(scores: pd.DataFrame, expected: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
     """What one suite found, a Markdown list with an item per budget, family, split and shift axis.
 
     Args:
       scores: `adaptation_scores`, possibly of other suites too.
       expected: `coverage` of the suite.
+      exact: `exact_axes`.
     """
     tables = expected[list(TABLE)].drop_duplicates()
     found = scores.merge(tables, on=list(TABLE))
-    items = [f"- {item}\n" for table in tables.itertuples(index=False, name=None) for item in _items(found, table)]
+    items = [f"- {item}\n" for table in tables.itertuples(index=False, name=None) for item in _items(found, table, exact)]
     return "".join(items) if items else "Nothing is finished yet, so there is no answer.\n"
 
 
@@ -29,10 +31,12 @@ def last_scores(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.loc[scores.groupby([*TABLE, "axis", *ARM, "seed"])["env_steps"].idxmax()]
 
 
-def _items(found: pd.DataFrame, table: tuple[str, ...]) -> Iterator[str]:
+def _items(found: pd.DataFrame, table: tuple[str, ...], exact: Mapping[str, frozenset[str]]) -> Iterator[str]:
     _, budget, family, split = table
     for axis, scores in select(found, TABLE, table).groupby("axis"):
-        place = f"{family}, split {split}" + ("" if axis == IN_DISTRIBUTION else f", shift axis {axis}")
+        place = f"{family}, split {split}"
+        if axis != IN_DISTRIBUTION:
+            place += f", {axis_text(str(axis), exact.get(family, ()))}"
         effort = f"budget {escape_markdown(budget)}, {steps(scores['env_steps'].max())} steps"
         yield f"**{escape_markdown(place)}** ({effort}): {_sentence(last_scores(scores))}"
 

@@ -1,7 +1,7 @@
-"""The parts that figures are drawn from: canvas, legend, step axis, bands. Called under the theme of `reports.figures`."""
+"""The parts that figures are drawn from: canvas, legend, step axis, bands. Called under the theme of `reports.styles`."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -11,10 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from reports.axes import EXACT
+from reports.scores import IN_DISTRIBUTION
 from reports.text import escape_label, method_name, one_line
 
 # References, not learners: thin lines in these patterns, at their return before any step.
 BOUNDS: dict[str, Any] = {"random": (0, (1, 1.5)), "zero": (0, (6, 2, 1, 2))}
+BLIND: dict[str, Any] = {"color": "#000000", "linestyle": (0, (9, 2)), "linewidth": 0.9, "alpha": 0.8}  # see `best_blind`
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.2, "linestyle": ""}  # some seeds are missing
 _PANEL = (4.4, 3.0)  # inches
 _LEGEND = 1.6  # inches
 _NOTE_LINE = 0.16  # inches
@@ -29,48 +33,84 @@ class Style(NamedTuple):
     marker: str
 
 
-def canvas(n_panels: int, title: str, note: str) -> tuple[Figure, list[Axes]]:
-    """A figure with `n_panels` panels side by side, a title above and a note, wrapped, below."""
-    width = _LEGEND + _PANEL[0] * n_panels
-    lines = textwrap.wrap(one_line(note).replace("$", r"\$"), int(width * 16))
-    below = _NOTE_LINE * len(lines) + 0.08
-    figure = Figure(figsize=(width, _PANEL[1] + 0.9 + below), layout="constrained")
-    figure.get_layout_engine().set(rect=(0, below / figure.get_figheight(), 1, 1 - below / figure.get_figheight()))  # type: ignore
-    figure.text(
-        0.01, 0.06 / figure.get_figheight(), "\n".join(lines), fontsize=7.5, color="#4D4D4D", va="bottom", linespacing=1.3
-    )
-    figure.suptitle(escape_label(title), x=0.01, ha="left", fontweight="bold")
-    return figure, list(figure.subplots(1, n_panels, squeeze=False, sharey=True)[0])
+def canvas(
+    n_columns: int, title: str, note: str, n_rows: int = 1, panel: tuple[float, float] = _PANEL, **shared: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure with panels row by row, a title above and a note below, both wrapped; `panel` is in inches.
+
+    Panels share their y axis unless `shared` says what else matplotlib's `subplots` shall share.
+    """
+    width = _LEGEND + panel[0] * n_columns
+    below = textwrap.wrap(one_line(note), int(width * 16))
+    above = textwrap.wrap(one_line(title), int((width - _LEGEND) * 11.5))[:4]  # beside the legend
+    foot = _NOTE_LINE * len(below) + 0.08
+    figure = Figure(figsize=(width, panel[1] * n_rows + 0.7 + 0.2 * len(above) + foot), layout="constrained")
+    height = figure.get_figheight()
+    figure.get_layout_engine().set(rect=(0, foot / height, 1, 1 - foot / height))  # type: ignore
+    figure.text(0.01, 0.06 / height, _literal(below), fontsize=7.5, color="#4D4D4D", va="bottom", linespacing=1.3)
+    figure.suptitle(_literal(above), x=0.01, ha="left", fontweight="bold")
+    return figure, list(figure.subplots(n_rows, n_columns, squeeze=False, **({"sharey": True} | shared)).flat)
 
 
-def legend(figure: Figure, arms: Mapping[Arm, Style]) -> None:
-    """The legend to the right of the panels, in the order of `arms`."""
-    handles = [Line2D([], [], **_look(arm, style)) for arm, style in arms.items()]
+def head_panel(axes: Axes, axis: str, exact: Collection[str], pad: float = 6) -> None:
+    """Name the shift axis above a panel, with a second line where its tasks are exact images of training tasks."""
+    name = "in-distribution tasks" if axis == IN_DISTRIBUTION else f"shift axis: {escape_label(axis)}"
+    axes.set_title(f"{name}\n{EXACT}" if axis in exact else name, pad=pad)
+
+
+def legend(figure: Figure, arms: Mapping[Arm, Style], blind: pd.DataFrame | None = None) -> None:
+    """The legend to the right of the panels, in the order of `arms`, and below them the best policy blind to the task.
+
+    Args:
+      blind: of `best_blind`; None or empty leaves its line out.
+    """
+    handles = [Line2D([], [], **look(arm, style)) for arm, style in arms.items()]
     names = [escape_label(method_name(*arm)) for arm in arms]
+    if blind is not None and len(blind):
+        handles.append(Line2D([], [], **BLIND))
+        names.append(f"best blind policy\n({escape_label(method_name(*blind[['method', 'variant']].iloc[0]))} at b = 0)")
     figure.legend(handles, names, loc="outside right upper", frameon=False, handlelength=2.6)
 
 
-def draw_curve(axes: Axes, curve: pd.DataFrame, arm: Arm, style: Style, end: int) -> None:
+def band_alpha(arms: Sequence[Arm]) -> float:
+    """How opaque a band is, so that the bands of many arms on top of each other hide no curve."""
+    return min(0.18, 1 / max(1, sum(method not in BOUNDS for method, _ in arms)))
+
+
+def draw_blind(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+    """The return of the best policy that is blind to the task, as a thin line."""
+    axes.plot(x, y, gid="blind", zorder=2.5, **BLIND)
+
+
+def draw_curve(axes: Axes, curve: pd.DataFrame, arm: Arm, style: Style, alpha: float, end: int) -> None:
     """One method's points, in order of steps: the mean, its band, and dashed to `held_to` where it has frozen.
 
     A bound is one thin line from 0 to `end`. Points to which not every seed contributes are hollow.
     """
-    look = _look(arm, style)
-    steps, mean = curve["env_steps"].to_numpy(float), curve["mean"].to_numpy(float)
+    drawn = look(arm, style)
     if arm[0] in BOUNDS:
-        axes.plot([0, end], [mean[0]] * 2, gid="bound", **look)
+        axes.plot([0, end], [curve["mean"].iloc[0]] * 2, gid="bound", **drawn)
         return
-    axes.plot(steps, mean, gid="curve", zorder=3, **look)
-    few = (curve["n_seeds"] < curve["n_seeds"].max()).to_numpy()
-    if few.any():
-        hollow = {"markerfacecolor": "white", "markeredgecolor": style.colour, "markeredgewidth": 1.2, "linestyle": ""}
-        axes.plot(steps[few], mean[few], gid="few", zorder=4, **(look | hollow))
-    if (curve["n_seeds"] > 1).any():
-        low, high = curve["low"].to_numpy(float), curve["high"].to_numpy(float)
-        axes.fill_between(steps, low, high, color=style.colour, alpha=0.18, linewidth=0, zorder=2)
+    draw_points(axes, curve, "env_steps", arm, style, alpha)
     for last in curve[curve["held_to"].notna()].itertuples():
         dashed = {"linestyle": (0, (3, 2)), "marker": ""}
-        axes.plot([last.env_steps, last.held_to], [last.mean] * 2, gid="held", zorder=3, **(look | dashed))
+        axes.plot([last.env_steps, last.held_to], [last.mean] * 2, gid="held", zorder=3, **(drawn | dashed))
+
+
+def draw_points(axes: Axes, curve: pd.DataFrame, x: str, arm: Arm, style: Style, alpha: float) -> None:
+    """One arm's means against the column `x`, in order, with a band of opacity `alpha`; of a bound only a thin line."""
+    drawn = look(arm, style)
+    at, mean = curve[x].to_numpy(float), curve["mean"].to_numpy(float)
+    if arm[0] in BOUNDS:
+        axes.plot(at, mean, gid="bound", **drawn)
+        return
+    axes.plot(at, mean, gid="curve", zorder=3, **drawn)
+    few = (curve["n_seeds"] < curve["n_seeds"].max()).to_numpy()
+    if few.any():
+        axes.plot(at[few], mean[few], gid="few", zorder=4, **(drawn | HOLLOW | {"markeredgecolor": style.colour}))
+    if (curve["n_seeds"] > 1).any():
+        low, high = curve["low"].to_numpy(float), curve["high"].to_numpy(float)
+        axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0, zorder=2)
 
 
 def step_axis(axes: Axes, checkpoints: Sequence[int]) -> None:
@@ -91,7 +131,17 @@ def step_axis(axes: Axes, checkpoints: Sequence[int]) -> None:
         _region(axes, name, left, min(right, end * 1.12))
 
 
-def _look(arm: Arm, style: Style) -> dict[str, Any]:
+def _literal(lines: Sequence[str]) -> str:
+    return "\n".join(lines).replace("$", r"\$")  # no mathematics
+
+
+def horizon(checkpoints: Sequence[int]) -> int | None:
+    """H, where the checkpoints show it: the first after 0, if the next is twice as far."""
+    return checkpoints[1] if len(checkpoints) > 2 and checkpoints[2] == 2 * checkpoints[1] else None
+
+
+def look(arm: Arm, style: Style) -> dict[str, Any]:
+    """The line and marker of an arm, as matplotlib's keywords."""
     if arm[0] in BOUNDS:
         return {"color": style.colour, "linestyle": BOUNDS[arm[0]], "linewidth": 1.1}
     # white edges keep markers apart where curves cross

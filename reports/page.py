@@ -9,25 +9,29 @@ import pandas as pd
 
 from reports import ReportError
 from reports.answers import answer
+from reports.axes import axis_text, exact_axes
 from reports.drawing import Arm, Style
-from reports.figures import adaptation_figure, meta_training_figure, method_styles, save_figure
+from reports.figures import adaptation_figure, meta_training_figure, save_figure
 from reports.files import write_text
 from reports.provenance import finished, provenance, unfinished_list
 from reports.scores import (
     ARM,
     CURVE,
-    IN_DISTRIBUTION,
     TABLE,
     adaptation_scores,
     add_hold,
     coverage,
+    level_scores,
     meta_training_scores,
     select,
     summarise,
     unfinished,
 )
+from reports.shift import shift_figure, shift_points, shift_table
+from reports.styles import method_styles
 from reports.tables import score_table, to_csv, to_markdown
 from reports.text import escape_markdown, slug
+from reports.variants import variant_points, variant_scores, variants_figure, variants_of, variants_table
 
 _HOW_TO_READ = """\
 Returns are undiscounted sums over an evaluation episode, in the units of the family; more is better. b is the number of
@@ -37,6 +41,11 @@ averaged together. Seeds are the replications: ± is half the width of the 95 % 
 half the range where there are only two; one seed has none. "frozen" means that the method stops learning before, "–" that a
 number is missing; only finished cells enter a score. A curve is flat while a method gathers experience before its first update
 (five episodes for the TD3-type methods); an untrained policy may do worse than no action, and a gain counts from there.
+Where the tasks of a shift axis are exact linear images of training tasks, a linear layer before the policy and one after it
+can undo the shift; read those axes apart from the others, since methods with such layers are at home there.
+A normalised score is per task (J − J₀) / (J_oracle − J₀), unclipped: 0 is the better of zero and random action, 1 what TD3
+reaches on the task alone with as many steps as it takes. These references are fixed data; "–" where a task has none yet, "?"
+where the two are hardly apart.
 """
 
 
@@ -49,9 +58,11 @@ class Numbers:
     cells: pd.DataFrame
     scores: pd.DataFrame  # of adaptation, per seed
     points: pd.DataFrame  # their summary, with held_to
+    shifts: pd.DataFrame  # points against shift, at b = 0 and last
     training: pd.DataFrame  # scores of meta-training, per seed
     expected: pd.DataFrame  # coverage, in the order of the plans
     styles: dict[Arm, Style]
+    exact: dict[str, frozenset[str]]  # by family, the shift axes along which test tasks are images of training tasks
 
 
 def write_report(store: Path, out: Path, suites: Sequence[str] | None = None) -> Path:
@@ -68,6 +79,7 @@ def write_report(store: Path, out: Path, suites: Sequence[str] | None = None) ->
       ReportError: if the store has no such suite or `out` cannot be written to.
       results.store.StoreError: if there is no store, or it cannot be read.
     """
+    from results.references import load_references
     from results.store import Store  # the rest of the package works on tables and needs no store
 
     opened = Store(store, create=False)
@@ -75,25 +87,29 @@ def write_report(store: Path, out: Path, suites: Sequence[str] | None = None) ->
     rows, cells = opened.read([plan["suite"] for plan in plans])
     if cells.empty:
         raise ReportError(f"the suites in {store} expect no cells, so there is nothing to report; run one first")
-    numbers = compute(rows, cells, plans)
+    numbers = compute(rows, cells, plans, load_references())
     parts = [part for plan in plans for part in _suite(numbers, plan, out)]
     page = ["# Results\n", _HOW_TO_READ, *parts, provenance(rows, cells, plans)]
     return write_text(out / "report.md", "\n".join(page))
 
 
-def compute(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, Any]]) -> Numbers:
-    """Turn the rows and expected cells of a store into the numbers of its report.
+def compute(
+    rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, Any]], references: pd.DataFrame | None = None
+) -> Numbers:
+    """Turn the rows and expected cells of a store into the numbers of its report, normalised by `references`.
 
     Raises:
       ReportError: if rows contradict each other.
     """
-    scores = adaptation_scores(rows, cells)
+    scores = adaptation_scores(rows, cells, references)
     order = {method: i for i, method in reversed(list(enumerate(method for plan in plans for method in plan["arms"])))}
     expected = coverage(cells)
     expected = expected.sort_values("method", key=lambda names: names.map(order).fillna(len(order)), kind="stable")
     styles = method_styles(list(expected[list(ARM)].itertuples(index=False, name=None)))
     points = add_hold(summarise(scores))
-    return Numbers(plans, rows, cells, scores, points, meta_training_scores(rows), expected, styles)
+    shifts = shift_points(level_scores(rows, cells))
+    training = meta_training_scores(rows)
+    return Numbers(plans, rows, cells, scores, points, shifts, training, expected, styles, exact_axes(plans))
 
 
 def _chosen(plans: list[dict[str, Any]], suites: Sequence[str] | None, store: Path) -> list[dict[str, Any]]:
@@ -110,7 +126,7 @@ def _suite(numbers: Numbers, plan: dict[str, Any], out: Path) -> Iterator[str]:
     expected = numbers.expected[numbers.expected["suite"] == plan["suite"]]
     yield f"## {escape_markdown(plan['suite'])}\n\n**{escape_markdown(plan['question'])}**\n"
     yield f"{finished(expected)}\n"
-    yield answer(numbers.scores, expected)
+    yield answer(numbers.scores, expected, numbers.exact)
     for (budget, family), of_family in expected.groupby(["budget", "family"], sort=False):
         yield f"### {escape_markdown(family)}, budget {escape_markdown(budget)}\n"
         for _, of_split in of_family.groupby("split", sort=False):
@@ -121,7 +137,7 @@ def _suite(numbers: Numbers, plan: dict[str, Any], out: Path) -> Iterator[str]:
 
 
 def _split(numbers: Numbers, expected: pd.DataFrame, out: Path) -> Iterator[str]:
-    """One split of a family: its figure, and a table per shift axis."""
+    """One split of a family: its figure, a table per shift axis, the score against shift, and variants side by side."""
     key = tuple(expected[list(TABLE)].iloc[0])
     _, budget, family, split = key
     scores, points = (select(table, TABLE, key) for table in (numbers.scores, numbers.points))
@@ -131,15 +147,64 @@ def _split(numbers: Numbers, expected: pd.DataFrame, out: Path) -> Iterator[str]
         return
     name = "_".join(map(slug, key))
     title = f"{family}, split {split} (budget {budget})"
-    save_figure(adaptation_figure(points, expected, numbers.styles, title), out / "figures" / name)
+    exact = numbers.exact.get(family, frozenset())
+    save_figure(adaptation_figure(points, expected, numbers.styles, title, exact), out / "figures" / name)
     write_text(out / "data" / f"{name}-curves.csv", to_csv(points))
     yield _figure_links(title, name, f"{name}-curves")
     for axis, of_axis in scores.groupby("axis"):
         table = score_table(of_axis, expected)
-        path, shown = f"data/{name}_{slug(str(axis))}.csv", escape_markdown(str(axis))
+        path = f"data/{name}_{slug(str(axis))}.csv"
         write_text(out / path, to_csv(table))
-        heading = "In-distribution tasks" if axis == IN_DISTRIBUTION else f"Shift axis: {shown}"
-        yield f"{heading} ([CSV]({path}))\n\n{to_markdown(table)}"
+        yield f"{_heading(str(axis), exact)} ([CSV]({path}))\n\n{to_markdown(table)}"
+    yield from _shift(numbers, expected, out)
+    for _, of_axis in scores.groupby("axis"):
+        yield from _variants(numbers, of_axis, expected, out)
+
+
+def _shift(numbers: Numbers, expected: pd.DataFrame, out: Path) -> Iterator[str]:
+    """The score against shift on one split: a figure, and a table per shift axis that has levels to compare."""
+    key = tuple(expected[list(TABLE)].iloc[0])
+    points = select(numbers.shifts, TABLE, key)
+    if points.empty:
+        return
+    _, budget, family, split = key
+    exact = numbers.exact.get(family, frozenset())
+    name = "_".join([*map(slug, key), "against_shift"])
+    title = f"{family}, split {split}: return against shift (budget {budget})"
+    save_figure(shift_figure(points, expected, numbers.styles, title, exact), out / "figures" / name)
+    write_text(out / "data" / f"{name}.csv", to_csv(points))
+    yield f"##### Score against shift\n\n{_figure_links(title, name, name)}"
+    for axis in sorted(points["axis"].unique()):
+        yield f"{_heading(axis, exact)}\n\n{shift_table(points, expected, axis)}"
+
+
+def _variants(numbers: Numbers, scores: pd.DataFrame, expected: pd.DataFrame, out: Path) -> Iterator[str]:
+    """The variants of each method side by side, on one axis of one split."""
+    key = (*expected[list(TABLE)].iloc[0], str(scores["axis"].iloc[0]))
+    _, budget, family, split, axis = key
+    exact = numbers.exact.get(family, frozenset())
+    at_axis = select(numbers.points, (*TABLE, "axis"), key)
+    finished_arms = set(at_axis[list(ARM)].itertuples(index=False, name=None))
+    for base, arms in variants_of(expected[list(ARM)].itertuples(index=False, name=None)).items():
+        if len(finished_arms & set(arms)) < 2:
+            continue  # nothing to compare
+        rows, of_arms = variant_scores(scores, arms), _in_order(expected, arms)
+        points, name = variant_points(rows), "_".join([*map(slug, key), "variants", slug(base)])
+        title = f"{family}, split {split}, {axis_text(axis, exact)}: variants of {base} (budget {budget})"
+        save_figure(variants_figure(rows, at_axis, of_arms, numbers.styles, title), out / "figures" / name)
+        write_text(out / "data" / f"{name}.csv", to_csv(points))
+        write_text(out / "data" / f"{name}-seeds.csv", to_csv(rows))
+        heading = f"##### Variants of {escape_markdown(base)}: {escape_markdown(axis_text(axis, exact))}"
+        yield f"{heading}\n\n{_figure_links(title, name, name)}\n{variants_table(points, of_arms)}"
+
+
+def _in_order(expected: pd.DataFrame, arms: Sequence[Arm]) -> pd.DataFrame:
+    return pd.concat([select(expected, ARM, arm) for arm in arms], ignore_index=True)
+
+
+def _heading(axis: str, exact: frozenset[str]) -> str:
+    text = escape_markdown(axis_text(axis, exact))
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _training(numbers: Numbers, suite: str, expected: pd.DataFrame, out: Path) -> Iterator[str]:

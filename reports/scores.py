@@ -12,6 +12,7 @@ import pandas as pd
 
 from reports import ReportError
 from reports.stats import spread
+from results.references import REFERENCE_COLUMNS, normalised
 
 IN_DISTRIBUTION = "in-distribution"  # the axis of tasks that have none
 TABLE = ("suite", "budget", "family", "split")
@@ -21,15 +22,17 @@ GROUP = (*TABLE, "axis", *ARM)  # one curve
 CURVE = ("budget", "family", *ARM)  # one curve of meta-training, which no suite owns
 
 
-def adaptation_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+def adaptation_scores(rows: pd.DataFrame, cells: pd.DataFrame, references: pd.DataFrame | None = None) -> pd.DataFrame:
     """Score every finished cell at each of its checkpoints.
 
     Args:
       rows: the store's rows, of any stage.
       cells: the expected cells with their status.
+      references: as `results.references.load_references` gives them; None for none.
     Returns:
-      One line per GROUP, seed and checkpoint, sorted: `env_steps` (per test task), `return_mean`, `gain` (over the same
-      seed's return at 0 steps), `n_levels`, `n_tasks`, `meta_env_steps` (summed over training tasks),
+      One line per GROUP, seed and checkpoint, sorted: `env_steps` (per test task), `return_mean`, `normalised` (by reference
+      returns, missing where a task has none), `uncertain` (whether a task's references are too close for it), `gain` (over
+      the same seed's return at 0 steps), `n_levels`, `n_tasks`, `meta_env_steps` (summed over training tasks),
       `n_train_tasks`, and `diverged`, whether a simulation of the cell did.
     Raises:
       ReportError: if two rows claim the same task, seed and checkpoint.
@@ -37,14 +40,39 @@ def adaptation_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     measured = _finished_rows(rows, cells)
     at = [*GROUP, "seed", "env_steps"]
     tasks = measured.groupby(at)["task_index"].nunique().rename("n_tasks").reset_index()
-    levels = _mean_if_complete(measured, [*GROUP, "level", "seed", "env_steps"], "task_index", [*TABLE, "axis", "level"])
-    scores = _mean_if_complete(levels, at, "level", [*TABLE, "axis"]).rename(columns={"count": "n_levels"})
-    scores = scores.merge(tasks, on=at).merge(_of_cells(measured), on=[*CELL, "seed"])
+    scores = _means_over_levels(measured).rename(columns={"count": "n_levels"})
+    scores = (
+        scores.merge(_normalised_scores(measured, references), on=at)
+        .merge(tasks, on=at)
+        .merge(_of_cells(measured), on=[*CELL, "seed"])
+    )
     start = scores.loc[scores["env_steps"] == 0, [*GROUP, "seed", "return_mean"]]
     scores = scores.merge(start.rename(columns={"return_mean": "start"}), on=[*GROUP, "seed"], how="left")
     scores["gain"] = scores["return_mean"] - scores["start"]
-    columns = [*at, "return_mean", "gain", "n_levels", "n_tasks", "meta_env_steps", "n_train_tasks", "diverged"]
+    columns = [
+        *at,
+        "return_mean",
+        "normalised",
+        "uncertain",
+        "gain",
+        "n_levels",
+        "n_tasks",
+        "meta_env_steps",
+        "n_train_tasks",
+        "diverged",
+    ]
     return scores[columns].sort_values(at, ignore_index=True)
+
+
+def level_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Score every finished cell at each of its checkpoints on each level of shift, as `adaptation_scores` does over all levels.
+
+    Returns:
+      One line per GROUP, `level`, seed and `env_steps`, sorted, with `return_mean`, the mean over the tasks of the level.
+    Raises:
+      ReportError: if two rows claim the same task, seed and checkpoint.
+    """
+    return _means_of_levels(_finished_rows(rows, cells)).drop(columns="count")
 
 
 def meta_training_scores(rows: pd.DataFrame) -> pd.DataFrame:
@@ -89,6 +117,18 @@ def add_hold(points: pd.DataFrame) -> pd.DataFrame:
     last = points.groupby(list(GROUP))["env_steps"].transform("max")
     held = (points["env_steps"] == last) & (last < end) & points["mean"].notna()
     return points.assign(held_to=end.astype(float).where(held))
+
+
+def best_blind(points: pd.DataFrame) -> pd.DataFrame:
+    """The points of the best policy that is blind to the task: multi-task training before it saw anything of the test task.
+
+    That is `finetune` at 0 steps, or `apb-none`, which equals it there; no line where neither is finished.
+    """
+    start = points[points["env_steps"] == 0]
+    for method in ("finetune", "apb-none"):
+        if len(found := start[start["method"] == method]):
+            return found[found["variant"] == found["variant"].min()]
+    return start.iloc[:0]
 
 
 def coverage(cells: pd.DataFrame) -> pd.DataFrame:
@@ -146,6 +186,31 @@ def _mean_if_complete(table: pd.DataFrame, by: list[str], unit: str, scope: list
     means = table.groupby(by)["return_mean"].agg(["mean", "count"]).reset_index().merge(expected, on=scope)
     means["return_mean"] = means["mean"].where(means["count"] == means["expected"])
     return means[[*by, "return_mean", "count"]]
+
+
+def _means_of_levels(measured: pd.DataFrame) -> pd.DataFrame:
+    by = [*GROUP, "level", "seed", "env_steps"]
+    return _mean_if_complete(measured, by, "task_index", [*TABLE, "axis", "level"])
+
+
+def _means_over_levels(measured: pd.DataFrame) -> pd.DataFrame:
+    return _mean_if_complete(_means_of_levels(measured), [*GROUP, "seed", "env_steps"], "level", [*TABLE, "axis"])
+
+
+def _normalised_scores(measured: pd.DataFrame, references: pd.DataFrame | None) -> pd.DataFrame:
+    """One line per GROUP, seed and checkpoint: `normalised` and `uncertain`."""
+    known = pd.DataFrame(columns=list(REFERENCE_COLUMNS)) if references is None else references
+    on = ["family", "family_version", "split", "task_index"]
+    keys = {name: measured[name].astype(object).astype(str) for name in on[:3]} | {
+        "task_index": measured["task_index"].astype("int64")
+    }
+    found = measured[[]].assign(**keys).merge(known.astype({"task_index": "int64"}), on=on, how="left")
+    found.index = measured.index
+    score = normalised(measured["return_mean"], _floats(found["floor"]), _floats(found["oracle"]))
+    means = _means_over_levels(measured.assign(return_mean=score)).drop(columns="count")
+    close = measured.assign(uncertain=found["uncertain"].astype(object).eq(True))
+    at = [*GROUP, "seed", "env_steps"]
+    return means.rename(columns={"return_mean": "normalised"}).merge(close.groupby(at)["uncertain"].any().reset_index(), on=at)
 
 
 def _of_cells(measured: pd.DataFrame) -> pd.DataFrame:

@@ -20,11 +20,11 @@ def score_table(scores: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
     Returns:
       One line per arm: `n_expected`, `n_done`, `n_failed`; `n_diverged`, the done ones with a diverged simulation;
       `meta_env_steps` and `n_train_tasks`, means over seeds; `test_env_steps`, the steps per test task at its last checkpoint;
-      `gain_…` from 0 steps to there; and for every checkpoint b `return_mean@b`, `return_low@b`, `return_high@b`,
-      `n_seeds@b`. What was not measured is NaN.
+      `gain_…` from 0 steps to there, `normalised_…` and `uncertain` there; and for every checkpoint b `return_mean@b`,
+      `return_low@b`, `return_high@b`, `n_seeds@b`. What was not measured is NaN.
     """
     table = expected[[*ARM, "n_expected", "n_done", "n_failed"]]
-    for found in (_spent(scores), _gain(scores)):
+    for found in (_spent(scores), _gain(scores), _normalised(scores)):
         table = table.merge(found, on=list(ARM), how="left")
     points = summarise(scores)
     for b, at_b in points.groupby("env_steps"):
@@ -39,7 +39,7 @@ def to_markdown(table: pd.DataFrame) -> str:
     A checkpoint that a method did not reach because it stops learning before is "frozen"; what is missing is "–".
     """
     checkpoints = [int(name.split("@")[1]) for name in table.columns if name.startswith("return_mean@")]
-    header = ["method", "seeds", *(f"b = {steps(b)}" for b in checkpoints), "gain from b = 0"]
+    header = ["method", "seeds", *(f"b = {steps(b)}" for b in checkpoints), "gain from b = 0", "normalised"]
     header += ["meta-training steps", "training tasks", "steps on the test task"]
     return markdown_table(header, [_line(record, checkpoints) for record in table.to_dict("records")])
 
@@ -74,15 +74,30 @@ def _gain(scores: pd.DataFrame) -> pd.DataFrame:
     return gain[[*ARM, "mean", "low", "high"]].rename(columns=lambda name: name if name in ARM else f"gain_{name}")
 
 
+def _normalised(scores: pd.DataFrame) -> pd.DataFrame:
+    """Normalised score of every arm at each seed's last checkpoint."""
+    last = scores.loc[scores.groupby([*GROUP, "seed"])["env_steps"].idxmax()]
+    found = summarise(last, "normalised", by=ARM).rename(columns=lambda name: name if name in ARM else f"normalised_{name}")
+    uncertain = last.groupby(list(ARM))["uncertain"].any().reset_index()
+    return found[[*ARM, "normalised_mean", "normalised_low", "normalised_high"]].merge(uncertain, on=list(ARM))
+
+
 def _line(record: dict[str, float], checkpoints: Sequence[int]) -> list[str]:
     name = escape_markdown(method_name(str(record["method"]), str(record["variant"])))
     returns = [_checkpoint(record, b) for b in checkpoints]
-    gain = _plus_minus(record["gain_mean"], record["gain_low"], record["gain_high"])
+    gain = plus_minus(record["gain_mean"], record["gain_low"], record["gain_high"])
     seeds = seeds_text(int(record["n_expected"]), int(record["n_done"]), int(record["n_failed"]))
     if record["n_diverged"] > 0:
         seeds += f" ({record['n_diverged']:.0f} with diverged simulations)"
+    normal = "–" if np.isnan(record["normalised_mean"]) else _share(record)
     spent = [steps(record[column]) for column in ("meta_env_steps", "n_train_tasks", "test_env_steps")]
-    return [name, seeds, *returns, gain, *spent]
+    return [name, seeds, *returns, gain, normal, *spent]
+
+
+def _share(record: dict[str, float]) -> str:
+    """The normalised score; "?" where the expert is hardly better than doing nothing."""
+    mark = "?" if record["uncertain"] else ""
+    return plus_minus(record["normalised_mean"], record["normalised_low"], record["normalised_high"]) + mark
 
 
 def _checkpoint(record: dict[str, float], b: int) -> str:
@@ -90,8 +105,9 @@ def _checkpoint(record: dict[str, float], b: int) -> str:
     if np.isnan(mean):
         return "frozen" if b > record["test_env_steps"] else "–"
     few = f" ({n_seeds:.0f} of {record['n_done']} seeds)" if n_seeds < record["n_done"] else ""
-    return _plus_minus(mean, record[f"return_low@{b}"], record[f"return_high@{b}"]) + few
+    return plus_minus(mean, record[f"return_low@{b}"], record[f"return_high@{b}"]) + few
 
 
-def _plus_minus(mean: float, low: float, high: float) -> str:
+def plus_minus(mean: float, low: float, high: float) -> str:
+    """A mean and half the width of its interval: "−43.2 ± 1.10"; without an interval the mean alone."""
     return number(mean) if np.isnan(high - low) else f"{number(mean)} ± {number((high - low) / 2)}"

@@ -134,7 +134,8 @@ class Store:
 
         Args:
           plan: `suite`, `suite_version`, `question`, `arms` in order, and `cells`: each a `slot` (budget, family, split,
-            method, variant, seed), the `key` of its cell and the `train_key` it builds on or None, as `asdict` gives keys.
+            method, variant, seed), the `key` of its cell and the `train_key` it builds on or None, as `asdict` gives keys, and
+            `isomorphic_axes`, the family's shift axes whose tasks are exact linear images of training tasks (none if left out).
         Raises:
           StoreError: if it cannot be written, or the plan that is there is damaged.
           ValueError, TypeError: if a key is none.

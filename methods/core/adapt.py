@@ -21,23 +21,25 @@ class TD3Loop:
       learner: what is updated.
       config: batch, noise and warm-up.
       streams: named generators; "exploration", "replay" and "target-noise" are drawn from.
+      trained_actor: whether the actor is worth keeping: then it collects the warm-up itself, and meanwhile its critics learn
+        and it does not, as fresh critics would ruin it. Otherwise the warm-up is uniform and nothing learns.
     """
 
-    def __init__(self, env: Env, learner: TD3, config: TD3Config, streams: Streams) -> None:
-        self.learner, self._config = learner, config
+    def __init__(self, env: Env, learner: TD3, config: TD3Config, streams: Streams, trained_actor: bool = False) -> None:
+        self.learner, self._config, self._trained_actor = learner, config, trained_actor
         warmup = config.warmup_episodes * env.horizon
-        self.collector = Collector(env, config.exploration_noise, warmup, config.replay, streams)
+        self.collector = Collector(env, config.exploration_noise, warmup, config.replay, streams, blind=not trained_actor)
         self._replay_generator = streams.torch("replay")
         self._noise_generator = streams.torch("target-noise")
 
     def step(self) -> None:
         """One environment step of every task, and one update once the warm-up is over."""
-        updating = not self.collector.warming_up
+        warming_up = self.collector.warming_up
         self.collector.step(self.learner.act)
-        if updating:
+        if self._trained_actor or not warming_up:
             batch = self.collector.replay.sample(self._config.batch, self._replay_generator)
             noise = torch.empty_like(batch.action).normal_(0.0, self._config.policy_noise, generator=self._noise_generator)
-            self.learner.update(batch, noise)
+            self.learner.update(batch, noise, actor_waits=warming_up)
 
     def state_dict(self) -> dict[str, Any]:
         """Learner, experience and generators."""
@@ -65,6 +67,7 @@ class TD3Adapter:
       fresh: draws task parameters (π, ω) for a reset from a generator.
       reset_period: environment steps per task between resets, 0 for none. Replay is kept. A reset that falls in the last
         10 % before a checkpoint waits until the checkpoint is past, so that no evaluation sees a policy just reset.
+      trained_actor: as in `TD3Loop`.
     """
 
     def __init__(
@@ -75,10 +78,11 @@ class TD3Adapter:
         streams: Streams,
         fresh: Callable[[torch.Generator], tuple[Params, Params]] | None = None,
         reset_period: int = 0,
+        trained_actor: bool = False,
     ) -> None:
         self._fresh, self._period, self._resets = fresh, reset_period, 0
         self._generator = streams.torch("reset")
-        self.loop = TD3Loop(env, learner, config, streams)
+        self.loop = TD3Loop(env, learner, config, streams, trained_actor)
 
     @property
     def updates(self) -> int:

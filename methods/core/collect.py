@@ -13,24 +13,25 @@ from methods.core.replay import Batch, Replay
 
 
 class Collector:
-    """Steps an environment of one copy per task with Gaussian action noise, after a warm-up of uniform actions.
+    """Steps an environment of one copy per task with Gaussian action noise, after a warm-up.
 
     Args:
       env: an environment with E = 1.
       noise: std of the acting noise, in action units.
-      warmup: environment steps per task with uniform random actions.
+      warmup: environment steps per task of the warm-up.
       capacity: transitions kept per task.
+      blind: whether the actions of the warm-up are uniform random ones, not the policy's.
     """
 
-    def __init__(self, env: Env, noise: float, warmup: int, capacity: int, streams: Streams) -> None:
-        self.env, self.noise, self.warmup, self.steps = env, noise, warmup, 0
+    def __init__(self, env: Env, noise: float, warmup: int, capacity: int, streams: Streams, blind: bool = True) -> None:
+        self.env, self.noise, self.warmup, self.blind, self.steps = env, noise, warmup, blind, 0
         self.replay = Replay(env.n_tasks, capacity, env.observation_size, env.action_size)
         self._generator = streams.torch("exploration")
         self._obs: FloatArray | None = None  # [N, 1, O], None before the first episode
 
     @property
     def warming_up(self) -> bool:
-        """Whether the next action is a uniform random one."""
+        """Whether the next step belongs to the warm-up."""
         return self.steps < self.warmup
 
     def step(self, act: Callable[[Tensor], Tensor]) -> None:
@@ -55,7 +56,7 @@ class Collector:
 
     def _explore(self, obs: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
         shape = (*obs.shape[:2], self.env.action_size)
-        if self.warming_up:
+        if self.blind and self.warming_up:
             return torch.empty(shape).uniform_(-1.0, 1.0, generator=self._generator)
         noise = torch.empty(shape).normal_(0.0, self.noise, generator=self._generator)
         return (act(obs).to(torch.float32) + noise).clamp_(-1.0, 1.0)

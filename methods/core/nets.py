@@ -12,6 +12,8 @@ from torch import Tensor
 
 Params: TypeAlias = dict[str, Tensor]
 
+LAYERS = ("rho_h", "rho_t", "psi")  # of an actor, in the order of their draws
+
 
 def init_linear(
     name: str,
@@ -74,30 +76,37 @@ def critics(params: Mapping[str, Tensor], obs: Tensor, action: Tensor) -> Tensor
 
 
 def init_actor(
-    n_tasks: int,
     n_obs: int,
     n_act: int,
     hidden: int,
     depth: int,
+    lead: Mapping[str, tuple[int, ...]],
     generator: torch.Generator,
     head_scale: float = 1.0,
-    backbone_lead: tuple[int, ...] = (),
     dtype: torch.dtype = torch.float32,
 ) -> Params:
-    """An actor for each task: ρₕ and ρₜ with leading axis [N], backbone ψ of `depth` layers with `backbone_lead`."""
-    params = init_linear("rho_h", (n_tasks,), n_obs, hidden, generator, dtype=dtype)
-    params |= init_linear("rho_t", (n_tasks,), hidden, n_act, generator, head_scale, dtype)
-    return params | init_backbone(backbone_lead, hidden, depth, generator, dtype)
+    """Fresh parts of an actor: linear layers ρₕ and ρₜ around a backbone ψ of `depth` layers.
 
-
-def init_backbone(
-    lead: tuple[int, ...], hidden: int, depth: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
-) -> Params:
-    """The backbone ψ alone: layers psi0 … of D → D."""
+    Args:
+      n_obs: O. n_act: A.
+      hidden: D.
+      lead: leading axes of those of `LAYERS` that are to be drawn: (N,) for one of each task, () for a shared one.
+      generator: where the draws come from.
+      head_scale: scale of ρₜ, in units of torch's default.
+    """
     params: Params = {}
-    for layer in range(depth):
-        params |= init_linear(f"psi{layer}", lead, hidden, hidden, generator, dtype=dtype)
+    if "rho_h" in lead:
+        params |= init_linear("rho_h", lead["rho_h"], n_obs, hidden, generator, dtype=dtype)
+    if "rho_t" in lead:
+        params |= init_linear("rho_t", lead["rho_t"], hidden, n_act, generator, head_scale, dtype)
+    for layer in range(depth if "psi" in lead else 0):
+        params |= init_linear(f"psi{layer}", lead["psi"], hidden, hidden, generator, dtype=dtype)
     return params
+
+
+def spread(params: Mapping[str, Tensor], n_tasks: int) -> Params:
+    """A copy of shared layers for each of N tasks: leading axis [N]."""
+    return {name: tensor.detach().expand(n_tasks, *tensor.shape).clone() for name, tensor in params.items()}
 
 
 def actor(params: Mapping[str, Tensor], obs: Tensor, depth: int, activate_first: bool = True) -> Tensor:

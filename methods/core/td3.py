@@ -42,7 +42,7 @@ class TD3Config:
     warmup_episodes: int = 5  # uniform random actions and no updates; ours: official 25 000 steps, which exceeds our budgets
     replay: int = 1_000_000  # transitions kept per task
     # execution
-    precision: str = "fp32"  # "bf16": matrix products in bfloat16 under autocast
+    precision: str = "fp32"  # "bf16": matrix products in bfloat16 under autocast; slow where the CPU has no such instructions
     compile: bool = False  # fuse the gradients with torch.compile; falls back where there is no C++ compiler
 
     def __post_init__(self) -> None:
@@ -169,15 +169,16 @@ class TD3:
         """Deterministic actions [N, B, A] for obs [N, B, O]."""
         return self.actor(self.pi | self.frozen, obs)
 
-    def update(self, batch: Batch, noise: Tensor) -> None:
-        """One step of algorithm 1 for every task, with target noise ε [N, B, A] ~ N(0, σ̃²)."""
+    def update(self, batch: Batch, noise: Tensor, actor_waits: bool = False) -> None:
+        """One step of algorithm 1 for every task, with target noise ε [N, B, A] ~ N(0, σ̃²); the actor may wait."""
         target = self.pi_target | self.frozen
         gradient = self._critic_gradient(self.omega, self.omega_target, target, batch, noise)
         _apply(self._omega_adam, self.omega, gradient)
         self.updates += 1
         if self.updates % self.config.policy_delay == 0:
-            gradient = self._actor_gradient(self.pi, self.frozen, self.omega, batch.obs)
-            _apply(self._pi_adam, self.pi, gradient)
+            if not actor_waits:
+                gradient = self._actor_gradient(self.pi, self.frozen, self.omega, batch.obs)
+                _apply(self._pi_adam, self.pi, gradient)
             self._follow()
 
     def _follow(self) -> None:

@@ -16,6 +16,7 @@ RUN = {
     "--budget quik": "unknown budget 'quik'; did you mean quick",
     "--budget zzzzz": "unknown budget 'zzzzz'; known: smoke, quick, desk, paper",
     "--families point-gaol": "unknown family 'point-gaol'; did you mean point-goal",
+    "--families permuted-point-gaol": "unknown family 'permuted-point-gaol'; did you mean permuted-point-goal",
     "--families ,": "the list of families is empty",
     "--methods abp": "unknown method 'abp'; did you mean apb",
     "--methods apb,xyzzy": "unknown method 'xyzzy'; known: apb",

@@ -46,7 +46,9 @@ class TestIdentity:
             ({"adapt_steps": 201}, ADAPT),
             ({"family": "point-rand"}, BOTH),
             ({"family_version": "2+0"}, BOTH),
-            ({"method": "other"}, BOTH),
+            ({"method": "other", "trained_by": "other"}, BOTH),
+            ({"method": "other"}, ADAPT),  # it adapts what apb meta-trains
+            ({"trained_by": "apb-pre"}, BOTH),
             ({"method_path": "other:Apb"}, BOTH),
             ({"method_version": 2}, BOTH),
             ({"config": {**CELL.config, "hidden": 17}}, BOTH),
@@ -101,7 +103,7 @@ class TestExpansion:
         assert len({c.adapt_key for c in cells}) == 8
 
     def test_suites_share_a_train_stage(self):
-        id_suite = replace(OOD, id="id", split="id")
+        id_suite = replace(OOD, id="id", splits=("id",))
         cells = [cell_of(), cell_of(suite=id_suite), cell_of(budget=replace(SMOKE, id="longer", adapt_steps=400))]
         stages = stages_of(cells)
         assert [stage.name for stage in stages] == ["train", "adapt", "adapt", "adapt"]
@@ -119,6 +121,7 @@ class TestExpansion:
         assert plan["slot"] == slot
         assert plan["key"] == vars(CELL.adapt_key)
         assert plan["train_key"] == vars(CELL.train_key)
+        assert plan["isomorphic_axes"] == ["angle"] and cell_of(family="cheetah-vel").plan()["isomorphic_axes"] == []
 
 
 class TestSettings:

@@ -15,7 +15,7 @@ from benchmark.suites import BUDGETS, SUITES
 from envs import FAMILIES
 from methods import METHODS
 
-COMMANDS = ("run", "report", "list", "show")
+COMMANDS = ("run", "report", "list", "show", "references")
 
 
 def test_list_is_complete_as_json(cli):

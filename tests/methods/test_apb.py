@@ -44,13 +44,13 @@ def same(one: Params, other: Params) -> bool:
 
 def test_meta_training_moves_everything_and_shares_only_the_backbone() -> None:
     short, long = meta_trained(steps=50), meta_trained(steps=60)
-    assert not same(short.psi, long.psi)
-    assert {name: tensor.shape for name, tensor in long.psi.items()} == {"psi0.w": (8, 8), "psi0.b": (1, 8)}
+    assert not same(short.shared, long.shared)
+    assert {name: tensor.shape for name, tensor in long.shared.items()} == {"psi0.w": (8, 8), "psi0.b": (1, 8)}
 
 
 def test_adaptation_leaves_the_backbone_bit_identical_and_moves_all_else() -> None:
     method = meta_trained()
-    psi = copy(method.psi)
+    psi = copy(method.shared)
     adapter = adapter_of(method, 40)
     learner = adapter.loop.learner
     pi, omega = copy(learner.pi), copy(learner.omega)
@@ -58,7 +58,7 @@ def test_adaptation_leaves_the_backbone_bit_identical_and_moves_all_else() -> No
     assert all(tensor.shape[0] == 3 for tensor in pi.values())
     assert all(tensor.shape[:2] == (2, 3) for tensor in omega.values())
     adapter.step(40)
-    assert same(method.psi, psi)
+    assert same(method.shared, psi)
     assert same(learner.frozen, psi)
     assert all(not torch.equal(learner.pi[name], pi[name]) for name in pi)
     assert all(not torch.equal(learner.omega[name], omega[name]) for name in omega)
@@ -75,7 +75,7 @@ def test_adaptation_starts_from_scratch_and_not_from_the_training_tasks() -> Non
     one, other = adapter_of(method, 40), adapter_of(method, 40, seed=1)
     assert not same(one.loop.learner.pi, other.loop.learner.pi)
     assert same(one.loop.learner.frozen, other.loop.learner.frozen)
-    assert set(method.state_dict()) == {"psi"}
+    assert set(method.state_dict()) == {"shared"}
 
 
 @pytest.mark.parametrize("activate_first", [True, False])
@@ -83,7 +83,7 @@ def test_adaptation_starts_from_scratch_and_not_from_the_training_tasks() -> Non
 def test_structure_settings_reach_the_policy(depth: int, activate_first: bool) -> None:
     config = ApbConfig(hidden=8, batch=8, warmup_episodes=0, depth=depth, activate_first=activate_first, head_scale=0.5)
     method = meta_trained(config, steps=5)
-    assert len(method.psi) == 2 * depth
+    assert len(method.shared) == 2 * depth
     learner = adapter_of(method, 10).loop.learner
     obs = torch.randn(3, 1, 4, generator=torch.Generator().manual_seed(0))
     params = learner.pi | learner.frozen
@@ -148,7 +148,7 @@ def test_a_reset_renews_the_tasks_own_parameters_and_keeps_replay_and_backbone()
         assert torch.equal(after.omega_target[name], tensor)
     assert same(after.pi_target, after.pi)
     assert after.state_dict()["adam"][0]["state"] == {}  # no moments left
-    assert same(after.frozen, method.psi)
+    assert same(after.frozen, method.shared)
     assert torch.equal(adapter.loop.collector.replay.state_dict()["data"], experience)
     assert adapter.updates == 20
     adapter.step(5)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from methods.core.nets import actor, critics, init_actor, init_critics, init_linear, linear
+from methods.core.nets import LAYERS, actor, critics, init_actor, init_critics, init_linear, linear, spread
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -58,7 +58,8 @@ def test_twin_critics_equal_each_critic_of_each_task() -> None:
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("activate_first", [True, False])
 def test_the_actor_is_rho_t_psi_rho_h(depth: int, shared: bool, activate_first: bool) -> None:
-    params = init_actor(3, 4, 2, 8, depth, generator(), 1.0, () if shared else (3,), torch.float64)
+    lead = {"rho_h": (3,), "rho_t": (3,), "psi": () if shared else (3,)}
+    params = init_actor(4, 2, 8, depth, lead, generator(), 1.0, torch.float64)
     obs = torch.randn(3, 5, 4, generator=generator(1), dtype=torch.float64)
     action = actor(params, obs, depth, activate_first)
     for n in range(3):
@@ -72,6 +73,21 @@ def test_the_actor_is_rho_t_psi_rho_h(depth: int, shared: bool, activate_first: 
 
 
 def test_the_scale_of_the_head_scales_the_first_actions() -> None:
-    obs = torch.randn(2, 5, 4, generator=generator(1))
-    wide, narrow = (actor(init_actor(2, 4, 2, 8, 1, generator(), scale), obs, 1) for scale in (1.0, 0.1))
+    obs, own = torch.randn(2, 5, 4, generator=generator(1)), dict.fromkeys(LAYERS, (2,))
+    wide, narrow = (actor(init_actor(4, 2, 8, 1, own, generator(), scale), obs, 1) for scale in (1.0, 0.1))
     torch.testing.assert_close(torch.atanh(narrow), 0.1 * torch.atanh(wide), rtol=1e-4, atol=1e-6)
+
+
+def test_only_the_named_layers_are_drawn_with_their_own_leading_axes() -> None:
+    drawn = init_actor(4, 2, 8, 2, {"rho_t": (3,), "psi": ()}, generator())
+    shapes = {name: tuple(tensor.shape) for name, tensor in drawn.items()}
+    psi = {"psi0.w": (8, 8), "psi0.b": (1, 8), "psi1.w": (8, 8), "psi1.b": (1, 8)}
+    assert shapes == {"rho_t.w": (3, 8, 2), "rho_t.b": (3, 1, 2), **psi}
+
+
+def test_spread_copies_share_nothing() -> None:
+    shared = init_linear("a", (), 4, 2, generator())
+    copies = spread(shared, 3)
+    assert all(torch.equal(copies[name][n], tensor) for name, tensor in shared.items() for n in range(3))
+    copies["a.w"][1] += 1.0
+    assert torch.equal(copies["a.w"][0], shared["a.w"]) and torch.equal(copies["a.w"][2], shared["a.w"])

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.core.nets import Params, actor, critics, init_actor, init_critics
+from methods.core.nets import LAYERS, Params, actor, critics, init_actor, init_critics
 from methods.core.replay import Batch
 from methods.core.td3 import TD3, TD3Config, actor_loss, critic_loss, smoothed_action, td_target
 
 N, B, O, A, D = 3, 7, 4, 2, 8
 CONFIG = TD3Config(hidden=D, batch=B, learning_rate=1e-3, gamma=0.9)
 ACT = partial(actor, depth=1)
+LEAD = dict.fromkeys(LAYERS, (N,))
 
 
 def noise(seed: int, *shape: int) -> Tensor:
@@ -29,7 +30,7 @@ def batch(seed: int) -> Batch:
 
 def learner(shared: bool = False, config: TD3Config = CONFIG) -> TD3:
     generator = torch.Generator().manual_seed(0)
-    pi = init_actor(N, O, A, D, 1, generator, 1.0, () if shared else (N,), torch.float64)
+    pi = init_actor(O, A, D, 1, LEAD | {"psi": () if shared else (N,)}, generator, 1.0, torch.float64)
     return TD3(ACT, pi, {}, init_critics(N, O + A, D, generator, torch.float64), config)
 
 
@@ -189,7 +190,7 @@ def test_bf16_gradients_point_where_fp32_gradients_do() -> None:
     flat = []
     for precision in ("fp32", "bf16"):
         generator = torch.Generator().manual_seed(0)
-        pi, omega = init_actor(N, O, A, 64, 1, generator, 1.0, (N,)), init_critics(N, O + A, 64, generator)
+        pi, omega = init_actor(O, A, 64, 1, LEAD, generator), init_critics(N, O + A, 64, generator)
         td3 = TD3(ACT, pi, {}, omega, TD3Config(precision=precision, policy_delay=1))
         data = Batch(*(tensor.float() for tensor in batch(3)))
         td3.update(data, noise(8, N, B, A).float())
@@ -248,3 +249,16 @@ def test_without_a_compiler_learning_goes_on_with_one_line(
         eager.update(batch(k), noise(k + 50, N, B, A))
     assert all(torch.equal(tensor, eager.pi[name]) for name, tensor in td3.pi.items())
     assert [record.getMessage().count("\n") for record in caplog.records] == [0, 0]  # one for each of the two gradients
+
+
+def test_an_actor_that_waits_stays_while_critics_and_their_targets_move() -> None:
+    waiting, plain = learner(), learner()
+    start = {name: tensor.clone() for name, tensor in waiting.pi.items()}
+    for k in range(2):
+        waiting.update(batch(k), noise(k + 50, N, B, A), actor_waits=True)
+        plain.update(batch(k), noise(k + 50, N, B, A))
+    assert all(torch.equal(tensor, start[name]) for name, tensor in waiting.pi.items())
+    assert all(not torch.equal(tensor, start[name]) for name, tensor in plain.pi.items())
+    for tree in ("omega", "omega_target"):
+        assert all(torch.equal(tensor, getattr(plain, tree)[name]) for name, tensor in getattr(waiting, tree).items())
+    assert not torch.equal(waiting.omega_target["q0.w"], learner().omega_target["q0.w"])

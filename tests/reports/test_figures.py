@@ -6,16 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.figures import (
-    COLOURS,
-    adaptation_figure,
-    adaptation_note,
-    meta_training_figure,
-    method_styles,
-    save_figure,
-    unfinished_note,
-)
+from reports.figures import adaptation_figure, meta_training_figure, save_figure
+from reports.notes import adaptation_note, unfinished_note
 from reports.scores import CURVE, GROUP, add_hold, summarise
+from reports.styles import COLOURS, method_styles
 
 TABLE = {"suite": "s", "budget": "quick", "family": "f", "split": "ood"}
 STEPS = (0, 50, 100, 250)
@@ -81,6 +75,21 @@ def test_a_frozen_method_is_dashed_to_the_end():
     value = points.loc[points["method"] == "maml", "mean"].iloc[-1]
     assert held.get_xydata().tolist() == [[100.0, value], [250.0, value]]
     assert held.is_dashed()
+
+
+def test_the_best_blind_policy_is_a_line_from_its_return_at_zero():
+    figure, _ = draw(["apb", "finetune"])
+    (blind,) = lines(figure.axes[0], "blind")
+    assert blind.get_xydata().tolist() == [[0.0, -87.5], [250.0, -87.5]]
+    assert figure.legends[0].get_texts()[-1].get_text() == "best blind policy\n(finetune at b = 0)"
+    assert not lines(draw(["apb", "td3"])[0].axes[0], "blind")
+
+
+def test_exact_images_are_said_above_their_panel():
+    points = add_hold(summarise(scores_of(["apb"], axes=("angle", "radius"))))
+    figure = adaptation_figure(points, expected_of(["apb"]), method_styles([("apb", "")]), "", {"angle"})
+    above = [axes.get_title() for axes in figure.axes]
+    assert above == ["shift axis: angle\nexact linear images of training tasks", "shift axis: radius"]
 
 
 def test_bounds_run_from_start_to_end():

@@ -46,7 +46,8 @@ def fill(root, methods=tuple(CHECKPOINTS), seeds=2, splits=("id", "ood"), ended=
             store.write(train, curve, checkpoint=b"", log="", record={"status": "ok"})
             for split in splits:
                 key = CellKey("adapt", suite, 1, f"a{methods.index(method)}-{split}-{seed}")
-                cells.append({"slot": {**base, "split": split}, "key": asdict(key), "train_key": asdict(train)})
+                slot = {"slot": {**base, "split": split}, "isomorphic_axes": ["angle"]}
+                cells.append({**slot, "key": asdict(key), "train_key": asdict(train)})
                 status = (ended or {}).get((method, seed), "ok")
                 at = {**known, "split": split}
                 rows = [row for b in CHECKPOINTS.get(method, (0, 200)) for row in adapt_rows(at, None, method, b, seed)]
@@ -74,8 +75,9 @@ def report(tmp_path_factory):
 def test_the_page_answers_with_its_seeds(report):
     page = report.read_text(encoding="utf-8")
     assert "Who adapts out of distribution?" in page
+    assert "- **point-goal, split ood, shift axis radius** (" in page  # nothing is said of axes that are not exact
     assert "12 of 16 cells are done, 2 failed." in page
-    (angle,) = [line for line in page.splitlines() if line.startswith("- **point-goal, split ood, shift axis angle**")]
+    (angle,) = [line for line in page.splitlines() if line.startswith("- **point-goal, split ood, shift axis angle (exact")]
     assert "Gained over b = 0 in every seed: apb (+26.0), td3 (+26.0) and maml (+11.8)." in angle
     assert "Highest mean return: apb (−28.5), then td3 (−39.0)." in angle
     assert angle.endswith("Seeds per method: 1 to 2, too few for a claim of significance.")
@@ -104,6 +106,29 @@ def test_the_points_are_the_scores(report):
     levels = [returned("apb", shift, seed, 200) for shift in (0.2, 0.8) for seed in (0, 1)]
     np.testing.assert_allclose(float(last["mean"]), np.mean(levels))
     assert set(points["axis"]) == {"angle", "radius"} and last["interval"] == "min–max"
+
+
+def test_the_score_against_shift_is_there_where_levels_are(report):
+    points = pd.read_csv(report.parent / "data/ood_quick_point-goal_ood_against_shift.csv", keep_default_na=False)
+    assert set(points["axis"]) == {"angle"}
+    last = points[(points["method"] == "apb") & (points["moment"] == "last")].set_index("level")["mean"].astype(float)
+    np.testing.assert_allclose(last, [returned("apb", shift, 0.5, 200) for shift in (0.2, 0.8)])
+    assert not (report.parent / "data/ood_quick_point-goal_id_against_shift.csv").exists()
+
+
+def test_variants_stand_side_by_side_and_old_plans_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(CHECKPOINTS, "apb-random", (0, 50, 100, 200))
+    fill(tmp_path / "store", methods=("apb", "td3", "apb-random"), splits=("ood",))
+    opened = Store(tmp_path / "store", create=False)
+    (plan,) = opened.plans()
+    for cell in plan["cells"]:
+        del cell["isomorphic_axes"]  # as plans were before
+    opened.write_plan(plan)
+    page = write_report(tmp_path / "store", tmp_path / "out").read_text(encoding="utf-8")
+    assert "##### Variants of apb: shift axis angle\n" in page and "##### Variants of apb: shift axis radius\n" in page
+    assert "Variants of td3" not in page and "exact linear images of training tasks)" not in page
+    points = pd.read_csv(tmp_path / "out/data/ood_quick_point-goal_ood_angle_variants_apb.csv", keep_default_na=False)
+    assert points[["method", "at"]].to_numpy().tolist() == [[m, b] for m in ("apb", "apb-random") for b in (0, 100, 200)]
 
 
 def test_the_same_store_gives_the_same_bytes(report, tmp_path):

@@ -49,6 +49,32 @@ def test_tasks_inside_the_law_are_one_level_whether_their_shift_is_zero_or_missi
     assert scores[["return_mean", "n_levels"]].to_numpy().tolist() == [[2.0, 1]]
 
 
+def reference(task, floor, oracle, version="1", uncertain=False):
+    place = {"family": "f", "family_version": version, "split": "ood", "task_index": task}
+    return {**place, "random": floor - 1, "zero": floor, "oracle": oracle, "floor": floor, "uncertain": uncertain}
+
+
+def test_normalised_scores_are_per_task_and_only_then_averaged():
+    rows = to_frame([adapt(0, 5.0), adapt(1, 300.0)])
+    references = pd.DataFrame([reference(0, 0.0, 10.0), reference(1, 200.0, 300.0)])
+    scores = adaptation_scores(rows, expect(("m", 0)), references)
+    assert scores[["normalised", "uncertain"]].iloc[0].tolist() == [(0.5 + 1.0) / 2, False]
+
+
+def test_a_task_without_an_expert_or_of_another_version_has_no_normalised_score():
+    rows, cells = to_frame([adapt(0, 5.0), adapt(1, 3.0)]), expect(("m", 0))
+    for other in (reference(1, 200.0, np.nan), reference(1, 0.0, 300.0, version="2")):
+        scores = adaptation_scores(rows, cells, pd.DataFrame([reference(0, 0.0, 10.0), other]))
+        assert scores["normalised"].isna().all() and (scores["return_mean"] == 4.0).all()
+    assert adaptation_scores(rows, cells)["normalised"].isna().all()
+
+
+def test_one_task_with_close_references_marks_the_score():
+    references = pd.DataFrame([reference(0, 0.0, 10.0), reference(1, 0.0, 1.0, uncertain=True)])
+    scores = adaptation_scores(to_frame([adapt(0, 5.0), adapt(1, 0.5)]), expect(("m", 0)), references)
+    assert scores[["normalised", "uncertain"]].iloc[0].tolist() == [0.5, True]
+
+
 def test_a_missing_task_makes_its_score_missing_and_never_zero():
     rows = [adapt(t, 1.0, b=b) for t in (0, 1) for b in (0, 50)]
     rows[3] = adapt(1, None, b=50)

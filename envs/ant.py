@@ -1,0 +1,144 @@
+"""The ant of Gymnasium's Ant-v5: reach a goal (`ant-goal`, `ant-goal-gap`) or run in a direction (`ant-dir`, `ant-dir-4`).
+
+No contact force enters an observation or a cost: where the literature has them, MuJoCo mostly left them at zero.
+
+The body is exactly four-fold symmetric: turned by a quarter about the vertical, or mirrored, and its legs renumbered, it is
+the same body. State and action then go through signed permutations, which keep the reset law and the bounds on the action;
+what ant-dir(θ) rewards, ant-dir(θ + π/2) rewards in the image.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from envs.api import BoolArray, FloatArray, Task
+from envs.family import Family, gymnasium_model
+from envs.laws import annuli, cycled, stratified
+
+CONTROL_DT = 0.05  # s: five simulator steps of 0.01 s
+RESET_NOISE = 0.1  # m, rad and parts of the quaternion; m/s and rad/s
+TURN = 2 * np.pi  # rad
+
+GOAL_CONTROL_COST = 0.1  # per squared action
+GOAL_BANDS = ((0.0, 2.0),)  # m: radii of training goals
+GAP_BANDS = ((0.0, 1.0), (2.5, 3.0))  # m: the same for ant-goal-gap
+
+DIRECTION_CONTROL_COST = 0.5  # per squared action
+ALIVE_BONUS = 1.0  # per step
+HEALTHY_HEIGHT = (0.2, 1.0)  # m: of the torso's centre
+MAX_DIRECTION = 1.5 * np.pi  # rad: training directions lie between 0 and this one
+AXES = (0.0, np.pi / 2, np.pi, 1.5 * np.pi)  # rad: the training directions of ant-dir-4
+
+
+class Ant(Family):
+    """What the families share: the body and its starts."""
+
+    kind: ClassVar[str] = "reward"
+    horizon: ClassVar[int] = 200
+    action_size: ClassVar[int] = 8
+    frame_skip: ClassVar[int] = 5
+
+    def xml(self) -> Path:
+        """The model's MJCF file."""
+        return gymnasium_model("ant.xml")
+
+    def reset_noise(self, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Offsets (qpos [15] uniform in ±0.1, qvel [14] normal with deviation 0.1), all entries, as Ant-v5 draws them."""
+        return generator.uniform(-RESET_NOISE, RESET_NOISE, 15), RESET_NOISE * generator.standard_normal(14)
+
+
+class AntGoal(Ant):
+    """Reach a goal the policy is not told: reward −‖xy − g‖₁ − 0.1‖a‖², g at `angle` rad and `radius` m from the origin.
+
+    Training law: g uniform in the disc r ≤ 2.
+    """
+
+    id: ClassVar[str] = "ant-goal"
+    observation_size: ClassVar[int] = 29
+    bands: ClassVar[tuple[tuple[float, float], ...]] = GOAL_BANDS
+
+    def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
+        """`n` training tasks, a Latin hypercube over angle and area."""
+        angles = (TURN * stratified(n, generator)).tolist()
+        radii = annuli(stratified(n, generator), self.bands).tolist()
+        rows = ({"angle": angle, "radius": radius} for angle, radius in zip(angles, radii, strict=True))
+        return tuple(Task(self.id, "train", i, params) for i, params in enumerate(rows))
+
+    def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
+        """Place, height, quaternion, joint angles and all velocities, [S, 29]."""
+        return np.concatenate((qpos, qvel), axis=1, dtype=np.float32)
+
+    def reward(
+        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
+        """Minus the 1-norm distance from torso to goal after the step, in m, minus the control cost [S]."""
+        radius, angle = params["radius"], params["angle"]
+        distance = np.abs(qpos[:, 0] - radius * np.cos(angle)) + np.abs(qpos[:, 1] - radius * np.sin(angle))
+        reward: FloatArray = -distance - GOAL_CONTROL_COST * np.vecdot(action, action)
+        return reward
+
+
+class AntGoalGap(AntGoal):
+    """`ant-goal` with a hole in its law: g uniform, by area, on the disc r ≤ 1 and the annulus 2.5 ≤ r ≤ 3.
+
+    Tested in the hole, at r = 1.75. The disc has probability 4/15. Law and test points are those of LDM (arXiv 2105.13524) and
+    TAVT (arXiv 2502.02834).
+    """
+
+    id: ClassVar[str] = "ant-goal-gap"
+    bands: ClassVar[tuple[tuple[float, float], ...]] = GAP_BANDS
+
+
+class AntDir(Ant):
+    """Run towards `direction` θ in rad: reward (Δxy/Δt)·(cos θ, sin θ) − 0.5‖a‖² + 1 while 0.2 m ≤ z ≤ 1 m, else it ends.
+
+    Training law: θ ~ U(0, 3π/2). Every direction outside it is a quarter turn from one inside.
+    """
+
+    id: ClassVar[str] = "ant-dir"
+    observation_size: ClassVar[int] = 27
+    isomorphic: ClassVar[frozenset[str]] = frozenset({"direction"})  # quarter turns
+
+    def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
+        """`n` training tasks, one in each of n equal intervals of direction."""
+        directions = (MAX_DIRECTION * stratified(n, generator)).tolist()
+        return tuple(Task(self.id, "train", i, {"direction": direction}) for i, direction in enumerate(directions))
+
+    def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
+        """Height, quaternion, joint angles and all velocities, [S, 27]."""
+        return np.concatenate((qpos[:, 2:], qvel), axis=1, dtype=np.float32)
+
+    def reward(
+        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
+        """The torso's mean velocity over the step along the direction, in m/s, minus the control cost, plus the bonus [S]."""
+        direction = params["direction"]
+        velocity = (qpos[:, :2] - before[:, :2]) / CONTROL_DT
+        speed = velocity[:, 0] * np.cos(direction) + velocity[:, 1] * np.sin(direction)
+        reward: FloatArray = speed - DIRECTION_CONTROL_COST * np.vecdot(action, action) + ALIVE_BONUS
+        return reward
+
+    def terminated(self, qpos: FloatArray, qvel: FloatArray) -> BoolArray:
+        """Whether the torso is too low or too high [S]."""
+        low, high = HEALTHY_HEIGHT
+        ended: BoolArray = (qpos[:, 2] < low) | (qpos[:, 2] > high)
+        return ended
+
+
+class AntDir4(AntDir):
+    """`ant-dir` trained along the four axes and tested along the four diagonals, as LDM and TAVT have it.
+
+    The diagonals are no images of the axes: the body's symmetries permute the axes. To turn the world by π/4 and leave the body
+    as it is maps motions and rewards too, but only until the torso touches the floor (the friction pyramid there does not turn
+    along), and it maps the starts, which all look along the x axis, to starts that do not occur.
+    """
+
+    id: ClassVar[str] = "ant-dir-4"
+    isomorphic: ClassVar[frozenset[str]] = frozenset()
+
+    def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
+        """`n` training tasks, no direction twice before every one was drawn once more."""
+        kinds = cycled(n, len(AXES), generator).tolist()
+        return tuple(Task(self.id, "train", i, {"direction": AXES[kind]}) for i, kind in enumerate(kinds))

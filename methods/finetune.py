@@ -1,0 +1,80 @@
+"""Fine-tuning: one actor trained on many tasks at once, blind to which one it is on, then trained on on the test task.
+
+Meta-training gives all tasks one actor, π(s) with the layers of APB's, and each task twin critics of its own: the best policy
+that does not know the task. On a test task every weight of a copy of that actor learns, with fresh critics. What APB adds to
+this are layers of a task's own and a frozen backbone; what this adds to TD3 from scratch is where it begins.
+
+Paper: none; multi-task pre-training and fine-tuning is the usual control in meta-reinforcement learning (Finn, Abbeel and
+Levine 2017, arXiv 1703.03400, compare with it). There is no official code. Losses are TD3's (arXiv 1802.09477).
+
+Choices, all ours:
+- the actor itself collects the warm-up of a test task, with its acting noise; critics learn from the first step on, the actor
+  only after the warm-up, as fresh critics would ruin it;
+- settings, sizes and the number of updates are those of the other TD3-type methods;
+- nothing is reset.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, ClassVar, TypeAlias
+
+from torch import Tensor
+
+from methods.api import MakeEnv, Spec, Streams, TrainRow
+from methods.core.adapt import TD3Adapter, TD3Loop
+from methods.core.nets import LAYERS, Params, actor, init_actor, init_critics, spread
+from methods.core.td3 import TD3, TD3Config
+
+
+class Finetune:
+    """Multi-task TD3 with one actor for all tasks, fine-tuned on each test task."""
+
+    version: ClassVar[int] = 1
+    meta_trains: ClassVar[bool] = True
+    eval_mode: ClassVar[str] = "deterministic"
+    Config: TypeAlias = TD3Config
+
+    def __init__(self, spec: Spec, config: TD3Config) -> None:
+        self.spec, self.config = spec, config
+        self.pi: Params = {}  # the shared actor; empty until meta-trained or loaded
+
+    # Meta-training: one actor, critics of each task's own
+
+    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
+        """TD3 on `n_tasks` tasks at once, one update per step, `budget` environment steps summed over them."""
+        env, generator, config = make_env(), streams.torch("init"), self.config
+        n_obs, n_act, horizon = self.spec
+        pi = init_actor(n_obs, n_act, config.hidden, config.depth, dict.fromkeys(LAYERS, ()), generator)
+        omega = init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
+        loop = TD3Loop(env, TD3(self._actor(), pi, {}, omega, config), config, streams)
+        for step in range(1, budget // n_tasks + 1):
+            loop.step()
+            if step % horizon == 0:
+                yield TrainRow(loop.learner.updates)
+        self.pi = {name: tensor.clone() for name, tensor in loop.learner.pi.items()}
+
+    # Adaptation: a copy of the actor for each task, all weights trained, fresh critics
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3Adapter:
+        """The meta-trained actor on each of `n_tasks`, with fresh critics.
+
+        Raises:
+          RuntimeError: if there is no meta-trained actor.
+        """
+        if not self.pi:
+            raise RuntimeError("there is no actor to fine-tune yet: run meta_train or load_state_dict before adapter")
+        config, (n_obs, n_act, _) = self.config, self.spec
+        omega = init_critics(n_tasks, n_obs + n_act, config.hidden, streams.torch("init"))
+        learner = TD3(self._actor(), spread(self.pi, n_tasks), {}, omega, config)
+        return TD3Adapter(make_env(), learner, config, streams, trained_actor=True)
+
+    def _actor(self) -> partial[Tensor]:
+        return partial(actor, depth=self.config.depth)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The actor: nothing else of meta-training reaches a test task."""
+        return {"pi": self.pi}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.pi = dict(state["pi"])

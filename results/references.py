@@ -1,0 +1,120 @@
+"""Reference returns of every test task: what doing nothing, acting at random and an expert of that task earn there.
+
+They are shipped as sealed data, one file per family, measured once by the suite `oracle` and then fixed, so that a normalised
+score does not move when a method joins or leaves a comparison. A reference holds for one version of its family.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from results.files import DamageError, StoreError, explained, seal, unseal
+from results.schema import PROTOCOL_VERSION
+
+REFERENCES = Path(__file__).parent / "references"
+RULE = (
+    "random and zero: mean over all episodes of all seeds. oracle: TD3 on the task alone, at the end of its budget, the seed "
+    "with the highest mean over its ten evaluation episodes. Intervals are 95 %, normal, over episodes."
+)
+REFERENCE_COLUMNS = ("family", "family_version", "split", "task_index", "random", "zero", "oracle", "floor", "uncertain")
+
+
+def collect(rows: pd.DataFrame, family: str) -> dict[str, Any]:
+    """A family's references out of rows of `random`, `zero` and, where there are any, `td3`.
+
+    Raises:
+      StoreError: if the rows lack a bound, or are of several versions of the family.
+    """
+    rows = rows[(rows["family"] == family) & (rows["stage"] == "adapt") & (rows["status"] == "ok")]
+    versions = sorted(rows["family_version"].dropna().unique())
+    if len(versions) != 1:
+        raise StoreError(
+            f"the rows of {family} are of versions {', '.join(versions) or 'none'}; measure one version in one store"
+        )
+    splits: dict[str, list[dict[str, Any]]] = {}
+    for (split, index), of_task in rows.groupby(["split", "task_index"]):
+        bounds = {name: _bound(of_task[of_task["method"] == name], family, name) for name in ("random", "zero")}
+        splits.setdefault(str(split), []).append({"task_index": int(index), **bounds, "oracle": _oracle(of_task)})
+    stated = {"family": family, "family_version": versions[0], "protocol_version": PROTOCOL_VERSION, "rule": RULE}
+    return {**stated, "splits": splits}
+
+
+def write_references(rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write the references of every family in `rows`, one sealed file each; returns their paths.
+
+    Raises:
+      StoreError: if they cannot be written, or a bound is missing.
+    """
+    documents = {family: collect(rows, family) for family in sorted(rows["family"].dropna().unique())}
+    paths = []
+    for family, document in documents.items():
+        path = folder / f"{family}.json"
+        with explained(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(seal(document))
+        paths.append(path)
+    return paths
+
+
+def load_references(folder: Path = REFERENCES) -> pd.DataFrame:
+    """All references, one line per task: `random`, `zero`, `oracle` (NaN where there is none), and from these
+
+        floor J₀ = max(random, zero)
+
+    and `uncertain`, whether the intervals of the oracle and of the floor meet, so that a score between them says little.
+
+    Raises:
+      StoreError: if a file was altered.
+    """
+    lines: list[tuple[Any, ...]] = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            with explained(path):
+                lines.extend(_lines(unseal(path.read_bytes())))
+        except DamageError as error:
+            raise StoreError(f"{path}: {error}; restore it from the distribution") from error
+    return pd.DataFrame(lines, columns=list(REFERENCE_COLUMNS))
+
+
+def normalised(value: pd.Series, floor: pd.Series, oracle: pd.Series) -> pd.Series:
+    """(J − J₀) / (J_oracle − J₀), unclipped: 0 is the better of random and zero action, 1 the expert. NaN without an expert
+    that is better than the floor."""
+    scale = oracle - floor
+    return (value - floor) / scale.where(scale > 0)
+
+
+def _lines(document: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    for split, tasks in document["splits"].items():
+        for task in tasks:
+            best = max(task["random"], task["zero"], key=lambda bound: float(bound["mean"]))
+            oracle = task["oracle"] or {"mean": np.nan, "low": np.nan}
+            means = task["random"]["mean"], task["zero"]["mean"], oracle["mean"], best["mean"]
+            uncertain = bool(oracle["low"] <= best["high"])
+            yield (document["family"], document["family_version"], split, task["task_index"], *means, uncertain)
+
+
+def _bound(rows: pd.DataFrame, family: str, name: str) -> dict[str, Any]:
+    if rows.empty:
+        raise StoreError(f"there is no row of {name} on every task of {family}; run the suite `oracle` with it first")
+    mean, n_episodes = rows["return_mean"].to_numpy(float), rows["n_episodes"].to_numpy(float)
+    squares = rows["return_std"].to_numpy(float) ** 2 + (mean - mean.mean()) ** 2
+    return {**_interval(float(mean.mean()), float(squares.mean()), float(n_episodes.sum())), "seeds": len(rows)}
+
+
+def _oracle(rows: pd.DataFrame) -> dict[str, Any] | None:
+    """The best seed of TD3 at the end of its budget, None if TD3 was not run."""
+    learned = rows[rows["method"] == "td3"]
+    if learned.empty:
+        return None
+    end = learned[learned["env_steps"] == learned["env_steps"].max()]
+    best = end.loc[end["return_mean"].astype(float).idxmax()]
+    found = _interval(float(best["return_mean"]), float(best["return_std"]) ** 2, float(best["n_episodes"]))
+    return {**found, "seeds": len(end), "env_steps": int(best["env_steps"])}
+
+
+def _interval(mean: float, variance: float, n_episodes: float) -> dict[str, Any]:
+    half = 1.96 * (variance / n_episodes) ** 0.5
+    return {"mean": mean, "low": mean - half, "high": mean + half, "episodes": int(n_episodes)}

@@ -1,0 +1,28 @@
+"""The ant's speed, as `test_env_speed` has the cheetah's: contacts cost more than anything around the simulator.
+
+Gymnasium and EnvPool compute contact forces on top of the physics; peers and ours draw a fresh random action for every step.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from envs.ant import AntGoal
+
+PEER_ACTIONS = 200  # as many as ours
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_it_keeps_the_speed_of_a_bare_batch(speed_over_bare_batch: Callable[..., float], threads: int) -> None:
+    assert speed_over_bare_batch(AntGoal(), threads) >= 0.9
+
+
+@pytest.mark.parametrize(("vectorization", "least"), [("sync", 2.5), ("async", 4.0)])
+def test_it_beats_gymnasium(speed_over_gymnasium: Callable[..., float], vectorization: str, least: float) -> None:
+    """Steps per second at 64 ants over those of 16 Ant-v5 in Gymnasium's vector environments."""
+    assert speed_over_gymnasium(AntGoal(), "Ant-v5", vectorization, PEER_ACTIONS) >= least
+
+
+def test_it_beats_envpool(speed_over_envpool: Callable[..., float]) -> None:
+    """Steps per second at 64 ants on two threads each."""
+    assert speed_over_envpool(AntGoal(), "Ant-v5", PEER_ACTIONS) >= 1.3

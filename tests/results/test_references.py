@@ -1,0 +1,91 @@
+"""Reference returns: their rule on rows made by hand, their files, and the normalised score."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from results.files import StoreError
+from results.references import REFERENCES, collect, load_references, normalised, write_references
+from results.schema import Row, to_frame
+
+
+def row(method: str, mean: float, std: float = 1.0, seed: int = 0, env_steps: int = 0, task: int = 0, **changes: Any) -> Row:
+    what = {"suite": "oracle", "suite_version": 1, "budget": "b", "family": "f", "family_version": "1+a", "split": "ood"}
+    how = {"method_version": 1, "variant": "", "config_hash": "", "stage": "adapt", "n_episodes": 10}
+    return Row(
+        **(what | how | changes),
+        method=method,
+        seed=seed,
+        env_steps=env_steps,
+        task_index=task,
+        return_mean=mean,
+        return_std=std,
+    )
+
+
+ROWS = [
+    row("random", -60.0, 3.0, seed=0),
+    row("random", -50.0, 4.0, seed=1),
+    row("zero", -51.0, 0.5),
+    row("td3", -20.0, 0.1, seed=0, env_steps=100),  # the best ever, but not at the end
+    row("td3", -31.0, 2.0, seed=0, env_steps=200),
+    row("td3", -30.0, 1.0, seed=1, env_steps=200),
+]
+
+
+def test_the_oracle_is_the_best_seed_at_the_end_of_its_budget() -> None:
+    oracle = collect(to_frame(ROWS), "f")["splits"]["ood"][0]["oracle"]
+    assert (oracle["mean"], oracle["env_steps"], oracle["seeds"], oracle["episodes"]) == (-30.0, 200, 2, 10)
+    assert oracle["high"] - oracle["mean"] == pytest.approx(1.96 * 1.0 / np.sqrt(10))
+
+
+def test_a_bound_averages_all_episodes_of_all_seeds() -> None:
+    random = collect(to_frame(ROWS), "f")["splits"]["ood"][0]["random"]
+    assert (random["mean"], random["episodes"], random["seeds"]) == (-55.0, 20, 2)
+    variance = np.mean([3.0**2, 4.0**2]) + np.var([-60.0, -50.0])  # of the 20 episodes taken together
+    assert random["mean"] - random["low"] == pytest.approx(1.96 * np.sqrt(variance / 20))
+
+
+def test_files_come_back_as_one_table_with_the_floor(tmp_path: Path) -> None:
+    rows = [*ROWS, row("random", -1.0, task=1), row("zero", -2.0, task=1)]
+    assert [path.name for path in write_references(to_frame(rows), tmp_path)] == ["f.json"]
+    table = load_references(tmp_path)
+    assert list(table["task_index"]) == [0, 1]
+    assert list(table["floor"]) == [-51.0, -1.0]
+    assert table["oracle"].iloc[0] == -30.0 and np.isnan(table["oracle"].iloc[1])
+    assert list(table["uncertain"]) == [False, False]
+
+
+def test_an_oracle_that_the_floor_may_reach_is_uncertain(tmp_path: Path) -> None:
+    rows = [row("random", -60.0), row("zero", -51.0, 2.0), row("td3", -50.5, 2.0, env_steps=9)]
+    write_references(to_frame(rows), tmp_path)
+    assert load_references(tmp_path)["uncertain"].all()
+
+
+def test_an_edited_file_is_refused(tmp_path: Path) -> None:
+    (path,) = write_references(to_frame(ROWS), tmp_path)
+    path.write_text(path.read_text().replace("-30.0", "-29.0", 1))
+    with pytest.raises(StoreError, match="restore it"):
+        load_references(tmp_path)
+
+
+def test_a_missing_bound_and_a_mix_of_versions_are_refused() -> None:
+    with pytest.raises(StoreError, match="no row of zero"):
+        collect(to_frame([ROWS[0]]), "f")
+    with pytest.raises(StoreError, match="versions 1\\+a, 2"):
+        collect(to_frame([*ROWS, row("zero", 0.0, family_version="2")]), "f")
+
+
+def test_the_normalised_score_is_0_at_the_floor_and_1_at_the_expert_and_missing_without_one() -> None:
+    value, floor = pd.Series([-51.0, -30.0, -72.0, -40.5, 0.0, 0.0]), pd.Series([-51.0] * 4 + [-1.0] * 2)
+    oracle = pd.Series([-30.0] * 4 + [np.nan, -2.0])  # the last expert is worse than the floor
+    np.testing.assert_allclose(normalised(value, floor, oracle), [0.0, 1.0, -1.0, 0.5, np.nan, np.nan])
+
+
+def test_what_is_shipped_loads_and_every_family_has_its_floor() -> None:
+    table = load_references(REFERENCES)
+    assert not table.duplicated(["family", "split", "task_index"]).any()
+    assert table["floor"].notna().all()

@@ -15,7 +15,7 @@ from envs.batch import BatchEnv
 from envs.hopper import HopperRand
 from envs.model import load_model
 
-N, STEPS, STRETCH = 64, 40, 10  # no hopper of the law has fallen after 40 control steps of small actions
+N, STEPS, STRETCH = 64, 30, 10  # no hopper of the law has fallen after 30 control steps of small actions
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -26,7 +26,7 @@ def seconds(run: Callable[[], Any]) -> float:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_hoppers_with_their_own_dynamics_keep_the_speed_of_a_bare_batch(benchmark: Any, threads: int) -> None:
-    """40 control steps and our reset, against `Batch.step` alone with the same fields, starts and actions, in turns."""
+    """30 control steps and our reset, against `Batch.step` alone with the same fields, starts and actions, in turns."""
     family = HopperRand()
     env = BatchEnv(family, family.sample(N, np.random.default_rng(0)), threads=threads)
     bare = Batch(load_model(family.xml()), N, threads)

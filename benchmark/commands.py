@@ -128,6 +128,7 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
     for name, family in catalogue["families"].items():
         splits = ", ".join(f"{split} ({len(tasks)} tasks)" for split, tasks in family["splits"].items())
         lines.append(f"  {name} v{family['version']}: {family['varies']} varies, {family['horizon']} steps; splits {splits}")
+    lines.append("  permuted- before any of them: its observation and action entries in another order on each test task")
     lines.append("Methods (settings with their defaults; change one with --set method.key=value)")
     for name, method in catalogue["methods"].items():
         settings = ", ".join(f"{key}={value}" for key, value in method["defaults"].items())

@@ -63,6 +63,7 @@ class BatchEnv:
         self._qpos, self._qvel, self._ctrl = (self.batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
         self._motion, self._nq = _motion(self.batch), self._qpos.shape[1]
         self._warnings = self.batch.warning[:, DIVERGENCE_WARNINGS, COUNT]  # a live view; a reset zeroes it
+        self._nominal = {name: getattr(self.batch.model, name) for name in MODEL_FIELDS if "." not in name}
         self._seed, self._generator = seed, NamedGenerator()
         self.diverged = np.zeros((self.n_tasks, copies), np.int64)
         self.set_tasks(tasks)
@@ -185,8 +186,7 @@ class BatchEnv:
 
     def _write_model_fields(self) -> None:
         """Give each simulation its task's model, always computed from the compiled one."""
-        nominal = {name: getattr(self.batch.model, name) for name in MODEL_FIELDS if "." not in name}
-        fields = self.family.model_fields(nominal, self._params)
+        fields = self.family.model_fields(self._nominal, self._params)
         for name, values in fields.items():
             self.batch.expand(name)[...] = values
         if fields:

@@ -9,12 +9,13 @@ import benchmark.cells
 from benchmark.cells import expand, resolve_config
 from benchmark.choices import choose_settings
 from benchmark.local import stages_of
+from benchmark.plugins import PluginError
 from benchmark.protocol import TaskPool
 from benchmark.seeding import Streams
 from benchmark.suites import BUDGETS, SUITES
 from envs.point import PointGoal
 from methods import METHODS
-from methods.apb import Apb
+from methods.apb import Apb, ApbUnfrozen
 from methods.td3 import Td3
 
 OOD, SMOKE = SUITES["ood"], BUDGETS["smoke"]
@@ -108,6 +109,34 @@ class TestExpansion:
         stages = stages_of(cells)
         assert [stage.name for stage in stages] == ["train", "adapt", "adapt", "adapt"]
         assert len({cell.train_key for cell in cells}) == 1
+
+    def test_a_method_that_is_trained_by_another_shares_its_train_stage_and_nothing_else(self):
+        cells = [cell_of(), cell_of("apb-unfrozen"), cell_of("apb-pre")]
+        stages = stages_of(cells)
+        assert [(stage.name, stage.cell.method) for stage in stages] == [
+            ("train", "apb"),
+            ("adapt", "apb"),
+            ("adapt", "apb-unfrozen"),
+            ("train", "apb-pre"),
+            ("adapt", "apb-pre"),
+        ]
+        assert len({cell.adapt_key for cell in cells}) == 3
+        longer = cell_of("apb-unfrozen", settings={"hidden": 17})
+        assert longer.train_key == cell_of(settings={"hidden": 17}).train_key != cells[0].train_key
+
+    def test_a_trainer_that_is_unknown_or_has_other_settings_is_refused(self, monkeypatch):
+        for trainer in ("nobody", "td3"):
+            monkeypatch.setattr(ApbUnfrozen, "trained_by", trainer)
+            with pytest.raises(PluginError, match=f"trained by '{trainer}', which is not a registered method with the same"):
+                cell_of("apb-unfrozen")
+
+    def test_a_family_is_asked_about_those_splits_of_the_suite_that_it_has(self):
+        def splits(suite, family):
+            return [cell.split for cell in expand(suite, SMOKE, {"zero": METHODS["zero"]}, [family], 1, {})]
+
+        assert splits(SUITES["oracle"], "point-goal") == ["id", "gap", "ood"]
+        assert splits(SUITES["oracle"], "point-rand") == ["id", "ood"]
+        assert splits(SUITES["gap"], "cheetah-vel-gap") == ["gap"]
 
     def test_training_comes_before_what_builds_on_it(self):
         stages = stages_of(expand(OOD, SMOKE, METHODS, ["point-goal"], 3, {}))

@@ -32,6 +32,11 @@ def exponents_task(family: Legs, value: float = 0.0, **others: float) -> Task:
     return Task(family.id, "here", 0, dict.fromkeys(names, value) | others)
 
 
+def outside(family: Legs) -> tuple[Task, ...]:
+    """The test tasks outside the law."""
+    return family.split(family.splits()[-1])
+
+
 def random_actions(steps: int, env: BatchEnv, seed: int = 0) -> FloatArray:
     return np.random.default_rng(seed).uniform(-1, 1, (steps, env.n_tasks, env.copies, env.action_size))
 
@@ -107,7 +112,7 @@ def test_it_has_fallen_where_gymnasium_says_so(cls: Any) -> None:
 @pytest.mark.parametrize("cls", NOMINAL)
 def test_observation_and_reward_equal_a_naive_formula(cls: Any) -> None:
     family = cls()
-    env = BatchEnv(family, family.split("ood"), copies=2)
+    env = BatchEnv(family, outside(family), copies=2)
     env.reset()
     qpos, qvel = env.batch.bind("qpos"), env.batch.bind("qvel")
     qvel *= 1000  # fast enough to be clipped
@@ -169,8 +174,8 @@ def test_random_dynamics_have_eight_tasks_inside_and_four_on_each_of_four_levels
 def test_common_masses_are_tested_at_the_published_points(cls: Any) -> None:
     family = cls()
     splits = {name: [task.params["exponent"] for task in family.split(name)] for name in family.splits()}
-    assert splits == {"id": [0.1, 0.25, 3.1, 3.25], "ood": [0.75, 1.25, 1.75, 2.25, 2.75]}
-    for task in family.split("ood"):
+    assert splits == {"id": [0.1, 0.25, 3.1, 3.25], "gap": [0.75, 1.25, 1.75, 2.25, 2.75]}
+    for task in outside(family):
         c = task.params["exponent"]
         assert (task.shift, task.shift_axis) == (min(c - 0.5, 3 - c), "mass")
     assert {(task.shift, task.shift_axis) for task in family.split("id")} == {(0, None)}
@@ -213,7 +218,7 @@ def extremes(family: Legs) -> list[Task]:
     """Each exponent alone at ±4, and all at once."""
     names = exponents_task(family).params
     alone = [exponents_task(family, **{name: e}) for name in names for e in (-4.0, 4.0)]
-    return [*alone, exponents_task(family, -4.0), exponents_task(family, 4.0), *family.split("ood")]
+    return [*alone, exponents_task(family, -4.0), exponents_task(family, 4.0), *outside(family)]
 
 
 @pytest.mark.parametrize("cls", NOMINAL)
@@ -238,7 +243,7 @@ def test_every_model_field_is_that_of_a_model_edited_by_name(cls: Any) -> None:
 @pytest.mark.parametrize("cls", NOMINAL)
 def test_the_motion_is_that_of_a_single_simulation_of_the_edited_model(cls: Any) -> None:
     family = cls()
-    tasks = [*family.split("ood")[::4], exponents_task(family, 1.0), exponents_task(family, -2.0)]
+    tasks = [*outside(family)[::4], exponents_task(family, 1.0), exponents_task(family, -2.0)]
     env = BatchEnv(family, tasks)
     env.reset()
     qpos, qvel = env.batch.bind("qpos"), env.batch.bind("qvel")
@@ -279,7 +284,7 @@ def test_every_exponent_changes_the_motion(cls: Any) -> None:
 @pytest.mark.parametrize("cls", NOMINAL)
 def test_changing_tasks_back_and_forth_compounds_nothing(cls: Any) -> None:
     family = cls()
-    one, other = family.split("ood")[:4], family.sample(4, np.random.default_rng(3))
+    one, other = outside(family)[:4], family.sample(4, np.random.default_rng(3))
     env = BatchEnv(family, one)
     names = list(family.model_fields({n: getattr(env.batch.model, n) for n in MODEL_FIELDS if "." not in n}, env._params))
 

@@ -12,6 +12,7 @@ one, so this is a lower bound on what can be done, and own below range says noth
 """
 
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -22,15 +23,15 @@ from envs.batch import BatchEnv
 from envs.search import Gait, Knots, rollout, search
 
 RESETS = 10  # episodes of each policy on each task
-EFFORT = {"population": 64, "elites": 8, "iterations": 15, "width": 0.5}
-GAIN = 0.2
+GAIN = 0.2  # of the gaits' feedback
+find = partial(search, population=64, elites=8, iterations=15, width=0.3)
 
 
 def compare(family: TaskFamily, split: str, generator: np.random.Generator) -> pd.DataFrame:
     """One line per task of the split: `shift_axis`, `shift`, and the returns `still`, `range` and `own`."""
     gait, tasks, known = Gait(family.observation_size, family.action_size, GAIN), family.split(split), family.split("id")
-    own = search(family, tasks, gait, generator, **EFFORT).theta  # [N, P]
-    trained = search(family, known, gait, generator, **EFFORT).theta  # [M, P]
+    own = find(family, tasks, gait, generator).theta  # [N, P]
+    trained = find(family, known, gait, generator).theta  # [M, P]
     zero = Knots(family.action_size, 1, 1)
     lines = {
         "shift_axis": [task.shift_axis for task in tasks],

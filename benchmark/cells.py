@@ -53,12 +53,17 @@ class Cell:
 
     @property
     def trainer(self) -> "Cell":
-        """The cell whose train stage this one builds on: itself, or its like of the method that it is `trained_by`."""
+        """The cell whose train stage this one builds on: itself, or its like of the method that it is `trained_by`.
+
+        Its variant names only settings that meta-training reads, as cells that share the stage may differ in the others.
+        """
+        moved = (setting for setting in self.variant.split() if setting.partition("=")[0] not in self.adapt_settings)
+        cell = replace(self, variant=" ".join(moved))
         if self.trained_by == self.method:
-            return self
+            return cell
         path = registered_methods()[self.trained_by]
         version, source = load_method(path).version, source_digest(path)
-        return replace(self, method=self.trained_by, method_path=path, method_version=version, method_source=source)
+        return replace(cell, method=self.trained_by, method_path=path, method_version=version, method_source=source)
 
     @property
     def train_id(self) -> str:
@@ -176,7 +181,8 @@ def _trainer(name: str, method: type[Method]) -> str:
     if trainer == name:
         return name
     known = registered_methods()
-    if trainer not in known or load_method(known[trainer]).Config is not method.Config:
+    like = load_method(known[trainer]) if trainer in known else None
+    if like is None or not like.meta_trains or like.Config is not method.Config:
         raise PluginError(f"method {name} is trained by {trainer!r}, which is not a registered method with the same settings")
     return trainer
 

@@ -129,7 +129,7 @@ def show(
 @app.command()
 def references(
     store: StoreOption = DEFAULT_STORE,
-    out: Annotated[Path, typer.Option(help="Folder to write one file per family into.")] = Path("references"),
+    out: Annotated[Path, typer.Option(help="Folder to write one file per family into.")] = Path("reference_returns"),
 ) -> None:
     """Turn what the suite oracle measured into the reference returns that normalise a score."""
     from benchmark import commands

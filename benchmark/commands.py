@@ -177,6 +177,10 @@ def references(store: Path, out: Path) -> str:
             "python -m benchmark run --suite oracle --budget oracle-fast"
         )
     rows, cells = opened.read(["oracle"])
+    if others := sorted(set(cells["budget"]) - set(SUITES["oracle"].families)):
+        raise InputError(
+            f"{store} holds the suite oracle at {', '.join(others)}, which is no reference; use a store of its own"
+        )
     if unfinished := int((cells["status"] != "done").sum()):
         raise InputError(f"{unfinished} cells of the suite oracle in {store} are not finished; run it again to go on")
     return "\n".join(map(str, write_references(rows, out)))

@@ -92,7 +92,7 @@ class AntGoalGap(AntGoal):
 
 
 class AntDir(Ant):
-    """Run towards `direction` θ in rad: reward (Δxy/Δt)·(cos θ, sin θ) − 0.5‖a‖² + 1 while 0.2 m ≤ z ≤ 1 m, else it ends.
+    """Run towards `direction` θ (rad): reward (Δxy/Δt)·(cos θ, sin θ) − 0.5‖a‖² + 1; ends, that step paid, if z ∉ [0.2, 1] m.
 
     Training law: θ ~ U(0, 3π/2). Every direction outside it is a quarter turn from one inside.
     """

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from envs.api import BoolArray, FloatArray, Task, TaskFamily
 
 PREFIX = "permuted-"
+VERSION = 1  # of what a permutation's number means; the hundreds of a permuted family's version
 
 
 def permutation(k: int, what: str, size: int) -> tuple[int, ...]:
@@ -46,7 +47,7 @@ class Permuted:
 
     def __init__(self, base: TaskFamily) -> None:
         self.base = base
-        self.id, self.version, self.kind = PREFIX + base.id, base.version, base.kind
+        self.id, self.version, self.kind = PREFIX + base.id, 100 * VERSION + base.version, base.kind
         self.horizon, self.frame_skip = base.horizon, base.frame_skip
         self.observation_size, self.action_size = base.observation_size, base.action_size
 

@@ -9,7 +9,7 @@ Paper: Park and Lee 2025, "Adaptive Policy Backbone via Shared Network" (arXiv 2
 intervals and budgets are not public: the structure is the paper's, every number in `Config` is ours.
 
 Its ablations are here too, each the same but for one thing:
-- `apb-random`: ψ stays as it was drawn, and there is no meta-training;
+- `apb-random`: ψ is a random one, drawn for the seed and the test split, and there is no meta-training;
 - `apb-pre`, `apb-post`: a task owns ρₕ only, or ρₜ only; the layer left out belongs to the shared, then frozen, network;
 - `apb-none`: a task owns no layer, so adaptation moves no weight of the actor: what meta-training alone is worth;
 - `apb-unfrozen`: adapts the backbone that `apb` meta-trains, a copy for each test task, together with fresh ρₕ, ρₜ, ω.
@@ -59,7 +59,7 @@ class ApbConfig(TD3Config):
 class Apb:
     """APB with a meta-trained backbone."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: the trained state may hold more than the backbone
     meta_trains: ClassVar[bool] = True
     eval_mode: ClassVar[str] = "deterministic"
     Config: ClassVar[type[ApbConfig]] = ApbConfig
@@ -126,6 +126,7 @@ class Apb:
 class ApbRandom(Apb):
     """APB whose backbone stays as it was drawn: what is left when meta-training is taken away."""
 
+    version: ClassVar[int] = 1
     meta_trains: ClassVar[bool] = False
 
     def _frozen(self, streams: Streams) -> Params:

@@ -2,16 +2,18 @@
 
 Meta-training gives all tasks one actor, π(s) with the layers of APB's, and each task twin critics of its own: the best policy
 that does not know the task. On a test task every weight of a copy of that actor learns, with fresh critics. What APB adds to
-this are layers of a task's own and a frozen backbone; what this adds to TD3 from scratch is where it begins.
+this are layers of a task's own and a frozen backbone; what this adds to TD3 from scratch is where it begins, and what it does
+with the warm-up.
 
 Paper: none; multi-task pre-training and fine-tuning is the usual control in meta-reinforcement learning (Finn, Abbeel and
 Levine 2017, arXiv 1703.03400, compare with it). There is no official code. Losses are TD3's (arXiv 1802.09477).
 
 Choices, all ours:
 - the actor itself collects the warm-up of a test task, with its acting noise; critics learn from the first step on, the actor
-  only after the warm-up, as fresh critics would ruin it;
-- settings, sizes and the number of updates are those of the other TD3-type methods;
-- nothing is reset.
+  only after the warm-up, as fresh critics would ruin it. So its critics make a warm-up's worth of updates more than those of
+  methods that begin from scratch; its actor makes as many as theirs;
+- settings and sizes are those of the other TD3-type methods;
+- nothing is reset, as in `td3`.
 """
 
 from collections.abc import Iterator, Mapping

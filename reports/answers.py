@@ -45,7 +45,11 @@ def _sentence(last: pd.DataFrame) -> str:
     learners = last[~last["method"].isin(BOUNDS)].dropna(subset=["return_mean"])
     if learners.empty:
         return "no method that learns is finished."
-    said = [_gained(learners[learners["gain"].notna()]), _best(learners), _below_zero_action(last, learners)]
+    said = [
+        _gained(learners[learners["gain"].notna() & (learners["env_steps"] > 0)]),
+        _best(learners),
+        _below_zero_action(last, learners),
+    ]
     fewest, most = (int(f(learners.groupby(list(ARM))["seed"].nunique())) for f in (min, max))
     seeds = str(fewest) if fewest == most else f"{fewest} to {most}"
     said.append(f"Seeds per method: {seeds}{', too few for a claim of significance' if fewest < FEW_SEEDS else ''}.")

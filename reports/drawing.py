@@ -17,7 +17,7 @@ from reports.text import escape_label, method_name, one_line
 
 # References, not learners: thin lines in these patterns, at their return before any step.
 BOUNDS: dict[str, Any] = {"random": (0, (1, 1.5)), "zero": (0, (6, 2, 1, 2))}
-BLIND: dict[str, Any] = {"color": "#000000", "linestyle": (0, (9, 2)), "linewidth": 0.9, "alpha": 0.8}  # see `best_blind`
+BLIND: dict[str, Any] = {"color": "#000000", "linestyle": (0, (9, 2)), "linewidth": 0.9, "alpha": 0.8}  # see `blind_policy`
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.2, "linestyle": ""}  # some seeds are missing
 _PANEL = (4.4, 3.0)  # inches
 _LEGEND = 1.6  # inches
@@ -59,16 +59,16 @@ def head_panel(axes: Axes, axis: str, exact: Collection[str], pad: float = 6) ->
 
 
 def legend(figure: Figure, arms: Mapping[Arm, Style], blind: pd.DataFrame | None = None) -> None:
-    """The legend to the right of the panels, in the order of `arms`, and below them the best policy blind to the task.
+    """The legend to the right of the panels, in the order of `arms`, and below them the multi-task policy, blind to the task.
 
     Args:
-      blind: of `best_blind`; None or empty leaves its line out.
+      blind: of `blind_policy`; None or empty leaves its line out.
     """
     handles = [Line2D([], [], **look(arm, style)) for arm, style in arms.items()]
     names = [escape_label(method_name(*arm)) for arm in arms]
     if blind is not None and len(blind):
         handles.append(Line2D([], [], **BLIND))
-        names.append(f"best blind policy\n({escape_label(method_name(*blind[['method', 'variant']].iloc[0]))} at b = 0)")
+        names.append(f"multi-task policy\n({escape_label(method_name(*blind[['method', 'variant']].iloc[0]))} at b = 0)")
     figure.legend(handles, names, loc="outside right upper", frameon=False, handlelength=2.6)
 
 
@@ -78,7 +78,7 @@ def band_alpha(arms: Sequence[Arm]) -> float:
 
 
 def draw_blind(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
-    """The return of the best policy that is blind to the task, as a thin line."""
+    """The return of the multi-task policy, blind to the task, as a thin line."""
     axes.plot(x, y, gid="blind", zorder=2.5, **BLIND)
 
 

@@ -28,7 +28,7 @@ from reports.drawing import (
 )
 from reports.files import write_bytes
 from reports.notes import adaptation_note, few, span
-from reports.scores import ARM, best_blind, select
+from reports.scores import ARM, blind_policy, select
 from reports.styles import themed
 
 
@@ -42,7 +42,7 @@ def adaptation_figure(
 ) -> Figure:
     """Return against environment steps on the test task, a panel per shift axis, a line per method, a band over seeds.
 
-    A thin line marks the best policy that is blind to the task, where it was measured.
+    A thin line marks the multi-task policy, blind to the task, where it was measured.
 
     Args:
       points: summary of the scores of one suite, budget, family and split, with `held_to`.
@@ -56,7 +56,7 @@ def adaptation_figure(
     curves = {(*arm, axis): curve for (*arm, axis), curve in points.groupby([*ARM, "axis"])}
     drawn = {key[:2] for key in curves}
     arms = [arm for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn]
-    blind = best_blind(points)
+    blind = blind_policy(points)
     figure, panels = canvas(len(names), title, adaptation_note(points, expected))
     for axes, name in zip(panels, names, strict=True):
         for arm in arms:

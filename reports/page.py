@@ -43,9 +43,9 @@ number is missing; only finished cells enter a score. A curve is flat while a me
 (five episodes for the TD3-type methods); an untrained policy may do worse than no action, and a gain counts from there.
 Where the tasks of a shift axis are exact linear images of training tasks, a linear layer before the policy and one after it
 can undo the shift; read those axes apart from the others, since methods with such layers are at home there.
-A normalised score is per task (J − J₀) / (J_oracle − J₀), unclipped: 0 is the better of zero and random action, 1 what TD3
-reaches on the task alone with as many steps as it takes. These references are fixed data; "–" where a task has none yet, "?"
-where the two are hardly apart.
+A normalised score is per task (J − J₀) / (J_oracle − J₀), unclipped: 0 is the better of zero and random action, 1 where TD3
+ends that learns the task alone, in 20 000 steps on the point families, a million elsewhere. These references are fixed data;
+"–" where a task has none yet, "?" where the two are hardly apart.
 """
 
 

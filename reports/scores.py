@@ -12,7 +12,7 @@ import pandas as pd
 
 from reports import ReportError
 from reports.stats import spread
-from results.references import REFERENCE_COLUMNS, normalised
+from results.references import REFERENCE_COLUMNS, TASK_COLUMNS, normalised
 
 IN_DISTRIBUTION = "in-distribution"  # the axis of tasks that have none
 TABLE = ("suite", "budget", "family", "split")
@@ -119,16 +119,18 @@ def add_hold(points: pd.DataFrame) -> pd.DataFrame:
     return points.assign(held_to=end.astype(float).where(held))
 
 
-def best_blind(points: pd.DataFrame) -> pd.DataFrame:
-    """The points of the best policy that is blind to the task: multi-task training before it saw anything of the test task.
+def blind_policy(points: pd.DataFrame) -> pd.DataFrame:
+    """The points of the multi-task policy, blind to the task: meta-training before it saw anything of the test task.
 
-    That is `finetune` at 0 steps, or `apb-none`, which equals it there; no line where neither is finished.
+    That is `finetune` at 0 steps, or `apb-none`, which equals it there, whichever has more seeds, and without changed settings
+    if there is one; no line where neither is finished.
     """
-    start = points[points["env_steps"] == 0]
-    for method in ("finetune", "apb-none"):
-        if len(found := start[start["method"] == method]):
-            return found[found["variant"] == found["variant"].min()]
-    return start.iloc[:0]
+    start = points[(points["env_steps"] == 0) & points["method"].isin(["finetune", "apb-none"])]
+    if start.empty:
+        return start
+    seeds = start.groupby(list(ARM))["n_seeds"].max().reset_index().assign(changed=lambda arms: arms["variant"] != "")
+    arms = seeds.sort_values(["changed", "n_seeds", "method"], ascending=[True, False, False], kind="stable")
+    return select(start, ARM, tuple(arms[list(ARM)].iloc[0]))
 
 
 def coverage(cells: pd.DataFrame) -> pd.DataFrame:
@@ -200,10 +202,9 @@ def _means_over_levels(measured: pd.DataFrame) -> pd.DataFrame:
 def _normalised_scores(measured: pd.DataFrame, references: pd.DataFrame | None) -> pd.DataFrame:
     """One line per GROUP, seed and checkpoint: `normalised` and `uncertain`."""
     known = pd.DataFrame(columns=list(REFERENCE_COLUMNS)) if references is None else references
-    on = ["family", "family_version", "split", "task_index"]
-    keys = {name: measured[name].astype(object).astype(str) for name in on[:3]} | {
-        "task_index": measured["task_index"].astype("int64")
-    }
+    on = list(TASK_COLUMNS)
+    keys = {name: measured[name].astype(object).astype(str) for name in on}
+    keys["task_index"] = measured["task_index"].astype("int64")
     found = measured[[]].assign(**keys).merge(known.astype({"task_index": "int64"}), on=on, how="left")
     found.index = measured.index
     score = normalised(measured["return_mean"], _floats(found["floor"]), _floats(found["oracle"]))

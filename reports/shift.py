@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reports.axes import in_order, unit
-from reports.drawing import Arm, Style, band_alpha, canvas, draw_blind, draw_points, head_panel, legend, short_steps
+from reports.drawing import BOUNDS, Arm, Style, band_alpha, canvas, draw_blind, draw_points, head_panel, legend, short_steps
 from reports.notes import STOPPED, seeds_note
-from reports.scores import ARM, GROUP, IN_DISTRIBUTION, TABLE, best_blind, select, summarise
+from reports.scores import ARM, GROUP, IN_DISTRIBUTION, TABLE, blind_policy, select, summarise
 from reports.styles import themed
 from reports.tables import plus_minus
 from reports.text import escape_label, escape_markdown, markdown_table, method_name, number, steps
@@ -56,7 +56,7 @@ def shift_figure(
     curves = {key: curve.sort_values("level") for key, curve in points.groupby([*ARM, "axis", "moment"])}
     drawn = {key[:2] for key in curves}
     arms = [arm for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn]
-    blind = best_blind(points[points["moment"] == START])
+    blind = blind_policy(points[points["moment"] == START])
     figure, panels = canvas(len(names), title, _note(points, expected), len(moments), _PANEL, sharex="col")
     for axes, (moment, name) in zip(panels, product(moments, names), strict=True):
         for arm in arms:
@@ -104,7 +104,7 @@ def _cell(point: "pd.Series[float]", n_done: int) -> str:
 
 def _note(points: pd.DataFrame, expected: pd.DataFrame) -> str:
     said = seeds_note(points, expected, "band", (*ARM, "axis", "moment"))
-    learned = points[(points["moment"] == LAST) & (points["env_steps"] > 0)]
+    learned = points[(points["moment"] == LAST) & ~points["method"].isin(BOUNDS)]
     if learned["env_steps"].nunique() > 1:
         said.append(STOPPED)
     return " ".join(["A point is the mean over the tasks at that distance.", *said])

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports.drawing import BOUNDS, HOLLOW, Arm, Style, canvas, draw_blind, horizon, legend, look, short_steps
 from reports.notes import STOPPED, seeds_note
-from reports.scores import ARM, GROUP, best_blind, select, summarise
+from reports.scores import ARM, GROUP, blind_policy, select, summarise
 from reports.styles import themed
 from reports.tables import plus_minus, seeds_text
 from reports.text import escape_label, escape_markdown, markdown_table, method_name, steps
@@ -21,16 +21,14 @@ _ROW, _WIDTH = 0.34, 3.1  # inches: height per variant, width of a panel
 def variants_of(arms: Iterable[Arm]) -> dict[str, list[Arm]]:
     """The methods that are there in two variants or more, each with its arms: the base first, then in the order of `arms`.
 
-    A variant is the same method with other settings, or a method named after the base with a hyphen, as apb-random is.
-    The base itself need not be there if two methods are named after it.
+    A variant is the same method with other settings, or a method named after a base that is there, as apb-random is.
     """
     learners = [arm for arm in dict.fromkeys(arms) if arm[0] not in BOUNDS]
     methods = dict.fromkeys(method for method, _ in learners)
-    prefixes = [method.split("-")[0] for method in methods]
     groups: dict[str, list[Arm]] = {}
     for method, variant in learners:
         prefix = method.split("-")[0]
-        groups.setdefault(prefix if prefixes.count(prefix) > 1 else method, []).append((method, variant))
+        groups.setdefault(prefix if prefix in methods else method, []).append((method, variant))
     return {
         base: sorted(group, key=lambda arm: (arm[0] != base, arm[0] == base and arm[1] != ""))
         for base, group in groups.items()
@@ -70,7 +68,7 @@ def variants_figure(
 
     Args:
       scores: `variant_scores` of one axis.
-      references: summary of the scores of all arms on that axis; of it the bounds and the best blind policy are drawn.
+      references: summary of the scores of all arms on that axis; of it the bounds and the multi-task policy are drawn.
       expected: `coverage` of the variants, in their order from top to bottom.
       styles: of `method_styles`.
       title: plain text above the panels.
@@ -83,7 +81,7 @@ def variants_figure(
         said.append(STOPPED)
     size = (_WIDTH, 0.5 + _ROW * len(arms))
     figure, panels = canvas(len(moments), title, " ".join(said), 1, size, sharex=True)
-    blind = best_blind(references)
+    blind = blind_policy(references)
     bounds = references[(references["env_steps"] == 0) & references["method"].isin(BOUNDS)]
     for axes, at in zip(panels, moments, strict=True):
         for bound in bounds.itertuples():

@@ -4,6 +4,7 @@ They are shipped as sealed data, one file per family, measured once by the suite
 score does not move when a method joins or leaves a comparison. A reference holds for one version of its family.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,32 +15,38 @@ import pandas as pd
 from results.files import DamageError, StoreError, explained, seal, unseal
 from results.schema import PROTOCOL_VERSION
 
-REFERENCES = Path(__file__).parent / "references"
+REFERENCES = Path(__file__).parent / "reference_returns"
 RULE = (
-    "random and zero: mean over all episodes of all seeds. oracle: TD3 on the task alone, at the end of its budget, the seed "
-    "with the highest mean over its ten evaluation episodes. Intervals are 95 %, normal, over episodes."
+    "random and zero: mean over all episodes of all seeds. oracle: TD3 on the task alone at the end of its budget, of the seed "
+    "that was best at the checkpoint before, so it was not chosen by the episodes that judge it. Intervals are 95 %, normal, "
+    "over episodes."
 )
-REFERENCE_COLUMNS = ("family", "family_version", "split", "task_index", "random", "zero", "oracle", "floor", "uncertain")
+TASK_COLUMNS = ("family", "family_version", "split", "task_index", "task_params")  # what a reference belongs to
+REFERENCE_COLUMNS = (*TASK_COLUMNS, "random", "zero", "oracle", "floor", "uncertain")
 
 
 def collect(rows: pd.DataFrame, family: str) -> dict[str, Any]:
-    """A family's references out of rows of `random`, `zero` and, where there are any, `td3`.
+    """A family's references out of rows of `random`, `zero` and, where there are any, `td3`, in their default settings.
 
     Raises:
-      StoreError: if the rows lack a bound, or are of several versions of the family.
+      StoreError: if the rows lack a bound, are of several budgets or versions of the family, or have diverged.
     """
-    rows = rows[(rows["family"] == family) & (rows["stage"] == "adapt") & (rows["status"] == "ok")]
-    versions = sorted(rows["family_version"].dropna().unique())
-    if len(versions) != 1:
-        raise StoreError(
-            f"the rows of {family} are of versions {', '.join(versions) or 'none'}; measure one version in one store"
-        )
+    rows = rows[(rows["family"] == family) & (rows["stage"] == "adapt") & (rows["variant"] == "")]
+    for column in ("family_version", "budget", "protocol_version"):
+        if len(found := sorted(map(str, rows[column].dropna().unique()))) != 1:
+            raise StoreError(
+                f"the rows of {family} have {column} {', '.join(found) or 'none'}; measure one in a store of its own"
+            )
+    if (bad := rows[rows["status"] != "ok"]).size:
+        raise StoreError(f"{bad['method'].iloc[0]} on {family} has {bad['status'].iloc[0]} rows, which are no reference")
     splits: dict[str, list[dict[str, Any]]] = {}
-    for (split, index), of_task in rows.groupby(["split", "task_index"]):
+    for (split, index, params), of_task in rows.groupby(["split", "task_index", "task_params"]):
         bounds = {name: _bound(of_task[of_task["method"] == name], family, name) for name in ("random", "zero")}
-        splits.setdefault(str(split), []).append({"task_index": int(index), **bounds, "oracle": _oracle(of_task)})
-    stated = {"family": family, "family_version": versions[0], "protocol_version": PROTOCOL_VERSION, "rule": RULE}
-    return {**stated, "splits": splits}
+        task = {"task_index": int(index), "params": json.loads(params)}
+        splits.setdefault(str(split), []).append({**task, **bounds, "oracle": _oracle(of_task)})
+    first = rows.iloc[0]
+    stated = {"budget": first["budget"], "protocol_version": int(first["protocol_version"]), "rule": RULE}
+    return {"family": family, "family_version": first["family_version"], **stated, "splits": splits}
 
 
 def write_references(rows: pd.DataFrame, folder: Path) -> list[Path]:
@@ -60,7 +67,7 @@ def write_references(rows: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def load_references(folder: Path = REFERENCES) -> pd.DataFrame:
-    """All references, one line per task: `random`, `zero`, `oracle` (NaN where there is none), and from these
+    """All references of this protocol version, one line per task: `random`, `zero`, `oracle` (NaN for none), and from these
 
         floor J₀ = max(random, zero)
 
@@ -73,9 +80,11 @@ def load_references(folder: Path = REFERENCES) -> pd.DataFrame:
     for path in sorted(folder.glob("*.json")):
         try:
             with explained(path):
-                lines.extend(_lines(unseal(path.read_bytes())))
+                document = unseal(path.read_bytes())
         except DamageError as error:
             raise StoreError(f"{path}: {error}; restore it from the distribution") from error
+        if document["protocol_version"] == PROTOCOL_VERSION:
+            lines.extend(_lines(document))
     return pd.DataFrame(lines, columns=list(REFERENCE_COLUMNS))
 
 
@@ -93,7 +102,8 @@ def _lines(document: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
             oracle = task["oracle"] or {"mean": np.nan, "low": np.nan}
             means = task["random"]["mean"], task["zero"]["mean"], oracle["mean"], best["mean"]
             uncertain = bool(oracle["low"] <= best["high"])
-            yield (document["family"], document["family_version"], split, task["task_index"], *means, uncertain)
+            params = json.dumps(task["params"], sort_keys=True)  # as a row has them
+            yield (document["family"], document["family_version"], split, task["task_index"], params, *means, uncertain)
 
 
 def _bound(rows: pd.DataFrame, family: str, name: str) -> dict[str, Any]:
@@ -105,14 +115,15 @@ def _bound(rows: pd.DataFrame, family: str, name: str) -> dict[str, Any]:
 
 
 def _oracle(rows: pd.DataFrame) -> dict[str, Any] | None:
-    """The best seed of TD3 at the end of its budget, None if TD3 was not run."""
+    """The end of TD3's seed that was best one checkpoint earlier, None if TD3 was not run."""
     learned = rows[rows["method"] == "td3"]
     if learned.empty:
         return None
-    end = learned[learned["env_steps"] == learned["env_steps"].max()]
-    best = end.loc[end["return_mean"].astype(float).idxmax()]
-    found = _interval(float(best["return_mean"]), float(best["return_std"]) ** 2, float(best["n_episodes"]))
-    return {**found, "seeds": len(end), "env_steps": int(best["env_steps"])}
+    *_, before, last = sorted(learned["env_steps"].unique())
+    ends = learned[learned["env_steps"] == last].set_index("seed")
+    chosen = ends.loc[learned[learned["env_steps"] == before].set_index("seed")["return_mean"].astype(float).idxmax()]
+    found = _interval(float(chosen["return_mean"]), float(chosen["return_std"]) ** 2, float(chosen["n_episodes"]))
+    return {**found, "seeds": len(ends), "env_steps": int(last)}
 
 
 def _interval(mean: float, variance: float, n_episodes: float) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class TD3Loop:
         self._noise_generator = streams.torch("target-noise")
 
     def step(self) -> None:
-        """One environment step of every task, and one update once the warm-up is over."""
+        """One environment step of every task, and one update: of a trained actor's critics always, else after the warm-up."""
         warming_up = self.collector.warming_up
         self.collector.step(self.learner.act)
         if self._trained_actor or not warming_up:

@@ -39,7 +39,7 @@ class TD3Config:
     policy_delay: int = 2  # critic updates per actor update
     # interaction
     exploration_noise: float = 0.1  # std of the acting noise, in action units
-    warmup_episodes: int = 5  # uniform random actions and no updates; ours: official 25 000 steps, which exceeds our budgets
+    warmup_episodes: int = 5  # random actions, no actor updates; ours: official 25 000 steps, which exceeds our budgets
     replay: int = 1_000_000  # transitions kept per task
     # execution
     precision: str = "fp32"  # "bf16": matrix products in bfloat16 under autocast; slow where the CPU has no such instructions

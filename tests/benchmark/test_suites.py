@@ -44,16 +44,15 @@ def test_it_runs_at_smoke(cli, here, rows_of, suite):
 
 def test_references_come_out_of_the_suite_oracle(cli, here, monkeypatch):
     monkeypatch.setitem(BUDGETS, "oracle-fast", replace(BUDGETS["oracle-fast"], adapt_steps=100, seeds=2))
-    command = ("references", "--store", "store", "--out", "references")
+    command = ("references", "--store", "store", "--out", "found")
     assert cli("run", "--suite", "ood", "--budget", "smoke", "--methods", "zero", "--store", "store").code == 0
     assert "holds no results of the suite oracle" in cli(*command).complaint
     oracle = ("run", "--suite", "oracle", "--budget", "oracle-fast", "--families", "point-goal", "--store", "store")
     assert cli(*oracle).code == 0
-    assert cli(*command).out.strip() == "references/point-goal.json"
-    table = load_references(here / "references")
+    assert cli(*command).out.strip() == "found/point-goal.json"
+    table = load_references(here / "found")
     assert table.groupby("split")["task_index"].count().to_dict() == {"gap": 3, "id": 6, "ood": 8}
     assert table[["zero", "random", "oracle"]].notna().all(axis=None)
-    (here / "references" / "point-goal.json").unlink()
     cell = next((here / "store" / "adapt").rglob("cell.json"))
     cell.unlink()
     assert "1 cells of the suite oracle" in cli(*command).complaint

@@ -11,7 +11,7 @@ import pytest
 from envs.api import FloatArray
 from envs.cheetah import CheetahVel
 
-PEER_ACTIONS = 1  # peers hold one random action
+PEER_ACTIONS = 200  # peers draw a fresh action for every step, as ours do
 
 
 class HeavyCheetah(CheetahVel):

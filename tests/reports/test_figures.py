@@ -77,11 +77,11 @@ def test_a_frozen_method_is_dashed_to_the_end():
     assert held.is_dashed()
 
 
-def test_the_best_blind_policy_is_a_line_from_its_return_at_zero():
+def test_the_blind_policy_is_a_line_from_its_return_at_zero():
     figure, _ = draw(["apb", "finetune"])
     (blind,) = lines(figure.axes[0], "blind")
     assert blind.get_xydata().tolist() == [[0.0, -87.5], [250.0, -87.5]]
-    assert figure.legends[0].get_texts()[-1].get_text() == "best blind policy\n(finetune at b = 0)"
+    assert figure.legends[0].get_texts()[-1].get_text() == "multi-task policy\n(finetune at b = 0)"
     assert not lines(draw(["apb", "td3"])[0].axes[0], "blind")
 
 

@@ -9,7 +9,7 @@ from reports.scores import IN_DISTRIBUTION, adaptation_scores, add_hold, coverag
 from results.schema import Row, to_frame
 
 BASE = {"budget": "quick", "family": "f", "family_version": "1", "method_version": 1, "variant": "", "config_hash": "c"}
-ADAPT = {**BASE, "suite": "s", "suite_version": 1, "split": "ood", "stage": "adapt"}
+ADAPT = {**BASE, "suite": "s", "suite_version": 1, "split": "ood", "stage": "adapt", "task_params": "{}"}
 
 
 def adapt(task, value, *, method="m", seed=0, b=0, axis="angle", shift=0.1, **more):
@@ -49,8 +49,8 @@ def test_tasks_inside_the_law_are_one_level_whether_their_shift_is_zero_or_missi
     assert scores[["return_mean", "n_levels"]].to_numpy().tolist() == [[2.0, 1]]
 
 
-def reference(task, floor, oracle, version="1", uncertain=False):
-    place = {"family": "f", "family_version": version, "split": "ood", "task_index": task}
+def reference(task, floor, oracle, version="1", uncertain=False, params="{}"):
+    place = {"family": "f", "family_version": version, "split": "ood", "task_index": task, "task_params": params}
     return {**place, "random": floor - 1, "zero": floor, "oracle": oracle, "floor": floor, "uncertain": uncertain}
 
 
@@ -61,9 +61,10 @@ def test_normalised_scores_are_per_task_and_only_then_averaged():
     assert scores[["normalised", "uncertain"]].iloc[0].tolist() == [(0.5 + 1.0) / 2, False]
 
 
-def test_a_task_without_an_expert_or_of_another_version_has_no_normalised_score():
+def test_a_task_without_an_expert_or_that_is_not_the_same_task_has_no_normalised_score():
     rows, cells = to_frame([adapt(0, 5.0), adapt(1, 3.0)]), expect(("m", 0))
-    for other in (reference(1, 200.0, np.nan), reference(1, 0.0, 300.0, version="2")):
+    others = reference(1, 200.0, np.nan), reference(1, 0.0, 300.0, version="2"), reference(1, 0.0, 300.0, params='{"a": 1.0}')
+    for other in others:
         scores = adaptation_scores(rows, cells, pd.DataFrame([reference(0, 0.0, 10.0), other]))
         assert scores["normalised"].isna().all() and (scores["return_mean"] == 4.0).all()
     assert adaptation_scores(rows, cells)["normalised"].isna().all()

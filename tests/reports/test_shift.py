@@ -86,7 +86,7 @@ def test_each_arm_is_drawn_at_its_own_last_checkpoint():
     assert len(last.collections) == 2  # bands
 
 
-def test_bounds_and_the_best_blind_policy_vary_with_the_level():
+def test_bounds_and_the_blind_policy_vary_with_the_level():
     start, last = draw(["apb", "finetune", "zero"]).axes
     for axes in (start, last):
         assert lines(axes, "bound")[0].get_xydata().tolist() == [[0.2, -27.0], [0.8, -36.0]]

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from reports.scores import best_blind, summarise
+from reports.scores import blind_policy, summarise
 from reports.styles import COLOURS, method_styles
 from reports.variants import moment_name, variant_points, variant_scores, variants_figure, variants_of, variants_table
 
@@ -91,14 +91,14 @@ def test_references_are_those_at_zero_steps():
         assert set(lines(axes, "bound")[0].get_xdata()) == {-19.0}
         assert set(lines(axes, "blind")[0].get_xdata()) == {-29.0}
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["zero", "best blind policy\n(finetune at b = 0)"]
+    assert labels == ["zero", "multi-task policy\n(finetune at b = 0)"]
 
 
-def test_the_best_blind_policy_is_finetune_or_its_equal():
+def test_the_blind_policy_is_finetune_or_its_equal():
     points = summarise(scores_of(["apb", "apb-none", "finetune"]))
-    assert best_blind(points)[["method", "env_steps"]].to_numpy().tolist() == [["finetune", 0]]
-    assert best_blind(points[points["method"] != "finetune"])["method"].tolist() == ["apb-none"]
-    assert best_blind(points[points["method"] == "apb"]).empty
+    assert blind_policy(points)[["method", "env_steps"]].to_numpy().tolist() == [["finetune", 0]]
+    assert blind_policy(points[points["method"] != "finetune"])["method"].tolist() == ["apb-none"]
+    assert blind_policy(points[points["method"] == "apb"]).empty
 
 
 def test_a_missing_seed_is_hollow_and_an_unfinished_variant_has_an_empty_line():

@@ -1,5 +1,6 @@
 """Reference returns: their rule on rows made by hand, their files, and the normalised score."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,19 @@ import pytest
 
 from results.files import StoreError
 from results.references import REFERENCES, collect, load_references, normalised, write_references
-from results.schema import Row, to_frame
+from results.schema import PROTOCOL_VERSION, Row, to_frame
 
 
 def row(method: str, mean: float, std: float = 1.0, seed: int = 0, env_steps: int = 0, task: int = 0, **changes: Any) -> Row:
     what = {"suite": "oracle", "suite_version": 1, "budget": "b", "family": "f", "family_version": "1+a", "split": "ood"}
-    how = {"method_version": 1, "variant": "", "config_hash": "", "stage": "adapt", "n_episodes": 10}
+    how = {
+        "method_version": 1,
+        "variant": "",
+        "config_hash": "",
+        "stage": "adapt",
+        "n_episodes": 10,
+        "task_params": '{"a": 1.0}',
+    }
     return Row(
         **(what | how | changes),
         method=method,
@@ -30,16 +38,42 @@ ROWS = [
     row("random", -60.0, 3.0, seed=0),
     row("random", -50.0, 4.0, seed=1),
     row("zero", -51.0, 0.5),
-    row("td3", -20.0, 0.1, seed=0, env_steps=100),  # the best ever, but not at the end
-    row("td3", -31.0, 2.0, seed=0, env_steps=200),
-    row("td3", -30.0, 1.0, seed=1, env_steps=200),
+    row("td3", -1.0, 0.1, seed=1, env_steps=50),  # the best ever, long before the end
+    row("td3", -40.0, 0.1, seed=0, env_steps=50),
+    row("td3", -20.0, 0.1, seed=0, env_steps=100),  # decides
+    row("td3", -25.0, 0.1, seed=1, env_steps=100),
+    row("td3", -30.0, 1.0, seed=0, env_steps=200),
+    row("td3", -29.0, 2.0, seed=1, env_steps=200),  # the best at the end
 ]
 
 
-def test_the_oracle_is_the_best_seed_at_the_end_of_its_budget() -> None:
+def test_the_oracle_is_the_end_of_the_seed_that_was_best_one_checkpoint_earlier() -> None:
     oracle = collect(to_frame(ROWS), "f")["splits"]["ood"][0]["oracle"]
     assert (oracle["mean"], oracle["env_steps"], oracle["seeds"], oracle["episodes"]) == (-30.0, 200, 2, 10)
     assert oracle["high"] - oracle["mean"] == pytest.approx(1.96 * 1.0 / np.sqrt(10))
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        (row("td3", -5.0, seed=2, env_steps=200, status="diverged"), "td3 on f has diverged rows"),
+        (row("zero", -50.0, seed=1, budget="other"), "have budget b, other"),
+        (row("zero", -50.0, seed=1, protocol_version=2), "have protocol_version 1, 2"),
+    ],
+)
+def test_what_cannot_be_a_reference_is_refused(extra: Row, complaint: str) -> None:
+    with pytest.raises(StoreError, match=complaint):
+        collect(to_frame([*ROWS, extra]), "f")
+
+
+def test_settings_that_were_tuned_do_not_count() -> None:
+    tuned = [row("td3", -2.0, seed=seed, env_steps=b, variant="gamma=0.5") for seed in (0, 1) for b in (50, 100, 200)]
+    assert collect(to_frame([*ROWS, *tuned]), "f") == collect(to_frame(ROWS), "f")
+
+
+def test_references_of_another_protocol_are_not_read(tmp_path: Path) -> None:
+    write_references(to_frame([replace(r, protocol_version=PROTOCOL_VERSION + 1) for r in ROWS]), tmp_path)
+    assert load_references(tmp_path).empty
 
 
 def test_a_bound_averages_all_episodes_of_all_seeds() -> None:
@@ -60,7 +94,7 @@ def test_files_come_back_as_one_table_with_the_floor(tmp_path: Path) -> None:
 
 
 def test_an_oracle_that_the_floor_may_reach_is_uncertain(tmp_path: Path) -> None:
-    rows = [row("random", -60.0), row("zero", -51.0, 2.0), row("td3", -50.5, 2.0, env_steps=9)]
+    rows = [row("random", -60.0), row("zero", -51.0, 2.0), *(row("td3", -50.5, 2.0, env_steps=b) for b in (5, 9))]
     write_references(to_frame(rows), tmp_path)
     assert load_references(tmp_path)["uncertain"].all()
 
@@ -75,7 +109,7 @@ def test_an_edited_file_is_refused(tmp_path: Path) -> None:
 def test_a_missing_bound_and_a_mix_of_versions_are_refused() -> None:
     with pytest.raises(StoreError, match="no row of zero"):
         collect(to_frame([ROWS[0]]), "f")
-    with pytest.raises(StoreError, match="versions 1\\+a, 2"):
+    with pytest.raises(StoreError, match="have family_version 1\\+a, 2"):
         collect(to_frame([*ROWS, row("zero", 0.0, family_version="2")]), "f")
 
 
@@ -85,7 +119,10 @@ def test_the_normalised_score_is_0_at_the_floor_and_1_at_the_expert_and_missing_
     np.testing.assert_allclose(normalised(value, floor, oracle), [0.0, 1.0, -1.0, 0.5, np.nan, np.nan])
 
 
-def test_what_is_shipped_loads_and_every_family_has_its_floor() -> None:
+def test_what_is_shipped_has_a_floor_for_every_test_task_and_an_expert_for_the_point_families() -> None:
     table = load_references(REFERENCES)
     assert not table.duplicated(["family", "split", "task_index"]).any()
     assert table["floor"].notna().all()
+    experts = table[table["oracle"].notna()]
+    assert set(experts["family"]) == {"point-goal", "point-rand"}
+    assert (experts["oracle"] > experts["floor"] + 20).all() and not experts["uncertain"].any()

@@ -164,7 +164,7 @@ BUDGETS: dict[str, Budget] = {
             train_tasks=0,
             train_steps=0,
             adapt_steps=20_000,
-            seeds=3,
+            seeds=2,
             td3={**_QUICK_TD3, "learning_rate": 1e-3, "hidden": 64, "batch": 64},
         ),
         Budget(

@@ -1,4 +1,4 @@
-"""Is a test task possible, and is it new? `python -m envs.evidence cheetah-vel ood` looks for an answer without a learner.
+"""Is a test task possible, and is it new? Looks for an answer without a learner: `python -m envs.evidence cheetah-vel ood`.
 
 On every task of a split it compares three policies, each from episodes that the search did not see:
 
@@ -11,24 +11,26 @@ Where own is above both, a policy can do better there than standing still and th
 one, so this is a lower bound on what can be done, and own below range says nothing.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from envs import load_family
+from envs import FAMILIES, load_family
 from envs.api import FloatArray, Task, TaskFamily
 from envs.batch import BatchEnv
 from envs.search import Gait, Knots, rollout, search
 
 RESETS = 10  # episodes of each policy on each task
 GAIN = 0.2  # of the gaits' feedback
-find = partial(search, population=64, elites=8, iterations=15, width=0.3)
 
 
-def compare(family: TaskFamily, split: str, generator: np.random.Generator) -> pd.DataFrame:
+def compare(family: TaskFamily, split: str, generator: np.random.Generator, population: int, iterations: int) -> pd.DataFrame:
     """One line per task of the split: `shift_axis`, `shift`, and the returns `still`, `range` and `own`."""
+    find = partial(search, population=population, elites=8, iterations=iterations, width=0.3)
     gait, tasks, known = Gait(family.observation_size, family.action_size, GAIN), family.split(split), family.split("id")
     own = find(family, tasks, gait, generator).theta  # [N, P]
     trained = find(family, known, gait, generator).theta  # [M, P]
@@ -54,16 +56,22 @@ def returns(family: TaskFamily, tasks: tuple[Task, ...], policy: Gait | Knots, t
     return np.stack(columns, axis=1)
 
 
-def main(family_id: str, split: str) -> None:
+def main(words: Sequence[str]) -> None:
     """Print the mean over the tasks of each level of shift."""
-    found = compare(load_family(family_id), split, np.random.default_rng(0))
-    levels = found.groupby(["shift_axis", "shift"]).mean().round(1)
-    levels["better in"] = (
-        (found["own"] > found[["still", "range"]].max(axis=1)).groupby([found["shift_axis"], found["shift"]]).sum()
-    )
-    levels["tasks"] = found.groupby(["shift_axis", "shift"]).size()
-    print(levels.to_string())
+    parser = argparse.ArgumentParser(prog="python -m envs.evidence", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("family", choices=FAMILIES)
+    parser.add_argument("split", help="a split of tasks outside the law, such as ood or gap")
+    parser.add_argument("--population", type=int, default=64, help="simulations of each task, a multiple of 8")
+    parser.add_argument("--iterations", type=int, default=15, help="generations of the search")
+    chosen = parser.parse_args(words)
+    family = load_family(chosen.family)
+    if chosen.split == "id" or chosen.split not in family.splits():
+        parser.error(f"{chosen.family} has these splits outside the law: {', '.join(set(family.splits()) - {'id'}) or 'none'}")
+    found = compare(family, chosen.split, np.random.default_rng(0), chosen.population, chosen.iterations)
+    levels = found.groupby(["shift_axis", "shift"])
+    better = (found["own"] > found[["still", "range"]].max(axis=1)).groupby([found["shift_axis"], found["shift"]]).sum()
+    print(levels.mean().round(1).assign(**{"own is best in": better, "tasks": levels.size()}).to_string())
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

@@ -51,7 +51,7 @@ class TestIdentity:
             ({"method": "other"}, ADAPT),  # it adapts what apb meta-trains
             ({"trained_by": "apb-pre"}, BOTH),
             ({"method_path": "other:Apb"}, BOTH),
-            ({"method_version": 2}, BOTH),
+            ({"method_version": 99}, BOTH),
             ({"config": {**CELL.config, "hidden": 17}}, BOTH),
             ({"seed": 1}, BOTH),
             ({"train_tasks": 5}, BOTH),

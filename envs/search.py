@@ -144,8 +144,9 @@ def search(
     Source:
       Szita & Lőrincz 2006, "Learning Tetris using the noisy cross-entropy method"; noise schedule and final are ours.
     """
-    if population % elites:
-        raise ValueError(f"the population must be a multiple of the elites, got {population} and {elites}")
+    if iterations < 1 or elites < 1 or population < elites or population % elites:
+        got = f"{population}, {elites} and {iterations}"
+        raise ValueError(f"the population must be a multiple of the elites, and iterations at least 1, got {got}")
     env = BatchEnv(family, tasks, population, threads, seed=int(generator.integers(2**63)))
     shape = len(tasks), population, policy.size
     steps = family.horizon if steps is None else steps

@@ -60,7 +60,9 @@ def on_the_arcs(angle: float) -> bool:
     return any(low - 1e-12 <= turn <= high + 1e-12 for turn in turns for low, high in ((0, PI / 3), (2 * PI / 3, PI)))
 
 
-@pytest.mark.parametrize("task", [task for task in PointGoal().split("ood") if task.shift_axis == "angle"])
+@pytest.mark.parametrize(
+    "task", [task for name in ("gap", "ood") for task in PointGoal().split(name) if task.shift_axis == "angle"]
+)
 def test_a_goal_at_another_angle_is_the_mirror_image_or_a_quarter_turn_of_one_on_the_arcs(task: Task) -> None:
     """The map M that takes one goal to the other takes starts, states and actions along: x′ = M x, a′ = M a, r′ = r."""
     angle = task.params["angle"]

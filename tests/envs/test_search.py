@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from envs import load_family, screening
+from envs import evidence, load_family, screening
 from envs.api import TASKS, Task, TaskFamily
 from envs.batch import BatchEnv
 from envs.hopper import HopperMass
@@ -154,3 +154,22 @@ def test_the_search_keeps_a_nominal_hopper_up() -> None:
     family = load_family("hopper-rand")
     nominal = Task(family.id, "here", 0, dict.fromkeys(family.split("id")[0].params, 0.0))
     assert screening.faults(family, [nominal], np.random.default_rng(0)) == [None]
+
+
+# --- evidence ---------------------------------------------------------------------------------------------------------------
+
+
+def test_evidence_compares_own_policies_with_those_of_the_training_range() -> None:
+    found = evidence.compare(PointGoal(), "ood", np.random.default_rng(0), population=32, iterations=8)
+    assert list(found["shift_axis"]) == [task.shift_axis for task in PointGoal().split("ood")]
+    np.testing.assert_allclose(found["still"], -50 * np.array([1.0] * 4 + [1.5] * 2 + [2.0] * 2), rtol=0.05)
+    assert (found["own"] > found["still"] + 20).all()
+    far = found.iloc[[3, 6, 7]]  # −π/2 and radius 2, where no goal of the training range is near
+    assert (far["own"] > far["range"] + 5).all()
+
+
+@pytest.mark.parametrize("words", [["cheetah-dir", "ood"], ["point-goal", "id"], ["point-gaol", "ood"], []])
+def test_evidence_refuses_what_it_cannot_compare(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        evidence.main(words)
+    assert "usage: python -m envs.evidence" in capsys.readouterr().err

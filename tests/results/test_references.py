@@ -1,5 +1,6 @@
 """Reference returns: their rule on rows made by hand, their files, and the normalised score."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from envs import FAMILIES, load_family
+from envs.api import TASKS
 from results.files import StoreError
 from results.references import REFERENCES, collect, load_references, normalised, write_references
 from results.schema import PROTOCOL_VERSION, Row, to_frame
@@ -126,3 +129,30 @@ def test_what_is_shipped_has_a_floor_for_every_test_task_and_an_expert_for_the_p
     experts = table[table["oracle"].notna()]
     assert set(experts["family"]) == {"point-goal", "point-rand"}
     assert (experts["oracle"] > experts["floor"] + 20).all() and not experts["uncertain"].any()
+
+
+def stated() -> dict[tuple[str, str], list[str]]:
+    """The cells of the table of reference scores in envs/README.md, by family and split with its axis."""
+    text = (TASKS.parent / "README.md").read_text(encoding="utf-8").partition("## Reference scores")[2].partition("\n## ")[0]
+    found, family = {}, ""
+    for line in text.splitlines():
+        if line.startswith("| ") and not line.startswith("| family"):
+            name, split, *numbers = (cell.strip().replace("`", "") for cell in line.strip("|").split("|"))
+            family = name or family
+            found[family, split] = numbers
+    return found
+
+
+def test_the_table_of_reference_scores_says_what_is_shipped() -> None:
+    table, expected = load_references(REFERENCES), {}
+    for family in FAMILIES:
+        for split in load_family(family).splits():
+            tasks = load_family(family).split(split)
+            of_split = table[(table["family"] == family) & (table["split"] == split)].sort_values("task_index")
+            assert list(of_split["task_params"]) == [json.dumps(dict(task.params), sort_keys=True) for task in tasks]
+            for axis in dict.fromkeys(task.shift_axis for task in tasks):
+                group = of_split[[task.shift_axis == axis for task in tasks]]
+                means = (group[name].mean() for name in ("zero", "random", "oracle"))
+                numbers = ["" if np.isnan(mean) else f"{mean:.1f}".replace("-", "−") for mean in means]
+                expected[family, f"{split}, {axis}" if axis else split] = [str(len(group)), *numbers]
+    assert stated() == expected

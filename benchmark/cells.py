@@ -182,8 +182,13 @@ def _trainer(name: str, method: type[Method]) -> str:
         return name
     known = registered_methods()
     like = load_method(known[trainer]) if trainer in known else None
-    if like is None or not like.meta_trains or like.Config is not method.Config:
-        raise PluginError(f"method {name} is trained by {trainer!r}, which is not a registered method with the same settings")
+    if like is None or not like.meta_trains:
+        can = ", ".join(other for other, path in known.items() if load_method(path).meta_trains)
+        raise PluginError(
+            f"method {name} is trained by {trainer!r}, which is no registered method that meta-trains; those are {can}"
+        )
+    if like.Config is not method.Config:
+        raise PluginError(f"method {name} is trained by {trainer!r}, whose Config it must share to adapt what that one trained")
     return trainer
 
 

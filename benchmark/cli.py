@@ -24,6 +24,7 @@ INTERRUPTED = 130
 INPUT_ERRORS = {
     "benchmark.choices": "InputError",
     "benchmark.plugins": "PluginError",
+    "envs.api": "TaskFileError",
     "reports": "ReportError",
     "results.files": "StoreError",
 }

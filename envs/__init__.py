@@ -1,5 +1,6 @@
 """Task families, by id. Importing this package loads neither a simulator nor Gymnasium."""
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import cast
 
@@ -42,5 +43,8 @@ def load_family(family_id: str) -> TaskFamily:
     if family_id not in FAMILIES and is_family(family_id):
         # A protocol's class variables cannot be an instance's for the type checker; whoever reads them cannot tell.
         return cast(TaskFamily, Permuted(load_family(family_id.removeprefix(PREFIX))))
+    if family_id not in FAMILIES:
+        near = get_close_matches(family_id, FAMILIES, n=3) or FAMILIES
+        raise KeyError(f"no family {family_id!r}; there are {', '.join(near)}")
     module, name = FAMILIES[family_id].split(":")
     return cast(TaskFamily, getattr(import_module(module), name)())

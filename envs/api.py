@@ -176,15 +176,18 @@ def family_version(family: TaskFamily) -> str:
     return f"{family.version}+{digest[:8]}"
 
 
+class TaskFileError(ValueError):
+    """A file of frozen test tasks is missing or not what was distributed."""
+
+
 def load_split(path: Path, name: str) -> tuple[Task, ...]:
     """The tasks of one split of a frozen task file.
 
     Raises:
-      ValueError: if the file does not match its checksum, or has no such split.
+      TaskFileError: if the file is missing, cut short, or does not match its checksum.
+      ValueError: if it has no such split.
     """
-    document = json.loads(path.read_text(encoding="utf-8"))
-    if document["sha256"] != checksum(document["splits"]):
-        raise ValueError(f"{path} was edited: its tasks do not match its checksum; restore it from the distribution")
+    document = _task_file(path)
     if name not in document["splits"]:
         known = ", ".join(document["splits"])
         raise ValueError(f"family {document['family']} has no split {name!r}; it has {known}")
@@ -196,7 +199,19 @@ def load_split(path: Path, name: str) -> tuple[Task, ...]:
 
 def split_names(path: Path) -> tuple[str, ...]:
     """Names of the splits in a frozen task file."""
-    return tuple(json.loads(path.read_text(encoding="utf-8"))["splits"])
+    return tuple(_task_file(path)["splits"])
+
+
+def _task_file(path: Path) -> dict[str, Any]:
+    """The content of a frozen task file."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        intact = document["sha256"] == checksum(document["splits"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TaskFileError(f"{path} cannot be read ({type(error).__name__}); restore it from the distribution") from error
+    if not intact:
+        raise TaskFileError(f"{path} was edited: its tasks do not match its checksum; restore it from the distribution")
+    return document
 
 
 def checksum(splits: Mapping[str, Iterable[Any]]) -> str:

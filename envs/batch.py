@@ -15,7 +15,7 @@ from mujoco.batch import MODEL_FIELDS, Batch, SimulationError
 from numpy.typing import NDArray
 
 from envs.api import BoolArray, FloatArray, Step, Task, TaskFamily
-from envs.model import load_model
+from envs.model import checked, load_model
 from envs.noise import NamedGenerator
 
 NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
@@ -187,7 +187,7 @@ class BatchEnv:
     def _write_model_fields(self) -> None:
         """Give each simulation its task's model, always computed from the compiled one."""
         fields = self.family.model_fields(self._nominal, self._params)
-        for name, values in fields.items():
+        for name, values in checked(fields).items():
             self.batch.expand(name)[...] = values
         if fields:
             self.batch.set_const()

@@ -67,6 +67,8 @@ def main(words: Sequence[str]) -> None:
     family = load_family(chosen.family)
     if chosen.split == "id" or chosen.split not in family.splits():
         parser.error(f"{chosen.family} has these splits outside the law: {', '.join(set(family.splits()) - {'id'}) or 'none'}")
+    if chosen.iterations < 1 or chosen.population < 8 or chosen.population % 8:
+        parser.error("the population must be a multiple of 8, and iterations at least 1")
     found = compare(family, chosen.split, np.random.default_rng(0), chosen.population, chosen.iterations)
     levels = found.groupby(["shift_axis", "shift"])
     better = (found["own"] > found[["still", "range"]].max(axis=1)).groupby([found["shift_axis"], found["shift"]]).sum()

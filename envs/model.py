@@ -1,9 +1,30 @@
 """Compiled models, with MuJoCo set not to hide a simulation that diverged."""
 
 import ctypes
+from collections.abc import Mapping
 from pathlib import Path
 
 import mujoco
+import numpy as np
+
+from envs.api import FloatArray
+
+
+def checked(fields: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
+    """The model fields [S, …] of tasks, if a body can have them.
+
+    Raises:
+      ValueError: if a number is not finite, a mass or an inertia not positive, or a damping negative.
+    """
+    for name, values in fields.items():
+        ok = bool(np.isfinite(values).all())
+        if name in ("body_mass", "body_inertia"):
+            ok = ok and bool((values[:, 1:] > 0).all())  # the first body is the world
+        if name == "dof_damping":
+            ok = ok and bool((values >= 0).all())
+        if not ok:
+            raise ValueError(f"the tasks' params give a {name} that no body can have; check their signs and sizes")
+    return fields
 
 
 def load_model(path: Path) -> mujoco.MjModel:

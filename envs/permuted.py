@@ -119,7 +119,10 @@ def _places(kinds: bytes, what: str, size: int, inverse: bool) -> NDArray[np.int
       size: entries of each.
       inverse: whether to undo the permutations.
     """
-    order = np.array([permutation(int(k), what, size) for k in np.frombuffer(kinds, np.float64)], np.int64)
+    numbers = np.frombuffer(kinds, np.float64)
+    if not ((numbers >= 0) & (numbers % 1 == 0)).all():
+        raise ValueError(f"a permutation is named by a whole number from 0, got {numbers.tolist()}")
+    order = np.array([permutation(int(k), what, size) for k in numbers], np.int64)
     places: NDArray[np.int64] = (np.argsort(order, axis=1) if inverse else order) + size * np.arange(len(order))[:, None]
     places.flags.writeable = False  # shared by all who ask
     return places

@@ -5,8 +5,8 @@ cross-entropy search cannot keep the body up for 1 s, or if the zero action keep
 the benchmark has a say.
 """
 
+import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -125,4 +125,6 @@ def main(family_id: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="python -m envs.screening", description="Draw and screen frozen test tasks.")
+    parser.add_argument("family", choices=SEEDS, help="its task file is written anew")
+    main(parser.parse_args().family)

@@ -65,7 +65,7 @@ def _gained(learners: pd.DataFrame) -> str:
     kinds = (
         ("gained over b = 0 in every seed", gains[gains["lowest"] > 0]),
         ("in some seeds only", gains[(gains["lowest"] <= 0) & (gains["highest"] > 0)]),
-        ("in none", gains[gains["highest"] <= 0]),
+        ("gained over b = 0 in no seed", gains[gains["highest"] <= 0]),
     )
     text = "; ".join(f"{kind}: {listing(map(_gain, those.to_dict('records')))}" for kind, those in kinds if len(those))
     return f"{text[:1].upper()}{text[1:]}." if text else ""
@@ -80,7 +80,7 @@ def _gain(found: Mapping[Hashable, Any]) -> str:
 def _best(learners: pd.DataFrame) -> str:
     means = summarise(learners, by=ARM).sort_values("mean", ascending=False, kind="stable")
     names = (f"{_name(arm[:2])} ({number(arm[2])})" for arm in means[[*ARM, "mean"]].head(2).itertuples(index=False, name=None))
-    return f"Highest mean return: {', then '.join(names)}."
+    return f"Highest mean return of those that learn: {', then '.join(names)}."
 
 
 def _below_zero_action(last: pd.DataFrame, learners: pd.DataFrame) -> str:

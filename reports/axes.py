@@ -7,7 +7,7 @@ from reports.scores import IN_DISTRIBUTION
 
 EXACT = "exact linear images of training tasks"
 # Axes whose name means the same quantity in every family, in SI units; others are named without a unit.
-_UNITS = {"angle": "rad", "rotation": "rad", "radius": "m", "speed": "m/s", "direction": "rad", "joints": "joints"}
+_UNITS = {"angle": "rad", "rotation": "rad", "radius": "m", "speed": "m/s", "direction": "rad"}
 
 
 def exact_axes(plans: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:

@@ -125,9 +125,14 @@ class TestExpansion:
         assert longer.train_key == cell_of(settings={"hidden": 17}).train_key != cells[0].train_key
 
     def test_a_trainer_that_is_unknown_or_has_other_settings_is_refused(self, monkeypatch):
-        for trainer in ("nobody", "td3"):
+        refusals = {
+            "nobody": "no registered method that meta-trains",
+            "td3": "no registered method",
+            "finetune": "whose Config",
+        }
+        for trainer, reason in refusals.items():
             monkeypatch.setattr(ApbUnfrozen, "trained_by", trainer)
-            with pytest.raises(PluginError, match=f"trained by '{trainer}', which is not a registered method with the same"):
+            with pytest.raises(PluginError, match=f"trained by '{trainer}', .*{reason}"):
                 cell_of("apb-unfrozen")
 
     def test_a_family_is_asked_about_those_splits_of_the_suite_that_it_has(self):

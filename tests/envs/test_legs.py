@@ -242,3 +242,10 @@ def test_changing_tasks_back_and_forth_compounds_nothing(cls: Any) -> None:
     for a, b, c in zip(before, first_steps(one), between[0], strict=True):
         np.testing.assert_array_equal(a, b)
         assert (a != c).any()
+
+
+@pytest.mark.parametrize("exponent", [-1e4, 1e4])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_body_that_cannot_be_is_refused(exponent: float) -> None:
+    with pytest.raises(ValueError, match="body_mass that no body can have"):
+        BatchEnv(HopperMass(), [exponents_task(HopperMass(), exponent)])

@@ -1,6 +1,7 @@
 """Permuted families: the base's tasks in another order of entries, and nothing else."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -195,3 +196,11 @@ def test_the_permutations_that_environments_share_cannot_be_overwritten() -> Non
     shared = permuted._places(np.array([1.0, 2.0]).tobytes(), "action", 6, True)
     with pytest.raises(ValueError, match="read-only"):
         shared[0, 0] = 1
+
+
+@pytest.mark.parametrize("k", [0.5, -1.0, float("nan")])
+def test_a_permutation_without_a_name_is_refused(k: float) -> None:
+    family = load_family("permuted-point-goal")
+    task = family.split("id")[0]
+    with pytest.raises(ValueError, match="whole number"):
+        BatchEnv(family, [replace(task, params={**task.params, "permutation": k})]).reset()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs import FAMILIES, load_family
-from envs.api import TASKS, Task, TaskFamily, checksum, family_version, load_split, split_names
+from envs.api import TASKS, Task, TaskFamily, TaskFileError, checksum, family_version, load_split, split_names
 from envs.cheetah import CheetahVel
 from envs.laws import stratified
 from envs.point import PointGoal, PointRand
@@ -119,6 +119,12 @@ def test_an_edited_file_and_an_unknown_split_are_refused(family: TaskFamily, tmp
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(ValueError, match="edited"):
         load_split(path, "id")
+    for broken in ("", "[]", "{", '{"splits": {}}', "\xff"):
+        path.write_text(broken, encoding="latin-1")
+        with pytest.raises(TaskFileError, match="cannot be read.*restore it"):
+            load_split(path, "id")
+    with pytest.raises(TaskFileError, match="cannot be read"):
+        split_names(tmp_path / "nowhere.json")
     document["sha256"] = checksum(document["splits"])
     path.write_text(json.dumps(document, indent=3), encoding="utf-8")  # layout is not part of it
     assert load_split(path, "id")[1:] == family.split("id")[1:]

@@ -79,7 +79,7 @@ def test_the_page_answers_with_its_seeds(report):
     assert "12 of 16 cells are done, 2 failed." in page
     (angle,) = [line for line in page.splitlines() if line.startswith("- **point-goal, split ood, shift axis angle (exact")]
     assert "Gained over b = 0 in every seed: apb (+26.0), td3 (+26.0) and maml (+11.8)." in angle
-    assert "Highest mean return: apb (−28.5), then td3 (−39.0)." in angle
+    assert "Highest mean return of those that learn: apb (−28.5), then td3 (−39.0)." in angle
     assert angle.endswith("Seeds per method: 1 to 2, too few for a claim of significance.")
 
 

@@ -245,7 +245,7 @@ def test_changing_tasks_back_and_forth_compounds_nothing(cls: Any) -> None:
 
 
 @pytest.mark.parametrize("exponent", [-1e4, 1e4])
-@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
 def test_a_body_that_cannot_be_is_refused(exponent: float) -> None:
     with pytest.raises(ValueError, match="body_mass that no body can have"):
         BatchEnv(HopperMass(), [exponents_task(HopperMass(), exponent)])

@@ -121,7 +121,7 @@ def test_an_edited_file_and_an_unknown_split_are_refused(family: TaskFamily, tmp
         load_split(path, "id")
     for broken in ("", "[]", "{", '{"splits": {}}', "\xff"):
         path.write_text(broken, encoding="latin-1")
-        with pytest.raises(TaskFileError, match="cannot be read.*restore it"):
+        with pytest.raises(TaskFileError, match=r"cannot be read.*restore it"):
             load_split(path, "id")
     with pytest.raises(TaskFileError, match="cannot be read"):
         split_names(tmp_path / "nowhere.json")

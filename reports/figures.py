@@ -21,7 +21,6 @@ from reports.drawing import (
     draw_blind,
     draw_curve,
     head_panel,
-    horizon,
     legend,
     short_steps,
     step_axis,
@@ -68,7 +67,7 @@ def adaptation_figure(
         step_axis(axes, checkpoints)
         head_panel(axes, name, exact, pad=16)
         axes.set_xlabel("environment steps on the test task")
-    panels[0].set_ylabel(f"return (sum over {horizon(checkpoints) or 'H'} steps)")
+    panels[0].set_ylabel("return (sum over an episode)")
     legend(figure, {arm: styles[arm] for arm in arms}, blind)
     return figure
 

@@ -51,7 +51,7 @@ def test_a_panel_per_axis_and_a_line_per_method():
         assert len(axes.collections) == 2  # bands
         assert axes.get_xscale() == "symlog"
         assert [text.get_text() for text in axes.texts] == ["zero-shot", "few-shot", "many-shot"]
-    assert figure.axes[0].get_ylabel() == "return (sum over 50 steps)"
+    assert figure.axes[0].get_ylabel() == "return (sum over an episode)"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["apb", "td3", "zero", "random"]
 
 

@@ -93,7 +93,7 @@ def test_warnings_of_a_stage_are_in_its_log(cell, store, monkeypatch):
     import logging
 
     monkeypatch.setattr(
-        "methods.core.td3.TD3.update", lambda self, *a: logging.getLogger("methods.core.td3").warning("a kernel fell back")
+        "methods.core.td3.TD3.update", lambda self, *a, **k: logging.getLogger("methods.core.td3").warning("a kernel fell back")
     )
     run(store, Stage(cell, "train"))
     log = (store.root / cell.train_key.folder / "log.txt").read_text(encoding="utf-8")

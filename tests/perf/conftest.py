@@ -148,9 +148,9 @@ def speed_over_gymnasium(benchmark: Any) -> Callable[..., float]:
     """
     import gymnasium
 
-    def measure(family: TaskFamily, name: str, vectorization: str, kinds: int) -> float:
+    def measure(family: TaskFamily, name: str, vectorization: str, kinds: int, **settings: Any) -> float:
         ours = our_stepper(family)
-        peer = gymnasium.make_vec(name, num_envs=PEERS, vectorization_mode=vectorization)
+        peer = gymnasium.make_vec(name, num_envs=PEERS, vectorization_mode=vectorization, **settings)
         peer.reset(seed=0)
         actions = np.random.default_rng(1).uniform(-1, 1, (kinds, PEERS, family.action_size)).astype(np.float32)
         try:
@@ -172,9 +172,9 @@ def speed_over_envpool(benchmark: Any) -> Callable[..., float]:
     """
     import envpool
 
-    def measure(family: TaskFamily, name: str, kinds: int) -> float:
+    def measure(family: TaskFamily, name: str, kinds: int, **settings: Any) -> float:
         ours = our_stepper(family)
-        peer = envpool.make(name, env_type="gymnasium", num_envs=N, num_threads=THREADS)
+        peer = envpool.make(name, env_type="gymnasium", num_envs=N, num_threads=THREADS, **settings)
         peer.reset()
         actions = np.random.default_rng(1).uniform(-1, 1, (kinds, N, family.action_size))
         ratio = speed_ratio(ours, their_stepper(peer.step, actions), repeats=20, steps=50)

@@ -46,7 +46,7 @@ def canvas(
     foot = _NOTE_LINE * len(below) + 0.08
     figure = Figure(figsize=(width, panel[1] * n_rows + 0.7 + 0.2 * len(above) + foot), layout="constrained")
     height = figure.get_figheight()
-    figure.get_layout_engine().set(rect=(0, foot / height, 1, 1 - foot / height))  # type: ignore
+    figure.get_layout_engine().set(rect=(0, foot / height, 1, 1 - foot / height))  # type: ignore[union-attr, call-arg]
     figure.text(0.01, 0.06 / height, _literal(below), fontsize=7.5, color="#4D4D4D", va="bottom", linespacing=1.3)
     figure.suptitle(_literal(above), x=0.01, ha="left", fontweight="bold")
     return figure, list(figure.subplots(n_rows, n_columns, squeeze=False, **({"sharey": True} | shared)).flat)

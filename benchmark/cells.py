@@ -15,6 +15,7 @@ from benchmark.suites import Budget, Suite
 from envs import load_family
 from envs.api import checksum, family_version
 from methods.api import Method, Spec
+from methods.core.gradient_steps import GradientConfig
 from methods.core.td3 import TD3Config
 from results.schema import PROTOCOL_VERSION
 from results.store import CellKey
@@ -144,7 +145,7 @@ def _cell(
     suite: Suite, budget: Budget, family_id: str, split: str, name: str, path: str, changed: Mapping[str, Any], seed: int
 ) -> Cell:
     method, family = load_method(path), load_family(family_id)
-    tasks = family.split(split)
+    tasks, (train_tasks, train_steps) = family.split(split), _meta_training(method, budget)
     usual, config = resolve_config(method, budget, {}), resolve_config(method, budget, changed)
     return Cell(
         suite=suite.id,
@@ -164,11 +165,19 @@ def _cell(
         config=config,
         adapt_settings=tuple(field.name for field in fields(method.Config) if field.metadata.get("stage") == "adapt"),
         seed=seed,
-        train_tasks=budget.train_tasks if method.meta_trains else 0,
-        train_steps=budget.train_steps if method.meta_trains else 0,
+        train_tasks=train_tasks,
+        train_steps=train_steps,
         adapt_steps=budget.adapt_steps,
         test_tasks=len(tasks),
     )
+
+
+def _meta_training(method: type[Method], budget: Budget) -> tuple[int, int]:
+    """Training tasks at a time, and environment steps summed over all of them."""
+    if not method.meta_trains:
+        return 0, 0
+    on_policy = getattr(method, "on_policy", False)
+    return (budget.fresh_tasks, budget.fresh_steps) if on_policy else (budget.train_tasks, budget.train_steps)
 
 
 def _trainer(name: str, method: type[Method]) -> str:
@@ -194,7 +203,8 @@ def _trainer(name: str, method: type[Method]) -> str:
 
 def resolve_config(method: type[Method], budget: Budget, changed: Mapping[str, Any]) -> dict[str, Any]:
     """A method's settings: its defaults, then the budget's, then `changed`."""
-    scaled = budget.td3 if issubclass(method.Config, TD3Config) else {}
+    of_type = {TD3Config: budget.td3, GradientConfig: budget.gradient}
+    scaled = next((settings for kind, settings in of_type.items() if issubclass(method.Config, kind)), {})
     has = {field.name for field in fields(method.Config)}
     return asdict(method.Config(**{**{key: value for key, value in scaled.items() if key in has}, **changed}))
 

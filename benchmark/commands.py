@@ -120,10 +120,10 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
         lines += [f"    families at {budget}: {', '.join(names)}" for budget, names in suite["families"].items()]
     lines.append("Budgets (environment steps)")
     for name, budget in catalogue["budgets"].items():
-        lines.append(
-            f"  {name}: {budget['purpose']}; meta-training {budget['train_steps']:,} over {budget['train_tasks']} tasks,"
-            f" adaptation {budget['adapt_steps']:,} per test task, {budget['seeds']} seeds"
-        )
+        lines.append(f"  {name}: {budget['purpose']}; {budget['seeds']} seeds")
+        on_policy = f"{budget['fresh_steps']:,} on-policy, {budget['fresh_tasks']} fresh ones at a time"
+        lines.append(f"    meta-training {budget['train_steps']:,} over {budget['train_tasks']} tasks ({on_policy})")
+        lines.append(f"    adaptation {budget['adapt_steps']:,} per test task")
     lines.append("Families")
     for name, family in catalogue["families"].items():
         splits = ", ".join(f"{split} ({len(tasks)} tasks)" for split, tasks in family["splits"].items())

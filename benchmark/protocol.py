@@ -29,6 +29,7 @@ class TaskPool:
     Attributes:
       allowed: environment steps that may be used: of each task, or with `pooled` summed over the tasks.
       used: [N] environment steps used of each task, in all environments made here.
+      tasks_drawn: training tasks that a method had: those of the slots, or all that it drew in their place.
       not_finite: [N] whether a task's policy ever acted with numbers that are not finite.
     """
 
@@ -41,12 +42,14 @@ class TaskPool:
     draw: Callable[[], Sequence[Task]] | None = None  # fresh training tasks for every slot
     progress: Callable[[int], None] = lambda used: None  # told the largest (pooled: summed) count after every step
     used: np.ndarray = field(init=False)
+    tasks_drawn: int = field(init=False)
     not_finite: np.ndarray = field(init=False)
     _divergences: np.ndarray = field(init=False)
     _returns: list[list[float]] = field(init=False)
     _made: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
+        self.tasks_drawn = len(self.tasks)
         self.used, self.not_finite = np.zeros(len(self.tasks), np.int64), np.zeros(len(self.tasks), bool)
         self._divergences = np.zeros(len(self.tasks), np.int64)
         self._returns = [[] for _ in self.tasks]
@@ -136,6 +139,8 @@ class CountedEnv:
         """
         if self._pool.draw is None or self.n_tasks != len(self._pool.tasks):
             raise RuntimeError("fresh tasks can be drawn only in meta-training, in an environment of all its tasks")
+        if self._pool.used.any():  # else nobody has seen the tasks that go
+            self._pool.tasks_drawn += self.n_tasks
         self._env.set_tasks(self._pool.draw())
 
 

@@ -47,12 +47,18 @@ def train(cell: Cell, method: Method, threads: int = 1, progress: Progress = lam
 
 
 def adaptation(
-    cell: Cell, method: Method, meta_env_steps: int | None, threads: int = 1, progress: Progress = lambda used: None
+    cell: Cell,
+    method: Method,
+    meta_env_steps: int | None,
+    threads: int = 1,
+    progress: Progress = lambda used: None,
+    n_train_tasks: int | None = None,
 ) -> Iterator[Row]:
     """Adapt `method` to every task of the cell's split at once, a row per task and checkpoint.
 
     Args:
       meta_env_steps: what its meta-training used, None without one.
+      n_train_tasks: how many tasks that saw, if not those of the cell.
 
     Raises:
       BudgetError: if it uses more than its steps.
@@ -66,6 +72,7 @@ def adaptation(
         for index, task in enumerate(tasks):
             yield Row(
                 **_identity(cell),
+                n_train_tasks=n_train_tasks or cell.train_tasks or None,
                 suite=cell.suite,
                 suite_version=cell.suite_version,
                 split=cell.split,
@@ -85,6 +92,7 @@ def _training_row(cell: Cell, pool: TaskPool, updates: int | None, clock: "_Cloc
     returns = [value for value in pool.online_returns() if value is not None]
     return Row(
         **_identity(cell),
+        n_train_tasks=pool.tasks_drawn,
         stage="train",
         env_steps=int(pool.used.sum()),
         updates=updates,
@@ -97,15 +105,15 @@ def _training_row(cell: Cell, pool: TaskPool, updates: int | None, clock: "_Cloc
 
 def failed_row(cell: Cell, stage: str, error: str) -> Row:
     """The row that a failed stage leaves, so that it is shown and not forgotten."""
-    place: dict[str, Any] = {}
+    place: dict[str, Any] = {"n_train_tasks": cell.train_tasks or None}
     if stage == "adapt":
-        place = {"suite": cell.suite, "suite_version": cell.suite_version, "split": cell.split}
+        place |= {"suite": cell.suite, "suite_version": cell.suite_version, "split": cell.split}
     return Row(**_identity(cell), **place, stage=stage, env_steps=0, status="failed", error=error)
 
 
 def _identity(cell: Cell) -> dict[str, Any]:
     names = ("budget", "family", "family_version", "method", "method_version", "variant", "config_hash", "seed")
-    return {**{name: getattr(cell, name) for name in names}, "n_train_tasks": cell.train_tasks if cell.meta_trains else None}
+    return {name: getattr(cell, name) for name in names}
 
 
 def _task(task: Task) -> dict[str, Any]:

@@ -27,11 +27,14 @@ class Budget:
 
     id: str
     purpose: str
-    train_tasks: int  # training tasks that a meta-training samples
-    train_steps: int  # meta-training, summed over its tasks
+    train_tasks: int  # training tasks that an off-policy meta-training samples
+    train_steps: int  # off-policy meta-training, summed over its tasks
     adapt_steps: int  # adaptation, per test task
     seeds: int  # training seeds by default
+    fresh_tasks: int = 0  # training tasks that an on-policy meta-training draws, again and again
+    fresh_steps: int = 0  # on-policy meta-training, summed over all that it draws
     td3: Mapping[str, Any] = field(default_factory=dict)  # over the defaults of every TD3-type method that has them
+    gradient: Mapping[str, Any] = field(default_factory=dict)  # the same, of MAML and its like
 
 
 FAST = ("point-goal", "point-rand")
@@ -39,7 +42,7 @@ DESK = ("cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand")
 ANTS = ("ant-goal", "ant-dir")  # TD3's own curve on the Ant is below standing still at desk's steps
 GAPS = ("cheetah-vel-gap", "ant-dir-4", "ant-goal-gap", "hopper-mass", "walker-mass")
 FIDELITY = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3")  # to compare with published scores
-COMPARED = ("apb", "td3", "finetune", "random", "zero")
+COMPARED = ("apb", "maml", "cavia", "td3", "finetune", "random", "zero")
 
 
 def _families(desk: tuple[str, ...], paper: tuple[str, ...] = (), fast: tuple[str, ...] = FAST) -> dict[str, tuple[str, ...]]:
@@ -114,8 +117,11 @@ BUDGETS: dict[str, Budget] = {
             train_steps=4 * 200,
             adapt_steps=200,
             seeds=1,
+            fresh_tasks=4,
+            fresh_steps=4_000,
             # no warm-up: five episodes of it would leave no update to try
             td3={**_QUICK_TD3, "hidden": 16, "batch": 16, "warmup_episodes": 0},
+            gradient={"hidden": 16, "episodes": 2},
         ),
         Budget(
             id="quick",
@@ -124,7 +130,10 @@ BUDGETS: dict[str, Budget] = {
             train_steps=8 * 2_500,
             adapt_steps=3_000,
             seeds=2,
+            fresh_tasks=8,
+            fresh_steps=320_000,
             td3={**_QUICK_TD3, "hidden": 64, "batch": 64},
+            gradient={"hidden": 64, "episodes": 10},
         ),
         Budget(
             id="desk",
@@ -133,6 +142,8 @@ BUDGETS: dict[str, Budget] = {
             train_steps=16 * 50_000,
             adapt_steps=100_000,
             seeds=5,
+            fresh_tasks=20,
+            fresh_steps=10_000_000,
             # ours: widths and rate between quick's and paper's; the last 40 % of the steps belong to one policy.
             # fp32, as a processor without bfloat16 instructions takes 30 times as long to emulate them
             td3={
@@ -150,6 +161,8 @@ BUDGETS: dict[str, Budget] = {
             train_steps=16 * 1_000_000,
             adapt_steps=300_000,
             seeds=10,
+            fresh_tasks=20,
+            fresh_steps=100_000_000,
             # the official widths, batch and rate of TD3; the reset period is ours
             td3={
                 "hidden": 256,

@@ -94,7 +94,8 @@ def perform(
             rows.append(run.failed_row(stage.cell, stage.name, error))
             log.append(traceback.format_exc())
         used = max((row.env_steps for row in rows), default=0)
-        outcome = {"status": _status(rows), "error": error, "stage": str(stage), "env_steps": used}
+        seen = rows[-1].n_train_tasks if rows else None
+        outcome = {"status": _status(rows), "error": error, "stage": str(stage), "env_steps": used, "n_train_tasks": seen}
         record = {**outcome, "built_on": _trained_state(store, stage), **_facts(stage.cell, threads)}
         store.write(stage.key, rows, checkpoint=checkpoint, log="\n".join(log) + "\n", record=record, replace=replace)
         return ("failed" if error else "done"), error
@@ -152,8 +153,8 @@ def _rows(store: Store, stage: Stage, method: Method, threads: int, tell: Callab
     if stage.name == "train":
         return run.train(stage.cell, method, threads, tell)
     key = stage.cell.train_key
-    meta_env_steps = store.record(key)["env_steps"] if key else None
-    return run.adaptation(stage.cell, method, meta_env_steps, threads, tell)
+    spent = store.record(key) if key else {}
+    return run.adaptation(stage.cell, method, spent.get("env_steps"), threads, tell, spent.get("n_train_tasks"))
 
 
 def _saved(method: Method) -> bytes:

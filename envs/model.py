@@ -35,4 +35,6 @@ def load_model(path: Path) -> mujoco.MjModel:
         mujoco.set_mju_user_warning(ctypes.CDLL(None).strlen)
     model = mujoco.MjModel.from_xml_path(str(path))
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+    if model.ntree == 1:  # one body is one island: to look for others changes no bit and takes 8 % of an ant's step
+        model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
     return model

@@ -1,12 +1,13 @@
 """The contract between a method and the harness.
 
 Axes, everywhere in `methods`: time-major `[T, N, E, …]` with `T` steps, `N` tasks, `E` copies of a task; `B` minibatch rows,
-`O` observation, `A` action, `D` hidden, `Z` latent, `R` recurrent entries. NumPy crosses the border to the harness, tensors
-stay inside. Budgets are environment steps.
+`O` observation, `A` action, `D` hidden, `Z` latent, `R` recurrent entries, `F` features, `P` parameters. NumPy crosses the
+border to the harness, tensors stay inside. Budgets are environment steps.
 
 A method is a class `M(spec, config)` with a nested or module-level frozen dataclass `M.Config` of its settings. The harness
 calls `meta_train` once (if `M.meta_trains`), stores `state_dict()`, and later, in another process, loads it and calls
-`adapter` on the test tasks. A method that adapts what another registered method meta-trains names it as `trained_by`.
+`adapter` on the test tasks. A method that adapts what another registered method meta-trains names it as `trained_by`. One that
+draws fresh tasks for every step of its meta-training says `on_policy = True`, and gets the budget that such methods have.
 """
 
 from collections.abc import Callable, Iterator, Mapping

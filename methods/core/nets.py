@@ -54,7 +54,7 @@ def linear(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
 def mlp(params: Mapping[str, Tensor], names: tuple[str, ...], x: Tensor) -> Tensor:
     """Layers `names` in turn with a ReLU between them and none after the last."""
     for name in names[:-1]:
-        x = linear(params, name, x).relu_()
+        x = linear(params, name, x).relu()
     return linear(params, names[-1], x)
 
 
@@ -117,7 +117,7 @@ def actor(params: Mapping[str, Tensor], obs: Tensor, depth: int, activate_first:
     """
     h = linear(params, "rho_h", obs)
     if activate_first:
-        h = h.relu_()
+        h = h.relu()
     for layer in range(depth):
-        h = linear(params, f"psi{layer}", h).relu_()
+        h = linear(params, f"psi{layer}", h).relu()
     return linear(params, "rho_t", h).tanh()

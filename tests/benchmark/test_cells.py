@@ -89,6 +89,18 @@ class TestIdentity:
         # so what only meta-training uses cannot move it
         assert cell_of("td3", budget=replace(SMOKE, train_steps=1, train_tasks=1)).adapt_key == cell.adapt_key
 
+    @pytest.mark.parametrize("name", ["maml", "cavia", "cavia+ft"])
+    def test_an_on_policy_method_has_a_meta_training_of_its_own(self, name):
+        budget = replace(SMOKE, fresh_tasks=3, fresh_steps=1234)
+        cell = cell_of(name, budget=budget)
+        assert (cell.train_tasks, cell.train_steps) == (3, 1234)
+        assert (cell_of(budget=budget).train_tasks, cell_of(budget=budget).train_steps) == (CELL.train_tasks, CELL.train_steps)
+
+    @pytest.mark.parametrize("name", ["maml", "cavia"])
+    def test_fine_tuning_shares_the_meta_training_but_not_the_score(self, name):
+        own, tuned = ids(cell_of(name)), ids(cell_of(f"{name}+ft"))
+        assert own[0] == tuned[0] and own[1] != tuned[1]
+
     def test_it_survives_pickling_and_another_order_of_settings(self):
         assert ids(pickle.loads(pickle.dumps(CELL))) == ids(CELL)
         assert ids(replace(CELL, config=dict(reversed(CELL.config.items())))) == ids(CELL)
@@ -166,6 +178,11 @@ class TestSettings:
         assert (default["hidden"], usual["hidden"], chosen["hidden"]) == (256, 16, 32)
         assert {key for key in default if default[key] != usual[key]} == set(SMOKE.td3) - {"policy_noise"}
         assert {key for key in chosen if chosen[key] != usual[key]} == {"hidden"}
+
+    @pytest.mark.parametrize("name", ["maml", "cavia+ft"])
+    def test_a_budget_scales_gradient_based_methods_apart(self, name):
+        default, usual = cell_of(name, budget=replace(SMOKE, gradient={})).config, cell_of(name).config
+        assert {key: usual[key] for key in default if default[key] != usual[key]} == SMOKE.gradient
 
     @pytest.mark.parametrize("name", ["random", "zero"])
     def test_a_budget_scales_only_methods_of_its_kind(self, name):

@@ -1,0 +1,143 @@
+"""CAVIA: a policy with a few context parameters, which alone learn a task.
+
+The policy sees the state and a context φᵢ beside it, at its first layer. φᵢ is zero before a task; on a batch of its
+experience one gradient step of REINFORCE moves φᵢ, and nothing else. The shared weights θ move so that the policies with
+adapted contexts earn more: by TRPO, whose gradient goes through the inner step. So adaptation is a search in a space of a few
+numbers, and θ is never in danger.
+
+Paper: Zintgraf, Shiarlis, Kurin, Hofmann and Whiteson 2019, "Fast Context Adaptation via Meta-Learning" (arXiv 1810.03642).
+Official code: lmzintgraf/cavia, `rl` (at 91f093a or later, which put in a nonlinearity that was missing). Settings are its
+unless a comment says otherwise.
+
+`cavia+ft` goes on after its own steps: TRPO on context and weights, on the test task alone, on batches of the same size, with
+the outer step's settings.
+
+Differences from the official code:
+- the Fisher-vector product of the outer step is a product with Jᵀ M J, where the official one differentiates the divergence
+  twice (the same matrix);
+- an episode that ends early makes room for another within the batch, so that all steps count; one that the batch's end cuts
+  off is bootstrapped from the baseline, and is left out of its fit. There, episodes end with the batch;
+- test batches are as large as training ones (official: 40 episodes);
+- actions are clipped by the environment, not rescaled;
+- training tasks are stratified over their law, and as many as the budget says (official: 20);
+- evaluated policies act by their mean, unless `stochastic`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.api import MakeEnv, Spec, Streams, TrainRow
+from methods.core.gradient_loop import GradientAdapter, MetaLoop
+from methods.core.gradient_steps import ADAPT, GradientConfig, Learner, inner_step, leaves, task_step
+from methods.core.nets import Params, spread
+from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
+
+
+@dataclass(frozen=True)
+class CaviaConfig(GradientConfig):
+    """Settings of CAVIA."""
+
+    context: int = 2  # context parameters, Z; official
+    gamma: float = 0.95  # official
+    inner_rate: float = 1.0  # official
+    own_steps: int = field(default=5, metadata=ADAPT)  # official
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.context <= 8192:
+            raise ValueError(f"context must be from 1 to 8192, not {self.context}")
+
+
+def policy(theta: Params, phi: Params, obs: Tensor) -> Outputs:
+    """The policy of θ, for the state with the task's context beside it."""
+    context = phi["context"].expand(*obs.shape[:-1], -1)  # [N, 1, Z] → [N, B, Z]
+    return gaussian_policy(theta, torch.cat([obs, context], -1))
+
+
+def policy_of_all(params: Params, obs: Tensor) -> Outputs:
+    """The same, for weights and context in one tree, each task with its own."""
+    return policy(params, params, obs)
+
+
+class Cavia:
+    """CAVIA with a REINFORCE inner step and a TRPO outer step."""
+
+    version: ClassVar[int] = 1
+    meta_trains: ClassVar[bool] = True
+    on_policy: ClassVar[bool] = True
+    eval_mode = "deterministic"
+    Config: ClassVar[type[CaviaConfig]] = CaviaConfig
+
+    def __init__(self, spec: Spec, config: CaviaConfig) -> None:
+        self.spec, self.config = spec, config
+        self.eval_mode = "stochastic" if config.stochastic else self.eval_mode
+        self.learner = Learner(self._start, policy)
+        self.theta: Params = {}  # empty until meta-trained or loaded
+
+    def _start(self, theta: Params, n_tasks: int) -> Params:
+        """φ = 0 for each task: [N, 1, Z]."""
+        context = torch.zeros(n_tasks, 1, self.config.context, dtype=theta["log_std"].dtype)
+        return {"context": context.requires_grad_()}
+
+    # Meta-training
+
+    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
+        """Outer steps on `n_tasks` fresh tasks each, as many as `budget` environment steps summed over them allow.
+
+        Raises:
+          ValueError: if they do not allow one.
+        """
+        n_obs, n_act, horizon = self.spec
+        theta = init_gaussian_policy(n_obs + self.config.context, n_act, self.config.hidden, streams.torch("init"))
+        loop = MetaLoop(self.learner, theta, self.config, streams)
+        for row in loop.run(make_env, horizon, n_tasks, budget):
+            self.theta = loop.theta
+            yield row
+
+    # Adaptation
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> GradientAdapter:
+        """Context zero on each of `n_tasks`, and a gradient step of it after each batch.
+
+        Raises:
+          RuntimeError: if there is no meta-trained θ.
+        """
+        return self._adapter(make_env, n_tasks, streams, self.config.own_steps)
+
+    def _adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams, steps: int | None) -> GradientAdapter:
+        if not self.theta:
+            raise RuntimeError("CAVIA has no weights yet: run meta_train or load_state_dict before adapter")
+        params = {name: tensor.detach() for name, tensor in self._start(self.theta, n_tasks).items()}
+        params |= spread(self.theta, n_tasks)
+        return GradientAdapter(make_env, self.spec.horizon, params, policy_of_all, self._learn, steps, self.config, streams)
+
+    def _learn(self, params: Params, batch: Samples, steps: int) -> Params:
+        phi = leaves({"context": params["context"]})
+        return params | inner_step(self.learner, params, phi, batch, self.config.inner_rate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """θ."""
+        return {"theta": self.theta}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.theta = dict(state["theta"])
+
+
+class CaviaFinetuned(Cavia):
+    """CAVIA whose learner goes on training on the test task."""
+
+    trained_by: ClassVar[str] = "cavia"
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> GradientAdapter:
+        """CAVIA's own steps, then TRPO on each task for as long as there is budget."""
+        return self._adapter(make_env, n_tasks, streams, None)
+
+    def _learn(self, params: Params, batch: Samples, steps: int) -> Params:
+        if steps < self.config.own_steps:
+            return super()._learn(params, batch, steps)
+        return task_step(policy_of_all, params, batch, self.config)[0]

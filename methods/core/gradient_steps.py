@@ -1,0 +1,203 @@
+"""The steps of gradient-based meta-RL: inner, outer, and what goes on training on the task alone.
+
+A policy has shared weights θ and fast ones φ, with a leading axis [N] of tasks. The inner loop moves φ only, and begins from a
+`start` that depends on θ: in MAML φ is a copy of all of θ, in CAVIA a vector of zeros beside it. All tasks are one batched
+computation; each sees its own gradient because losses are summed over tasks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from logging import getLogger
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from methods.core.nets import Params
+from methods.core.policy_gradient import Outputs, Samples, mean_kl, reinforce_loss, surrogate
+from methods.core.trpo import FisherProduct, Outcome, TrustRegion, flatten, trpo_step, unflatten
+
+ADAPT = {"stage": "adapt"}  # marks settings that meta-training does not read
+
+
+@dataclass(frozen=True)
+class GradientConfig:
+    """Settings that MAML and CAVIA share."""
+
+    # networks
+    hidden: int = 100  # units of both hidden layers; official
+    # experience
+    episodes: int = 20  # horizons of a task's batch; official
+    gamma: float = 0.99  # discount γ; official MAML
+    lam: float = 1.0  # λ of the advantages; official
+    # inner loop
+    inner_rate: float = 0.1  # α; official MAML
+    inner_steps: int = 1  # gradient steps in meta-training; official
+    first_order: bool = False  # whether the meta-gradient takes the inner gradient for a constant
+    own_steps: int = field(
+        default=3, metadata=ADAPT
+    )  # gradient steps on a test task, the method's own stage; the suite's protocol
+    stochastic: bool = field(default=False, metadata=ADAPT)  # whether evaluated actions are drawn, as in the official code
+    # outer step
+    max_kl: float = 0.01  # δ; official
+    damping: float = 1e-5  # of the Fisher matrix; official CAVIA, as the next three
+    cg_iterations: int = 10
+    backtracks: int = 15
+    backtrack_ratio: float = 0.8
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            if not low <= getattr(self, name) <= high:  # NaN fails too
+                raise ValueError(f"{name} must be from {low} to {high}, not {getattr(self, name)}")
+
+    @property
+    def region(self) -> TrustRegion:
+        """Settings of a trust-region step."""
+        return TrustRegion(self.max_kl, self.cg_iterations, self.backtracks, self.backtrack_ratio)
+
+
+RANGES: dict[str, tuple[float, float]] = {  # beyond them a setting is a slip of the pen
+    "hidden": (1, 8192),
+    "episodes": (1, 10_000),
+    "gamma": (0.0, 1.0),
+    "lam": (0.0, 1.0),
+    "inner_rate": (0.0, 1000.0),
+    "inner_steps": (0, 100),
+    "own_steps": (0, 10_000),
+    "max_kl": (1e-9, 10.0),
+    "damping": (0.0, 10.0),
+    "cg_iterations": (1, 1000),
+    "backtracks": (1, 1000),
+    "backtrack_ratio": (1e-3, 0.999),
+}
+
+
+class Learner(NamedTuple):
+    """What tells one method from another."""
+
+    start: Callable[[Params, int], Params]  # θ, N → φ [N, …] before the first inner step
+    policy: Callable[[Params, Params, Tensor], Outputs]  # θ, φ, obs [N, B, O] → mean and log σ
+
+
+def inner_step(
+    learner: Learner, theta: Params, phi: Params, batch: Samples, rate: float, differentiable: bool = False
+) -> Params:
+    """One REINFORCE step of every task.
+
+        φ′ = φ − α ∇_φ L(θ, φ)
+
+    Args:
+      theta: shared weights θ.
+      phi: fast weights φ [N, …], which must require a gradient.
+      batch: experience collected with θ and φ.
+      rate: α.
+      differentiable: whether the gradient itself can be differentiated; otherwise it is a constant (first order).
+    Returns:
+      φ′.
+    Source:
+      Finn, Abbeel and Levine 2017, algorithm 3, line 6 (arXiv 1703.03400).
+    """
+    loss = reinforce_loss(learner.policy(theta, phi, batch.obs), batch).sum()
+    gradient = torch.autograd.grad(loss, list(phi.values()), create_graph=differentiable)
+    return {name: tensor - rate * g for (name, tensor), g in zip(phi.items(), gradient, strict=True)}
+
+
+def adapted(
+    learner: Learner, theta: Params, n_tasks: int, batches: Sequence[Samples], rate: float, differentiable: bool = False
+) -> Params:
+    """φ of N tasks after an inner step on each of `batches`, as a function of θ (which must require a gradient)."""
+    phi = learner.start(theta, n_tasks)
+    for batch in batches:
+        phi = inner_step(learner, theta, phi, batch, rate, differentiable)
+    return phi
+
+
+class MetaObjective:
+    """The outer problem at θ: what the adapted policies would earn, and how far they move.
+
+    Args:
+      learner: the method's parts.
+      theta: θ.
+      batches: for each inner step the experience that it saw.
+      validation: experience collected with the adapted policies.
+      config: settings.
+    """
+
+    def __init__(
+        self, learner: Learner, theta: Params, batches: Sequence[Samples], validation: Samples, config: GradientConfig
+    ) -> None:
+        self._learner, self._batches, self._validation, self._config = learner, batches, validation, config
+        self.theta = leaves(theta)
+        self._now = self._outputs(self.theta, differentiable=not config.first_order)
+        self._before = (self._now[0].detach(), self._now[1].detach())
+
+    def gradient(self) -> Tensor:
+        """The meta-gradient [P] of the surrogate, through the inner steps."""
+        gain = surrogate(self._now, self._before, self._validation).mean()
+        return flatten(torch.autograd.grad(gain, list(self.theta.values()), retain_graph=True))
+
+    def fisher(self) -> FisherProduct:
+        """Products with the Fisher matrix of the adapted policies in θ."""
+        return FisherProduct(self._now, list(self.theta.values()), damping=self._config.damping)
+
+    def evaluate(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """Surrogate and mean KL divergence, over all tasks, of the policies adapted from the θ in `vector` [P]."""
+        pieces = unflatten(vector, list(self.theta.values()))
+        outputs = self._outputs(leaves(dict(zip(self.theta, pieces, strict=True))))
+        with torch.no_grad():
+            gain = surrogate(outputs, self._before, self._validation).mean()
+            return gain, mean_kl(self._before, outputs).mean()
+
+    def _outputs(self, theta: Params, differentiable: bool = False) -> Outputs:
+        obs = self._validation.obs
+        phi = adapted(self._learner, theta, len(obs), self._batches, self._config.inner_rate, differentiable)
+        return self._learner.policy(theta, phi, obs)
+
+
+def meta_step(
+    learner: Learner, theta: Params, batches: Sequence[Samples], validation: Samples, config: GradientConfig
+) -> tuple[Params, Outcome]:
+    """A trust-region step of θ on the returns of the policies adapted from it.
+
+    Returns:
+      The new θ and what became of the step.
+    Source:
+      Finn, Abbeel and Levine 2017, algorithm 3, line 8 and section 5.3.
+    """
+    objective = MetaObjective(learner, theta, batches, validation, config)
+    old = list(objective.theta.values())
+    outcome = trpo_step(flatten(old).detach(), objective.gradient(), objective.fisher(), objective.evaluate, config.region)
+    return dict(zip(theta, unflatten(outcome.params, old), strict=True)), outcome
+
+
+def task_step(
+    policy: Callable[[Params, Tensor], Outputs], params: Params, batch: Samples, config: GradientConfig
+) -> tuple[Params, Outcome]:
+    """A trust-region step of every task for itself: plain TRPO, side by side.
+
+    Args:
+      policy: params, obs → outputs.
+      params: [N, …].
+      batch: experience collected with them.
+      config: settings.
+    """
+    trained, lead = leaves(params), (len(batch.obs),)
+    like, now = list(trained.values()), policy(trained, batch.obs)
+    before = (now[0].detach(), now[1].detach())
+    gradient = torch.autograd.grad(surrogate(now, before, batch).sum(), like, retain_graph=True)
+
+    def evaluate(vector: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            outputs = policy(dict(zip(trained, unflatten(vector, like, lead), strict=True)), batch.obs)
+            return surrogate(outputs, before, batch), mean_kl(before, outputs)
+
+    fisher = FisherProduct(now, like, lead, config.damping)
+    outcome = trpo_step(flatten(like, lead).detach(), flatten(gradient, lead), fisher, evaluate, config.region)
+    if rejected := int((~outcome.accepted).sum()):
+        getLogger(__name__).warning("no better weights within the trust region on %d of %d tasks", rejected, *lead)
+    return dict(zip(trained, unflatten(outcome.params, like, lead), strict=True)), outcome
+
+
+def leaves(params: Mapping[str, Tensor]) -> Params:
+    """The same values, detached, to be differentiated in."""
+    return {name: tensor.detach().requires_grad_() for name, tensor in params.items()}

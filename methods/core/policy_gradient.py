@@ -1,0 +1,184 @@
+"""Policy gradients for N tasks side by side: Gaussian policies, batches of experience, and the losses over them.
+
+Policy-gradient learners see a batch once, so all that follows its collection is a function of `Samples`.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from math import gcd, log
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.api import Env, Step
+from methods.core.distributions import kl, log_prob
+from methods.core.nets import Params, mlp
+from methods.core.returns import advantages, baseline_features, discounted_returns, finished, fit_baseline, normalised
+
+Act = Callable[[Tensor], Tensor]  # obs [N, E, O] → action [N, E, A]
+Outputs = tuple[Tensor, Tensor]  # mean [N, B, A] and log_std [N, 1, A] of a policy
+
+LEAST_LOG_STD = log(1e-6)  # rllab's
+
+
+def init_gaussian_policy(
+    n_in: int, n_act: int, hidden: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Params:
+    """Fresh weights of a Gaussian policy of two hidden layers: Xavier's uniform law, biases 0, σ = 1 whatever the state.
+
+    Source:
+      rllab's GaussianMLPPolicy, on which MAML and CAVIA build.
+    """
+    sizes, params = (n_in, hidden, hidden, n_act), Params()
+    for layer, (rows, columns) in enumerate(pairwise(sizes)):
+        bound = (6.0 / (rows + columns)) ** 0.5
+        params[f"pi{layer}.w"] = torch.empty(rows, columns).uniform_(-bound, bound, generator=generator).to(dtype)
+        params[f"pi{layer}.b"] = torch.zeros(1, columns, dtype=dtype)
+    return params | {"log_std": torch.zeros(1, n_act, dtype=dtype)}
+
+
+def gaussian_policy(params: Mapping[str, Tensor], obs: Tensor) -> Outputs:
+    """Mean [..., B, A] and log σ [..., 1, A] of the actions at obs [..., B, O]."""
+    return mlp(params, ("pi0", "pi1", "pi2"), obs), params["log_std"].clamp(min=LEAST_LOG_STD)
+
+
+def sampled(outputs: Outputs, generator: torch.Generator) -> Tensor:
+    """Actions drawn from a policy's outputs. The environment clips them, their densities do not know."""
+    mean, log_std = outputs
+    return mean + torch.exp(log_std) * torch.empty_like(mean).normal_(generator=generator)
+
+
+class Rollout(NamedTuple):
+    """T control steps of N tasks × E copies; where an episode ends the next begins."""
+
+    obs: Tensor  # [T, N, E, O]
+    action: Tensor  # [T, N, E, A] before clipping
+    reward: Tensor  # [T, N, E]
+    terminated: Tensor  # [T, N, E] bool
+    truncated: Tensor  # [T, N, E] bool
+    time: Tensor  # [T, N, E] control steps since the episode began
+    last_obs: Tensor  # [N, E, O] what the last step led to
+
+
+class Samples(NamedTuple):
+    """What a policy gradient needs of a batch, B = T·E steps of each of N tasks."""
+
+    obs: Tensor  # [N, B, O]
+    action: Tensor  # [N, B, A]
+    advantage: Tensor  # [N, B]
+
+
+class Sampler:
+    """Collects batches of `episodes` horizons of every task, all steps of which count.
+
+    A batch begins with a reset. An episode that ends early makes room for another, and one that the batch's end cuts off is
+    bootstrapped. Copies are as many as divide both the episodes and the horizon, so that a batch can stop at any checkpoint.
+
+    Args:
+      env: made with `copies_of(episodes, horizon)` copies.
+      episodes: horizons of experience in a batch, K.
+    """
+
+    def __init__(self, env: Env, episodes: int) -> None:
+        self.env, self.steps = env, episodes // env.copies * env.horizon
+        self._rows: list[list[Tensor]] = []  # of the batch that is being collected
+        self._obs = torch.zeros(env.n_tasks, env.copies, env.observation_size)
+        self._time, self._last = torch.zeros(env.n_tasks, env.copies), self._obs
+
+    def collect(self, act: Act, limit: int | None = None) -> Rollout | None:
+        """Go on with the batch, for `limit` environment steps of each task at most; None while it is not complete.
+
+        Raises:
+          ValueError: if the limit does not allow a step of each copy; budgets that are multiples of the horizon do.
+        """
+        if limit is not None and limit < self.env.copies:
+            raise ValueError(f"{limit} environment steps do not allow one of each of {self.env.copies} copies of a task")
+        left = self.steps - len(self._rows)
+        for _ in range(left if limit is None else min(left, limit // self.env.copies)):
+            if not self._rows:
+                self._obs = torch.from_numpy(self.env.reset())
+                self._time.zero_()
+            action = act(self._obs)
+            step = self.env.step(action.numpy())
+            self._rows.append([self._obs, action, *_outcome(step), self._time.clone()])
+            self._go_on(step)
+        if len(self._rows) < self.steps:
+            return None
+        obs, action, reward, terminated, truncated, time = (torch.stack(column) for column in zip(*self._rows, strict=True))
+        rollout = Rollout(obs, action, reward, terminated, truncated, time, self._last)
+        self._rows = []
+        return rollout
+
+    def _go_on(self, step: Step) -> None:
+        ended = step.terminated | step.truncated
+        self._last = torch.from_numpy(step.obs)
+        self._obs = torch.from_numpy(self.env.reset(ended)) if ended.any() else self._last
+        self._time = (self._time + 1.0) * ~torch.from_numpy(ended)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The part of a batch collected so far; the environment's own state is the harness's."""
+        return {"rows": [[t.clone() for t in row] for row in self._rows], "obs": self._obs.clone(), "time": self._time.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._rows = [list(row) for row in state["rows"]]
+        self._obs, self._time = state["obs"].clone(), state["time"].clone()
+
+
+def copies_of(episodes: int, horizon: int) -> int:
+    """Copies of each task that collect `episodes` side by side: the most that divide the horizon too."""
+    return gcd(episodes, horizon)
+
+
+def _outcome(step: Step) -> list[Tensor]:
+    return [torch.from_numpy(np.asarray(part)) for part in (step.reward, step.terminated, step.truncated)]
+
+
+def samples(rollout: Rollout, gamma: float, lam: float) -> Samples:
+    """Advantages of a batch, from a linear baseline fitted to it, normalised within each task.
+
+    The baseline knows the clock, and the return that it predicts ends with the episode, at the clock's end too: what is
+    truncated is worth nothing more. An episode that the end of the batch cuts off goes on in the baseline's prediction, and its
+    steps, whose returns are not known whole, are left out of the fit (so where many are cut, the fit favours short episodes).
+    """
+    ended = rollout.terminated | rollout.truncated
+    features = baseline_features(rollout.obs, rollout.time)  # [T, N, E, F]
+    after = baseline_features(rollout.last_obs, rollout.time[-1] + 1.0)  # [N, E, F]
+    returns = discounted_returns(rollout.reward, ended, gamma)
+    weights = fit_baseline(_by_task(features), _by_task(returns), _by_task(finished(ended)))  # [N, F]
+    value = (features @ weights[:, :, None]).squeeze(-1).to(rollout.reward.dtype)
+    last = (after @ weights[:, :, None]).squeeze(-1).to(rollout.reward.dtype)
+    next_value = torch.cat([value[1:], last[None]]) * ~rollout.truncated
+    advantage = advantages(rollout.reward, value, next_value, rollout.terminated, rollout.truncated, gamma, lam)
+    return Samples(_by_task(rollout.obs), _by_task(rollout.action), normalised(_by_task(advantage)))
+
+
+def _by_task(values: Tensor) -> Tensor:
+    """[T, N, E, …] → [N, T·E, …]."""
+    return values.transpose(0, 1).flatten(1, 2)
+
+
+def reinforce_loss(outputs: Outputs, batch: Samples) -> Tensor:
+    """−mean log π(a|s) Â of each task [N].
+
+    Source:
+      Williams 1992, with advantages for returns.
+    """
+    return -(log_prob(batch.action, *outputs) * batch.advantage).mean(-1)
+
+
+def surrogate(outputs: Outputs, before: Outputs, batch: Samples) -> Tensor:
+    """mean π(a|s) / π_before(a|s) Â of each task [N]: what a step of TRPO is to raise.
+
+    Source:
+      Schulman et al. 2015, eq. 14 (arXiv 1502.05477).
+    """
+    ratio = torch.exp(log_prob(batch.action, *outputs) - log_prob(batch.action, *before))
+    return (ratio * batch.advantage).mean(-1)
+
+
+def mean_kl(before: Outputs, outputs: Outputs) -> Tensor:
+    """Mean KL(π_before ‖ π) over the states of each task [N]."""
+    return kl(*before, *outputs).mean(-1)

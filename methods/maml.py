@@ -1,0 +1,131 @@
+"""MAML: weights from which one step of policy gradient on a task makes a policy for it.
+
+All tasks begin from the same weights θ. On a batch of a task's experience one gradient step of REINFORCE makes φᵢ = θ − α
+∇Lᵢ(θ), and φᵢ collects another batch. θ moves so that the φᵢ earn more: by TRPO, whose gradient goes through the inner step.
+At test the same inner step adapts θ to a task, then again on fresh batches.
+
+Paper: Finn, Abbeel and Levine 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks" (arXiv 1703.03400).
+Official code: cbfinn/maml_rl (rllab, TensorFlow). Settings are its unless a comment says otherwise.
+
+`maml+ft` goes on after its own steps: TRPO on the test task alone, on batches of the same size, with the outer step's
+settings.
+
+Differences from the official code:
+- the Fisher-vector product of the outer step is exact (a product with Jᵀ M J), where the official one is a finite difference;
+- an episode that ends early makes room for another within the batch, so that all steps count; one that the batch's end cuts
+  off is bootstrapped from the baseline, and is left out of its fit. There, episodes end with the batch;
+- actions are clipped by the environment, not rescaled;
+- training tasks are stratified over their law, and as many as the budget says (official: 40);
+- evaluated policies act by their mean, unless `stochastic`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from methods.api import MakeEnv, Spec, Streams, TrainRow
+from methods.core.gradient_loop import GradientAdapter, MetaLoop
+from methods.core.gradient_steps import ADAPT, GradientConfig, Learner, inner_step, leaves, task_step
+from methods.core.nets import Params
+from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
+
+
+@dataclass(frozen=True)
+class MamlConfig(GradientConfig):
+    """Settings of MAML."""
+
+    # α of the steps after a test task's first, over α; official: half
+    later_rate: float = field(default=0.5, metadata=ADAPT)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.later_rate <= 1000.0:
+            raise ValueError(f"later_rate must be from 0 to 1000, not {self.later_rate}")
+
+
+def start(theta: Params, n_tasks: int) -> Params:
+    """φ = θ for each task: [N, …]."""
+    return {name: tensor.expand(n_tasks, *tensor.shape) for name, tensor in theta.items()}
+
+
+def policy(theta: Params, phi: Params, obs: Tensor) -> Outputs:
+    """The policy of φ alone: whatever it needs of θ it began with."""
+    return gaussian_policy(phi, obs)
+
+
+LEARNER = Learner(start, policy)
+
+
+class Maml:
+    """MAML with a REINFORCE inner step and a TRPO outer step."""
+
+    version: ClassVar[int] = 1
+    meta_trains: ClassVar[bool] = True
+    on_policy: ClassVar[bool] = True
+    eval_mode = "deterministic"
+    Config: ClassVar[type[MamlConfig]] = MamlConfig
+
+    def __init__(self, spec: Spec, config: MamlConfig) -> None:
+        self.spec, self.config = spec, config
+        self.eval_mode = "stochastic" if config.stochastic else self.eval_mode
+        self.theta: Params = {}  # empty until meta-trained or loaded
+
+    # Meta-training
+
+    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
+        """Outer steps on `n_tasks` fresh tasks each, as many as `budget` environment steps summed over them allow.
+
+        Raises:
+          ValueError: if they do not allow one.
+        """
+        n_obs, n_act, horizon = self.spec
+        theta = init_gaussian_policy(n_obs, n_act, self.config.hidden, streams.torch("init"))
+        loop = MetaLoop(LEARNER, theta, self.config, streams)
+        for row in loop.run(make_env, horizon, n_tasks, budget):
+            self.theta = loop.theta
+            yield row
+
+    # Adaptation
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> GradientAdapter:
+        """θ on each of `n_tasks`, and a gradient step after each batch.
+
+        Raises:
+          RuntimeError: if there is no meta-trained θ.
+        """
+        return self._adapter(make_env, n_tasks, streams, self.config.own_steps)
+
+    def _adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams, steps: int | None) -> GradientAdapter:
+        if not self.theta:
+            raise RuntimeError("MAML has no weights yet: run meta_train or load_state_dict before adapter")
+        phi, horizon = start(self.theta, n_tasks), self.spec.horizon
+        return GradientAdapter(make_env, horizon, phi, gaussian_policy, self._learn, steps, self.config, streams)
+
+    def _learn(self, phi: Params, batch: Samples, steps: int) -> Params:
+        rate = self.config.inner_rate * (self.config.later_rate if steps else 1.0)
+        return inner_step(LEARNER, {}, leaves(phi), batch, rate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """θ."""
+        return {"theta": self.theta}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.theta = dict(state["theta"])
+
+
+class MamlFinetuned(Maml):
+    """MAML whose learner goes on training on the test task."""
+
+    trained_by: ClassVar[str] = "maml"
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> GradientAdapter:
+        """MAML's own steps, then TRPO on each task for as long as there is budget."""
+        return self._adapter(make_env, n_tasks, streams, None)
+
+    def _learn(self, phi: Params, batch: Samples, steps: int) -> Params:
+        if steps < self.config.own_steps:
+            return super()._learn(phi, batch, steps)
+        return task_step(gaussian_policy, phi, batch, self.config)[0]

@@ -1,0 +1,41 @@
+"""Policy-gradient methods on point-goal: tasks whose steps are counted, and a short meta-training."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.protocol import TaskPool
+from benchmark.seeding import Streams
+from envs.point import PointGoal
+from methods.api import Spec
+
+POINT = PointGoal()
+TRAINED_ON = 2  # tasks
+
+
+@pytest.fixture
+def point_pool() -> Callable[..., TaskPool]:
+    """`(steps, ids)`: the test tasks at `ids`, of each of which `steps` may be used."""
+
+    def make(steps: int, ids: tuple[int, ...] = (0, 1)) -> TaskPool:
+        return TaskPool(POINT, [POINT.split("ood")[i] for i in ids], Streams(0, "test"), allowed=steps)
+
+    return make
+
+
+@pytest.fixture
+def meta_trained() -> Callable[..., Any]:
+    """`(kind, config, budget)`: a method after meta-training on two tasks."""
+
+    def train(kind: Any, config: Any, budget: int) -> Any:
+        generator = np.random.default_rng(0)
+        tasks = POINT.sample(TRAINED_ON, generator)
+        streams = Streams(0, "train")
+        pool = TaskPool(POINT, tasks, streams, pooled=True, allowed=budget, draw=lambda: POINT.sample(TRAINED_ON, generator))
+        method = kind(Spec(POINT.observation_size, POINT.action_size, POINT.horizon), config)
+        list(method.meta_train(pool.make_env, TRAINED_ON, budget, streams.child("method")))
+        return method
+
+    return train

@@ -1,0 +1,61 @@
+"""CAVIA: what its own steps move, what fine-tuning moves, and what the context does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.seeding import Streams
+from methods.cavia import Cavia, CaviaConfig, CaviaFinetuned, policy, policy_of_all
+
+BATCH, OWN, Z = 100, 2, 3
+CONFIG = CaviaConfig(hidden=8, episodes=2, own_steps=OWN, context=Z)
+
+
+@pytest.mark.parametrize("kind", [Cavia, CaviaFinetuned])
+def test_own_steps_move_the_context_of_each_task_and_nothing_else(
+    kind: Any, meta_trained: Callable[..., Any], point_pool: Callable[..., Any]
+) -> None:
+    method = meta_trained(kind, CONFIG, 4 * BATCH)
+    adapter = method.adapter(point_pool(10**6).make_env, 2, Streams(0, "adapt"))
+    assert torch.equal(adapter.state_dict()["params"]["context"], torch.zeros(2, 1, Z))
+    for _ in range(OWN):
+        adapter.step(BATCH)
+    params = adapter.state_dict()["params"]
+    assert (params.pop("context") != 0.0).all()
+    assert params.keys() == method.theta.keys()
+    assert all(torch.equal(params[name][n], tensor) for name, tensor in method.theta.items() for n in range(2))
+
+
+def test_fine_tuning_moves_context_and_weights(meta_trained: Callable[..., Any], point_pool: Callable[..., Any]) -> None:
+    method = meta_trained(CaviaFinetuned, CONFIG, 4 * BATCH)
+    adapter = method.adapter(point_pool(10**6).make_env, 2, Streams(0, "adapt"))
+    for _ in range(OWN):
+        adapter.step(BATCH)
+    before = adapter.state_dict()["params"]
+    adapter.step(BATCH)
+    after = adapter.state_dict()["params"]
+    assert all((after[name] != tensor).flatten(1).any(1).all() for name, tensor in before.items())
+
+
+def test_the_first_layer_reads_the_context_beside_the_state() -> None:
+    generator = torch.Generator().manual_seed(0)
+    theta = {
+        name: torch.randn(shape, generator=generator)
+        for name, shape in (("pi0.w", (4 + Z, 8)), ("pi0.b", (1, 8)), ("pi1.w", (8, 8)), ("pi1.b", (1, 8)))
+    } | {"pi2.w": torch.randn(8, 2, generator=generator), "pi2.b": torch.zeros(1, 2), "log_std": torch.zeros(1, 2)}
+    obs, context = torch.randn(2, 5, 4, generator=generator), torch.randn(2, 1, Z, generator=generator)
+    mean, _ = policy(theta, {"context": context}, obs)
+    h = torch.relu(obs @ theta["pi0.w"][:4] + context @ theta["pi0.w"][4:] + theta["pi0.b"])
+    h = torch.relu(h @ theta["pi1.w"] + theta["pi1.b"])
+    torch.testing.assert_close(mean, h @ theta["pi2.w"] + theta["pi2.b"])
+    own = {name: tensor.expand(2, *tensor.shape) for name, tensor in theta.items()} | {"context": context}
+    torch.testing.assert_close(policy_of_all(own, obs)[0], mean)
+
+
+@pytest.mark.parametrize("context", [0, 10_000, np.nan])
+def test_an_absurd_context_is_refused(context: float) -> None:
+    with pytest.raises(ValueError, match="context must be from 1 to 8192, not"):
+        CaviaConfig(context=context)

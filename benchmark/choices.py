@@ -94,7 +94,7 @@ def choose_methods(suite: Suite, budget: Budget, text: str | None, extra: Sequen
             raise InputError(f"--method {path} would be called {name!r}, as another method is; rename its class")
         chosen[name] = path
     if not budget.train_tasks and (trained := [name for name, path in chosen.items() if load_method(path).meta_trains]):
-        raise InputError(f"budget {budget.id!r} has no meta-training, which {', '.join(trained)} needs; leave it out")
+        raise InputError(f"budget {budget.id!r} has no meta-training; leave out {', '.join(trained)}")
     return chosen
 
 

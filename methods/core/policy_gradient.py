@@ -90,11 +90,8 @@ class Sampler:
     def collect(self, act: Act, limit: int | None = None) -> Rollout | None:
         """Go on with the batch, for `limit` environment steps of each task at most; None while it is not complete.
 
-        Raises:
-          ValueError: if the limit does not allow a step of each copy; budgets that are multiples of the horizon do.
+        A limit that does not allow a step of each copy allows none; no budget of whole horizons leaves such a rest.
         """
-        if limit is not None and limit < self.env.copies:
-            raise ValueError(f"{limit} environment steps do not allow one of each of {self.env.copies} copies of a task")
         left = self.steps - len(self._rows)
         for _ in range(left if limit is None else min(left, limit // self.env.copies)):
             if not self._rows:

@@ -20,7 +20,7 @@ RUN = {
     "--families ,": "the list of families is empty",
     "--families cheetah-dir": "family 'cheetah-dir' has no split 'ood', which suite 'ood' needs; leave it out",
     "--budget oracle-fast": "suite 'ood' has no families of its own at budget 'oracle-fast', only at smoke, quick, desk, paper",
-    "--budget oracle-fast --families point-goal": "has no meta-training, which apb, finetune needs; leave it out",
+    "--budget oracle-fast --families point-goal": "has no meta-training; leave out apb, maml, cavia, finetune",
     "--methods abp": "unknown method 'abp'; did you mean apb",
     "--methods apb,xyzzy": "unknown method 'xyzzy'; known: apb",
     "--methods=": "the list of methods is empty",

@@ -106,11 +106,12 @@ def test_calls_of_any_limit_give_the_batch_of_one_call_and_keep_the_limit(limit:
     assert equal(rollout, collected(Sampler(scripted(), 2 * E), actor()))
 
 
-def test_a_limit_below_one_step_of_all_copies_is_refused_before_a_step() -> None:
+def test_a_limit_below_one_step_of_all_copies_takes_none() -> None:
     env = scripted()
-    with pytest.raises(ValueError, match=f"{E - 1} environment steps do not allow one of each of {E} copies"):
-        Sampler(env, 2 * E).collect(actor(), E - 1)
+    sampler, act = Sampler(env, 2 * E), actor()
+    assert sampler.collect(act, E - 1) is None
     assert env.steps == 0
+    assert equal(collected(sampler, act), collected(Sampler(scripted(), 2 * E), actor()))
 
 
 @pytest.mark.parametrize("stop", range(1, T))

@@ -29,7 +29,6 @@ class TaskPool:
     Attributes:
       allowed: environment steps that may be used: of each task, or with `pooled` summed over the tasks.
       used: [N] environment steps used of each task, in all environments made here.
-      tasks_drawn: training tasks that a method had: those of the slots, or all that it drew in their place.
       not_finite: [N] whether a task's policy ever acted with numbers that are not finite.
     """
 
@@ -42,14 +41,14 @@ class TaskPool:
     draw: Callable[[], Sequence[Task]] | None = None  # fresh training tasks for every slot
     progress: Callable[[int], None] = lambda used: None  # told the largest (pooled: summed) count after every step
     used: np.ndarray = field(init=False)
-    tasks_drawn: int = field(init=False)
     not_finite: np.ndarray = field(init=False)
     _divergences: np.ndarray = field(init=False)
     _returns: list[list[float]] = field(init=False)
     _made: int = field(init=False, default=0)
+    _seen: set[tuple[float, ...]] = field(init=False)  # parameters of the tasks that a method had
 
     def __post_init__(self) -> None:
-        self.tasks_drawn = len(self.tasks)
+        self._seen = set(map(_which, self.tasks))
         self.used, self.not_finite = np.zeros(len(self.tasks), np.int64), np.zeros(len(self.tasks), bool)
         self._divergences = np.zeros(len(self.tasks), np.int64)
         self._returns = [[] for _ in self.tasks]
@@ -67,6 +66,20 @@ class TaskPool:
         self._made += 1
         env = BatchEnv(self.family, [self.tasks[i] for i in ids], copies, self.threads, seed)
         return CountedEnv(env, np.array(ids), self)
+
+    def fresh_tasks(self) -> Sequence[Task]:
+        """Tasks for all slots, from the training law."""
+        assert self.draw is not None, "only meta-training draws"
+        tasks = self.draw()
+        if not self.used.any():  # nobody has seen the tasks that go
+            self._seen.clear()
+        self._seen.update(map(_which, tasks))
+        return tasks
+
+    @property
+    def n_tasks_seen(self) -> int:
+        """Different tasks that a method had: those of the slots, and what it drew in their place."""
+        return len(self._seen)
 
     def charge(self, ids: np.ndarray, copies: int) -> None:
         """Count one step of each copy of the tasks at `ids`.
@@ -96,6 +109,11 @@ class TaskPool:
         means = [float(np.mean(returns)) if returns else None for returns in self._returns]
         self._returns = [[] for _ in self.tasks]
         return means
+
+
+def _which(task: Task) -> tuple[float, ...]:
+    """What tells a task from the others of its family."""
+    return tuple(task.params[name] for name in sorted(task.params))
 
 
 class CountedEnv:
@@ -139,9 +157,7 @@ class CountedEnv:
         """
         if self._pool.draw is None or self.n_tasks != len(self._pool.tasks):
             raise RuntimeError("fresh tasks can be drawn only in meta-training, in an environment of all its tasks")
-        if self._pool.used.any():  # else nobody has seen the tasks that go
-            self._pool.tasks_drawn += self.n_tasks
-        self._env.set_tasks(self._pool.draw())
+        self._env.set_tasks(self._pool.fresh_tasks())
 
 
 class Evaluation(NamedTuple):

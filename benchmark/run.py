@@ -23,7 +23,7 @@ Progress = Callable[[int], None]  # told environment steps: summed in meta-train
 
 
 def train(cell: Cell, method: Method, threads: int = 1, progress: Progress = lambda used: None) -> Iterator[Row]:
-    """Meta-train `method`, a row whenever it gives a sign of life.
+    """Meta-train `method`, a row whenever it gives a sign of life; its return is that of the episodes which ended since then.
 
     Raises:
       BudgetError: if it uses more than its steps.
@@ -40,6 +40,9 @@ def train(cell: Cell, method: Method, threads: int = 1, progress: Progress = lam
     pool = TaskPool(family, draw(), streams, threads, pooled=True, allowed=cell.train_steps, draw=draw, progress=progress)
     told = -1  # environment steps in the last row
     for sign in method.meta_train(pool.make_env, cell.train_tasks, cell.train_steps, streams.child("method")):
+        if sign.explored:
+            pool.online_returns()
+            continue
         yield _training_row(cell, pool, sign.updates, clock)
         told = int(pool.used.sum())
     if int(pool.used.sum()) > told:  # what a method used without a sign of life counts as well
@@ -92,7 +95,7 @@ def _training_row(cell: Cell, pool: TaskPool, updates: int | None, clock: "_Cloc
     returns = [value for value in pool.online_returns() if value is not None]
     return Row(
         **_identity(cell),
-        n_train_tasks=pool.tasks_drawn,
+        n_train_tasks=pool.n_tasks_seen,
         stage="train",
         env_steps=int(pool.used.sum()),
         updates=updates,

@@ -53,6 +53,7 @@ class TrainRow:
     """A sign of life from meta-training: the harness adds steps and returns from what it saw itself."""
 
     updates: int  # gradient steps so far, per task
+    explored: bool = False  # whether all since the last sign was exploration, whose returns are no score: it gets no row
 
 
 class Policy(Protocol):

@@ -15,8 +15,11 @@ the outer step's settings.
 Differences from the official code:
 - the Fisher-vector product of the outer step is a product with Jᵀ M J, where the official one differentiates the divergence
   twice (the same matrix);
-- an episode that ends early makes room for another within the batch, so that all steps count; one that the batch's end cuts
-  off is bootstrapped from the baseline, and is left out of its fit. There, episodes end with the batch;
+- the trust region bounds KL(old ‖ new), as TRPO's paper has it; there it is KL(new ‖ old);
+- a batch is as many steps as its episodes have at most: one that ends early makes room for another, and one that the end of the
+  batch cuts off is bootstrapped from the baseline, and left out of its fit. There, each of so many episodes runs to its end;
+- the baseline predicts the batch that it was fitted to, in the outer step too, where the official one predicts the experience
+  of the adapted policies from what it learned before adaptation; and it clips observations to ±10 (rllab's);
 - test batches are as large as training ones (official: 40 episodes);
 - actions are clipped by the environment, not rescaled;
 - training tasks are stratified over their law, and as many as the budget says (official: 20);

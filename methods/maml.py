@@ -12,8 +12,9 @@ settings.
 
 Differences from the official code:
 - the Fisher-vector product of the outer step is exact (a product with Jᵀ M J), where the official one is a finite difference;
-- an episode that ends early makes room for another within the batch, so that all steps count; one that the batch's end cuts
-  off is bootstrapped from the baseline, and is left out of its fit. There, episodes end with the batch;
+- an episode that ends early makes room for another within the batch, in both; one that the batch's end cuts off is thrown away
+  there, while here all steps count: it is bootstrapped from the baseline, and left out of its fit;
+- the baseline predicts the batch that it was fitted to, where the official one was fitted to the batch before, another task's;
 - actions are clipped by the environment, not rescaled;
 - training tasks are stratified over their law, and as many as the budget says (official: 40);
 - evaluated policies act by their mean, unless `stochastic`.

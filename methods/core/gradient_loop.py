@@ -46,7 +46,10 @@ class MetaLoop:
         sampler = Sampler(env, episodes)
         for iteration in range(1, budget // steps + 1):
             env.draw()
-            *seen, validation = self._experience(sampler, n_tasks)
+            theta = leaves(self.theta)
+            seen, phi = self._adapt(sampler, theta, n_tasks)
+            yield TrainRow(iteration - 1, explored=True)
+            validation = self._batch(sampler, theta, phi)
             self.theta, outcome = meta_step(self._learner, self.theta, seen, validation, self._config)
             self.rejected += int(not outcome.accepted)
             log.info("outer step %d: surrogate %+.4f, KL %.4f", iteration, outcome.improvement, outcome.kl)
@@ -54,15 +57,13 @@ class MetaLoop:
         if self.rejected:
             log.warning("%d of %d outer steps found no better weights within the trust region", self.rejected, iteration)
 
-    def _experience(self, sampler: Sampler, n_tasks: int) -> list[Samples]:
-        """A batch before each inner step, and one after the last."""
-        theta, batches = leaves(self.theta), list[Samples]()
-        phi = self._learner.start(theta, n_tasks)
-        while True:
-            batches.append(self._batch(sampler, theta, phi))
-            if len(batches) > self._config.inner_steps:
-                return batches
-            phi = inner_step(self._learner, theta, phi, batches[-1], self._config.inner_rate)
+    def _adapt(self, sampler: Sampler, theta: Params, n_tasks: int) -> tuple[list[Samples], Params]:
+        """A batch before each inner step, and φ after the last."""
+        seen, phi = list[Samples](), self._learner.start(theta, n_tasks)
+        for _ in range(self._config.inner_steps):
+            seen.append(self._batch(sampler, theta, phi))
+            phi = inner_step(self._learner, theta, phi, seen[-1], self._config.inner_rate)
+        return seen, phi
 
     def _batch(self, sampler: Sampler, theta: Params, phi: Params) -> Samples:
         with torch.no_grad():

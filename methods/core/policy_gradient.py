@@ -18,7 +18,7 @@ from methods.core.nets import Params, mlp
 from methods.core.returns import advantages, baseline_features, discounted_returns, finished, fit_baseline, normalised
 
 Act = Callable[[Tensor], Tensor]  # obs [N, E, O] → action [N, E, A]
-Outputs = tuple[Tensor, Tensor]  # mean [N, B, A] and log_std [N, 1, A] of a policy
+Outputs = tuple[Tensor, Tensor]  # mean [N, B, A] and log_std [N, 1, A] of a policy, [1, A] where tasks share it
 
 LEAST_LOG_STD = log(1e-6)  # rllab's
 

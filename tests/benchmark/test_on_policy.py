@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from benchmark.suites import BUDGETS, SUITES
 from benchmark.work import Stage, perform
 from envs.point import PointGoal
 from methods import METHODS
+from methods.api import TrainRow
+from methods.core.policy_gradient import Sampler
 from results.store import Store
 
 OUTER_STEP = 4 * 2 * 50 * 2  # tasks × episodes × steps, before and after adaptation
@@ -25,7 +28,7 @@ def cell_of(name: str, steps: int) -> Cell:
     return replace(cell, train_steps=steps)
 
 
-def test_tasks_are_counted_as_they_are_drawn() -> None:
+def test_tasks_are_counted_as_they_are_seen() -> None:
     generator = np.random.default_rng(0)
     drawn = []
 
@@ -36,13 +39,49 @@ def test_tasks_are_counted_as_they_are_drawn() -> None:
     pool = TaskPool(FAMILY, draw(), Streams(0), pooled=True, allowed=100, draw=draw)
     env = pool.make_env()
     env.draw()
-    assert pool.tasks_drawn == 3  # nobody saw those of before
+    assert pool.n_tasks_seen == 3  # nobody saw those of before
     for expected in (6, 9):
         env.reset()
         env.step(np.zeros((3, 1, 2), np.float32))
         env.draw()
-        assert pool.tasks_drawn == expected
+        assert pool.n_tasks_seen == expected
     assert env._env.tasks == drawn[-1]
+
+
+def test_a_law_of_two_tasks_has_two_whatever_is_drawn_and_each_draw_has_starts_of_its_own() -> None:
+    cell = replace(cell_of("maml", 3 * 4 * 2 * 200 * 2), family="cheetah-dir")
+    method, indices = cell.build(), []
+
+    def train_on(make_env, n_tasks, budget, streams):
+        env = make_env()
+        for _ in range(3):
+            env.draw()
+            env.reset()
+            env.step(np.zeros((n_tasks, 1, 6), np.float32))
+            indices.extend(task.index for task in env._env.tasks)
+            yield TrainRow(0)
+
+    method.meta_train = train_on
+    assert [row.n_train_tasks for row in train(cell, method)] == [2, 2, 2]
+    assert len(set(indices)) == len(indices) == 3 * 4
+
+
+@pytest.mark.parametrize(("name", "inner_steps"), [("maml", 1), ("cavia", 2), ("maml", 0)])
+def test_the_training_curve_is_that_of_adapted_policies(name: str, inner_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rollouts, collect = [], Sampler.collect
+
+    def watched(self: Sampler, act: Any, limit: int | None = None) -> Any:
+        rollouts.append(collect(self, act, limit))
+        return rollouts[-1]
+
+    monkeypatch.setattr(Sampler, "collect", watched)
+    cell = cell_of(name, 2 * (inner_steps + 1) * OUTER_STEP // 2)
+    rows = list(train(cell, replace(cell, config={**cell.config, "inner_steps": inner_steps}).build()))
+    adapted = rollouts[inner_steps :: inner_steps + 1]  # the last batch of each outer step
+    assert len(rows) == len(adapted) == 2
+    for row, rollout in zip(rows, adapted, strict=True):
+        episodes = (rollout.terminated | rollout.truncated).sum()
+        assert row.online_return == pytest.approx(float(rollout.reward.sum() / episodes), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["maml", "cavia"])

@@ -1,6 +1,7 @@
 """CAVIA: what its own steps move, what fine-tuning moves, and what the context does."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from benchmark.seeding import Streams
 from methods.cavia import Cavia, CaviaConfig, CaviaFinetuned, policy, policy_of_all
+from methods.core.gradient_steps import inner_step, leaves
 
 BATCH, OWN, Z = 100, 2, 3
 CONFIG = CaviaConfig(hidden=8, episodes=2, own_steps=OWN, context=Z)
@@ -27,6 +29,26 @@ def test_own_steps_move_the_context_of_each_task_and_nothing_else(
     assert (params.pop("context") != 0.0).all()
     assert params.keys() == method.theta.keys()
     assert all(torch.equal(params[name][n], tensor) for name, tensor in method.theta.items() for n in range(2))
+
+
+def test_every_step_on_a_test_task_uses_the_rate_of_meta_training(
+    meta_trained: Callable[..., Any], point_pool: Callable[..., Any]
+) -> None:
+    method = meta_trained(Cavia, replace(CONFIG, inner_rate=0.3), 4 * BATCH)
+    adapter, seen = method.adapter(point_pool(10**6).make_env, 2, Streams(0, "adapt")), []
+    learn = adapter._learn
+    adapter._learn = lambda params, batch, steps: seen.append((params, batch)) or learn(params, batch, steps)
+    for _ in range(OWN):
+        adapter.step(BATCH)
+        params, batch = seen[-1]
+        expected = inner_step(method.learner, params, leaves({"context": params["context"]}), batch, 0.3)
+        assert torch.equal(adapter.state_dict()["params"]["context"], expected["context"])
+
+
+def test_defaults_are_the_official_ones() -> None:
+    official = {"context": 2, "gamma": 0.95, "lam": 1.0, "inner_rate": 1.0, "inner_steps": 1, "own_steps": 5, "episodes": 20}
+    region = {"max_kl": 0.01, "damping": 1e-5, "cg_iterations": 10, "backtracks": 15, "backtrack_ratio": 0.8}
+    assert vars(CaviaConfig()) == {**official, **region, "hidden": 100, "first_order": False, "stochastic": False}
 
 
 def test_fine_tuning_moves_context_and_weights(meta_trained: Callable[..., Any], point_pool: Callable[..., Any]) -> None:

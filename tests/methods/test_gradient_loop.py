@@ -11,6 +11,7 @@ import torch
 from benchmark.protocol import TaskPool
 from benchmark.seeding import Streams
 from methods.cavia import Cavia, CaviaConfig, CaviaFinetuned
+from methods.core import gradient_loop
 from methods.core.gradient_loop import GradientAdapter
 from methods.core.nets import Params
 from methods.maml import Maml, MamlConfig, MamlFinetuned
@@ -95,6 +96,18 @@ def test_own_steps_come_after_their_batches_and_then_a_method_is_frozen_or_goes_
         adapter.step(1000)
         assert pool.used.tolist() == [OWN * BATCH] * 2
         assert same(params_of(adapter), end)
+
+
+def test_discounts_reach_the_advantages_in_training_and_at_test(
+    meta_trained: Train, point_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, samples = [], gradient_loop.samples
+    monkeypatch.setattr(
+        gradient_loop, "samples", lambda batch, *discounts: seen.append(discounts) or samples(batch, *discounts)
+    )
+    method = meta_trained(Maml, MamlConfig(hidden=8, episodes=EPISODES, gamma=0.9, lam=0.7), OUTER)
+    begun(method, point_pool(BATCH)).step(BATCH)
+    assert seen == [(0.9, 0.7)] * 3  # before and after adaptation, and on the test tasks
 
 
 # What is kept apart

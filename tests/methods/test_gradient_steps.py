@@ -1,7 +1,7 @@
 """Inner and outer steps of MAML and CAVIA, against naive loops over tasks and finite differences."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from torch.distributions import Normal
 
 from methods import cavia
 from methods.api import Spec
+from methods.core import gradient_steps
 from methods.core.gradient_steps import (
     GradientConfig,
     Learner,
@@ -22,7 +23,7 @@ from methods.core.gradient_steps import (
 )
 from methods.core.nets import Params
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy, surrogate
-from methods.core.trpo import flatten
+from methods.core.trpo import Outcome, Product, TrustRegion, flatten, trpo_step
 from methods.maml import LEARNER
 
 N, B, O, A, D, Z, RATE = 3, 9, 3, 2, 5, 2, 0.1
@@ -56,10 +57,6 @@ def batch(seed: int) -> Samples:
 def batches(inner_steps: int) -> list[Samples]:
     """One for each inner step, and the outer step's."""
     return [batch(10 * k) for k in range(inner_steps + 1)]
-
-
-def of_task(samples: Samples, n: int) -> Samples:
-    return Samples(*(tensor[n : n + 1] for tensor in samples))
 
 
 def objective(problem: Problem, inner_steps: int, first_order: bool = False) -> MetaObjective:
@@ -169,26 +166,24 @@ def test_the_inner_gradient_is_a_constant_unless_it_is_to_be_differentiated(prob
 # Trust-region steps
 
 
-def test_an_outer_step_raises_the_surrogate_within_the_trust_region(problem: Problem) -> None:
-    *seen, validation = batches(1)
-    config = GradientConfig(inner_rate=RATE)
-    theta, outcome = meta_step(problem.learner, problem.theta, seen, validation, config)
-    gain, kl = objective(problem, 1).evaluate(flatten(list(theta.values())))
-    assert outcome.accepted
-    assert 0.1 * config.max_kl < kl <= config.max_kl
-    assert gain > validation.advantage.mean()
+@pytest.mark.parametrize("outer", [True, False])
+def test_the_settings_of_the_region_reach_the_step(problem: Problem, outer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Tensor, TrustRegion]] = []
 
+    def watched(params: Tensor, gradient: Tensor, product: Product, evaluate: Any, region: TrustRegion) -> Outcome:
+        seen.append((product(torch.ones_like(params)), region))
+        return trpo_step(params, gradient, product, evaluate, region)
 
-def test_a_task_step_of_n_tasks_is_each_tasks_own(problem: Problem) -> None:
-    phi = problem.learner.start(problem.theta, N)
-    params = {name: tensor.expand(N, *tensor.shape) for name, tensor in problem.theta.items()} | phi
-    params = {name: tensor + 0.1 * noise(k, *tensor.shape) for k, (name, tensor) in enumerate(params.items())}
-    config, data = GradientConfig(), batch(0)
-    together, outcome = task_step(problem.policy, params, data, config)
-    assert outcome.accepted.all()
-    for n in range(N):
-        own = {name: tensor[n : n + 1] for name, tensor in params.items()}
-        alone, _ = task_step(problem.policy, own, of_task(data, n), config)
-        for name, tensor in alone.items():
-            torch.testing.assert_close(together[name][n : n + 1], tensor, rtol=1e-6, atol=1e-9)
-        assert any(not torch.equal(alone[name], own[name]) for name in own)
+    monkeypatch.setattr(gradient_steps, "trpo_step", watched)
+    params = {name: tensor.expand(N, *tensor.shape) for name, tensor in problem.theta.items()}
+    params |= problem.learner.start(problem.theta, N)
+    for damping in (0.0, 0.25):
+        config = GradientConfig(
+            inner_rate=RATE, damping=damping, max_kl=0.02, cg_iterations=7, backtracks=9, backtrack_ratio=0.6
+        )
+        if outer:
+            meta_step(problem.learner, problem.theta, [batch(0)], batch(10), config)
+        else:
+            task_step(problem.policy, params, batch(0), config)
+        assert seen[-1][1] == TrustRegion(max_kl=0.02, cg_iterations=7, backtracks=9, backtrack_ratio=0.6)
+    torch.testing.assert_close(seen[1][0] - seen[0][0], torch.full_like(seen[0][0], 0.25), rtol=0, atol=1e-12)

@@ -54,7 +54,7 @@ def test_a_converged_axis_stays_and_each_is_as_it_is_alone() -> None:
     x = conjugate_gradient(times(matrix), b, iterations=12, tolerance=1e-20)
     assert torch.equal(x[0], b[0] / 2)  # solved by the first product, the others go on
     assert torch.equal(x[2], torch.zeros(7).double())
-    torch.testing.assert_close(x[1], conjugate_gradient(times(matrix[1]), b[1], 12, 1e-20), rtol=0, atol=1e-13)
+    torch.testing.assert_close(x[1], conjugate_gradient(times(matrix[1]), b[1], 12, 1e-20), rtol=0, atol=1e-10)
 
 
 # The step

@@ -1,0 +1,77 @@
+"""Running statistics that a method learns from its training tasks and freezes afterwards."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class RunningMoments:
+    """Mean and variance of everything seen so far, by entry, in float64.
+
+    Args:
+      size: entries of a sample.
+    Source:
+      Chan, Golub and LeVeque 1979, for the union of two samples.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.mean, self.var = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
+        self.count = 0.0
+
+    def update(self, samples: Tensor) -> None:
+        """Add `samples` [..., size]."""
+        rows = samples.detach().to(torch.float64).reshape(-1, len(self.mean))
+        count, mean, var = len(rows), rows.mean(0), rows.var(0, correction=0)
+        total, delta = self.count + count, mean - self.mean
+        squares = self.var * self.count + var * count + delta.square() * (self.count * count / total)
+        self.mean, self.var, self.count = self.mean + delta * (count / total), squares / total, total
+
+    def whitened(self, samples: Tensor) -> Tensor:
+        """(x − mean) / √(var + 10⁻⁸) of `samples` [..., size], in their precision; as they are before the first update."""
+        if not self.count:
+            return samples
+        return (samples - self.mean.to(samples.dtype)) * (self.var + 1e-8).rsqrt().to(samples.dtype)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments and count."""
+        return {"mean": self.mean, "var": self.var, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.mean, self.var, self.count = state["mean"], state["var"], state["count"]
+
+
+class RewardScale:
+    """Rewards over the running deviation of their discounted return, for a learner of values whose rewards vary in size.
+
+        Rₜ = γ Rₜ₋₁ + rₜ,   r̃ₜ = clip(rₜ / √(Var R + 10⁻⁸), −10, 10)
+
+    R begins anew with a trial. The variance is that about the mean, the mean itself is not taken off.
+
+    Args:
+      shape: of the rewards of one step.
+      gamma: discount γ.
+    Source:
+      The official code of VariBAD (`VecNormalize`), after OpenAI's baselines.
+    """
+
+    def __init__(self, shape: tuple[int, ...], gamma: float) -> None:
+        self.moments, self._gamma, self._running = RunningMoments(1), gamma, torch.zeros(shape)
+
+    def __call__(self, reward: Tensor, trial_ended: Tensor) -> Tensor:
+        """r̃ for the rewards of one step, whose statistics enter first."""
+        self._running = self._gamma * self._running + reward
+        self.moments.update(self._running[..., None])
+        self._running = self._running * ~trial_ended
+        return (reward * float((self.moments.var + 1e-8).rsqrt())).clamp(-10.0, 10.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Statistics, and the returns of the trials that go on."""
+        return {"moments": self.moments.state_dict(), "running": self._running.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.moments.load_state_dict(state["moments"])
+        self._running = state["running"].clone()

@@ -1,0 +1,67 @@
+"""One convention of memory for all recurrent methods, and the GRU that carries it.
+
+A memory is what is known *before* a step. With m₀ = 0 at the beginning of a trial,
+
+    mₜ₊₁ = GRU(mₜ, xₜ),   xₜ of (aₜ, s′ₜ, rₜ),
+
+where s′ₜ is the state that the step t led to, not one that a reset put in its place. So a policy acts at t on (sₜ, mₜ), and mₜ
+depends on nothing from t on. A trial may hold several episodes; memory goes on across them, and ends with the trial.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from methods.core.nets import Params, init_linear, linear
+
+
+def init_gru(name: str, n_in: int, size: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Params:
+    """Fresh weights of a GRU of R = `size` units: `name_x` [I, 3R] and `name_m` [R, 3R], all U(−1/√R, 1/√R) as torch has it."""
+    scale = (n_in / size) ** 0.5  # `init_linear` has its bound in units of 1/√I
+    wide = init_linear(f"{name}_x", (), n_in, 3 * size, generator, scale, dtype)
+    return wide | init_linear(f"{name}_m", (), size, 3 * size, generator, dtype=dtype)
+
+
+def gru_cell(params: Mapping[str, Tensor], name: str, gates: Tensor, memory: Tensor) -> Tensor:
+    """One step of a GRU.
+
+        r, z = σ(x Wᵣ + m Uᵣ), σ(x W_z + m U_z);   n = tanh(x Wₙ + r ∘ (m Uₙ));   m′ = (1 − z) ∘ n + z ∘ m
+
+    Args:
+      gates: [..., B, 3R] x W with its biases, for r, z and n: `linear(params, f"{name}_x", x)`.
+      memory: [..., B, R] m.
+    Returns:
+      [..., B, R] m′.
+    Source:
+      Cho et al. 2014 (arXiv 1406.1078), with the reset gate behind the product, as in cuDNN and torch.
+    """
+    size = memory.shape[-1]
+    held = linear(params, f"{name}_m", memory)
+    reset, keep = torch.sigmoid(gates[..., : 2 * size] + held[..., : 2 * size]).chunk(2, -1)
+    fresh = torch.tanh(gates[..., 2 * size :] + reset * held[..., 2 * size :])
+    return torch.lerp(fresh, memory, keep)
+
+
+def memories(
+    params: Mapping[str, Tensor], name: str, x: Tensor, trial_ended: Tensor, start: Tensor, truncation: int | None = None
+) -> Tensor:
+    """What is remembered before each of T steps, and after the last.
+
+    Args:
+      x: [T, ..., B, I] of each step's outcome.
+      trial_ended: [T, ..., B] bool, whether the trial ended with the step: nothing is remembered of it.
+      start: [..., B, R] memory before the first step.
+      truncation: steps after which gradients are cut, None for never.
+    Returns:
+      [T + 1, ..., B, R].
+    """
+    gates, memory, result = linear(params, f"{name}_x", x), start, [start]
+    going_on = (~trial_ended).to(x.dtype)[..., None]
+    # unbound at once: the gradient of an index would be as large as the whole
+    for t, (gate, goes_on) in enumerate(zip(gates.unbind(), going_on.unbind(), strict=True)):
+        if truncation and t and t % truncation == 0:
+            memory = memory.detach()
+        memory = gru_cell(params, name, gate, memory) * goes_on
+        result.append(memory)
+    return torch.stack(result)

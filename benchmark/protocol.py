@@ -105,7 +105,7 @@ class TaskPool:
         return counted
 
     def online_returns(self) -> list[float | None]:
-        """[N] mean return of the episodes finished since the last call, None for none."""
+        """[N] mean return of the episodes that ended since the last call, None for none; what a reset cut off is in none."""
         means = [float(np.mean(returns)) if returns else None for returns in self._returns]
         self._returns = [[] for _ in self.tasks]
         return means

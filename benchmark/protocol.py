@@ -173,8 +173,8 @@ class Evaluator:
     """Evaluates policies on test tasks: the same reset states every time, decided before the first.
 
     A policy that acts with numbers that are not finite gets the zero action and is marked as diverged. An episode whose
-    simulation diverges is marked too and earns, for every step that it did not live to see, the lowest reward that it has seen:
-    to end early must not pay where rewards are negative.
+    simulation diverges is marked too and earns, for every step that it did not live to see, the lowest reward that it has seen,
+    or nothing if that is positive: to end early must not pay, whatever the signs of rewards.
     """
 
     def __init__(self, family: TaskFamily, tasks: Sequence[Task], streams: Streams, threads: int = 1) -> None:
@@ -197,7 +197,7 @@ class Evaluator:
             lowest = np.minimum(lowest, step.reward)
             lengths += running
             blown_up = running & (env.diverged > 0)
-            returns += np.where(blown_up, lowest * (env.horizon - lengths), 0.0)
+            returns += np.where(blown_up, np.minimum(lowest, 0.0) * (env.horizon - lengths), 0.0)
             diverged |= blown_up | (running & not_finite)
             terminated |= running & step.terminated
             ended = step.terminated | step.truncated

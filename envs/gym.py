@@ -9,6 +9,7 @@ A policy is not told its task: observations do not contain it. Every `info`, of 
 
 import os
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 import gymnasium
@@ -78,7 +79,7 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
           family: id of the family.
           split: name of a test split; None for a training task.
           index: which task of the split.
-          params: the parameters of a task of one's own, in SI units; its shift is not known (NaN).
+          params: the parameters of a task of one's own, in SI units; its shift is not known (None in the info).
           render_mode: "rgb_array", or None for no pictures.
         Raises:
           ValueError: if there is no such task or render mode.
@@ -166,8 +167,8 @@ def checked_mode(render_mode: str | None) -> str | None:
 
 
 def describe(task: Task) -> dict[str, Any]:
-    """The info of a task: what a policy is not told."""
-    return {"task": {"params": dict(task.params), "shift": task.shift}}
+    """The info of a task: what a policy is not told. A shift that is not known is None."""
+    return {"task": {"params": dict(task.params), "shift": None if isnan(task.shift) else task.shift}}
 
 
 for _family_id in FAMILIES:

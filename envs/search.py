@@ -117,6 +117,7 @@ def search(
     elites: int = 8,
     iterations: int = 10,
     width: float = 1.0,
+    start: FloatArray | None = None,
     steps: int | None = None,
     score: Callable[[Outcome], FloatArray] = lambda outcome: outcome.returns,
     threads: int = 1,
@@ -125,8 +126,8 @@ def search(
 
         θ ~ N(μ, σ²),   μ ← mean of the elites,   σ ← deviation of the elites + 0.3·w·(1 − i / iterations)
 
-    from μ = 0, σ = w; one of the population is μ itself. The last elites, and the last μ for the least of them, each get the
-    same number of fresh episodes: the best on average is the result, and is judged by fresh episodes again.
+    from μ = 0 or the start, σ = w; one of the population is μ itself. The last elites, and the last μ for the least of them, each
+    get the same number of fresh episodes: the best on average is the result, and is judged by fresh episodes again.
 
     Args:
       family, tasks: N tasks of one family.
@@ -136,6 +137,7 @@ def search(
       elites: how many of them are kept.
       iterations: generations, each of one episode per simulation.
       width: w, the deviation to begin with.
+      start: [N, P] μ to begin with, zero if None.
       steps: control steps of an episode, the family's horizon if None.
       score: what to maximise, [N, E].
       threads: of the simulator.
@@ -150,7 +152,8 @@ def search(
     env = BatchEnv(family, tasks, population, threads, seed=int(generator.integers(2**63)))
     shape = len(tasks), population, policy.size
     steps = family.horizon if steps is None else steps
-    mean, deviation = np.zeros((len(tasks), 1, policy.size)), np.full((len(tasks), 1, policy.size), width)
+    deviation = np.full((len(tasks), 1, policy.size), width)
+    mean = np.zeros_like(deviation) if start is None else start[:, None]
     for i in range(1, iterations + 1):
         theta = mean + deviation * generator.standard_normal(shape)
         theta[:, :1] = mean

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,7 @@ def frozen_tasks(law: TaskFamily, split: str | None, indices: Sequence[int]) -> 
     if split is None:
         return []
     tasks = law.split(split)
-    if not all(0 <= index < len(tasks) for index in indices):
+    if not all(isinstance(index, Integral) and 0 <= index < len(tasks) for index in indices):
         raise ValueError(f"split {split!r} of {law.id} has tasks 0 to {len(tasks) - 1}, got {list(indices)}")
     return [tasks[index] for index in indices]
 
@@ -68,6 +70,7 @@ def own_task(law: TaskFamily, params: Mapping[str, float]) -> Task:
       ValueError: if they are not the family's, or not finite.
     """
     names = law.sample(1, np.random.default_rng(0))[0].params.keys()
-    if params.keys() != names or not np.isfinite(list(params.values())).all():
+    numbers = all(isinstance(value, Real) and isfinite(value) for value in params.values())
+    if params.keys() != names or not numbers:
         raise ValueError(f"the params of {law.id} are finite numbers {', '.join(names)}; got {dict(params)}")
     return Task(law.id, "own", 0, params, shift=np.nan)

@@ -1,9 +1,11 @@
 """A simulation that diverges is counted, costs nobody else anything, and never pays."""
 
 import numpy as np
+import pytest
 
 from benchmark.protocol import Evaluator, TaskPool
 from benchmark.seeding import Streams
+from envs import load_family
 from envs.batch import BatchEnv
 from envs.cheetah import CheetahVel
 from methods.api import Memoryless
@@ -34,9 +36,12 @@ def test_in_meta_training_it_is_counted_and_training_goes_on():
     assert not pool.not_finite.any()
 
 
-def test_an_evaluated_episode_that_diverges_earns_its_lowest_reward_to_the_end():
-    evaluate = Evaluator(FAMILY, TASKS, Streams(0))
-    sound = evaluate(Memoryless(lambda obs: np.zeros((4, 10, SIX))))
+@pytest.mark.parametrize("name", ["cheetah-vel", "hopper-rand", "ant-dir"])
+def test_an_evaluated_episode_that_diverges_never_earns_more_than_one_that_does_not(name):
+    family = load_family(name)
+    still = np.zeros((4, 10, family.action_size))
+    evaluate = Evaluator(family, family.split("ood")[:4], Streams(0))
+    sound = evaluate(Memoryless(lambda obs: still))
     calls = 0
 
     def act(obs):
@@ -44,7 +49,7 @@ def test_an_evaluated_episode_that_diverges_earns_its_lowest_reward_to_the_end()
         calls += 1
         if calls == 5:
             blow_up(evaluate._env, 13)  # the fourth copy of the second task
-        return np.zeros((4, 10, SIX))
+        return still
 
     spoiled = evaluate(Memoryless(act))
     np.testing.assert_array_equal(spoiled.diverged, [False, True, False, False])
@@ -55,3 +60,5 @@ def test_an_evaluated_episode_that_diverges_earns_its_lowest_reward_to_the_end()
     assert spoiled.terminated[1, 3]
     assert spoiled.returns[1, 3] < sound.returns[1].min()
     assert np.isfinite(spoiled.returns).all()
+    if name != "cheetah-vel":  # a bonus for being alive, and none for being dead
+        assert 0 < spoiled.returns[1, 3] < 10

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from benchmark import run
@@ -28,6 +30,43 @@ def test_the_larger_budgets_ask_about_every_locomotion_family_once():
     fidelity_only = {"cheetah-dir", "cheetah-vel-2", "cheetah-vel-3"}
     assert sorted(asked) == sorted(set(FAMILIES) - {"point-goal", "point-rand"} - fidelity_only)
     assert set(SUITES["id"].families["paper"]) == {*SUITES["ood"].families["paper"], "cheetah-dir"}
+
+
+def test_suites_ask_with_the_arms_and_families_of_the_protocol():
+    compared, variants = ("apb", "maml", "cavia", "td3", "finetune", "random", "zero"), ("pre", "post", "none", "unfrozen")
+    desk = ("cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand")
+    expected = {
+        "ood": (compared, desk, (*desk, "ant-goal", "ant-dir")),
+        "id": (compared, (*desk, "cheetah-dir"), (*desk, "ant-goal", "ant-dir", "cheetah-dir")),
+        "gap": (compared, *[("cheetah-vel-gap", "ant-dir-4", "ant-goal-gap", "hopper-mass", "walker-mass")] * 2),
+        "sanity": (("apb", "apb-random", "td3"), ("cheetah-vel",), ("cheetah-vel",)),
+        "placement": (("apb", *(f"apb-{name}" for name in variants), "zero"), ("cheetah-vel",), ("ant-goal", "cheetah-vel")),
+    }
+    for name, (methods, at_desk, at_paper) in expected.items():
+        suite = SUITES[name]
+        assert (suite.methods, suite.families["desk"], suite.families["paper"]) == (methods, at_desk, at_paper)
+
+
+def test_before_adaptation_the_blind_policies_are_one_and_the_two_with_fresh_layers_another(cli, here, rows_of):
+    methods = "finetune,apb-none,apb,apb-unfrozen"
+    words = ("--suite", "placement", "--budget", "smoke", "--families", "point-goal", "--store", "store")
+    assert cli("run", *words, "--methods", methods).code == 0
+    rows = rows_of(here / "store")
+    first = rows[(rows["stage"] == "adapt") & (rows["env_steps"] == 0)]
+    first = first.pivot(columns="method", index="task_index", values="return_mean").astype(float)
+    np.testing.assert_array_equal(first["apb-none"], first["finetune"])
+    np.testing.assert_allclose(first["apb"], first["apb-unfrozen"], rtol=1e-5)
+    assert (first["apb"] != first["apb-none"]).all()
+
+
+def test_the_page_of_a_real_run_scores_against_the_references_that_are_shipped(cli, here):
+    words = ("--suite", "ood", "--budget", "smoke", "--families", "point-goal", "--store", "store")
+    assert cli("run", *words, "--methods", "zero,td3").code == 0
+    assert cli("report", "--store", "store").code == 0
+    for axis in ("angle", "radius"):
+        table = pd.read_csv(here / "report" / "data" / f"ood_smoke_point-goal_ood_{axis}.csv").set_index("method")
+        assert -0.05 < table.loc["zero", "normalised_mean"] < 0.05
+        assert np.isfinite(table.loc["td3", "normalised_mean"])
 
 
 @pytest.mark.parametrize("suite", [suite for suite in SUITES if suite not in ("ood", "oracle")])

@@ -100,9 +100,10 @@ def test_a_family_can_be_registered_later(stub: str) -> None:
         register_family("nowhere")
 
 
-@pytest.mark.parametrize("split", [None, "id"])
-def test_check_env_has_nothing_to_say_but_that_bounds_are_infinite(name: str, split: str | None) -> None:
-    env = gymnasium.make(name, split=split).unwrapped
+@pytest.mark.parametrize("kind", ["training", "id", "own"])
+def test_check_env_has_nothing_to_say_but_that_bounds_are_infinite(name: str, family: TaskFamily, kind: str) -> None:
+    whose = {"training": {}, "id": {"split": "id"}, "own": {"params": dict(family.split("id")[0].params)}}
+    env = gymnasium.make(name, **whose[kind]).unwrapped
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         check_env(env, skip_render_check=True)  # pictures have tests of their own

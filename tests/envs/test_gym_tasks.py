@@ -77,12 +77,12 @@ def test_a_task_of_ones_own(name: str, family: TaskFamily) -> None:
     params = dict(family.split("id")[1].params)
     env = gymnasium.make(name, params=params)
     _, info = env.reset(seed=0)
-    assert info["task"]["params"] == params and np.isnan(info["task"]["shift"])
+    assert info["task"] == {"params": params, "shift": None}
     batch = BatchEnv(family, [env.unwrapped.task], seed=0)
     batch.reset()
     action = np.full(family.action_size, 0.5)
     np.testing.assert_array_equal(env.step(action)[0], batch.step(action[None, None]).obs[0, 0])
-    for wrong in (dict.fromkeys(params, np.nan), {}, params | {"colour": 1.0}):
+    for wrong in (dict.fromkeys(params, np.nan), {}, params | {"colour": 1.0}, dict.fromkeys(params, "1.0")):
         with pytest.raises(ValueError, match=next(iter(params))):
             gymnasium.make(name, params=wrong)
 
@@ -92,6 +92,7 @@ def test_a_task_of_ones_own(name: str, family: TaskFamily) -> None:
     [
         ({"split": "ood", "index": 4}, r"'ood' of cheetah-vel has tasks 0 to 3, got \[4\]"),
         ({"split": "ood", "index": -1}, r"tasks 0 to 3, got \[-1\]"),
+        ({"split": "ood", "index": 1.5}, r"tasks 0 to 3, got \[1.5\]"),
         ({"split": "none"}, "it has id, ood"),
         ({"index": 1}, "needs a split: id, ood"),
         ({"split": "id", "params": {"target_speed": 1.0}}, "not both"),

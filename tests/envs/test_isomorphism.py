@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from envs import FAMILIES, load_family
-from envs.api import FloatArray, Task
+from envs.api import TASKS, FloatArray, Task
 from envs.batch import BatchEnv
 from envs.point import PointGoal, PointRand
 
@@ -24,6 +24,14 @@ MAPS = {"mirror": MIRROR, "quarter turn": QUARTER, "quarter turn back": QUARTER.
 def test_isomorphic_names_only_axes_on_which_test_tasks_are_shifted(family_id: str) -> None:
     family = load_family(family_id)
     assert family.isomorphic <= {task.shift_axis for split in family.splits() for task in family.split(split)} - {None}
+
+
+def test_the_labels_are_those_whose_maps_the_readme_states() -> None:
+    text = (TASKS.parent / "README.md").read_text(encoding="utf-8")
+    table = text.partition("| family, axis | the map |")[2].partition("\n\n")[0].splitlines()
+    rows = [line.split("|")[1].replace("`", "").strip().split(", ") for line in table if line.startswith("| `")]
+    labelled = {(name, axis) for name in FAMILIES for axis in load_family(name).isomorphic} | {("permuted-…", "permutation")}
+    assert {tuple(row) for row in rows} == labelled
 
 
 def rewards_and_states(

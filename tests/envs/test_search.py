@@ -81,6 +81,19 @@ def test_the_same_seed_finds_the_same_and_another_seed_does_not() -> None:
     assert (one.theta != other.theta).all()
 
 
+def test_a_search_near_a_good_policy_keeps_it_and_one_near_a_bad_policy_stays_bad() -> None:
+    tasks, good = PointGoal().split("id")[:3], find(GAIT)
+    away = good.theta.copy()
+    away[:, 1:3] *= -1.0  # pushes the other way
+    near, far = (
+        search(PointGoal(), tasks, GAIT, np.random.default_rng(3), population=48, iterations=2, width=0.02, start=theta)
+        for theta in (good.theta, away)
+    )
+    assert near.outcome.returns.mean() > good.outcome.returns.mean() - 1
+    assert far.outcome.returns.mean() < near.outcome.returns.mean() - 5
+    assert np.abs(near.theta - good.theta).max() < 0.2
+
+
 def test_a_population_that_the_elites_cannot_share_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple"):
         search(PointGoal(), PointGoal().split("id"), GAIT, np.random.default_rng(0), population=10, elites=4)

@@ -128,6 +128,9 @@ def test_apb_random_is_apb_around_a_backbone_that_nothing_trained() -> None:
     assert layers(one.frozen) == layers(other.frozen)
     assert all(torch.equal(tensor, other.pi[name]) for name, tensor in one.pi.items())  # the same fresh layers
     assert not torch.equal(one.frozen["psi0.w"], other.frozen["psi0.w"])
+    # in units of U(−1, 1)
+    psi, rho = (other.frozen["psi0.w"] * 8**0.5).flatten(), (other.pi["rho_h.w"] * 4**0.5).flatten()
+    assert not torch.allclose(psi[: len(rho)], rho[: len(psi)])  # nor do they repeat each other's draws
 
 
 def test_apb_none_adapts_nothing_and_equals_finetune_at_b_0() -> None:

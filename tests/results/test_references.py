@@ -117,9 +117,9 @@ def test_a_missing_bound_and_a_mix_of_versions_are_refused() -> None:
 
 
 def test_the_normalised_score_is_0_at_the_floor_and_1_at_the_expert_and_missing_without_one() -> None:
-    value, floor = pd.Series([-51.0, -30.0, -72.0, -40.5, 0.0, 0.0]), pd.Series([-51.0] * 4 + [-1.0] * 2)
-    oracle = pd.Series([-30.0] * 4 + [np.nan, -2.0])  # the last expert is worse than the floor
-    np.testing.assert_allclose(normalised(value, floor, oracle), [0.0, 1.0, -1.0, 0.5, np.nan, np.nan])
+    value, floor = pd.Series([-51.0, -30.0, -72.0, -40.5, -9.0, 0.0, 0.0]), pd.Series([-51.0] * 5 + [-1.0] * 2)
+    oracle = pd.Series([-30.0] * 5 + [np.nan, -2.0])  # the last expert is worse than the floor
+    np.testing.assert_allclose(normalised(value, floor, oracle), [0.0, 1.0, -1.0, 0.5, 2.0, np.nan, np.nan])
 
 
 def test_what_is_shipped_has_a_floor_for_every_test_task_and_an_expert_for_the_point_families() -> None:

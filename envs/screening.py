@@ -53,8 +53,18 @@ def kept_up(family: TaskFamily, tasks: Sequence[Task], generator: np.random.Gene
     for population, iterations, width in EFFORTS:
         left = np.flatnonzero(~up).tolist()
         if left:
-            sizes = {"population": population, "elites": 4, "iterations": iterations, "steps": SEARCHED}
-            found = search(family, [tasks[i] for i in left], gait, generator, **sizes, width=width, score=lengths)
+            found = search(
+                family,
+                [tasks[i] for i in left],
+                gait,
+                generator,
+                population=population,
+                elites=4,
+                iterations=iterations,
+                width=width,
+                steps=SEARCHED,
+                score=lengths,
+            )
             up[left] = np.median(found.outcome.lengths, axis=1) >= ENOUGH
     return up
 

@@ -126,8 +126,8 @@ def search(
 
         θ ~ N(μ, σ²),   μ ← mean of the elites,   σ ← deviation of the elites + 0.3·w·(1 − i / iterations)
 
-    from μ = 0 or the start, σ = w; one of the population is μ itself. The last elites, and the last μ for the least of them, each
-    get the same number of fresh episodes: the best on average is the result, and is judged by fresh episodes again.
+    from μ = 0 or the start, σ = w; one of the population is μ itself. The last elites, with μ for the least of them, get the
+    same number of fresh episodes each: the best on average is the result, and is judged by fresh episodes again.
 
     Args:
       family, tasks: N tasks of one family.

@@ -15,6 +15,7 @@ from benchmark.suites import Budget, Suite
 from envs import load_family
 from envs.api import checksum, family_version
 from methods.api import Method, Spec
+from methods.core.actor_critic import PPOConfig
 from methods.core.gradient_steps import GradientConfig
 from methods.core.td3 import TD3Config
 from results.schema import PROTOCOL_VERSION
@@ -203,7 +204,7 @@ def _trainer(name: str, method: type[Method]) -> str:
 
 def resolve_config(method: type[Method], budget: Budget, changed: Mapping[str, Any]) -> dict[str, Any]:
     """A method's settings: its defaults, then the budget's, then `changed`."""
-    of_type = {TD3Config: budget.td3, GradientConfig: budget.gradient}
+    of_type = {TD3Config: budget.td3, GradientConfig: budget.gradient, PPOConfig: budget.ppo}
     scaled = next((settings for kind, settings in of_type.items() if issubclass(method.Config, kind)), {})
     has = {field.name for field in fields(method.Config)}
     return asdict(method.Config(**{**{key: value for key, value in scaled.items() if key in has}, **changed}))

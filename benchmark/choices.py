@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from benchmark.plugins import load_method, registered_methods
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from envs import FAMILIES, is_family, load_family
 from envs.permuted import PREFIX
+
+if TYPE_CHECKING:
+    from benchmark.cells import Cell
 
 MAX_SEEDS = 1_000
 
@@ -139,6 +142,21 @@ def _value(text: str, value: str, kind: Any) -> Any:
     except (ValueError, KeyError, TypeError):
         expected = "true or false" if kind is bool else {int: "a whole number", float: "a number"}.get(kind, str(kind))
         raise InputError(f"--set {text!r}: {value!r} is not {expected}") from None
+
+
+def check_budgets(cells: "Iterable[Cell]") -> None:
+    """Refuse what could not make one step of its meta-training.
+
+    Raises:
+      InputError: if there is such a cell.
+    """
+    for cell in {cell.train_id: cell for cell in cells if cell.meta_trains}.values():
+        least = getattr(cell.build(), "least_budget", None)
+        if least is not None and cell.train_steps < (needed := least(cell.train_tasks)):
+            raise InputError(
+                f"{cell.method} on {cell.family}: one step of its meta-training takes {needed:,} environment steps and budget "
+                f"{cell.budget!r} has {cell.train_steps:,}; change its settings, or take a larger budget"
+            )
 
 
 def choose_seeds(seeds: int | None, budget: Budget) -> int:

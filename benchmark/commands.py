@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmark.cells import expand
-from benchmark.choices import InputError
+from benchmark.choices import InputError, check_budgets
 from benchmark.local import LocalExecutor, Progress, TimeLimitError, stages_of
 from benchmark.plugins import load_method, registered_methods
 from benchmark.progress import Display, duration
@@ -43,6 +43,7 @@ def run(
     """Run the cells of a suite and say how it went; returns the exit code."""
     began = time.monotonic()
     cells = expand(suite, budget, methods, families, seeds, settings)
+    check_budgets(cells)
     opened = Store(store, create=True)
     opened.write_plan(
         {

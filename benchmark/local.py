@@ -101,13 +101,9 @@ class LocalExecutor:
         return table
 
     def _skip_finished(self, table: list[Progress]) -> None:
-        """Mark what need not run: what is finished, and training on which nothing waits."""
+        """Mark what need not run. Training whose record was lost runs again even if nothing waits: its rows are results."""
         for entry in table:
             if finished(self._store, entry.stage):
-                entry.state, entry.finished_before = "done", True
-        awaited = {entry.stage.cell.train_key for entry in table if entry.stage.name == "adapt" and entry.state == "waiting"}
-        for entry in table:
-            if entry.stage.name == "train" and entry.stage.key not in awaited:
                 entry.state, entry.finished_before = "done", True
 
     def _assign(self, table: list[Progress]) -> None:

@@ -172,9 +172,9 @@ class Evaluation(NamedTuple):
 class Evaluator:
     """Evaluates policies on test tasks: the same reset states every time, decided before the first.
 
-    A policy that acts with numbers that are not finite gets the zero action and is marked as diverged. An episode whose
-    simulation diverges is marked too and earns, for every step that it did not live to see, the lowest reward that it has seen,
-    or nothing if that is positive: to end early must not pay, whatever the signs of rewards.
+    An episode in which the policy acts with numbers that are not finite, or in which the simulation diverges, is marked as
+    diverged and ends there. It earns, for every step that it did not live to see, the lowest reward that it has seen, or
+    nothing if that is positive: neither may pay, whatever the signs of rewards.
     """
 
     def __init__(self, family: TaskFamily, tasks: Sequence[Task], streams: Streams, threads: int = 1) -> None:
@@ -196,12 +196,12 @@ class Evaluator:
             returns += np.where(running, step.reward, 0.0)
             lowest = np.minimum(lowest, step.reward)
             lengths += running
-            blown_up = running & (env.diverged > 0)
-            returns += np.where(blown_up, np.minimum(lowest, 0.0) * (env.horizon - lengths), 0.0)
-            diverged |= blown_up | (running & not_finite)
+            lost = running & ((env.diverged > 0) | not_finite)
+            returns += np.where(lost, np.minimum(lowest, 0.0) * (env.horizon - lengths), 0.0)
+            diverged |= lost
             terminated |= running & step.terminated
             ended = step.terminated | step.truncated
-            running &= ~ended
+            running &= ~(ended | lost)
             policy.observe(step)  # last, so that whatever it does to the arrays it sees moves no score
             obs = env.reset(ended) if ended.any() and running.any() else step.obs
         return Evaluation(returns, lengths, terminated, np.any(diverged, axis=1))

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from methods.api import MakeEnv, Spec, Streams, TrainRow
-from methods.core.gradient_loop import GradientAdapter, MetaLoop
+from methods.core.gradient_loop import GradientAdapter, MetaLoop, outer_steps
 from methods.core.gradient_steps import ADAPT, GradientConfig, Learner, inner_step, leaves, task_step
 from methods.core.nets import Params
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
@@ -74,6 +74,10 @@ class Maml:
         self.theta: Params = {}  # empty until meta-trained or loaded
 
     # Meta-training
+
+    def least_budget(self, n_tasks: int) -> int:
+        """Environment steps of one outer step."""
+        return outer_steps(self.config, self.spec.horizon, n_tasks)
 
     def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
         """Outer steps on `n_tasks` fresh tasks each, as many as `budget` environment steps summed over them allow.

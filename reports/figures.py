@@ -83,9 +83,8 @@ def meta_training_figure(scores: pd.DataFrame, points: pd.DataFrame, styles: Map
       title: plain text above the panel.
     """
     seeds = scores.groupby(list(ARM))["seed"].nunique()
-    note = (
-        f"Thick: mean of {span(seeds)}; thin: each seed. Episodes of the method's own on training tasks, exploration included."
-    )
+    own = "The method's own episodes on training tasks, with its acting noise; of adapted policies where it explores apart."
+    note = f"Thick: mean of {span(seeds)}; thin: each seed. {own}"
     figure, (axes,) = canvas(1, title, f"{note} {few(seeds)}")
     arms = [arm for arm in styles if arm in seeds.index]
     for arm in arms:

@@ -1,6 +1,6 @@
 """Gaussians with a diagonal covariance: densities and divergences, over any leading axes."""
 
-from math import log, pi
+from math import e, log, pi
 
 import torch
 from torch import Tensor
@@ -32,3 +32,8 @@ def kl(mean: Tensor, log_std: Tensor, mean_2: Tensor, log_std_2: Tensor) -> Tens
     """
     spread = torch.exp(2.0 * (log_std - log_std_2)) + ((mean - mean_2) * torch.exp(-log_std_2)).square()
     return (log_std_2 - log_std + 0.5 * spread - 0.5).sum(-1)
+
+
+def entropy(log_std: Tensor) -> Tensor:
+    """Σ log σ + (A/2) log 2πe, summed over the last axis of log σ [..., A]."""
+    return (log_std + 0.5 * log(2 * pi * e)).sum(-1)

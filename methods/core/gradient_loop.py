@@ -35,12 +35,11 @@ class MetaLoop:
         Raises:
           ValueError: if they do not allow one.
         """
-        episodes, batches = self._config.episodes, self._config.inner_steps + 1
-        steps = n_tasks * episodes * horizon * batches
+        episodes, steps = self._config.episodes, outer_steps(self._config, horizon, n_tasks)
         if budget < steps:
             raise ValueError(
                 f"one outer step takes {steps} environment steps ({n_tasks} tasks × {episodes} episodes × {horizon} steps × "
-                f"{batches} batches) and the budget is {budget}; take fewer episodes"
+                f"{self._config.inner_steps + 1} batches) and the budget is {budget}; take fewer episodes or inner_steps"
             )
         env, log = make_env(copies_of(episodes, horizon)), getLogger(__name__)
         sampler = Sampler(env, episodes)
@@ -70,6 +69,11 @@ class MetaLoop:
             rollout = sampler.collect(lambda obs: sampled(self._learner.policy(theta, phi, obs), self._generator))
         assert rollout is not None, "without a limit a batch is collected whole"
         return samples(rollout, self._config.gamma, self._config.lam)
+
+
+def outer_steps(config: GradientConfig, horizon: int, n_tasks: int) -> int:
+    """Environment steps of one outer step: a batch before each inner step and one after the last."""
+    return n_tasks * config.episodes * horizon * (config.inner_steps + 1)
 
 
 class GradientAdapter:

@@ -46,6 +46,9 @@ def linear(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
     w, b = params[f"{name}.w"], params[f"{name}.b"]
     if w.ndim == 2:
         return torch.addmm(b, x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[-1])
+    if x.ndim > w.ndim:  # to broadcast the layer would copy its weights
+        y = linear(params, name, x.movedim(0, -3).flatten(-3, -2))  # [T, N, B, I] → [N, T·B, O]
+        return y.view(*y.shape[:-2], len(x), x.shape[-2], y.shape[-1]).movedim(-3, 0)
     lead = torch.broadcast_shapes(x.shape[:-2], w.shape[:-2])  # type: ignore[no-untyped-call]
     flat = [t.expand(*lead, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (b, x, w)]
     return torch.baddbmm(*flat).view(*lead, x.shape[-2], w.shape[-1])

@@ -51,27 +51,24 @@ class RewardScale:
     R begins anew with a trial. The variance is that about the mean, the mean itself is not taken off.
 
     Args:
-      shape: of the rewards of one step.
       gamma: discount γ.
     Source:
-      The official code of VariBAD (`VecNormalize`), after OpenAI's baselines.
+      The official code of VariBAD (`VecNormalize`), after OpenAI's baselines; there, statistics move within a batch.
     """
 
-    def __init__(self, shape: tuple[int, ...], gamma: float) -> None:
-        self.moments, self._gamma, self._running = RunningMoments(1), gamma, torch.zeros(shape)
+    def __init__(self, gamma: float) -> None:
+        self._gamma, self.moments = gamma, RunningMoments(1)
 
-    def __call__(self, reward: Tensor, trial_ended: Tensor) -> Tensor:
-        """r̃ for the rewards of one step, whose statistics enter first."""
-        self._running = self._gamma * self._running + reward
-        self.moments.update(self._running[..., None])
-        self._running = self._running * ~trial_ended
-        return (reward * float((self.moments.var + 1e-8).rsqrt())).clamp(-10.0, 10.0)
+    def learn(self, reward: Tensor, trial_ended: Tensor) -> None:
+        """Add a batch that begins with trials: rewards and ends [T, ...]."""
+        total, totals = torch.zeros_like(reward[0]), []
+        for r, ended in zip(reward.unbind(), trial_ended.unbind(), strict=True):
+            total = self._gamma * total + r
+            totals.append(total)
+            total = total * ~ended
+        self.moments.update(torch.stack(totals)[..., None])
 
-    def state_dict(self) -> dict[str, Any]:
-        """Statistics, and the returns of the trials that go on."""
-        return {"moments": self.moments.state_dict(), "running": self._running.clone()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        self.moments.load_state_dict(state["moments"])
-        self._running = state["running"].clone()
+    def __call__(self, reward: Tensor) -> Tensor:
+        """r̃; rewards as they are, but for the clipping, before the first batch."""
+        scale = float((self.moments.var + 1e-8).rsqrt()) if self.moments.count else 1.0
+        return (reward * scale).clamp(-10.0, 10.0)

@@ -36,6 +36,32 @@ def test_in_meta_training_it_is_counted_and_training_goes_on():
     assert not pool.not_finite.any()
 
 
+@pytest.mark.parametrize("name", ["point-goal", "hopper-rand", "ant-dir"])
+def test_a_policy_that_acts_with_no_numbers_never_earns_more_than_one_that_does_nothing(name):
+    family = load_family(name)
+    evaluate = Evaluator(family, family.split("ood")[:4], Streams(0))
+    sound = evaluate(Memoryless(lambda obs: np.zeros((4, 10, family.action_size))))
+    calls = 0
+
+    def act(obs):
+        nonlocal calls
+        calls += 1
+        action = np.zeros((4, 10, family.action_size))
+        if calls >= 3:
+            action[1, 3, 0] = np.nan
+        return action
+
+    lost = evaluate(Memoryless(act))
+    np.testing.assert_array_equal(lost.diverged, [False, True, False, False])
+    others = np.ones((4, 10), bool)
+    others[1, 3] = False
+    np.testing.assert_array_equal(lost.returns[others], sound.returns[others])
+    assert lost.lengths[1, 3] == 3
+    assert lost.returns[1, 3] <= sound.returns[1, 3] + 1e-6
+    if name != "point-goal":
+        assert lost.returns[1, 3] < 5 < 30 < sound.returns[1, 3]
+
+
 @pytest.mark.parametrize("name", ["cheetah-vel", "hopper-rand", "ant-dir"])
 def test_an_evaluated_episode_that_diverges_never_earns_more_than_one_that_does_not(name):
     family = load_family(name)

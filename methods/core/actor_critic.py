@@ -1,0 +1,160 @@
+"""The policy and the value of RL² and VariBAD: two networks on what is seen and what is remembered, and PPO on both."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from methods.core.distributions import entropy, log_prob
+from methods.core.nets import Params, init_linear, linear
+from methods.core.policy_gradient import LEAST_LOG_STD
+from methods.core.ppo import clipped_surrogate, clipped_value_loss, minibatches
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Settings of the policy and of PPO; official VariBAD's on cheetah-vel unless a comment says otherwise."""
+
+    # networks
+    hidden: int = 128  # units of both hidden layers, of the policy's and of the value's network
+    embedding: int = 64  # units of the state's and of the latent's embedding
+    # learning
+    learning_rate: float = 7e-4  # Adam
+    epochs: int = 2
+    minibatches: int = 8
+    clip: float = 0.1  # ε
+    value_weight: float = 0.5
+    entropy_weight: float = 0.01
+    max_grad_norm: float = 0.5
+    gamma: float = 0.97  # discount γ
+    lam: float = 0.9  # λ of the advantages
+    # experience
+    trial_episodes: int = 2  # k
+    copies: int = 1  # trials of each task side by side
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            if not low <= getattr(self, name) <= high:  # NaN fails too
+                raise ValueError(f"{name} must be from {low} to {high}, not {getattr(self, name)}")
+
+
+RANGES: dict[str, tuple[float, float]] = {  # beyond them a setting is a slip of the pen
+    "hidden": (1, 8192),
+    "embedding": (1, 8192),
+    "learning_rate": (1e-9, 1.0),
+    "epochs": (1, 1000),
+    "minibatches": (1, 10_000),
+    "clip": (1e-6, 10.0),
+    "value_weight": (0.0, 100.0),
+    "entropy_weight": (0.0, 100.0),
+    "max_grad_norm": (1e-9, 1e9),
+    "gamma": (0.0, 1.0),
+    "lam": (0.0, 1.0),
+    "trial_episodes": (1, 100),
+    "copies": (1, 10_000),
+}
+
+
+class Outputs(NamedTuple):
+    """What the networks say of B samples."""
+
+    mean: Tensor  # [..., B, A]
+    log_std: Tensor  # [..., 1, A]
+    value: Tensor  # [..., B]
+
+
+def init_actor_critic(n_obs: int, n_latent: int, n_act: int, config: PPOConfig, generator: torch.Generator) -> Params:
+    """Fresh weights; torch's default scales, σ = 1."""
+    params: Params = {}
+    for net, n_out in (("actor", n_act), ("critic", 1)):
+        params |= init_linear(f"{net}_s", (), n_obs, config.embedding, generator)
+        params |= init_linear(f"{net}_m", (), n_latent, config.embedding, generator)
+        params |= init_linear(f"{net}0", (), 2 * config.embedding, config.hidden, generator)
+        params |= init_linear(f"{net}1", (), config.hidden, config.hidden, generator)
+        params |= init_linear(f"{net}2", (), config.hidden, n_out, generator)
+    return params | {"log_std": torch.zeros(1, n_act)}
+
+
+def actor_critic(params: Mapping[str, Tensor], state: Tensor, latent: Tensor) -> Outputs:
+    """Policy and value at states [..., B, O] with latents [..., B, Z]."""
+
+    def net(name: str) -> Tensor:
+        seen, known = linear(params, f"{name}_s", state), linear(params, f"{name}_m", latent)
+        h = torch.cat([seen.tanh(), known.tanh()], -1)
+        for layer in (f"{name}0", f"{name}1"):
+            h = linear(params, layer, h).tanh()
+        return linear(params, f"{name}2", h)
+
+    return Outputs(net("actor"), params["log_std"].clamp(min=LEAST_LOG_STD), net("critic").squeeze(-1))
+
+
+class Collected(NamedTuple):
+    """What PPO must know of samples that an earlier policy drew."""
+
+    action: Tensor  # [..., B, A]
+    log_prob: Tensor  # [..., B]
+    value: Tensor  # [..., B]
+    advantage: Tensor  # [..., B]
+    returns: Tensor  # [..., B]
+
+
+def ppo_loss(outputs: Outputs, collected: Collected, config: PPOConfig) -> Tensor:
+    """−surrogate + c_v · value loss − c_e · entropy, [...]: of each task, where tasks have networks of their own.
+
+    Source:
+      Schulman et al. 2017, eq. 9.
+    """
+    now = log_prob(collected.action, outputs.mean, outputs.log_std)
+    gain = clipped_surrogate(now, collected.log_prob, collected.advantage, config.clip)
+    error = clipped_value_loss(outputs.value, collected.value, collected.returns, config.clip)
+    return -gain + config.value_weight * error - config.entropy_weight * entropy(outputs.log_std).squeeze(-1)
+
+
+class PPO:
+    """Parameters and their optimiser.
+
+    Args:
+      params: shared by all samples, or each with a leading axis [N] of tasks.
+      lead: () or (N,).
+    """
+
+    def __init__(self, params: Mapping[str, Tensor], config: PPOConfig, generator: torch.Generator, lead: tuple[int, ...] = ()):
+        self.params = {name: tensor.detach().clone() for name, tensor in params.items()}
+        self._config, self._generator, self._lead = config, generator, lead
+        self._adam = torch.optim.Adam(list(self.params.values()), config.learning_rate, eps=1e-8, fused=True)
+
+    def update(self, loss_of: Callable[[Params, Tensor], Tensor], size: int) -> None:
+        """Epochs of minibatches: `loss_of(parameters, index)` is the loss [*lead] of the samples at an index into `size`."""
+        for _ in range(self._config.epochs):
+            for index in minibatches(size, self._config.minibatches, self._generator):
+                leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.params.items()}
+                gradient = torch.autograd.grad(loss_of(leaves, index).sum(), list(leaves.values()))
+                clipped = clip_gradients(gradient, self._config.max_grad_norm, self._lead)
+                for tensor, g in zip(self.params.values(), clipped, strict=True):
+                    tensor.grad = g
+                self._adam.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters, optimiser and generator."""
+        return {
+            "params": {name: tensor.detach().clone() for name, tensor in self.params.items()},
+            "adam": deepcopy(self._adam.state_dict()),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned, into a learner of the same sizes."""
+        for name, tensor in self.params.items():
+            tensor.copy_(state["params"][name])
+        self._adam.load_state_dict(state["adam"])
+        self._generator.set_state(state["generator"])
+
+
+def clip_gradients(gradients: Sequence[Tensor], max_norm: float, lead: tuple[int, ...] = ()) -> list[Tensor]:
+    """Gradients [*lead, …] scaled down where their common norm, for each leading index, exceeds `max_norm`."""
+    norm = torch.stack([g.reshape(*lead, -1).square().sum(-1) for g in gradients]).sum(0).sqrt()  # [*lead]
+    scale = (max_norm / norm.clamp(min=1e-12)).clamp(max=1.0)
+    return [g * scale.reshape(*lead, *[1] * (g.ndim - len(lead))) for g in gradients]

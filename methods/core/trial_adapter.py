@@ -1,0 +1,144 @@
+"""Adaptation by memory: a trial on the test task, and then, if so wished, on with training there."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.api import BoolArray, FloatArray, Step
+from methods.api import MakeEnv
+from methods.core.trials import Agent, Moment, TrialBatch, TrialRunner, Trials, known_of
+
+
+class EvaluatedAgent(Agent, Protocol):
+    """An agent that can be frozen."""
+
+    memory_size: int
+
+    def mean(self, obs: Tensor, memory: Tensor) -> Tensor:
+        """The most likely action [N, E, A]."""
+        ...
+
+    def recall(self, moments: Moment) -> Tensor:
+        """The memory [T, N, E, R] before each step of what was seen."""
+        ...
+
+    def frozen(self) -> "EvaluatedAgent":
+        """A copy that learning does not reach."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes: weights, learner, generators."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
+
+
+class RememberingPolicy:
+    """Acts by the mean, and goes on remembering within the episode.
+
+    Args:
+      memory: [N, R] of each task, with which every episode begins.
+    """
+
+    def __init__(self, agent: EvaluatedAgent, memory: Tensor) -> None:
+        self._agent, self._start = agent, memory
+        self._memory = self._obs = self._action = torch.zeros(0)
+
+    def reset(self, mask: BoolArray) -> None:
+        """Episodes that begin, begin with what the trial taught; the others go on."""
+        start = self._start[:, None].expand(-1, mask.shape[1], -1)
+        going_on = self._memory if self._memory.shape == start.shape else start
+        self._memory = torch.where(torch.from_numpy(mask)[..., None], start, going_on)
+
+    def act(self, obs: FloatArray) -> FloatArray:
+        """As `methods.api.Policy.act`."""
+        with torch.no_grad():
+            self._obs = torch.from_numpy(obs)
+            self._action = self._agent.mean(self._obs, self._memory).clamp(-1.0, 1.0)
+            return self._action.numpy()
+
+    def observe(self, step: Step) -> None:
+        """Remember what the last action led to."""
+        terminated, truncated = torch.from_numpy(step.terminated), torch.from_numpy(step.truncated)
+        reward, next_obs = torch.from_numpy(step.reward), torch.from_numpy(step.obs)
+        with torch.no_grad():
+            moment = Moment(self._obs, self._action, reward, next_obs, terminated, truncated, torch.zeros_like(terminated))
+            self._memory = self._agent.remember(self._memory, moment)
+
+
+class TrialAdapter:
+    """One trial of k episodes on each test task; evaluated episodes begin with what its first k − 1 episodes taught so far.
+
+    With `learn`, training goes on afterwards, on batches of E trials of each task.
+
+    Args:
+      make_env: of the test tasks.
+      horizon: H.
+      episodes: k.
+      agent: acts and remembers.
+      learn: a learner's update of the agent, on a batch; None if its weights stay.
+      copies: E.
+    """
+
+    def __init__(
+        self,
+        make_env: MakeEnv,
+        horizon: int,
+        episodes: int,
+        agent: EvaluatedAgent,
+        learn: Callable[[Trials], None] | None = None,
+        copies: int = 1,
+    ) -> None:
+        self._agent, self._episodes, self._learn = agent, episodes, learn
+        env, steps = make_env(), episodes * horizon
+        self._trial = TrialBatch(TrialRunner(env, episodes), agent.memory_size, steps)
+        self._batch = None if learn is None else TrialBatch(TrialRunner(make_env(copies), episodes), agent.memory_size, steps)
+        self._known = torch.zeros(env.n_tasks, agent.memory_size)
+        self._own_stage, self.updates = True, 0
+
+    def step(self, limit: int) -> None:
+        """Go on with the trial; after it with batches of trials and updates, or with nothing."""
+        if self._own_stage:
+            trials = self._trial.collect(self._agent, limit)
+            if trials is None:
+                self._known = self._trial.known(self._episodes - 1)
+            else:
+                self._know(trials.moments, trials.memory)
+                self._own_stage = False
+        elif self._batch is not None and self._learn is not None:
+            trials = self._batch.collect(self._agent, limit // self._batch.copies)
+            if trials is not None:
+                self._learn(trials)
+                self.updates += 1
+                self._know(trials.moments, self._agent.recall(trials.moments))
+
+    def _know(self, moments: Moment, memory: Tensor) -> None:
+        self._known = known_of(moments, memory, self._episodes - 1)
+
+    def policy(self, generator: np.random.Generator) -> RememberingPolicy:
+        """The agent as it is, with what it knows; it draws nothing."""
+        return RememberingPolicy(self._agent.frozen(), self._known)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The trial or batch that is being collected, what is known, and the agent."""
+        return {
+            "trial": self._trial.state_dict(),
+            "batch": None if self._batch is None else self._batch.state_dict(),
+            "known": self._known.clone(),
+            "own_stage": self._own_stage,
+            "updates": self.updates,
+            "agent": self._agent.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._trial.load_state_dict(state["trial"])
+        if self._batch is not None:
+            self._batch.load_state_dict(state["batch"])
+        self._known, self._own_stage, self.updates = state["known"].clone(), state["own_stage"], state["updates"]
+        self._agent.load_state_dict(state["agent"])

@@ -1,0 +1,196 @@
+"""Trials: k episodes of one task in a row, across which a method remembers."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from envs.api import Env
+from methods.core.returns import advantages
+
+
+class Moment(NamedTuple):
+    """One control step: all that a memory may know of it, and how it ended. Over T steps every tensor has a leading [T]."""
+
+    obs: Tensor  # [N, E, O]
+    action: Tensor  # [N, E, A] as it was drawn, before clipping
+    reward: Tensor  # [N, E]
+    next_obs: Tensor  # [N, E, O] what the step led to, not what a reset put in its place
+    terminated: Tensor  # [N, E] bool
+    truncated: Tensor  # [N, E] bool
+    trial_ended: Tensor  # [N, E] bool: the last of the trial's episodes ended with the step
+
+
+class Choice(NamedTuple):
+    """An action, and what a learner must know of it later. Over T steps every tensor has a leading [T]."""
+
+    action: Tensor  # [N, E, A]
+    log_prob: Tensor  # [N, E]
+    value: Tensor  # [N, E]
+
+
+class Agent(Protocol):
+    """Acts on what it sees and remembers."""
+
+    def act(self, obs: Tensor, memory: Tensor) -> Choice:
+        """A drawn action at obs [N, E, O], with memory [N, E, R]."""
+        ...
+
+    def value(self, obs: Tensor, memory: Tensor) -> Tensor:
+        """[N, E] of what is to come."""
+        ...
+
+    def remember(self, memory: Tensor, moment: Moment) -> Tensor:
+        """The memory [N, E, R] after a step."""
+        ...
+
+
+class Trials(NamedTuple):
+    """T steps of N tasks × E copies, which begin with a trial; where a trial ends early the next begins."""
+
+    moments: Moment  # [T, N, E, …]
+    choices: Choice  # [T, N, E, …]
+    memory: Tensor  # [T, N, E, R] before each step
+    next_value: Tensor  # [T, N, E] of the state after each step, which at the end of a trial no reset has replaced
+
+
+class TrialRunner:
+    """Steps an environment through trials.
+
+    Args:
+      env: E copies of each task, each with trials of its own.
+      episodes: of a trial, k.
+    """
+
+    def __init__(self, env: Env, episodes: int) -> None:
+        self.env, self._episodes = env, episodes
+        self.obs = torch.zeros(env.n_tasks, env.copies, env.observation_size)
+        self.ended = torch.zeros(env.n_tasks, env.copies, dtype=torch.int64)  # episodes of the present trials, so far
+
+    def begin(self) -> None:
+        """Begin a trial everywhere."""
+        self.obs = torch.from_numpy(self.env.reset())
+        self.ended = torch.zeros_like(self.ended)
+
+    def step(self, action: Tensor) -> Moment:
+        """One control step; whatever ends is reset."""
+        step = self.env.step(action.numpy())
+        terminated, truncated = torch.from_numpy(step.terminated), torch.from_numpy(step.truncated)
+        over = terminated | truncated
+        self.ended = self.ended + over
+        trial_ended = self.ended == self._episodes
+        next_obs = torch.from_numpy(step.obs)
+        moment = Moment(self.obs, action, torch.from_numpy(step.reward), next_obs, terminated, truncated, trial_ended)
+        self.ended = self.ended * ~trial_ended
+        self.obs = torch.from_numpy(self.env.reset(over.numpy())) if over.any() else next_obs
+        return moment
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the trials are; the environment's own state is the harness's."""
+        return {"obs": self.obs.clone(), "ended": self.ended.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.obs, self.ended = state["obs"].clone(), state["ended"].clone()
+
+
+MEMORY = len(Moment._fields) + len(Choice._fields)  # its place in a row
+
+
+class TrialBatch:
+    """Collects T steps of trials that begin together, in as many calls as it takes.
+
+    Args:
+      runner: of the trials.
+      memory_size: R.
+      steps: T.
+    """
+
+    def __init__(self, runner: TrialRunner, memory_size: int, steps: int) -> None:
+        self._runner, self._size, self._steps, self.copies = runner, memory_size, steps, runner.env.copies
+        self._rows: list[list[Tensor]] = []
+        self._memory = torch.zeros(0)
+
+    def collect(self, agent: Agent, steps: int | None = None) -> Trials | None:
+        """Go on for `steps`, or to the end; None while the batch is not complete."""
+        left = self._steps - len(self._rows)
+        with torch.no_grad():
+            for _ in range(left if steps is None else min(left, steps)):
+                self._step(agent)
+            return self._complete(agent) if len(self._rows) == self._steps else None
+
+    def _step(self, agent: Agent) -> None:
+        runner = self._runner
+        if not self._rows:
+            runner.begin()
+            self._memory = torch.zeros(*runner.obs.shape[:2], self._size)
+        memory = self._memory
+        choice = agent.act(runner.obs, memory)
+        moment = runner.step(choice.action)
+        after = agent.remember(memory, moment)
+        ended = moment.trial_ended
+        # only the end of a trial needs a value here: elsewhere the next step has it
+        beyond = agent.value(moment.next_obs, after) if ended.any() else torch.zeros_like(choice.value)
+        self._memory = after * ~ended[..., None]
+        self._rows.append([*moment, *choice, memory, beyond])
+
+    def _complete(self, agent: Agent) -> Trials:
+        columns = [torch.stack(column) for column in zip(*self._rows, strict=True)]
+        self._rows = []
+        moments, choices = Moment(*columns[:7]), Choice(*columns[7:MEMORY])
+        memory, beyond = columns[MEMORY:]
+        last = agent.value(self._runner.obs, self._memory)
+        following = torch.cat([choices.value[1:], last[None]])
+        return Trials(moments, choices, memory, torch.where(moments.trial_ended, beyond, following))
+
+    def known(self, episodes: int) -> Tensor:
+        """`known_of` what has been collected so far [N, R], of the first copy of each task; nothing before the first step."""
+        if not self._rows:
+            return torch.zeros(self._runner.obs.shape[0], self._size)
+        moments = Moment(*(torch.stack(column) for column in list(zip(*self._rows, strict=True))[:7]))
+        memory = torch.stack([*(row[MEMORY] for row in self._rows), self._memory])
+        return known_of(moments, memory, episodes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The part of a batch collected so far."""
+        return {
+            "rows": [[tensor.clone() for tensor in row] for row in self._rows],
+            "memory": self._memory.clone(),
+            "runner": self._runner.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._rows, self._memory = [list(row) for row in state["rows"]], state["memory"].clone()
+        self._runner.load_state_dict(state["runner"])
+
+
+def known_of(moments: Moment, memory: Tensor, episodes: int) -> Tensor:
+    """The memory [N, R] after the first `episodes` of the trial that a batch began with, or what there is of it, in copy 0.
+
+    Args:
+      moments: [T, N, E, …].
+      memory: [T or T + 1, N, E, R] before each step, and perhaps after the last.
+    """
+    over = (moments.terminated | moments.truncated)[:, :, 0].to(torch.int64)  # [T, N]
+    ended = over.cumsum(0) - over  # before each step
+    first_trial = moments.trial_ended[:, :, 0].to(torch.int64).cumsum(0) - moments.trial_ended[:, :, 0].to(torch.int64) == 0
+    steps = ((ended < episodes) & first_trial).sum(0)  # [N]
+    return memory[steps, torch.arange(len(steps)), 0]
+
+
+def trial_advantages(trials: Trials, reward: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Advantages and returns [T, N, E] in the trial, which goes on where one of its episodes ends.
+
+    A trial that ends with a fall is worth nothing more; one that the clock ends is bootstrapped.
+
+    Args:
+      reward: [T, N, E], perhaps scaled.
+      gamma, lam: discount γ and mixing λ.
+    """
+    moments, value = trials.moments, trials.choices.value
+    ended = moments.trial_ended
+    terminated, truncated = ended & moments.terminated, ended & ~moments.terminated
+    advantage = advantages(reward, value, trials.next_value, terminated, truncated, gamma, lam)
+    return advantage, advantage + value

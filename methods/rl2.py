@@ -1,0 +1,283 @@
+"""RL²: a recurrent policy that learns to learn, by reinforcement learning over trials of several episodes.
+
+The policy sees the state and a memory of the trial: of every action, reward and state so far, across episodes. It is trained
+to earn much over the whole trial, so it learns to find out which task it is on. On a test task nothing but the memory changes.
+
+Papers: Duan et al. 2016, "RL²: Fast Reinforcement Learning via Slow Reinforcement Learning" (arXiv 1611.02779); Wang et al.
+2016, "Learning to reinforcement learn" (arXiv 1611.05763).
+Official code: none of the first; settings are those of RL² in lmzintgraf/varibad, its usual stand-in, unless a comment says
+otherwise.
+
+`rl2+ft` goes on after its own trial: PPO on the test task alone, on batches of trials there.
+
+Differences from that code:
+- a policy sees the state beside the memory, and policy and value have networks of their own, as VariBAD has them: the two
+  methods differ in what they remember and how that is learned;
+- a trial that falls end early makes room for another, so that batches have no padding;
+- the end of a trial by the clock is bootstrapped, where that code gives its last step no advantage;
+- the state's normaliser moves after an update, not before it, so that old and new densities are of one policy;
+- training tasks are stratified over their law and fresh for every trial; evaluated policies act by their mean.
+"""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.api import MakeEnv, Spec, Streams, TrainRow
+from methods.core.actor_critic import PPO, Collected, Outputs, PPOConfig, actor_critic, init_actor_critic, ppo_loss
+from methods.core.distributions import log_prob
+from methods.core.nets import Params, init_linear, linear, spread
+from methods.core.normalise import RewardScale, RunningMoments
+from methods.core.policy_gradient import copies_of, sampled
+from methods.core.recurrent import gru_cell, init_gru, memories
+from methods.core.returns import normalised
+from methods.core.trial_adapter import TrialAdapter
+from methods.core.trials import Choice, Moment, TrialBatch, TrialRunner, Trials, trial_advantages
+
+
+@dataclass(frozen=True)
+class Rl2Config(PPOConfig):
+    """Settings of RL² beside PPO's."""
+
+    minibatches: int = 4
+    memory: int = 128  # units of the GRU, R
+    latent: int = 128  # units between it and the policy
+    action_embedding: int = 16
+    state_embedding: int = 32
+    reward_embedding: int = 16
+    # trials of a test task in a batch of `rl2+ft`, fewer where they do not divide the horizon; ours
+    tuned_copies: int = field(default=4, metadata={"stage": "adapt"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.tuned_copies <= 10_000:
+            raise ValueError(f"tuned_copies must be from 1 to 10000, not {self.tuned_copies}")
+        for name in ("memory", "latent", "action_embedding", "state_embedding", "reward_embedding"):
+            if not 1 <= getattr(self, name) <= 8192:
+                raise ValueError(f"{name} must be from 1 to 8192, not {getattr(self, name)}")
+
+
+def init(n_obs: int, n_act: int, config: Rl2Config, generator: torch.Generator) -> Params:
+    """Fresh weights of memory, policy and value."""
+    sizes = config.action_embedding, config.state_embedding, config.reward_embedding
+    params: Params = {}
+    for name, n_in, n_out in zip("asr", (n_act, n_obs, 1), sizes, strict=True):
+        params |= init_linear(f"see_{name}", (), n_in, n_out, generator)
+    params |= init_gru("gru", sum(sizes), config.memory, generator)
+    params |= init_linear("latent", (), config.memory, config.latent, generator)
+    return params | init_actor_critic(n_obs, config.latent, n_act, config, generator)
+
+
+def seen(params: Mapping[str, Tensor], action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
+    """x of a step, what the GRU is fed: its action, reward and next state, each embedded, [..., I]."""
+    parts = (("a", action), ("s", next_obs), ("r", reward[..., None]))
+    return torch.cat([linear(params, f"see_{name}", part).relu() for name, part in parts], -1)
+
+
+def latent(params: Mapping[str, Tensor], memory: Tensor) -> Tensor:
+    """What the policy is told of a memory."""
+    return linear(params, "latent", memory).relu()
+
+
+class Rl2Agent:
+    """Acts, remembers, and learns.
+
+    Args:
+      params: weights, shared by all tasks or each with a leading axis [N].
+      states, rewards: statistics; they move while `learning_statistics`.
+      streams: named generators; "actions" and "minibatches" are drawn from.
+      lead: () or (N,).
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        states: RunningMoments,
+        rewards: RewardScale,
+        config: Rl2Config,
+        streams: Streams,
+        lead: tuple[int, ...] = (),
+    ) -> None:
+        self.config, self.states, self.rewards, self.memory_size = config, states, rewards, config.memory
+        self.ppo = PPO(params, config, streams.torch("minibatches"), lead)
+        self._lead, self._generator = lead, streams.torch("actions")
+
+    # Acting
+
+    def act(self, obs: Tensor, memory: Tensor) -> Choice:
+        """As `core.trials.Agent.act`."""
+        mean, log_std, value = self._outputs(obs, memory)
+        action = sampled((mean, log_std), self._generator)
+        return Choice(action, log_prob(action, mean, log_std), value)
+
+    def mean(self, obs: Tensor, memory: Tensor) -> Tensor:
+        """The most likely action."""
+        return self._outputs(obs, memory).mean
+
+    def value(self, obs: Tensor, memory: Tensor) -> Tensor:
+        """[N, E] of what is to come in the trial."""
+        return self._outputs(obs, memory).value
+
+    def _outputs(self, obs: Tensor, memory: Tensor) -> Outputs:
+        params = self.ppo.params
+        return actor_critic(params, self.states.whitened(obs), latent(params, memory))
+
+    def remember(self, memory: Tensor, moment: Moment) -> Tensor:
+        """As `core.trials.Agent.remember`."""
+        params = self.ppo.params
+        gates = linear(params, "gru_x", seen(params, moment.action, moment.reward, moment.next_obs))
+        return gru_cell(params, "gru", gates, memory)
+
+    def recall(self, moments: Moment, index: Tensor | None = None, params: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The memory [T, …, R] before each step of trials [T, N, E, …], or of those at an index into their columns."""
+        params = self.ppo.params if params is None else params
+        action, reward, next_obs, ended = (
+            self._columns(part, index) for part in (moments.action, moments.reward, moments.next_obs, moments.trial_ended)
+        )
+        start = torch.zeros(*ended.shape[1:], self.memory_size)
+        return memories(params, "gru", seen(params, action, reward, next_obs), ended, start)[:-1]
+
+    # Learning
+
+    def learn(self, trials: Trials) -> None:
+        """PPO through the memory, in minibatches of whole columns: trials of a task one after another."""
+        moments, choices, config = trials.moments, trials.choices, self.config
+        reward = self.rewards(moments.reward)
+        advantage, returns = trial_advantages(trials, reward, config.gamma, config.lam)
+        advantage = self._normalised(advantage)
+        kept = Collected(moments.action, choices.log_prob, choices.value, advantage, returns)
+        obs = self.states.whitened(moments.obs)
+
+        def loss_of(params: Params, index: Tensor) -> Tensor:
+            memory = self.recall(moments, index, params)
+            state, told = self._rows(self._columns(obs, index)), self._rows(latent(params, memory))
+            samples = Collected(*(self._rows(self._columns(part, index)) for part in kept))
+            return ppo_loss(actor_critic(params, state, told), samples, config)
+
+        columns = moments.reward.shape[2] if self._lead else moments.reward[0].numel()
+        self.ppo.update(loss_of, columns)
+
+    def learn_statistics(self, trials: Trials) -> None:
+        """Let the normalisers see a batch."""
+        self.states.update(trials.moments.obs)
+        self.rewards.learn(trials.moments.reward, trials.moments.trial_ended)
+
+    def _normalised(self, advantage: Tensor) -> Tensor:
+        """Mean 0 and deviation 1 in the whole batch; in that of each task where tasks learn alone."""
+        by_task = advantage.transpose(0, 1)  # [N, T, E]
+        return normalised(by_task.reshape(len(by_task) if self._lead else 1, -1)).reshape(by_task.shape).transpose(0, 1)
+
+    def _columns(self, values: Tensor, index: Tensor | None) -> Tensor:
+        """[T, N, E, …] → those of N·E columns at the index [T, C, …], of each task where tasks learn alone [T, N, C, …]."""
+        if index is None:
+            return values
+        return values[:, :, index] if self._lead else values.flatten(1, 2)[:, index]
+
+    def _rows(self, values: Tensor) -> Tensor:
+        """[T, C, …] → [T·C, …], or [T, N, C, …] → [N, T·C, …]."""
+        return values.transpose(0, 1).flatten(1, 2) if self._lead else values.flatten(0, 1)
+
+    def frozen(self) -> "Rl2Agent":
+        """A copy that learning does not reach; it is asked for means only."""
+        copy = object.__new__(Rl2Agent)
+        copy.__dict__.update(self.__dict__)
+        copy.ppo = deepcopy(self.ppo)
+        return copy
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser and generators; the statistics are the method's."""
+        return {"ppo": self.ppo.state_dict(), "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.ppo.load_state_dict(state["ppo"])
+        self._generator.set_state(state["generator"])
+
+
+class Rl2:
+    """RL² with a GRU and PPO."""
+
+    version: ClassVar[int] = 1
+    meta_trains: ClassVar[bool] = True
+    on_policy: ClassVar[bool] = True
+    eval_mode: ClassVar[str] = "deterministic"
+    Config: ClassVar[type[Rl2Config]] = Rl2Config
+
+    def __init__(self, spec: Spec, config: Rl2Config) -> None:
+        self.spec, self.config = spec, config
+        self.theta: Params = {}  # empty until meta-trained or loaded
+        self.states, self.rewards = RunningMoments(spec.observation_size), RewardScale(config.gamma)
+
+    # Meta-training
+
+    def least_budget(self, n_tasks: int) -> int:
+        """Environment steps of one update: a trial in each copy of each task."""
+        return n_tasks * self.config.copies * self.config.trial_episodes * self.spec.horizon
+
+    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
+        """Trials of `n_tasks` fresh tasks and an update, as often as `budget` environment steps summed over them allow.
+
+        Raises:
+          ValueError: if they do not allow one.
+        """
+        config, (n_obs, n_act, horizon) = self.config, self.spec
+        steps, per_update = config.trial_episodes * horizon, self.least_budget(n_tasks)
+        if budget < per_update:
+            raise ValueError(
+                f"one update takes {per_update} environment steps ({n_tasks} tasks × {config.copies} trials × "
+                f"{config.trial_episodes} episodes × {horizon} steps) and the budget is {budget}; take fewer or shorter trials"
+            )
+        agent = Rl2Agent(init(n_obs, n_act, config, streams.torch("init")), self.states, self.rewards, config, streams)
+        env = make_env(config.copies)
+        batch = TrialBatch(TrialRunner(env, config.trial_episodes), config.memory, steps)
+        for update in range(1, budget // per_update + 1):
+            env.draw()
+            trials = batch.collect(agent)
+            assert trials is not None, "without a limit a batch is collected whole"
+            agent.learn(trials)
+            agent.learn_statistics(trials)
+            self.theta = agent.ppo.params
+            yield TrainRow(update)
+
+    # Adaptation
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TrialAdapter:
+        """One trial on each of `n_tasks`; only the memory changes.
+
+        Raises:
+          RuntimeError: if there is no meta-trained policy.
+        """
+        agent = Rl2Agent(self._trained(), self.states, self.rewards, self.config, streams)
+        return TrialAdapter(make_env, self.spec.horizon, self.config.trial_episodes, agent)
+
+    def _trained(self) -> Params:
+        if not self.theta:
+            raise RuntimeError("RL² has no weights yet: run meta_train or load_state_dict before adapter")
+        return self.theta
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, and the statistics of states and rewards."""
+        return {"theta": self.theta, "states": self.states.state_dict(), "rewards": self.rewards.moments.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.theta = dict(state["theta"])
+        self.states.load_state_dict(state["states"])
+        self.rewards.moments.load_state_dict(state["rewards"])
+
+
+class Rl2Finetuned(Rl2):
+    """RL² whose learner goes on training on the test task."""
+
+    trained_by: ClassVar[str] = "rl2"
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TrialAdapter:
+        """RL²'s own trial, then PPO on each task for as long as there is budget; the normalisers stay."""
+        config = self.config
+        agent = Rl2Agent(spread(self._trained(), n_tasks), self.states, self.rewards, config, streams, (n_tasks,))
+        copies = copies_of(config.tuned_copies, self.spec.horizon)
+        return TrialAdapter(make_env, self.spec.horizon, config.trial_episodes, agent, agent.learn, copies)

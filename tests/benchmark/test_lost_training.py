@@ -1,0 +1,21 @@
+"""A damaged train stage is done again, though the scores that came of it are whole."""
+
+import shutil
+
+import pytest
+
+
+@pytest.mark.parametrize("damage", ["truncated", "gone"])
+def test_training_whose_record_was_lost_runs_again_and_its_rows_come_back(cli, here, rows_of, damage):
+    words = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", "--methods", "maml", "--store", "store")
+    assert cli(*words).code == 0
+    whole = rows_of(here / "store")
+    [checkpoint] = (here / "store" / "train").rglob("checkpoint.pt")
+    if damage == "truncated":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    else:
+        shutil.rmtree(checkpoint.parent)
+    assert len(rows_of(here / "store")) < len(whole)
+    again = cli(*words)
+    assert again.code == 0 and "1 of them before" in again.out
+    assert rows_of(here / "store").equals(whole)

@@ -1,0 +1,164 @@
+"""RL²: what a memory carries from episode to episode, what evaluation begins with, and what learns."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmark.protocol import Evaluator, TaskPool
+from benchmark.seeding import Streams
+from envs.point import PointGoal
+from methods.core.nets import spread
+from methods.core.trials import Moment, TrialBatch, TrialRunner
+from methods.rl2 import Rl2, Rl2Agent, Rl2Config, Rl2Finetuned
+
+H, K, N = 50, 2, 2
+CONFIG = Rl2Config(
+    hidden=8,
+    embedding=4,
+    memory=6,
+    latent=5,
+    action_embedding=3,
+    state_embedding=4,
+    reward_embedding=2,
+    minibatches=2,
+    copies=2,
+)
+BUDGET = N * CONFIG.copies * K * H
+
+
+@pytest.fixture
+def method(meta_trained: Callable[..., Any]) -> Rl2:
+    return meta_trained(Rl2, CONFIG, 2 * BUDGET)
+
+
+def agent_of(method: Rl2, lead: tuple[int, ...] = ()) -> Rl2Agent:
+    theta = spread(method.theta, *lead) if lead else method.theta
+    return Rl2Agent(theta, method.states, method.rewards, CONFIG, Streams(0, "agent"), lead)
+
+
+def trials_of(agent: Rl2Agent, pool: TaskPool, copies: int = 2) -> Any:
+    return TrialBatch(TrialRunner(pool.make_env(copies), K), CONFIG.memory, K * H).collect(agent)
+
+
+@pytest.mark.parametrize("lead", [(), (N,)])
+def test_what_is_recalled_in_learning_is_what_was_remembered_in_acting(
+    method: Rl2, point_pool: Callable[..., TaskPool], lead: tuple[int, ...]
+) -> None:
+    agent = agent_of(method, lead)
+    trials = trials_of(agent, point_pool(10**6))
+    torch.testing.assert_close(agent.recall(trials.moments), trials.memory, rtol=1e-5, atol=1e-6)
+    index = torch.tensor([1])
+    part = trials.memory[:, :, index] if lead else trials.memory.flatten(1, 2)[:, index]
+    torch.testing.assert_close(agent.recall(trials.moments, index), part, rtol=1e-5, atol=1e-6)
+    assert trials.memory[H + 1].abs().sum() > 0  # across the end of the first episode
+
+
+def test_the_loss_at_the_old_policy_has_ratio_one_and_its_gradient_goes_through_the_memory(
+    method: Rl2, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = agent_of(method)
+    trials, seen = trials_of(agent, point_pool(10**6)), []
+
+    def watched(loss_of: Callable[[Any, Tensor], Tensor], size: int) -> None:
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in agent.ppo.params.items()}
+        loss = loss_of(leaves, torch.arange(size))
+        seen.append((size, loss, dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))))
+
+    monkeypatch.setattr(agent.ppo, "update", watched)
+    agent.learn(trials)
+    [(size, loss, gradient)] = seen
+    assert size == N * 2
+    assert torch.isfinite(loss)
+    assert all(g.abs().sum() > 0 for g in gradient.values()), [name for name, g in gradient.items() if not g.abs().sum()]
+
+
+def test_no_statistic_moves_on_a_test_task_and_no_weight_without_fine_tuning(
+    method: Rl2, point_pool: Callable[..., TaskPool]
+) -> None:
+    theta = {name: tensor.clone() for name, tensor in method.theta.items()}
+    mean, scale = method.states.mean.clone(), method.rewards.moments.var.clone()
+    for kind, moves in ((Rl2, False), (Rl2Finetuned, True)):
+        tuned = kind(method.spec, CONFIG)
+        tuned.load_state_dict(method.state_dict())
+        adapter = tuned.adapter(point_pool(10**6).make_env, N, Streams(0, "adapt"))
+        before = {name: tensor.clone() for name, tensor in adapter._agent.ppo.params.items()}
+        for _ in range(6):
+            adapter.step(K * H)
+        after = adapter._agent.ppo.params
+        assert all(torch.equal(after[name], tensor) is not moves for name, tensor in before.items())
+        assert (adapter.updates > 0) is moves
+    assert all(torch.equal(method.theta[name], tensor) for name, tensor in theta.items())
+    assert torch.equal(method.states.mean, mean) and torch.equal(method.rewards.moments.var, scale)
+
+
+def test_an_evaluated_episode_begins_with_the_memory_after_the_first_episode_of_the_trial(
+    method: Rl2, point_pool: Callable[..., TaskPool]
+) -> None:
+    pool = point_pool(10**6)
+    adapter = method.adapter(pool.make_env, N, Streams(0, "adapt"))
+    batch = TrialBatch(TrialRunner(point_pool(10**6).make_env(), K), CONFIG.memory, K * H)
+    trials = batch.collect(Rl2Agent(method.theta, method.states, method.rewards, CONFIG, Streams(0, "adapt")))
+    for used, expected in ((0, 0), (20, 20), (H, H), (H + 20, H), (K * H, H), (K * H, H)):
+        if used > pool.used.max():
+            adapter.step(used - int(pool.used.max()))
+        start = adapter.policy(np.random.default_rng(0))._start
+        torch.testing.assert_close(start, trials.memory[expected, :, 0], rtol=1e-5, atol=1e-6)
+    adapter.step(100)
+    assert pool.used.tolist() == [K * H] * N  # one trial is all
+
+
+def test_the_policy_goes_on_remembering_within_an_evaluated_episode_and_forgets_it_after(method: Rl2) -> None:
+    tasks = PointGoal().split("ood")[:N]
+    adapter = method.adapter(TaskPool(PointGoal(), tasks, Streams(0), allowed=10**6).make_env, N, Streams(0, "adapt"))
+    adapter.step(H)
+    policy, agent = adapter.policy(np.random.default_rng(0)), agent_of(method)
+    seen: list[tuple[np.ndarray, Any]] = []
+
+    class Watched:
+        def reset(self, mask: Any) -> None:
+            policy.reset(mask)
+
+        def act(self, obs: Any) -> Any:
+            seen.append((policy._memory.clone(), obs.copy()))
+            return policy.act(obs)
+
+        def observe(self, step: Any) -> None:
+            policy.observe(step)
+
+    evaluate = Evaluator(PointGoal(), tasks, Streams(0))
+    first = evaluate(Watched())
+    memory = torch.zeros(N, 10, CONFIG.memory) + policy._start[:, None]
+    for t, (remembered, obs) in enumerate(seen[:-1]):
+        torch.testing.assert_close(remembered, memory, rtol=1e-5, atol=1e-6)
+        obs, next_obs = torch.from_numpy(obs), torch.from_numpy(seen[t + 1][1])
+        action = agent.mean(obs, memory).clamp(-1, 1)
+        goal = torch.tensor([[task.params["radius"] * f(task.params["angle"]) for f in (np.cos, np.sin)] for task in tasks])
+        reward = -(next_obs[..., :2] - goal[:, None]).norm(dim=-1).float()
+        none = torch.zeros(N, 10, dtype=torch.bool)
+        memory = agent.remember(memory, Moment(obs, action, reward, next_obs, none, none, none)).detach()
+    np.testing.assert_array_equal(evaluate(policy).returns, first.returns)
+
+
+def test_a_method_goes_on_from_its_state_and_refuses_without_one(method: Rl2, point_pool: Callable[..., TaskPool]) -> None:
+    fresh = Rl2(method.spec, CONFIG)
+    with pytest.raises(RuntimeError, match="meta_train or load_state_dict"):
+        fresh.adapter(point_pool(0).make_env, N, Streams(0))
+    fresh.load_state_dict(method.state_dict())
+    assert all(torch.equal(fresh.theta[name], tensor) for name, tensor in method.theta.items())
+    assert torch.equal(fresh.states.mean, method.states.mean)
+
+
+def test_a_budget_too_small_is_refused_with_its_numbers(meta_trained: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=r"400 environment steps \(2 tasks × 2 trials × 2 episodes × 50 steps\).*is 399"):
+        meta_trained(Rl2, CONFIG, BUDGET - 1)
+
+
+@pytest.mark.parametrize("setting", [{"memory": 0}, {"latent": 10_000}, {"tuned_copies": 0}, {"lam": 2.0}])
+def test_absurd_settings_are_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be from"):
+        replace(CONFIG, **setting)

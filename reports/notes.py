@@ -10,6 +10,7 @@ from reports.stats import BOOTSTRAP, FEW_SEEDS, MIN_MAX
 from reports.tables import seeds_text
 from reports.text import listing, method_name
 
+REMEMBERING = ("varibad", "varibad+ft", "rl2", "rl2+ft")  # methods that infer the task within an evaluated episode
 STOPPED = "A method that stops learning earlier is shown as it was then."
 
 
@@ -37,6 +38,8 @@ def adaptation_note(points: pd.DataFrame, expected: pd.DataFrame) -> str:
     said = seeds_note(points, expected, "band", (*ARM, "axis"))
     if points.loc[~points["method"].isin(BOUNDS), "held_to"].notna().any():
         said.append("Dashed: the method has stopped learning, its policy is carried to the end of the budget.")
+    if inferring := [method for method in dict.fromkeys(points["method"]) if method in REMEMBERING]:
+        said.append(f"At 0 steps, as later, an episode of {listing(inferring)} is also one of finding out the task.")
     return " ".join(said)
 
 

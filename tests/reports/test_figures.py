@@ -69,6 +69,12 @@ def test_one_seed_has_no_band():
     assert not figure.axes[0].collections
 
 
+def test_methods_that_infer_the_task_within_an_episode_are_named():
+    points = add_hold(summarise(scores_of(["apb", "rl2", "rl2+ft"])))
+    assert "episode of rl2 and rl2+ft is also one of finding out the task" in adaptation_note(points, expected_of(["apb"]))
+    assert "finding out" not in adaptation_note(points[points["method"] == "apb"], expected_of(["apb"]))
+
+
 def test_a_frozen_method_is_dashed_to_the_end():
     figure, points = draw(["apb", "maml"], last={"maml": 100})
     (held,) = lines(figure.axes[0], "held")

@@ -116,6 +116,8 @@ def test_a_policy_is_frozen(name, trained):
     bench.adapter.step(60)
     obs = np.ones((3, 2, 4), np.float32)
     policies = [bench.adapter.policy(np.random.default_rng(0)) for _ in range(2)]
+    for policy in policies:
+        policy.reset(np.ones((3, 2), bool))
     before = policies[0].act(obs)
     bench.adapter.step(60)
     np.testing.assert_array_equal(policies[1].act(obs), before)

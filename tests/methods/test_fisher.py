@@ -202,7 +202,8 @@ def loop_of(steps: int, inner_steps: int = 1) -> MetaLoop:
     draw = partial(family.sample, N, np.random.default_rng(0))
     pool = TaskPool(family, draw(), Streams(0, "train"), pooled=True, allowed=budget, draw=draw)
     loop = MetaLoop(maml.LEARNER, fresh, config, Streams(0, "method"))
-    assert len(list(loop.run(pool.make_env, family.horizon, N, budget))) == steps
+    signs = list(loop.run(pool.make_env, family.horizon, N, budget))
+    assert [sign.updates for sign in signs if not sign.explored] == list(range(1, steps + 1))
     return loop
 
 

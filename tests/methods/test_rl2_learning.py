@@ -58,5 +58,5 @@ def test_training_on_alone_reaches_what_a_trial_cannot(trained: Rl2) -> None:
     tuned = Rl2Finetuned(SPEC, CONFIG)
     tuned.load_state_dict(trained.state_dict())
     own, on = curve(trained, 3000), curve(tuned, 3000)
-    assert on[: len(own)] == own  # until its trial is over, the method is the same
+    assert on[: len(own)] == pytest.approx(own, rel=1e-3)  # until its trial is over, the method is the same
     assert on[-1] > own[-1]

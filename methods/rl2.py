@@ -33,6 +33,7 @@ from methods.core.distributions import log_prob
 from methods.core.nets import Params, init_linear, linear, spread
 from methods.core.normalise import RewardScale, RunningMoments
 from methods.core.policy_gradient import copies_of, sampled
+from methods.core.ranges import check_ranges
 from methods.core.recurrent import gru_cell, init_gru, memories
 from methods.core.returns import normalised
 from methods.core.trial_adapter import TrialAdapter
@@ -54,11 +55,8 @@ class Rl2Config(PPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.tuned_copies <= 10_000:
-            raise ValueError(f"tuned_copies must be from 1 to 10000, not {self.tuned_copies}")
-        for name in ("memory", "latent", "action_embedding", "state_embedding", "reward_embedding"):
-            if not 1 <= getattr(self, name) <= 8192:
-                raise ValueError(f"{name} must be from 1 to 8192, not {getattr(self, name)}")
+        sizes = dict.fromkeys(("memory", "latent", "action_embedding", "state_embedding", "reward_embedding"), (1, 8192))
+        check_ranges(self, {**sizes, "tuned_copies": (1, 10_000)})
 
 
 def init(n_obs: int, n_act: int, config: Rl2Config, generator: torch.Generator) -> Params:

@@ -12,6 +12,7 @@ from methods.core.distributions import entropy, log_prob
 from methods.core.nets import Params, init_linear, linear
 from methods.core.policy_gradient import LEAST_LOG_STD
 from methods.core.ppo import clipped_surrogate, clipped_value_loss, minibatches
+from methods.core.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,7 @@ class PPOConfig:
     copies: int = 1  # trials of each task side by side
 
     def __post_init__(self) -> None:
-        for name, (low, high) in RANGES.items():
-            if not low <= getattr(self, name) <= high:  # NaN fails too
-                raise ValueError(f"{name} must be from {low} to {high}, not {getattr(self, name)}")
+        check_ranges(self, RANGES)
 
 
 RANGES: dict[str, tuple[float, float]] = {  # beyond them a setting is a slip of the pen

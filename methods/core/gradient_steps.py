@@ -15,6 +15,7 @@ from torch import Tensor
 
 from methods.core.nets import Params
 from methods.core.policy_gradient import Outputs, Samples, mean_kl, reinforce_loss, surrogate
+from methods.core.ranges import check_ranges
 from methods.core.trpo import FisherProduct, Outcome, TrustRegion, flatten, trpo_step, unflatten
 
 ADAPT = {"stage": "adapt"}  # marks settings that meta-training does not read
@@ -46,9 +47,7 @@ class GradientConfig:
     backtrack_ratio: float = 0.8
 
     def __post_init__(self) -> None:
-        for name, (low, high) in RANGES.items():
-            if not low <= getattr(self, name) <= high:  # NaN fails too
-                raise ValueError(f"{name} must be from {low} to {high}, not {getattr(self, name)}")
+        check_ranges(self, RANGES)
 
     @property
     def region(self) -> TrustRegion:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from methods.core.nets import Params, critics
+from methods.core.ranges import check_ranges
 from methods.core.replay import Batch
 
 Actor: TypeAlias = Callable[[Mapping[str, Tensor], Tensor], Tensor]  # (parameters, obs [N, B, O]) → action [N, B, A]
@@ -48,9 +49,7 @@ class TD3Config:
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"precision must be fp32 or bf16, not {self.precision}")
-        for name, (low, high) in RANGES.items():
-            if not low <= getattr(self, name) <= high:  # NaN fails too
-                raise ValueError(f"{name} must be from {low} to {high}, not {getattr(self, name)}")
+        check_ranges(self, RANGES)
 
 
 RANGES: dict[str, tuple[float, float]] = {  # beyond them a setting is a slip of the pen

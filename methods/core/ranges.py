@@ -1,0 +1,18 @@
+"""Settings beyond which a value is a slip of the pen."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def check_ranges(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Check that settings lie within their ranges, ends included.
+
+    Args:
+      config: has an attribute of each name.
+      ranges: lowest and highest value, by name.
+    Raises:
+      ValueError: if one lies outside, or is no number.
+    """
+    for name, (low, high) in ranges.items():
+        if not low <= getattr(config, name) <= high:  # NaN fails too
+            raise ValueError(f"{name} must be from {low} to {high}, not {getattr(config, name)}")

@@ -59,8 +59,8 @@ class RememberingPolicy:
         """As `methods.api.Policy.act`."""
         with torch.no_grad():
             self._obs = torch.from_numpy(obs)
-            self._action = self._agent.mean(self._obs, self._memory).clamp(-1.0, 1.0)
-            return self._action.numpy()
+            self._action = self._agent.mean(self._obs, self._memory)  # remembered unclipped, as in training
+            return self._action.clamp(-1.0, 1.0).numpy()
 
     def observe(self, step: Step) -> None:
         """Remember what the last action led to."""

@@ -136,7 +136,7 @@ def test_the_policy_goes_on_remembering_within_an_evaluated_episode_and_forgets_
     for t, (remembered, obs) in enumerate(seen[:-1]):
         torch.testing.assert_close(remembered, memory, rtol=1e-5, atol=1e-6)
         obs, next_obs = torch.from_numpy(obs), torch.from_numpy(seen[t + 1][1])
-        action = agent.mean(obs, memory).clamp(-1, 1)
+        action = agent.mean(obs, memory)
         goal = torch.tensor([[task.params["radius"] * f(task.params["angle"]) for f in (np.cos, np.sin)] for task in tasks])
         reward = -(next_obs[..., :2] - goal[:, None]).norm(dim=-1).float()
         none = torch.zeros(N, 10, dtype=torch.bool)

@@ -101,7 +101,8 @@ class Cell:
     def build(self) -> Method:
         """A fresh instance of the method."""
         method, family = load_method(self.method_path), load_family(self.family)
-        return method(Spec(family.observation_size, family.action_size, family.horizon), method.Config(**self.config))
+        spec = Spec(family.observation_size, family.action_size, family.horizon, family.kind)
+        return method(spec, method.Config(**self.config))
 
     def plan(self) -> dict[str, Any]:
         """The cell as the store's plan lists it."""

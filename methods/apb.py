@@ -105,7 +105,7 @@ class Apb:
         return self.shared
 
     def _draw(self, lead: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> Params:
-        config, (n_obs, n_act, _) = self.config, self.spec
+        config, (n_obs, n_act, *_) = self.config, self.spec
         return init_actor(n_obs, n_act, config.hidden, config.depth, lead, generator, config.head_scale)
 
     def _critics(self, n_tasks: int, generator: torch.Generator) -> Params:

@@ -27,6 +27,7 @@ class Spec(NamedTuple):
     observation_size: int
     action_size: int
     horizon: int  # control steps per episode
+    kind: str = "reward"  # "reward" or "transition": what varies from task to task
 
 
 class Streams(Protocol):

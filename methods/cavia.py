@@ -98,7 +98,7 @@ class Cavia:
         Raises:
           ValueError: if they do not allow one.
         """
-        n_obs, n_act, horizon = self.spec
+        n_obs, n_act, horizon, *_ = self.spec
         theta = init_gaussian_policy(n_obs + self.config.context, n_act, self.config.hidden, streams.torch("init"))
         loop = MetaLoop(self.learner, theta, self.config, streams)
         for row in loop.run(make_env, horizon, n_tasks, budget):

@@ -45,7 +45,7 @@ class Finetune:
     def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
         """TD3 on `n_tasks` tasks at once, one update per step, `budget` environment steps summed over them."""
         env, generator, config = make_env(), streams.torch("init"), self.config
-        n_obs, n_act, horizon = self.spec
+        n_obs, n_act, horizon, *_ = self.spec
         pi = init_actor(n_obs, n_act, config.hidden, config.depth, dict.fromkeys(LAYERS, ()), generator)
         omega = init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
         loop = TD3Loop(env, TD3(self._actor(), pi, {}, omega, config), config, streams)
@@ -65,7 +65,7 @@ class Finetune:
         """
         if not self.pi:
             raise RuntimeError("there is no actor to fine-tune yet: run meta_train or load_state_dict before adapter")
-        config, (n_obs, n_act, _) = self.config, self.spec
+        config, (n_obs, n_act, *_) = self.config, self.spec
         omega = init_critics(n_tasks, n_obs + n_act, config.hidden, streams.torch("init"))
         learner = TD3(self._actor(), spread(self.pi, n_tasks), {}, omega, config)
         return TD3Adapter(make_env(), learner, config, streams, trained_actor=True)

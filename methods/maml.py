@@ -85,7 +85,7 @@ class Maml:
         Raises:
           ValueError: if they do not allow one.
         """
-        n_obs, n_act, horizon = self.spec
+        n_obs, n_act, horizon, *_ = self.spec
         theta = init_gaussian_policy(n_obs, n_act, self.config.hidden, streams.torch("init"))
         loop = MetaLoop(LEARNER, theta, self.config, streams)
         for row in loop.run(make_env, horizon, n_tasks, budget):

@@ -222,7 +222,7 @@ class Rl2:
         Raises:
           ValueError: if they do not allow one.
         """
-        config, (n_obs, n_act, horizon) = self.config, self.spec
+        config, (n_obs, n_act, horizon, *_) = self.config, self.spec
         steps, per_update = config.trial_episodes * horizon, self.least_budget(n_tasks)
         if budget < per_update:
             raise ValueError(

@@ -1,0 +1,226 @@
+"""Adaptation by a latent context z, which is drawn when an episode begins and stays until it ends."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.api import BoolArray, Env, FloatArray, Step
+from methods.core.replay import Batch, Replay
+
+Act = Callable[[Tensor, Tensor], Tensor]  # obs [N, E, O] and z [N, E, Z] → action [N, E, A]
+
+
+class Belief(NamedTuple):
+    """A diagonal Gaussian over z."""
+
+    mean: Tensor  # [..., Z]
+    var: Tensor  # [..., Z]
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """z = μ + σ ε, for ε [..., Z] ~ N(0, I)."""
+        return self.mean + self.var.sqrt() * noise
+
+
+def prior(n_tasks: int, latent: int) -> Belief:
+    """N(0, I) for each of N tasks."""
+    return Belief(torch.zeros(n_tasks, latent), torch.ones(n_tasks, latent))
+
+
+class Episodes:
+    """Episodes of N tasks side by side, one copy of each; each has a z from the prior, later ones from a posterior.
+
+    Args:
+      env: with E = 1.
+      latent: Z.
+      explore: episodes of a task whose z is from the prior.
+      generator: of z.
+    """
+
+    def __init__(self, env: Env, latent: int, explore: float, generator: torch.Generator) -> None:
+        self.env, self.explore, self._latent, self._generator = env, explore, latent, generator
+        self.ended = torch.zeros(env.n_tasks, dtype=torch.int64)  # episodes of each task
+        self._over = torch.ones(env.n_tasks, 1, dtype=torch.bool)  # a new one begins with the next step
+        self._obs, self._z = torch.zeros(0), torch.zeros(env.n_tasks, 1, latent)
+
+    @property
+    def explored(self) -> Tensor:
+        """[N] whether a task's next episode is to be on the posterior."""
+        return self.ended >= self.explore
+
+    def step(self, act: Act, believe: Callable[[], Belief]) -> Batch:
+        """One control step of every task: transitions [N, 1, …]; `believe` is asked when an episode on the posterior begins."""
+        # drawn in every step, so that no task's z depends on when another's episode ends
+        noise = torch.randn(self.env.n_tasks, self._latent, generator=self._generator)
+        if self._over.any():
+            begins, informed = self._over[:, 0], self._over[:, 0] & self.explored
+            z = torch.where(informed[:, None], believe().draw(noise), noise) if informed.any() else noise
+            self._z = torch.where(begins[:, None, None], z[:, None], self._z)
+            self._obs = torch.from_numpy(self.env.reset(self._over.numpy()))
+        obs, action = self._obs, act(self._obs, self._z)
+        step = self.env.step(action.numpy())
+        terminated, next_obs = torch.from_numpy(step.terminated), torch.from_numpy(step.obs)
+        self._over = terminated | torch.from_numpy(step.truncated)
+        self.ended = self.ended + self._over[:, 0]
+        self._obs = next_obs
+        return Batch(obs, action, torch.from_numpy(step.reward), next_obs, terminated.to(torch.float32))
+
+    def collect(self, steps: int, act: Act, believe: Callable[[], Belief]) -> Batch:
+        """As many steps of every task: transitions [N, steps, …]."""
+        return Batch(*(torch.cat(column, 1) for column in zip(*(self.step(act, believe) for _ in range(steps)), strict=True)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the episodes are; the environment's own state is the harness's."""
+        where = {"ended": self.ended, "over": self._over, "obs": self._obs, "z": self._z}
+        return {**{name: tensor.clone() for name, tensor in where.items()}, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.ended, self._over, self._obs, self._z = (state[name].clone() for name in ("ended", "over", "obs", "z"))
+        self._generator.set_state(state["generator"])
+
+
+class ContextAgent(Protocol):
+    """Acts on a state and z, and infers z from transitions."""
+
+    def act(self, obs: Tensor, z: Tensor) -> Tensor:
+        """A drawn action."""
+        ...
+
+    def mean(self, obs: Tensor, z: Tensor) -> Tensor:
+        """The action without noise."""
+        ...
+
+    def believe(self, seen: Batch) -> Belief:
+        """The posterior given transitions [N, C, …]."""
+        ...
+
+    def learn(self, batch: Batch, context: Batch) -> None:
+        """A gradient step on transitions [N, B, …] with z inferred from others [N, C, …]."""
+        ...
+
+    def frozen(self) -> "ContextAgent":
+        """A copy that learning does not reach; it is asked for `mean` only."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes: weights, optimisers, generators."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
+
+
+class ContextPolicy:
+    """Acts without noise, each episode on a z of its own.
+
+    Args:
+      belief: [N, Z] what the episodes' z are drawn from.
+    """
+
+    def __init__(self, agent: ContextAgent, belief: Belief, generator: torch.Generator) -> None:
+        self._agent, self._belief, self._generator = agent, belief, generator
+        self._z = torch.zeros(0)
+
+    def reset(self, mask: BoolArray) -> None:
+        """Episodes that begin draw a z; the others keep theirs."""
+        mean, var = (part[:, None] for part in self._belief)
+        z = Belief(mean, var).draw(torch.randn(*mask.shape, mean.shape[-1], generator=self._generator))
+        going_on = self._z if self._z.shape == z.shape else z
+        self._z = torch.where(torch.from_numpy(mask)[..., None], z, going_on)
+
+    def act(self, obs: FloatArray) -> FloatArray:
+        """As `methods.api.Policy.act`."""
+        return self._agent.mean(torch.from_numpy(obs), self._z).numpy()
+
+    def observe(self, step: Step) -> None:
+        """Nothing that is seen within an episode moves its z."""
+
+
+class ContextAdapter:
+    """Two episodes of each test task on the prior, after which z is inferred from what they saw.
+
+    With `learning` it goes on, on the posterior, and learns from all that was collected.
+
+    Args:
+      env: one copy of each test task.
+      agent: acts, infers, learns.
+      latent: Z.
+      updates_per_step: gradient steps of each task for each of its environment steps after the first stage, if `learning`.
+      batch, context: transitions of each task that a gradient step learns from, and infers z from.
+      replay: transitions kept of each task, if `learning`.
+      generators: of z, and of what is drawn from replay.
+      explore: the number of episodes on the prior.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        agent: ContextAgent,
+        latent: int,
+        generators: tuple[torch.Generator, torch.Generator],
+        learning: bool = False,
+        updates_per_step: float = 0.0,
+        batch: int = 0,
+        context: int = 0,
+        replay: int = 0,
+        explore: int = 2,
+    ) -> None:
+        self._agent, self._latent, self._learning, self._ratio = agent, latent, learning, updates_per_step
+        self._batch, self._context, self._own = batch, context, explore * env.horizon
+        self._episodes, self._generator = Episodes(env, latent, explore, generators[0]), generators[1]
+        capacity = max(replay, self._own) if learning else self._own
+        self._replay = Replay(env.n_tasks, capacity, env.observation_size, env.action_size)
+        self._steps, self.updates = 0, 0
+
+    def step(self, limit: int) -> None:
+        """Go on with the exploration; after it with experience and gradient steps, or with nothing."""
+        for _ in range(limit if self._learning else min(limit, self._own - self._steps)):
+            exploring = self._steps < self._own
+            self._replay.add(self._episodes.step(self._agent.mean if exploring else self._agent.act, self._believe))
+            self._steps += 1
+            while self.updates < int((self._steps - self._own) * self._ratio):
+                batch = self._replay.sample(self._batch, self._generator)
+                self._agent.learn(batch, self._replay.sample(self._context, self._generator))
+                self.updates += 1
+
+    def _believe(self) -> Belief:
+        return self._agent.believe(self._seen(self._generator))
+
+    def _seen(self, generator: torch.Generator) -> Batch:
+        """What the posterior is inferred from: all that was collected, or a random subset as large as the exploration."""
+        shape = self._episodes.env.n_tasks, len(self._replay)
+        if len(self._replay) <= self._own:
+            return self._replay.at(torch.arange(shape[1]).expand(shape))
+        return self._replay.at(torch.rand(shape, generator=generator).topk(self._own).indices)
+
+    def policy(self, generator: np.random.Generator) -> ContextPolicy:
+        """The agent as it is, with what it believes of each task: the prior, until its exploration is complete."""
+        drawn = torch.Generator().manual_seed(int(generator.integers(2**62)))
+        explored, belief = self._episodes.explored[:, None], prior(self._episodes.env.n_tasks, self._latent)
+        if explored.any():
+            informed = self._agent.believe(self._seen(drawn))
+            belief = Belief(*(torch.where(explored, after, before) for after, before in zip(informed, belief, strict=True)))
+        return ContextPolicy(self._agent.frozen(), belief, drawn)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The episodes, what they saw, and the agent."""
+        return {
+            "episodes": self._episodes.state_dict(),
+            "replay": self._replay.state_dict(),
+            "generator": self._generator.get_state(),
+            "steps": self._steps,
+            "updates": self.updates,
+            "agent": self._agent.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._episodes.load_state_dict(state["episodes"])
+        self._replay.load_state_dict(state["replay"])
+        self._generator.set_state(state["generator"])
+        self._steps, self.updates = state["steps"], state["updates"]
+        self._agent.load_state_dict(state["agent"])

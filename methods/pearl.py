@@ -1,0 +1,377 @@
+"""PEARL: off-policy meta-reinforcement learning with a probabilistic context variable.
+
+A latent z summarises a task. An inference network reads transitions, each a witness of its own, and the product of what they say
+is the posterior of z; soft actor-critic learns a policy that is told z, and its critics teach the inference network. On a test
+task z is drawn from the prior for two episodes of exploration, then from the posterior of what they saw; no weight moves.
+
+Paper: Rakelly, Zhou, Quillen, Finn and Levine 2019, "Efficient Off-Policy Meta-Reinforcement Learning via Probabilistic Context
+Variables" (arXiv 1903.08254).
+Official code: katerakelly/oyster; settings are its defaults, those of its cheetah-vel where it has no default.
+
+`pearl+ft` goes on after its own stage: SAC and the inference network on the test task alone, on what was collected there.
+
+Differences from that code:
+- the tasks that an iteration visits differ from each other and run side by side, a visit is a number of steps, not of whole
+  episodes, and an iteration makes `updates_per_step` gradient steps for each environment step of its visits, where that code
+  has a fixed number (2000 for 5 × 1000 steps: the same ratio);
+- the tanh-Gaussian's density has no ε, and its log σ is clamped before it is regularised;
+- on a test task acting is deterministic in exploration as in evaluation, as there; each evaluated episode draws a z of its own;
+- where the two episodes of exploration end early, it goes on, on the posterior, until 2·H steps are used;
+- automatic entropy is an option (`auto_entropy`), which neither paper nor code has; re-implementations use it.
+"""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from methods.api import MakeEnv, Spec, Streams, TrainRow
+from methods.core.context_adapter import Belief, ContextAdapter, Episodes
+from methods.core.distributions import kl, product_of_gaussians
+from methods.core.nets import Params
+from methods.core.ranges import check_ranges
+from methods.core.replay import Batch
+from methods.core.sac import (
+    SACConfig,
+    critic_loss,
+    init_mlp,
+    network,
+    policy_loss,
+    q_target,
+    tanh_gaussian,
+    temperature_loss,
+    value_loss,
+)
+from methods.core.task_replay import TaskReplay
+
+ENCODER_LAYERS = 3  # hidden layers of the inference network
+HEAD = 3e-3  # bound of the last layers' fresh weights
+POLICY_HEAD = 1e-3  # the same, of the policy's
+
+
+@dataclass(frozen=True)
+class PearlConfig(SACConfig):
+    """Settings of PEARL beside SAC's."""
+
+    # inference
+    latent: int = 5  # Z
+    encoder_hidden: int = 200
+    kl_weight: float = 0.1  # λ
+    context: int = 100  # transitions of each task that a gradient step infers z from
+    # iterations
+    meta_batch: int = 16  # tasks of a gradient step
+    visited: int = 5  # tasks that an iteration collects from, at most as many as there are
+    initial_steps: int = 2000  # of every task, before the first gradient step
+    prior_steps: int = 400  # of a visited task, with z from the prior: its new context
+    posterior_steps: int = 600  # of a visited task after that, with z from the posterior but in the first episode
+    updates_per_step: float = 0.4  # gradient steps per environment step of the visits
+    replay: int = 200_000  # transitions kept per task; official 1e6, ours to bound the memory of a hundred tasks
+    # gradient steps per environment step and task of `pearl+ft`; ours
+    tuned_updates_per_step: float = field(default=0.4, metadata={"stage": "adapt"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, PEARL_RANGES)
+        if self.replay < (least := max(self.initial_steps, self.prior_steps + self.posterior_steps)):
+            raise ValueError(f"replay must be at least {least}, what a task collects at a time, not {self.replay}")
+
+
+PEARL_RANGES: dict[str, tuple[float, float]] = {
+    "latent": (1, 8192),
+    "encoder_hidden": (1, 8192),
+    "kl_weight": (0.0, 1e3),
+    "context": (1, 65_536),
+    "meta_batch": (1, 10_000),
+    "visited": (1, 10_000),
+    "initial_steps": (1, 10_000_000),
+    "prior_steps": (1, 10_000_000),
+    "posterior_steps": (0, 10_000_000),
+    "updates_per_step": (0.0, 100.0),
+    "replay": (1, 100_000_000),
+    "tuned_updates_per_step": (0.0, 100.0),
+}
+
+
+# Networks: q(z|c), π(a|s, z), Q₁, Q₂(s, a, z), V(s, z)
+
+
+def init(spec: Spec, config: PearlConfig, generator: torch.Generator) -> Params:
+    """Fresh weights of all networks; those of the target value V̄ equal V's."""
+    n_obs, n_act, z, hidden, layers = spec.observation_size, spec.action_size, config.latent, config.hidden, config.layers
+    tuple_size = n_obs + n_act + 1 + (n_obs if spec.kind == "transition" else 0)
+    params = init_mlp("context", tuple_size, config.encoder_hidden, ENCODER_LAYERS, 2 * z, HEAD, generator)
+    params |= init_mlp("pi", n_obs + z, hidden, layers, 2 * n_act, POLICY_HEAD, generator)
+    params |= init_mlp("q", n_obs + n_act + z, hidden, layers, 1, HEAD, generator, (2,))
+    params |= init_mlp("v", n_obs + z, hidden, layers, 1, HEAD, generator)
+    return params | {"log_alpha": torch.zeros(())}
+
+
+def witnesses(seen: Batch, next_obs: bool) -> Tensor:
+    """What the inference network reads of transitions [N, C, …]: (s, a, r), and s' where dynamics vary: [N, C, F]."""
+    parts = [seen.obs, seen.action, seen.reward[..., None], *([seen.next_obs] if next_obs else [])]
+    return torch.cat(parts, -1)
+
+
+def infer(params: Mapping[str, Tensor], context: Tensor, precision: str = "fp32") -> Belief:
+    """q(z|c) ∝ Π_n N(z; f_μ(c_n), softplus f_σ(c_n)), for a context [..., C, F] in whatever order.
+
+    Source:
+      Rakelly et al. 2019, section 4.1.
+    """
+    mean, raw = network(params, "context", ENCODER_LAYERS, context, precision).chunk(2, -1)
+    return Belief(*product_of_gaussians(mean, softplus(raw)))
+
+
+def bottleneck(belief: Belief) -> Tensor:
+    """KL(q(z|c) ‖ N(0, I)): [...] for beliefs [..., Z]."""
+    zero = torch.zeros_like(belief.mean)
+    return kl(belief.mean, 0.5 * belief.var.log(), zero, zero)
+
+
+class PearlAgent:
+    """Acts on z, infers it, and learns.
+
+    Args:
+      params: weights, shared by all tasks or with an axis [N] of them, which stands behind that of the twin critics.
+      streams: named generators; "actions" and "latents" are drawn from.
+      lead: () or (N,).
+    """
+
+    def __init__(self, params: Params, spec: Spec, config: PearlConfig, streams: Streams, lead: tuple[int, ...] = ()) -> None:
+        self.config, self._spec, self._lead, self.updates = config, spec, lead, 0
+        self.params = {name: tensor.detach().clone() for name, tensor in params.items()}
+        self.target = {name: tensor.clone() for name, tensor in self._of("v").items()}
+        self._generator, self._latents = streams.torch("actions"), streams.torch("latents")
+        self._adams = [
+            torch.optim.Adam(list(self._of(*nets).values()), config.learning_rate, fused=True)
+            for nets in (("context", "q"), ("pi", "v", "log_alpha"))
+        ]
+
+    def _of(self, *nets: str) -> Params:
+        return {name: tensor for name, tensor in self.params.items() if name.startswith(nets)}
+
+    # Acting
+
+    def act(self, obs: Tensor, z: Tensor) -> Tensor:
+        """A drawn action [N, E, A] at obs [N, E, O] with z [N, E, Z]."""
+        noise = torch.randn(*obs.shape[:2], self._spec.action_size, generator=self._generator)
+        return tanh_gaussian(self._policy(self.params, obs, z), noise).action
+
+    def mean(self, obs: Tensor, z: Tensor) -> Tensor:
+        """The action without noise, tanh μ."""
+        return self._policy(self.params, obs, z).chunk(2, -1)[0].tanh()
+
+    def believe(self, seen: Batch) -> Belief:
+        """As `core.context_adapter.ContextAgent.believe`."""
+        return infer(self.params, witnesses(seen, self._spec.kind == "transition"))
+
+    # Learning
+
+    def learn(self, batch: Batch, context: Batch) -> None:
+        """A gradient step on transitions [N, B, …] of N tasks, with z inferred from others of them [N, C, …].
+
+        Critics average over all transitions of a step, the divergence of the posteriors is summed over its tasks.
+
+        Source:
+          Rakelly et al. 2019, algorithm 1.
+        """
+        config, (n_tasks, size) = self.config, batch.reward.shape
+        noise = torch.randn(n_tasks, config.latent, generator=self._latents)
+        obs, action, reward, next_obs, terminated = (self._rows(part) for part in batch)
+        alpha = self.params["log_alpha"].exp() if config.auto_entropy else torch.ones(self._lead)
+
+        # critics, which teach the inference network
+        taught = self._leaves("context", "q")
+        belief = infer(taught, witnesses(context, self._spec.kind == "transition"), config.precision)
+        z = self._rows(belief.draw(noise)[:, None].expand(-1, size, -1))
+        told = z.detach()
+        with torch.no_grad():
+            next_value = self._value(self.target, next_obs, told)
+        target = q_target(reward, terminated, next_value, config.gamma, config.reward_scale)
+        loss = critic_loss(self._critics(taught, obs, action, z), target).sum()
+        self._step(0, loss + config.kl_weight * bottleneck(belief).sum(), taught)
+
+        # value and policy
+        taught = self._leaves("pi", "v", "log_alpha")
+        noise = torch.randn(action.shape, generator=self._latents)
+        drawn = tanh_gaussian(self._policy(taught, obs, told), noise)
+        q = self._critics(self.params, obs, drawn.action, told)
+        loss = value_loss(self._value(taught, obs, told), q, drawn.log_prob, alpha)
+        loss = loss + policy_loss(drawn, q, alpha, config.regularisation)
+        if config.auto_entropy:
+            loss = loss + temperature_loss(taught["log_alpha"], drawn.log_prob, -float(action.shape[-1]))
+        self._step(1, loss.sum(), taught)
+        torch._foreach_lerp_(list(self.target.values()), list(self._of("v").values()), config.tau)
+        self.updates += 1
+
+    def _critics(self, params: Mapping[str, Tensor], obs: Tensor, action: Tensor, z: Tensor) -> Tensor:
+        """Q₁ and Q₂: [2, ..., B]."""
+        return self._network(params, "q", obs, action, z).squeeze(-1)
+
+    def _value(self, params: Mapping[str, Tensor], obs: Tensor, z: Tensor) -> Tensor:
+        return self._network(params, "v", obs, z).squeeze(-1)
+
+    def _policy(self, params: Mapping[str, Tensor], obs: Tensor, z: Tensor) -> Tensor:
+        """μ and log σ: [..., B, 2·A]."""
+        return self._network(params, "pi", obs, z)
+
+    def _network(self, params: Mapping[str, Tensor], net: str, *seen: Tensor) -> Tensor:
+        return network(params, net, self.config.layers, torch.cat(seen, -1), self.config.precision)
+
+    def _rows(self, values: Tensor) -> Tensor:
+        """[N, B, …] → [N·B, …], unless tasks learn alone."""
+        return values if self._lead else values.flatten(0, 1)
+
+    def _leaves(self, *nets: str) -> Params:
+        return {name: tensor.detach().requires_grad_() for name, tensor in self._of(*nets).items()}
+
+    def _step(self, which: int, loss: Tensor, leaves: Params) -> None:
+        gradient = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)  # α, where it is not learned
+        for name, g in zip(leaves, gradient, strict=True):
+            self.params[name].grad = g
+        self._adams[which].step()
+
+    def frozen(self) -> "PearlAgent":
+        """A copy that learning does not reach; it is asked for `mean` only."""
+        copy = object.__new__(PearlAgent)
+        copy.__dict__.update(self.__dict__)
+        copy.params = {name: tensor.clone() for name, tensor in self._of("pi").items()}
+        return copy
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimisers and generators."""
+        return {
+            "params": {name: tensor.clone() for name, tensor in self.params.items()},
+            "target": {name: tensor.clone() for name, tensor in self.target.items()},
+            "adams": [deepcopy(adam.state_dict()) for adam in self._adams],
+            "generators": [generator.get_state() for generator in (self._generator, self._latents)],
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned, into an agent of the same sizes."""
+        for mine, saved in ((self.params, state["params"]), (self.target, state["target"])):
+            for name, tensor in mine.items():
+                tensor.copy_(saved[name])
+        for adam, saved in zip(self._adams, state["adams"], strict=True):
+            adam.load_state_dict(saved)
+        for generator, saved in zip((self._generator, self._latents), state["generators"], strict=True):
+            generator.set_state(saved)
+        self.updates = state["updates"]
+
+
+class Pearl:
+    """PEARL with SAC."""
+
+    version: ClassVar[int] = 1
+    meta_trains: ClassVar[bool] = True
+    many_tasks: ClassVar[bool] = True
+    eval_mode: ClassVar[str] = "deterministic"
+    Config: ClassVar[type[PearlConfig]] = PearlConfig
+
+    def __init__(self, spec: Spec, config: PearlConfig) -> None:
+        self.spec, self.config = spec, config
+        self.params: Params = {}  # empty until meta-trained or loaded
+
+    # Meta-training
+
+    def least_budget(self, n_tasks: int) -> int:
+        """Environment steps of what comes first and of one iteration."""
+        return n_tasks * self.config.initial_steps + self._per_iteration(n_tasks)
+
+    def _per_iteration(self, n_tasks: int) -> int:
+        config = self.config
+        return min(config.visited, n_tasks) * (config.prior_steps + config.posterior_steps)
+
+    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
+        """Visits to a few of `n_tasks` tasks and gradient steps on all, as often as `budget` steps summed over them allow.
+
+        Raises:
+          ValueError: if they do not allow one iteration.
+        """
+        config, per_iteration = self.config, self._per_iteration(n_tasks)
+        if budget < (least := self.least_budget(n_tasks)):
+            raise ValueError(
+                f"{config.initial_steps} steps of each of {n_tasks} tasks and one iteration take {least} environment steps and "
+                f"the budget is {budget}; take fewer tasks or shorter visits"
+            )
+        agent = PearlAgent(init(self.spec, config, streams.torch("init")), self.spec, config, streams)
+        replay = TaskReplay(n_tasks, min(config.replay, budget), self.spec.observation_size, self.spec.action_size)
+        visits, batches, latents = (streams.torch(name) for name in ("visits", "batches", "visited-latents"))
+
+        def collect(ids: Tensor, steps: int, explore: float) -> None:
+            def believe() -> Belief:
+                return agent.believe(replay.sample_context(ids, config.context, batches))
+
+            episodes = Episodes(make_env(1, tuple(ids.tolist())), config.latent, explore, latents)
+            with torch.no_grad():
+                replay.add(ids, episodes.collect(steps, agent.act, believe), context=explore > 1)
+
+        collect(torch.arange(n_tasks), config.initial_steps, inf)
+        yield TrainRow(0, explored=True)
+        for iteration in range(1, (budget - n_tasks * config.initial_steps) // per_iteration + 1):
+            visited = torch.randperm(n_tasks, generator=visits)[: config.visited]
+            collect(visited, config.prior_steps, inf)
+            yield TrainRow(agent.updates, explored=True)
+            if config.posterior_steps:
+                collect(visited, config.posterior_steps, 1)
+            while agent.updates < int(iteration * per_iteration * config.updates_per_step):
+                ids = torch.randint(n_tasks, (config.meta_batch,), generator=batches)
+                batch = replay.sample(ids, config.batch, batches)
+                agent.learn(batch, replay.sample_context(ids, config.context, batches))
+            self.params = agent.params
+            yield TrainRow(agent.updates)
+
+    # Adaptation
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> ContextAdapter:
+        """Two episodes on each of `n_tasks`; nothing but the belief about z changes.
+
+        Raises:
+          RuntimeError: if there is nothing meta-trained.
+        """
+        agent = PearlAgent(self._trained(), self.spec, self.config, streams)
+        return ContextAdapter(make_env(), agent, self.config.latent, (streams.torch("z"), streams.torch("replay")))
+
+    def _trained(self) -> Params:
+        if not self.params:
+            raise RuntimeError("PEARL has no weights yet: run meta_train or load_state_dict before adapter")
+        return self.params
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights of all networks."""
+        return {"params": self.params}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.params = dict(state["params"])
+
+
+class PearlFinetuned(Pearl):
+    """PEARL that goes on training on the test task."""
+
+    trained_by: ClassVar[str] = "pearl"
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> ContextAdapter:
+        """PEARL's own two episodes, then experience and gradient steps of each task alone."""
+        config = self.config
+        # a copy of each task's own, behind the axis of the twin critics
+        axis = {name: 1 if name.startswith("q") else 0 for name in self._trained()}
+        own = {name: tensor.unsqueeze(axis[name]) for name, tensor in self.params.items()}
+        own = {name: torch.cat([tensor] * n_tasks, axis[name]) for name, tensor in own.items()}
+        return ContextAdapter(
+            make_env(),
+            PearlAgent(own, self.spec, config, streams, (n_tasks,)),
+            config.latent,
+            (streams.torch("z"), streams.torch("replay")),
+            learning=True,
+            updates_per_step=config.tuned_updates_per_step,
+            batch=config.batch,
+            context=config.context,
+            replay=config.replay,
+        )

@@ -17,6 +17,7 @@ from envs.api import checksum, family_version
 from methods.api import Method, Spec
 from methods.core.actor_critic import PPOConfig
 from methods.core.gradient_steps import GradientConfig
+from methods.core.sac import SACConfig
 from methods.core.td3 import TD3Config
 from results.schema import PROTOCOL_VERSION
 from results.store import CellKey
@@ -178,8 +179,9 @@ def _meta_training(method: type[Method], budget: Budget) -> tuple[int, int]:
     """Training tasks at a time, and environment steps summed over all of them."""
     if not method.meta_trains:
         return 0, 0
-    on_policy = getattr(method, "on_policy", False)
-    return (budget.fresh_tasks, budget.fresh_steps) if on_policy else (budget.train_tasks, budget.train_steps)
+    if getattr(method, "on_policy", False):
+        return budget.fresh_tasks, budget.fresh_steps
+    return budget.many_tasks if getattr(method, "many_tasks", False) else budget.train_tasks, budget.train_steps
 
 
 def _trainer(name: str, method: type[Method]) -> str:
@@ -205,7 +207,7 @@ def _trainer(name: str, method: type[Method]) -> str:
 
 def resolve_config(method: type[Method], budget: Budget, changed: Mapping[str, Any]) -> dict[str, Any]:
     """A method's settings: its defaults, then the budget's, then `changed`."""
-    of_type = {TD3Config: budget.td3, GradientConfig: budget.gradient, PPOConfig: budget.ppo}
+    of_type = {TD3Config: budget.td3, GradientConfig: budget.gradient, PPOConfig: budget.ppo, SACConfig: budget.sac}
     scaled = next((settings for kind, settings in of_type.items() if issubclass(method.Config, kind)), {})
     has = {field.name for field in fields(method.Config)}
     return asdict(method.Config(**{**{key: value for key, value in scaled.items() if key in has}, **changed}))

@@ -31,11 +31,13 @@ class Budget:
     train_steps: int  # off-policy meta-training, summed over its tasks
     adapt_steps: int  # adaptation, per test task
     seeds: int  # training seeds by default
+    many_tasks: int = 0  # training tasks of an off-policy meta-training that visits a few of many; as many steps in all
     fresh_tasks: int = 0  # training tasks that an on-policy meta-training draws, again and again
     fresh_steps: int = 0  # on-policy meta-training, summed over all that it draws
     td3: Mapping[str, Any] = field(default_factory=dict)  # over the defaults of every TD3-type method that has them
     gradient: Mapping[str, Any] = field(default_factory=dict)  # the same, of MAML and its like
     ppo: Mapping[str, Any] = field(default_factory=dict)  # the same, of methods with a memory
+    sac: Mapping[str, Any] = field(default_factory=dict)  # the same, of PEARL
 
 
 FAST = ("point-goal", "point-rand")
@@ -109,6 +111,21 @@ SUITES: dict[str, Suite] = {
 _QUICK_TD3 = {"gamma": 0.9, "tau": 0.02, "learning_rate": 2e-3, "exploration_noise": 0.3}
 # The same holds of PPO, tried on the training law: a trial has 100 steps there, not 400, and updates are few.
 _QUICK_PPO = {"gamma": 0.95, "learning_rate": 2e-3, "minibatches": 3, "copies": 2}
+# And of PEARL's SAC, which is tried on the training law too.
+_QUICK_SAC = {
+    "gamma": 0.9,
+    "tau": 0.02,
+    "learning_rate": 2e-3,
+    "hidden": 64,
+    "layers": 2,
+    "encoder_hidden": 64,
+    "batch": 32,
+    "context": 32,
+    "meta_batch": 8,
+    "initial_steps": 250,
+    "prior_steps": 100,
+    "posterior_steps": 150,
+}
 
 BUDGETS: dict[str, Budget] = {
     budget.id: budget
@@ -120,12 +137,25 @@ BUDGETS: dict[str, Budget] = {
             train_steps=4 * 200,
             adapt_steps=200,
             seeds=1,
+            many_tasks=4,
             fresh_tasks=4,
             fresh_steps=4_000,
             # no warm-up: five episodes of it would leave no update to try
             td3={**_QUICK_TD3, "hidden": 16, "batch": 16, "warmup_episodes": 0},
             gradient={"hidden": 16, "episodes": 2},
             ppo={"hidden": 16, "embedding": 8, "memory": 16, "latent": 16},
+            sac={
+                "hidden": 16,
+                "encoder_hidden": 16,
+                "batch": 16,
+                "context": 16,
+                "meta_batch": 4,
+                "initial_steps": 50,
+                "prior_steps": 50,
+                "posterior_steps": 50,
+                "updates_per_step": 0.1,
+                "tuned_updates_per_step": 0.1,
+            },
         ),
         Budget(
             id="quick",
@@ -134,11 +164,13 @@ BUDGETS: dict[str, Budget] = {
             train_steps=8 * 2_500,
             adapt_steps=3_000,
             seeds=2,
+            many_tasks=8,
             fresh_tasks=8,
             fresh_steps=320_000,
             td3={**_QUICK_TD3, "hidden": 64, "batch": 64},
             gradient={"hidden": 64, "episodes": 10},
             ppo={**_QUICK_PPO, "hidden": 64, "embedding": 32, "memory": 64, "latent": 64},
+            sac=_QUICK_SAC,
         ),
         Budget(
             id="desk",
@@ -147,6 +179,7 @@ BUDGETS: dict[str, Budget] = {
             train_steps=16 * 50_000,
             adapt_steps=100_000,
             seeds=5,
+            many_tasks=100,
             fresh_tasks=20,
             fresh_steps=10_000_000,
             # ours: widths and rate between quick's and paper's; the last 40 % of the steps belong to one policy.
@@ -158,6 +191,8 @@ BUDGETS: dict[str, Budget] = {
                 "compile": True,
                 "reset_period": 30_000,
             },
+            # a quarter of the official gradient steps: 60 000 in all, which are hours on two cores
+            sac={"updates_per_step": 0.1},
         ),
         Budget(
             id="paper",
@@ -166,6 +201,7 @@ BUDGETS: dict[str, Budget] = {
             train_steps=16 * 1_000_000,
             adapt_steps=300_000,
             seeds=10,
+            many_tasks=100,
             fresh_tasks=20,
             fresh_steps=100_000_000,
             # the official widths, batch and rate of TD3; the reset period is ours

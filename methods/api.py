@@ -7,8 +7,9 @@ border to the harness, tensors stay inside. Budgets are environment steps.
 A method is a class `M(spec, config)` with a nested or module-level frozen dataclass `M.Config` of its settings. The harness
 calls `meta_train` once (if `M.meta_trains`), stores `state_dict()`, and later, in another process, loads it and calls
 `adapter` on the test tasks. A method that adapts what another registered method meta-trains names it as `trained_by`. One that
-draws fresh tasks for every step of its meta-training says `on_policy = True`, and gets the budget that such methods have. If
-it has `least_budget(n_tasks)`, a run that cannot give it as many environment steps is refused before it begins.
+draws fresh tasks for every step of its meta-training says `on_policy = True`, and gets the budget that such methods have; one
+that visits a few of many tasks at a time says `many_tasks = True`, and gets more tasks, each for fewer steps. If it has
+`least_budget(n_tasks)`, a run that cannot give it as many environment steps is refused before it begins.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,6 +1,6 @@
 """PEARL: off-policy meta-reinforcement learning with a probabilistic context variable.
 
-A latent z summarises a task. An inference network reads transitions, each a witness of its own, and the product of what they say
+A latent z summarises a task. An inference network reads transitions, each a witness of its own, and the product of all they say
 is the posterior of z; soft actor-critic learns a policy that is told z, and its critics teach the inference network. On a test
 task z is drawn from the prior for two episodes of exploration, then from the posterior of what they saw; no weight moves.
 
@@ -181,7 +181,7 @@ class PearlAgent:
           Rakelly et al. 2019, algorithm 1.
         """
         config, (n_tasks, size) = self.config, batch.reward.shape
-        noise = torch.randn(n_tasks, config.latent, generator=self._latents)
+        noise = self._noise(n_tasks, config.latent)
         obs, action, reward, next_obs, terminated = (self._rows(part) for part in batch)
         alpha = self.params["log_alpha"].exp() if config.auto_entropy else torch.ones(self._lead)
 
@@ -198,7 +198,7 @@ class PearlAgent:
 
         # value and policy
         taught = self._leaves("pi", "v", "log_alpha")
-        noise = torch.randn(action.shape, generator=self._latents)
+        noise = self._noise(*action.shape)
         drawn = tanh_gaussian(self._policy(taught, obs, told), noise)
         q = self._critics(self.params, obs, drawn.action, told)
         loss = value_loss(self._value(taught, obs, told), q, drawn.log_prob, alpha)
@@ -208,6 +208,9 @@ class PearlAgent:
         self._step(1, loss.sum(), taught)
         torch._foreach_lerp_(list(self.target.values()), list(self._of("v").values()), config.tau)
         self.updates += 1
+
+    def _noise(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self._latents)
 
     def _critics(self, params: Mapping[str, Tensor], obs: Tensor, action: Tensor, z: Tensor) -> Tensor:
         """Q₁ and Q₂: [2, ..., B]."""

@@ -1,0 +1,96 @@
+"""Learning, in seconds, on point-goal: PEARL infers where the goal is, and does better for it."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.protocol import Evaluator, TaskPool, adapt
+from benchmark.seeding import Streams
+from envs.point import PointGoal
+from methods.api import Spec
+from methods.core.context_adapter import Belief, Episodes, prior
+from methods.core.replay import Batch
+from methods.pearl import Pearl, PearlAgent, PearlConfig, PearlFinetuned
+
+pytestmark = pytest.mark.learning
+
+FAMILY = PointGoal()
+H = FAMILY.horizon
+SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, H)
+TASKS, BUDGET = 8, 12_000
+CONFIG = PearlConfig(
+    hidden=64,
+    layers=2,
+    encoder_hidden=64,
+    batch=32,
+    context=32,
+    meta_batch=8,
+    initial_steps=250,
+    prior_steps=100,
+    posterior_steps=150,
+    updates_per_step=0.4,
+    learning_rate=2e-3,
+    gamma=0.9,
+    tau=0.02,
+)
+
+
+def meta_trained() -> Pearl:
+    tasks = FAMILY.sample(TASKS, np.random.default_rng(0))
+    pool = TaskPool(FAMILY, tasks, Streams(0, "train"), pooled=True, allowed=BUDGET)
+    method = Pearl(SPEC, CONFIG)
+    list(method.meta_train(pool.make_env, TASKS, BUDGET, Streams(0, "train", "method")))
+    return method
+
+
+@cache
+def trained() -> Pearl:
+    return meta_trained()
+
+
+def curve(method: Any, budget: int) -> list[float]:
+    """Mean return over the tasks of the split `id` at each checkpoint."""
+    tasks, streams = FAMILY.split("id"), Streams(0, "learning")
+    pool = TaskPool(FAMILY, tasks, streams)
+    adapter, evaluate = method.adapter(pool.make_env, len(tasks), streams.child("method")), Evaluator(FAMILY, tasks, streams)
+    return [float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, budget)]
+
+
+def without_context(self: PearlAgent, seen: Batch) -> Belief:
+    return prior(len(seen.reward), CONFIG.latent)
+
+
+def test_it_beats_its_context_free_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = (curve(trained(), 2 * H)[i] for i in (0, -1))
+    assert after > before + 10
+    monkeypatch.setattr("methods.pearl.infer", lambda params, context, *_: prior(len(context), CONFIG.latent))
+    monkeypatch.setattr("methods.pearl.bottleneck", lambda belief: 0.0 * belief.mean.sum(-1))
+    assert after > curve(meta_trained(), 2 * H)[-1] + 10
+
+
+def test_the_return_rises_when_the_posterior_takes_over_from_the_prior() -> None:
+    """Episodes 0 and 1 of a test task explore on the prior; 2 is the first on the posterior of what they saw."""
+    tasks, method = FAMILY.split("id"), trained()
+    agent = PearlAgent(method.params, SPEC, CONFIG, Streams(0, "agent"))
+    returns = np.zeros((3, len(tasks)))
+    for seed in range(5):
+        pool = TaskPool(FAMILY, tasks, Streams(seed, "explore"), allowed=3 * H)
+        episodes, seen = Episodes(pool.make_env(), CONFIG.latent, 2, torch.Generator().manual_seed(seed)), []
+        for t in range(3 * H):
+            step = episodes.step(agent.mean, lambda: agent.believe(Batch(*(torch.cat(part, 1) for part in zip(*seen)))))  # noqa: B023,B905
+            seen.append(step)
+            returns[t // H] += step.reward[:, 0].numpy() / 5
+    first, second, third = returns.mean(1)
+    assert third > second + 10
+    assert abs(second - first) < 10  # both on the prior
+
+
+def test_training_on_alone_reaches_what_inference_cannot() -> None:
+    tuned = PearlFinetuned(SPEC, CONFIG)
+    tuned.load_state_dict(trained().state_dict())
+    own, on = curve(trained(), 2000), curve(tuned, 2000)
+    assert on[: len(own)] == pytest.approx(own, rel=1e-3)  # until its two episodes are over, the method is the same
+    assert on[-1] > own[-1] + 3

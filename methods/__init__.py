@@ -14,6 +14,8 @@ METHODS: dict[str, str] = {
     "maml+ft": "methods.maml:MamlFinetuned",
     "cavia": "methods.cavia:Cavia",
     "cavia+ft": "methods.cavia:CaviaFinetuned",
+    "varibad": "methods.varibad:Varibad",
+    "varibad+ft": "methods.varibad:VaribadFinetuned",
     "rl2": "methods.rl2:Rl2",
     "rl2+ft": "methods.rl2:Rl2Finetuned",
     "td3": "methods.td3:Td3",

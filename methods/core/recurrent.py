@@ -56,12 +56,35 @@ def memories(
     Returns:
       [T + 1, ..., B, R].
     """
-    gates, memory, result = linear(params, f"{name}_x", x), start, [start]
-    going_on = (~trial_ended).to(x.dtype)[..., None]
+    gates, going_on = linear(params, f"{name}_x", x), (~trial_ended).to(x.dtype)[..., None]
+    if truncation and truncation < len(x):
+        return _in_segments(params, name, gates, going_on, start, truncation)
+    return _in_turn(params, name, gates, going_on, start)
+
+
+def _in_turn(params: Mapping[str, Tensor], name: str, gates: Tensor, going_on: Tensor, start: Tensor) -> Tensor:
+    memory, result = start, [start]
     # unbound at once: the gradient of an index would be as large as the whole
-    for t, (gate, goes_on) in enumerate(zip(gates.unbind(), going_on.unbind(), strict=True)):
-        if truncation and t and t % truncation == 0:
-            memory = memory.detach()
+    for gate, goes_on in zip(gates.unbind(), going_on.unbind(), strict=True):
         memory = gru_cell(params, name, gate, memory) * goes_on
         result.append(memory)
     return torch.stack(result)
+
+
+def _in_segments(
+    params: Mapping[str, Tensor], name: str, gates: Tensor, going_on: Tensor, start: Tensor, length: int
+) -> Tensor:
+    """Segments of `length` steps, with gradients, side by side: where each begins is known from a pass without gradients."""
+    with torch.no_grad():
+        first = _in_turn(params, name, gates, going_on, start)[length:-1:length]  # [S - 1, ..., B, R]
+    starts, steps = torch.cat([start[None], first]), len(gates)
+    missing = len(starts) * length - steps
+
+    def side_by_side(values: Tensor) -> Tensor:
+        padded = torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing else values
+        return padded.view(-1, length, *padded.shape[1:]).movedim(0, -3).flatten(-3, -2)  # [length, ..., S·B, ·]
+
+    began = starts.movedim(0, -3).flatten(-3, -2)
+    result = _in_turn(params, name, side_by_side(gates), side_by_side(going_on), began)[1:]  # [length, ..., S·B, R]
+    segments = result.reshape(*result.shape[:-2], len(starts), -1, result.shape[-1])  # [length, ..., S, B, R]
+    return torch.cat([start[None], segments.movedim(-3, 0).flatten(0, 1)[:steps]])

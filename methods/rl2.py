@@ -34,7 +34,7 @@ from methods.core.nets import Params, init_linear, linear, spread
 from methods.core.normalise import RewardScale, RunningMoments
 from methods.core.policy_gradient import copies_of, sampled
 from methods.core.ranges import check_ranges
-from methods.core.recurrent import gru_cell, init_gru, memories
+from methods.core.recurrent import gru_cell, init_encoder, memories, seen
 from methods.core.trial_adapter import TrialAdapter
 from methods.core.trial_loop import meta_updates, steps_of
 from methods.core.trials import Choice, Moment, Trials, normalised_advantages, trial_advantages
@@ -61,19 +61,10 @@ class Rl2Config(PPOConfig):
 
 def init(n_obs: int, n_act: int, config: Rl2Config, generator: torch.Generator) -> Params:
     """Fresh weights of memory, policy and value."""
-    sizes = config.action_embedding, config.state_embedding, config.reward_embedding
-    params: Params = {}
-    for name, n_in, n_out in zip("asr", (n_act, n_obs, 1), sizes, strict=True):
-        params |= init_linear(f"see_{name}", (), n_in, n_out, generator)
-    params |= init_gru("gru", sum(sizes), config.memory, generator)
+    embeddings = config.action_embedding, config.state_embedding, config.reward_embedding
+    params = init_encoder(n_obs, n_act, embeddings, config.memory, generator)
     params |= init_linear("latent", (), config.memory, config.latent, generator)
     return params | init_actor_critic(n_obs, config.latent, n_act, config, generator)
-
-
-def seen(params: Mapping[str, Tensor], action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
-    """x of a step, what the GRU is fed: its action, reward and next state, each embedded, [..., I]."""
-    parts = (("a", action), ("s", next_obs), ("r", reward[..., None]))
-    return torch.cat([linear(params, f"see_{name}", part).relu() for name, part in parts], -1)
 
 
 def latent(params: Mapping[str, Tensor], memory: Tensor) -> Tensor:

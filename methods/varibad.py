@@ -35,12 +35,13 @@ from torch import Tensor
 
 from methods.api import MakeEnv, Spec, Streams, TrainRow
 from methods.core.actor_critic import PPO, Collected, Outputs, PPOConfig, actor_critic, init_actor_critic, ppo_loss
+from methods.core.decoders import decode, init_decoder
 from methods.core.distributions import kl, log_prob
-from methods.core.nets import Params, init_linear, linear, mlp, spread
+from methods.core.nets import Params, init_linear, linear, spread
 from methods.core.normalise import RewardScale, RunningMoments
 from methods.core.policy_gradient import copies_of, sampled
 from methods.core.ranges import check_ranges
-from methods.core.recurrent import gru_cell, init_gru, memories
+from methods.core.recurrent import gru_cell, init_encoder, memories, seen
 from methods.core.trial_adapter import TrialAdapter
 from methods.core.trial_loop import meta_updates, steps_of
 from methods.core.trial_replay import Recorded, TrialReplay
@@ -87,39 +88,17 @@ class VaribadConfig(PPOConfig):
 def init(spec: Spec, config: VaribadConfig, generator: torch.Generator) -> tuple[Params, Params]:
     """Fresh weights: those of policy and value, and those of encoder and decoders."""
     n_obs, n_act, n_latent = spec.observation_size, spec.action_size, config.latent_size
-    sizes = config.action_embedding, config.state_embedding, config.reward_embedding
-    phi: Params = {}
-    for name, n_in, n_out in zip("asr", (n_act, n_obs, 1), sizes, strict=True):
-        phi |= init_linear(f"see_{name}", (), n_in, n_out, generator)
-    phi |= init_gru("gru", sum(sizes), config.memory, generator)
+    embeddings = config.action_embedding, config.state_embedding, config.reward_embedding
+    phi = init_encoder(n_obs, n_act, embeddings, config.memory, generator)
     phi |= init_linear("belief", (), config.memory, 2 * n_latent, generator)
-    phi |= _init_decoder("reward", {"s": n_obs}, 1, config.reward_decoder, config, generator)
+    state, action = (n_obs, config.state_embedding), (n_act, config.action_embedding)
+    phi |= init_decoder("reward", n_latent, {"s": state}, config.reward_decoder, 1, generator)
     if spec.kind == "transition":
-        phi |= _init_decoder("state", {"s": n_obs, "a": n_act}, n_obs, config.state_decoder, config, generator)
+        phi |= init_decoder("state", n_latent, {"s": state, "a": action}, config.state_decoder, n_obs, generator)
     return init_actor_critic(n_obs, 2 * n_latent, n_act, config, generator), phi
 
 
-def _init_decoder(
-    name: str, inputs: Mapping[str, int], n_out: int, hidden: int, config: VaribadConfig, generator: torch.Generator
-) -> Params:
-    """Fresh weights of a decoder with embeddings of its own."""
-    params, n_in, embeddings = Params(), config.latent_size, {"s": config.state_embedding, "a": config.action_embedding}
-    for kind, size in inputs.items():
-        params |= init_linear(f"{name}_{kind}", (), size, embeddings[kind], generator)
-        n_in += embeddings[kind]
-    half = max(1, hidden // 2)
-    for layer, (rows, columns) in enumerate(((n_in, hidden), (hidden, half), (half, n_out))):
-        params |= init_linear(f"{name}{layer}", (), rows, columns, generator)
-    return params
-
-
 # Belief
-
-
-def seen(params: Mapping[str, Tensor], action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
-    """x of a step, what the GRU is fed: its action, reward and next state, each embedded, [..., I]."""
-    parts = (("a", action), ("s", next_obs), ("r", reward[..., None]))
-    return torch.cat([linear(params, f"see_{name}", part).relu() for name, part in parts], -1)
 
 
 def belief(params: Mapping[str, Tensor], memory: Tensor) -> Tensor:
@@ -190,18 +169,15 @@ def _errors(params: Mapping[str, Tensor], trials: Recorded, transition: Tensor, 
     def step(values: Tensor) -> Tensor:
         return _at(values.movedim(0, -2), flat).flatten(-3, -2)  # [*lead, B·P·D, ·]
 
-    def decoded(name: str, **inputs: Tensor) -> Tensor:
-        told = [linear(params, f"{name}_{kind}", value).relu() for kind, value in inputs.items()]
-        return mlp(params, (f"{name}0", f"{name}1", f"{name}2"), torch.cat([rows, *told], -1))
-
     def summed(error: Tensor) -> Tensor:
         return error.square().mean(-1).view(flat.shape).sum(-1)
 
     next_obs = step(trials.next_obs)
-    reward = summed(decoded("reward", s=next_obs) - step(trials.reward[..., None]))
+    reward = summed(decode(params, "reward", rows, {"s": next_obs}) - step(trials.reward[..., None]))
     if "state0.w" not in params:
         return reward, torch.zeros_like(reward)
-    return reward, summed(decoded("state", s=step(trials.obs), a=step(trials.action)) - next_obs)
+    inputs = {"s": step(trials.obs), "a": step(trials.action)}
+    return reward, summed(decode(params, "state", rows, inputs) - next_obs)
 
 
 def _at(values: Tensor, index: Tensor) -> Tensor:
@@ -215,7 +191,7 @@ class VaribadAgent:
     Args:
       params: weights of policy and value, and of encoder and decoders; shared by all tasks or each with a leading axis [N].
       states, beliefs, rewards: statistics; they move with `meta_learn`.
-      replay: what the autoencoder learns from; None if it does not learn.
+      replay: what the autoencoder learns from.
       streams: named generators; "actions", "minibatches" and "autoencoder" are drawn from.
       lead: () or (N,).
     """
@@ -227,7 +203,7 @@ class VaribadAgent:
         beliefs: RunningMoments,
         rewards: RewardScale,
         config: VaribadConfig,
-        replay: TrialReplay | None,
+        replay: TrialReplay,
         streams: Streams,
         lead: tuple[int, ...] = (),
     ) -> None:
@@ -283,7 +259,7 @@ class VaribadAgent:
         """Learn, and let the normalisers see the batch once the policy has; before `precollect` only collect."""
         self._collected += trials.moments.reward.numel()
         if self._collected < self.config.precollect:
-            self._replayed(trials.moments)
+            self.replay.add(trials.moments)
             return
         self._learn_policy(trials)
         self.learn_statistics(trials)
@@ -296,22 +272,23 @@ class VaribadAgent:
         reward = self.rewards(moments.reward)
         advantage, returns = trial_advantages(trials, reward, config.gamma, config.lam)
         advantage = normalised_advantages(advantage, alone=bool(self._lead))
-        told = self.beliefs.whitened(belief(self.phi, trials.memory))
-        parts = (moments.action, choices.log_prob, choices.value, advantage, returns)
-        kept = Collected(*(self._rows(part) for part in parts))
-        state, told = self._rows(self.states.whitened(moments.obs)), self._rows(told)
+        with torch.no_grad():
+            told = self.beliefs.whitened(belief(self.phi, trials.memory))
+        kept = (self.states.whitened(moments.obs), told, moments.action, choices.log_prob, choices.value, advantage, returns)
+        rows = [self._rows(part) for part in kept]
 
         def loss_of(params: Params, index: Tensor) -> Tensor:
-            samples = Collected(*(self._at(part, index) for part in kept))
-            return ppo_loss(actor_critic(params, self._at(state, index), self._at(told, index)), samples, config)
+            state, told, *samples = (part.index_select(len(self._lead), index) for part in rows)
+            return ppo_loss(actor_critic(params, state, told), Collected(*samples), config)
 
-        self.ppo.update(loss_of, kept.returns.shape[-1])
+        self.ppo.update(loss_of, rows[-1].shape[-1])
 
     def _learn_beliefs(self, moments: Moment) -> None:
         """The autoencoder on trials of the past, whose rewards are as they were, not scaled."""
-        config, replay = self.config, self._replayed(moments)
+        config = self.config
+        self.replay.add(moments)
         for _ in range(config.vae_updates):
-            trials = replay.sample(config.vae_batch, self._draws)
+            trials = self.replay.sample(config.vae_batch, self._draws)
             leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.phi.items()}
             terms = elbo(leaves, trials, draw(trials.length, config, self._draws), config.truncation)
             loss = (terms.reward + terms.state + config.kl_weight * terms.kl).mean(-1)  # [*lead]
@@ -320,11 +297,6 @@ class VaribadAgent:
                 tensor.grad = g
             self._adam.step()
             self.elbo = Elbo(*(term.detach().mean(-1) for term in terms))
-
-    def _replayed(self, moments: Moment) -> TrialReplay:
-        assert self.replay is not None, "an agent that learns has a replay"
-        self.replay.add(moments)
-        return self.replay
 
     def learn_statistics(self, trials: Trials) -> None:
         """Let the normalisers see a batch, and what was believed in it."""
@@ -335,10 +307,6 @@ class VaribadAgent:
     def _rows(self, values: Tensor) -> Tensor:
         """[T, N, E, …] → [T·N·E, …], or [N, T·E, …] where tasks learn alone."""
         return values.transpose(0, 1).flatten(1, 2) if self._lead else values.flatten(0, 2)
-
-    def _at(self, values: Tensor, index: Tensor) -> Tensor:
-        """Rows at the index, of each task where tasks learn alone."""
-        return values[:, index] if self._lead else values[index]
 
     def frozen(self) -> "VaribadAgent":
         """A copy that learning does not reach; it is asked for means only."""
@@ -353,7 +321,7 @@ class VaribadAgent:
             "ppo": self.ppo.state_dict(),
             "phi": {name: tensor.detach().clone() for name, tensor in self.phi.items()},
             "adam": deepcopy(self._adam.state_dict()),
-            "replay": None if self.replay is None else self.replay.state_dict(),
+            "replay": self.replay.state_dict(),
             "generators": [self._generator.get_state(), self._draws.get_state()],
         }
 
@@ -363,8 +331,7 @@ class VaribadAgent:
         for name, tensor in self.phi.items():
             tensor.copy_(state["phi"][name])
         self._adam.load_state_dict(state["adam"])
-        if self.replay is not None:
-            self.replay.load_state_dict(state["replay"])
+        self.replay.load_state_dict(state["replay"])
         for generator, known in zip((self._generator, self._draws), state["generators"], strict=True):
             generator.set_state(known)
 
@@ -413,7 +380,7 @@ class Varibad:
         Raises:
           RuntimeError: if there is no meta-trained policy.
         """
-        agent = self._agent(self._trained(), None, streams)
+        agent = self._agent(self._trained(), self._replay(1), streams)
         return TrialAdapter(make_env, self.spec.horizon, self.config.trial_episodes, agent)
 
     def _trained(self) -> tuple[Params, Params]:
@@ -422,7 +389,7 @@ class Varibad:
         return self.theta, self.phi
 
     def _agent(
-        self, params: tuple[Params, Params], replay: TrialReplay | None, streams: Streams, lead: tuple[int, ...] = ()
+        self, params: tuple[Params, Params], replay: TrialReplay, streams: Streams, lead: tuple[int, ...] = ()
     ) -> VaribadAgent:
         return VaribadAgent(params, self.states, self.beliefs, self.rewards, self.config, replay, streams, lead)
 

@@ -23,6 +23,20 @@ def init_gru(name: str, n_in: int, size: int, generator: torch.Generator, dtype:
     return wide | init_linear(f"{name}_m", (), size, 3 * size, generator, dtype=dtype)
 
 
+def init_encoder(n_obs: int, n_act: int, embeddings: tuple[int, int, int], size: int, generator: torch.Generator) -> Params:
+    """Fresh weights of a memory of R = `size` units: `see_a`, `see_s` and `see_r`, of so many units, and the GRU `gru`."""
+    params: Params = {}
+    for name, n_in, n_out in zip("asr", (n_act, n_obs, 1), embeddings, strict=True):
+        params |= init_linear(f"see_{name}", (), n_in, n_out, generator)
+    return params | init_gru("gru", sum(embeddings), size, generator)
+
+
+def seen(params: Mapping[str, Tensor], action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
+    """x of a step, what the GRU is fed: its action, reward and next state, each embedded, [..., I]."""
+    parts = (("a", action), ("s", next_obs), ("r", reward[..., None]))
+    return torch.cat([linear(params, f"see_{name}", part).relu() for name, part in parts], -1)
+
+
 def gru_cell(params: Mapping[str, Tensor], name: str, gates: Tensor, memory: Tensor) -> Tensor:
     """One step of a GRU.
 

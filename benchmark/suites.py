@@ -36,6 +36,7 @@ class Budget:
     td3: Mapping[str, Any] = field(default_factory=dict)  # over the defaults of every TD3-type method that has them
     gradient: Mapping[str, Any] = field(default_factory=dict)  # the same, of MAML and its like
     ppo: Mapping[str, Any] = field(default_factory=dict)  # the same, of methods with a memory
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # over all these, of the Config in a module
 
 
 FAST = ("point-goal", "point-rand")
@@ -109,6 +110,15 @@ SUITES: dict[str, Suite] = {
 _QUICK_TD3 = {"gamma": 0.9, "tau": 0.02, "learning_rate": 2e-3, "exploration_noise": 0.3}
 # The same holds of PPO, tried on the training law: a trial has 100 steps there, not 400, and updates are few.
 _QUICK_PPO = {"gamma": 0.95, "learning_rate": 2e-3, "minibatches": 3, "copies": 2}
+# And of VariBAD's: its minibatches are of steps, not of whole columns, and its autoencoder learns from few batches, too.
+_QUICK_VARIBAD = {
+    "minibatches": 8,
+    "precollect": 1_600,
+    "state_decoder": 64,
+    "vae_updates": 2,
+    "posteriors": 20,
+    "transitions": 20,
+}
 
 BUDGETS: dict[str, Budget] = {
     budget.id: budget
@@ -126,6 +136,15 @@ BUDGETS: dict[str, Budget] = {
             td3={**_QUICK_TD3, "hidden": 16, "batch": 16, "warmup_episodes": 0},
             gradient={"hidden": 16, "episodes": 2},
             ppo={"hidden": 16, "embedding": 8, "memory": 16, "latent": 16},
+            own={
+                "methods.varibad": {
+                    "reward_decoder": 16,
+                    "state_decoder": 16,
+                    "precollect": 800,
+                    "posteriors": 8,
+                    "transitions": 8,
+                }
+            },
         ),
         Budget(
             id="quick",
@@ -139,6 +158,7 @@ BUDGETS: dict[str, Budget] = {
             td3={**_QUICK_TD3, "hidden": 64, "batch": 64},
             gradient={"hidden": 64, "episodes": 10},
             ppo={**_QUICK_PPO, "hidden": 64, "embedding": 32, "memory": 64, "latent": 64},
+            own={"methods.varibad": _QUICK_VARIBAD},
         ),
         Budget(
             id="desk",

@@ -209,6 +209,7 @@ def resolve_config(method: type[Method], budget: Budget, changed: Mapping[str, A
     """A method's settings: its defaults, then the budget's, then `changed`."""
     of_type = {TD3Config: budget.td3, GradientConfig: budget.gradient, PPOConfig: budget.ppo, SACConfig: budget.sac}
     scaled = next((settings for kind, settings in of_type.items() if issubclass(method.Config, kind)), {})
+    scaled = {**scaled, **budget.own.get(method.Config.__module__, {})}
     has = {field.name for field in fields(method.Config)}
     return asdict(method.Config(**{**{key: value for key, value in scaled.items() if key in has}, **changed}))
 

@@ -38,6 +38,7 @@ class Budget:
     gradient: Mapping[str, Any] = field(default_factory=dict)  # the same, of MAML and its like
     ppo: Mapping[str, Any] = field(default_factory=dict)  # the same, of methods with a memory
     sac: Mapping[str, Any] = field(default_factory=dict)  # the same, of PEARL
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # over all these, of the Config in a module
 
 
 FAST = ("point-goal", "point-rand")
@@ -45,7 +46,7 @@ DESK = ("cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand")
 ANTS = ("ant-goal", "ant-dir")  # TD3's own curve on the Ant is below standing still at desk's steps
 GAPS = ("cheetah-vel-gap", "ant-dir-4", "ant-goal-gap", "hopper-mass", "walker-mass")
 FIDELITY = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3")  # to compare with published scores
-COMPARED = ("apb", "maml", "cavia", "td3", "finetune", "random", "zero")
+COMPARED = ("apb", "maml", "cavia", "pearl", "varibad", "td3", "finetune", "random", "zero")
 
 
 def _families(desk: tuple[str, ...], paper: tuple[str, ...] = (), fast: tuple[str, ...] = FAST) -> dict[str, tuple[str, ...]]:
@@ -126,6 +127,15 @@ _QUICK_SAC = {
     "prior_steps": 100,
     "posterior_steps": 150,
 }
+# And of VariBAD's: its minibatches are of steps, not of whole columns, and its autoencoder learns from few batches, too.
+_QUICK_VARIBAD = {
+    "minibatches": 8,
+    "precollect": 1_600,
+    "state_decoder": 64,
+    "vae_updates": 2,
+    "posteriors": 20,
+    "transitions": 20,
+}
 
 BUDGETS: dict[str, Budget] = {
     budget.id: budget
@@ -156,6 +166,15 @@ BUDGETS: dict[str, Budget] = {
                 "updates_per_step": 0.1,
                 "tuned_updates_per_step": 0.1,
             },
+            own={
+                "methods.varibad": {
+                    "reward_decoder": 16,
+                    "state_decoder": 16,
+                    "precollect": 800,
+                    "posteriors": 8,
+                    "transitions": 8,
+                }
+            },
         ),
         Budget(
             id="quick",
@@ -171,6 +190,7 @@ BUDGETS: dict[str, Budget] = {
             gradient={"hidden": 64, "episodes": 10},
             ppo={**_QUICK_PPO, "hidden": 64, "embedding": 32, "memory": 64, "latent": 64},
             sac=_QUICK_SAC,
+            own={"methods.varibad": _QUICK_VARIBAD},
         ),
         Budget(
             id="desk",

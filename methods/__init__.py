@@ -16,6 +16,8 @@ METHODS: dict[str, str] = {
     "cavia+ft": "methods.cavia:CaviaFinetuned",
     "pearl": "methods.pearl:Pearl",
     "pearl+ft": "methods.pearl:PearlFinetuned",
+    "varibad": "methods.varibad:Varibad",
+    "varibad+ft": "methods.varibad:VaribadFinetuned",
     "rl2": "methods.rl2:Rl2",
     "rl2+ft": "methods.rl2:Rl2Finetuned",
     "td3": "methods.td3:Td3",

@@ -34,10 +34,10 @@ from methods.core.nets import Params, init_linear, linear, spread
 from methods.core.normalise import RewardScale, RunningMoments
 from methods.core.policy_gradient import copies_of, sampled
 from methods.core.ranges import check_ranges
-from methods.core.recurrent import gru_cell, init_gru, memories
-from methods.core.returns import normalised
+from methods.core.recurrent import gru_cell, init_encoder, memories, seen
 from methods.core.trial_adapter import TrialAdapter
-from methods.core.trials import Choice, Moment, TrialBatch, TrialRunner, Trials, trial_advantages
+from methods.core.trial_loop import meta_updates, steps_of
+from methods.core.trials import Choice, Moment, Trials, normalised_advantages, trial_advantages
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,10 @@ class Rl2Config(PPOConfig):
 
 def init(n_obs: int, n_act: int, config: Rl2Config, generator: torch.Generator) -> Params:
     """Fresh weights of memory, policy and value."""
-    sizes = config.action_embedding, config.state_embedding, config.reward_embedding
-    params: Params = {}
-    for name, n_in, n_out in zip("asr", (n_act, n_obs, 1), sizes, strict=True):
-        params |= init_linear(f"see_{name}", (), n_in, n_out, generator)
-    params |= init_gru("gru", sum(sizes), config.memory, generator)
+    embeddings = config.action_embedding, config.state_embedding, config.reward_embedding
+    params = init_encoder(n_obs, n_act, embeddings, config.memory, generator)
     params |= init_linear("latent", (), config.memory, config.latent, generator)
     return params | init_actor_critic(n_obs, config.latent, n_act, config, generator)
-
-
-def seen(params: Mapping[str, Tensor], action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
-    """x of a step, what the GRU is fed: its action, reward and next state, each embedded, [..., I]."""
-    parts = (("a", action), ("s", next_obs), ("r", reward[..., None]))
-    return torch.cat([linear(params, f"see_{name}", part).relu() for name, part in parts], -1)
 
 
 def latent(params: Mapping[str, Tensor], memory: Tensor) -> Tensor:
@@ -86,7 +77,7 @@ class Rl2Agent:
 
     Args:
       params: weights, shared by all tasks or each with a leading axis [N].
-      states, rewards: statistics; they move while `learning_statistics`.
+      states, rewards: statistics; they move with `meta_learn`.
       streams: named generators; "actions" and "minibatches" are drawn from.
       lead: () or (N,).
     """
@@ -146,7 +137,7 @@ class Rl2Agent:
         moments, choices, config = trials.moments, trials.choices, self.config
         reward = self.rewards(moments.reward)
         advantage, returns = trial_advantages(trials, reward, config.gamma, config.lam)
-        advantage = self._normalised(advantage)
+        advantage = normalised_advantages(advantage, alone=bool(self._lead))
         kept = Collected(moments.action, choices.log_prob, choices.value, advantage, returns)
         obs = self.states.whitened(moments.obs)
 
@@ -159,15 +150,15 @@ class Rl2Agent:
         columns = moments.reward.shape[2] if self._lead else moments.reward[0].numel()
         self.ppo.update(loss_of, columns)
 
+    def meta_learn(self, trials: Trials) -> None:
+        """Learn, then let the normalisers see the batch."""
+        self.learn(trials)
+        self.learn_statistics(trials)
+
     def learn_statistics(self, trials: Trials) -> None:
         """Let the normalisers see a batch."""
         self.states.update(trials.moments.obs)
         self.rewards.learn(trials.moments.reward, trials.moments.trial_ended)
-
-    def _normalised(self, advantage: Tensor) -> Tensor:
-        """Mean 0 and deviation 1 in the whole batch; in that of each task where tasks learn alone."""
-        by_task = advantage.transpose(0, 1)  # [N, T, E]
-        return normalised(by_task.reshape(len(by_task) if self._lead else 1, -1)).reshape(by_task.shape).transpose(0, 1)
 
     def _columns(self, values: Tensor, index: Tensor | None) -> Tensor:
         """[T, N, E, …] → those of N·E columns at the index [T, C, …], of each task where tasks learn alone [T, N, C, …]."""
@@ -214,7 +205,7 @@ class Rl2:
 
     def least_budget(self, n_tasks: int) -> int:
         """Environment steps of one update: a trial in each copy of each task."""
-        return n_tasks * self.config.copies * self.config.trial_episodes * self.spec.horizon
+        return steps_of(self.config, n_tasks, self.spec.horizon)
 
     def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
         """Trials of `n_tasks` fresh tasks and an update, as often as `budget` environment steps summed over them allow.
@@ -223,21 +214,9 @@ class Rl2:
           ValueError: if they do not allow one.
         """
         config, (n_obs, n_act, horizon, *_) = self.config, self.spec
-        steps, per_update = config.trial_episodes * horizon, self.least_budget(n_tasks)
-        if budget < per_update:
-            raise ValueError(
-                f"one update takes {per_update} environment steps ({n_tasks} tasks × {config.copies} trials × "
-                f"{config.trial_episodes} episodes × {horizon} steps) and the budget is {budget}; take fewer or shorter trials"
-            )
         agent = Rl2Agent(init(n_obs, n_act, config, streams.torch("init")), self.states, self.rewards, config, streams)
-        env = make_env(config.copies)
-        batch = TrialBatch(TrialRunner(env, config.trial_episodes), config.memory, steps)
-        for update in range(1, budget // per_update + 1):
-            env.draw()
-            trials = batch.collect(agent)
-            assert trials is not None, "without a limit a batch is collected whole"
-            agent.learn(trials)
-            agent.learn_statistics(trials)
+        least = self.least_budget(n_tasks)
+        for update in meta_updates(make_env, horizon, n_tasks, budget, config, agent, least):
             self.theta = agent.ppo.params
             yield TrainRow(update)
 

@@ -10,7 +10,7 @@ from reports.stats import BOOTSTRAP, FEW_SEEDS, MIN_MAX
 from reports.tables import seeds_text
 from reports.text import listing, method_name
 
-REMEMBERING = ("rl2", "rl2+ft")  # methods that infer the task within an evaluated episode
+REMEMBERING = ("varibad", "varibad+ft", "rl2", "rl2+ft")  # methods that infer the task within an evaluated episode
 STOPPED = "A method that stops learning earlier is shown as it was then."
 
 

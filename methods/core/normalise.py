@@ -19,6 +19,7 @@ class RunningMoments:
     def __init__(self, size: int) -> None:
         self.mean, self.var = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
         self.count = 0.0
+        self._affine: dict[torch.dtype, tuple[Tensor, Tensor]] = {}  # mean and 1 / deviation, by precision
 
     def update(self, samples: Tensor) -> None:
         """Add `samples` [..., size]."""
@@ -27,12 +28,16 @@ class RunningMoments:
         total, delta = self.count + count, mean - self.mean
         squares = self.var * self.count + var * count + delta.square() * (self.count * count / total)
         self.mean, self.var, self.count = self.mean + delta * (count / total), squares / total, total
+        self._affine.clear()
 
     def whitened(self, samples: Tensor) -> Tensor:
         """(x − mean) / √(var + 10⁻⁸) of `samples` [..., size], in their precision; as they are before the first update."""
         if not self.count:
             return samples
-        return (samples - self.mean.to(samples.dtype)) * (self.var + 1e-8).rsqrt().to(samples.dtype)
+        if samples.dtype not in self._affine:
+            self._affine[samples.dtype] = self.mean.to(samples.dtype), (self.var + 1e-8).rsqrt().to(samples.dtype)
+        mean, scale = self._affine[samples.dtype]
+        return (samples - mean) * scale
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and count."""
@@ -41,6 +46,7 @@ class RunningMoments:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.mean, self.var, self.count = state["mean"], state["var"], state["count"]
+        self._affine.clear()
 
 
 class RewardScale:

@@ -23,6 +23,20 @@ def init_gru(name: str, n_in: int, size: int, generator: torch.Generator, dtype:
     return wide | init_linear(f"{name}_m", (), size, 3 * size, generator, dtype=dtype)
 
 
+def init_encoder(n_obs: int, n_act: int, embeddings: tuple[int, int, int], size: int, generator: torch.Generator) -> Params:
+    """Fresh weights of a memory of R = `size` units: `see_a`, `see_s` and `see_r`, of so many units, and the GRU `gru`."""
+    params: Params = {}
+    for name, n_in, n_out in zip("asr", (n_act, n_obs, 1), embeddings, strict=True):
+        params |= init_linear(f"see_{name}", (), n_in, n_out, generator)
+    return params | init_gru("gru", sum(embeddings), size, generator)
+
+
+def seen(params: Mapping[str, Tensor], action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
+    """x of a step, what the GRU is fed: its action, reward and next state, each embedded, [..., I]."""
+    parts = (("a", action), ("s", next_obs), ("r", reward[..., None]))
+    return torch.cat([linear(params, f"see_{name}", part).relu() for name, part in parts], -1)
+
+
 def gru_cell(params: Mapping[str, Tensor], name: str, gates: Tensor, memory: Tensor) -> Tensor:
     """One step of a GRU.
 
@@ -56,12 +70,35 @@ def memories(
     Returns:
       [T + 1, ..., B, R].
     """
-    gates, memory, result = linear(params, f"{name}_x", x), start, [start]
-    going_on = (~trial_ended).to(x.dtype)[..., None]
+    gates, going_on = linear(params, f"{name}_x", x), (~trial_ended).to(x.dtype)[..., None]
+    if truncation and truncation < len(x):
+        return _in_segments(params, name, gates, going_on, start, truncation)
+    return _in_turn(params, name, gates, going_on, start)
+
+
+def _in_turn(params: Mapping[str, Tensor], name: str, gates: Tensor, going_on: Tensor, start: Tensor) -> Tensor:
+    memory, result = start, [start]
     # unbound at once: the gradient of an index would be as large as the whole
-    for t, (gate, goes_on) in enumerate(zip(gates.unbind(), going_on.unbind(), strict=True)):
-        if truncation and t and t % truncation == 0:
-            memory = memory.detach()
+    for gate, goes_on in zip(gates.unbind(), going_on.unbind(), strict=True):
         memory = gru_cell(params, name, gate, memory) * goes_on
         result.append(memory)
     return torch.stack(result)
+
+
+def _in_segments(
+    params: Mapping[str, Tensor], name: str, gates: Tensor, going_on: Tensor, start: Tensor, length: int
+) -> Tensor:
+    """Segments of `length` steps, with gradients, side by side: where each begins is known from a pass without gradients."""
+    with torch.no_grad():
+        first = _in_turn(params, name, gates, going_on, start)[length:-1:length]  # [S - 1, ..., B, R]
+    starts, steps = torch.cat([start[None], first]), len(gates)
+    missing = len(starts) * length - steps
+
+    def side_by_side(values: Tensor) -> Tensor:
+        padded = torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing else values
+        return padded.view(-1, length, *padded.shape[1:]).movedim(0, -3).flatten(-3, -2)  # [length, ..., S·B, ·]
+
+    began = starts.movedim(0, -3).flatten(-3, -2)
+    result = _in_turn(params, name, side_by_side(gates), side_by_side(going_on), began)[1:]  # [length, ..., S·B, R]
+    segments = result.reshape(*result.shape[:-2], len(starts), -1, result.shape[-1])  # [length, ..., S, B, R]
+    return torch.cat([start[None], segments.movedim(-3, 0).flatten(0, 1)[:steps]])

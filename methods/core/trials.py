@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from envs.api import Env
-from methods.core.returns import advantages
+from methods.core.returns import advantages, normalised
 
 
 class Moment(NamedTuple):
@@ -194,3 +194,9 @@ def trial_advantages(trials: Trials, reward: Tensor, gamma: float, lam: float) -
     terminated, truncated = ended & moments.terminated, ended & ~moments.terminated
     advantage = advantages(reward, value, trials.next_value, terminated, truncated, gamma, lam)
     return advantage, advantage + value
+
+
+def normalised_advantages(advantage: Tensor, alone: bool) -> Tensor:
+    """[T, N, E] to mean 0 and deviation 1 in the whole batch, or in that of each task where tasks learn `alone`."""
+    by_task = advantage.transpose(0, 1)  # [N, T, E]
+    return normalised(by_task.reshape(len(by_task) if alone else 1, -1)).reshape(by_task.shape).transpose(0, 1)

@@ -2,7 +2,7 @@
 
 import json
 
-METHODS = ("apb", "maml", "cavia", "td3", "finetune", "random", "zero")
+METHODS = ("apb", "maml", "cavia", "pearl", "varibad", "td3", "finetune", "random", "zero")
 
 
 def test_the_suite_runs_on_it(cli, here, rows_of):

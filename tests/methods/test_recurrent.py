@@ -75,10 +75,29 @@ def test_truncation_cuts_gradients_and_no_values(gru: Params, truncation: int) -
     x = noise(1, T, N, E, I).requires_grad_()
     start = torch.zeros(N, E, R).double()
     whole, cut = (memories(gru, "gru", x, never(), start, length) for length in (None, truncation))
-    assert torch.equal(whole, cut)
+    torch.testing.assert_close(whole, cut, rtol=0, atol=1e-12)
     gradient = torch.autograd.grad(cut[T].sum(), x)[0]
     first = (T - 1) // truncation * truncation
     assert {int(t) for t, *_ in gradient.nonzero()} == set(range(first, T))
+
+
+@pytest.mark.parametrize("truncation", [1, 2, 4, T - 1])
+def test_truncation_is_a_memory_detached_in_turn(gru: Params, truncation: int) -> None:
+    """Segments run side by side; here one after another, with trials that end inside them and a start that is not zero."""
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in gru.items()}
+    x, start, weights = noise(1, T, N, E, I).requires_grad_(), noise(2, N, E, R).requires_grad_(), noise(3, T + 1, N, E, R)
+    result = memories(leaves, "gru", x, sometimes(), start, truncation)
+    parts, memory = [start], start
+    for begin in range(0, T, truncation):
+        piece = slice(begin, begin + truncation)
+        parts.append(memories(leaves, "gru", x[piece], sometimes()[piece], memory if begin == 0 else memory.detach())[1:])
+        memory = parts[-1][-1]
+    expected = torch.cat([start[None], *parts[1:]])
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
+    inputs = [x, start, *leaves.values()]
+    ours, naive = (torch.autograd.grad((weights * values).sum(), inputs) for values in (result, expected))
+    for one, other in zip(ours, naive, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
 def test_tasks_with_weights_of_their_own_remember_as_each_would_alone(gru: Params) -> None:

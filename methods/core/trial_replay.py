@@ -1,0 +1,113 @@
+"""Replay of whole trials, for learners of what a trial tells of its task."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from methods.core.trials import Moment
+
+
+class Cuts(NamedTuple):
+    """Where M trials lie in columns of steps, column after column."""
+
+    column: Tensor  # [M]
+    start: Tensor  # [M] first step
+    length: Tensor  # [M] steps, up to the trial's end or that of the batch
+
+
+def cut(trial_ended: Tensor) -> Cuts:
+    """The trials in columns that begin with one, and in which the next begins where one ends.
+
+    Args:
+      trial_ended: [T, C] bool, whether a trial ended with the step.
+    """
+    stops = trial_ended.clone()
+    stops[-1] = True
+    begins = torch.cat([torch.ones_like(stops[:1]), trial_ended[:-1]])
+    column, start = begins.T.nonzero().unbind(-1)
+    return Cuts(column, start, stops.T.nonzero()[:, 1] - start + 1)
+
+
+class Recorded(NamedTuple):
+    """Trials, padded with zeros to the longest; L steps of B trials of each leading index."""
+
+    action: Tensor  # [L, *lead, B, A]
+    reward: Tensor  # [L, *lead, B]
+    next_obs: Tensor  # [L, *lead, B, O] what the step led to
+    obs: Tensor  # [L, *lead, B, O], or [L, *lead, B, 0] where it was not kept
+    length: Tensor  # [*lead, B] steps of each trial
+
+
+class TrialReplay:
+    """Rings of the last C trials, one for all tasks or one for each, in one tensor [G, C, T, F] of float32.
+
+    Memory is G·C·T·F·4 bytes, taken from the system only as it fills; F is A + 1 + O, and O more with `keep_obs`.
+
+    Args:
+      capacity: C.
+      steps: of the longest trial, T.
+      n_obs: O. n_act: A.
+      lead: () for one ring, (N,) for one of each task.
+      keep_obs: whether the state before each step is wanted.
+    """
+
+    def __init__(
+        self, capacity: int, steps: int, n_obs: int, n_act: int, lead: tuple[int, ...] = (), keep_obs: bool = False
+    ) -> None:
+        self._lead, self._sizes = lead, [n_act, 1, n_obs, n_obs * keep_obs]
+        rings = lead[0] if lead else 1
+        self._data = torch.empty(rings, capacity, steps, sum(self._sizes))
+        self._length = torch.zeros(rings, capacity, dtype=torch.int64)
+        self._added = torch.zeros(rings, dtype=torch.int64)
+
+    @property
+    def held(self) -> Tensor:
+        """Trials in each ring [G]."""
+        return self._added.clamp(max=self._data.shape[1])
+
+    def add(self, moments: Moment) -> None:
+        """Append the trials of a batch [T, N, E, …] that begins with them."""
+        copies = moments.reward.shape[2]
+        cuts = cut(moments.trial_ended.flatten(1))
+        ring = cuts.column // copies if self._lead else torch.zeros_like(cuts.column)
+        rings, capacity, steps, _ = self._data.shape
+        count = torch.bincount(ring, minlength=rings)
+        rank = torch.arange(len(ring)) - (count.cumsum(0) - count)[ring]  # among those of its ring
+        fits = rank >= count[ring] - capacity  # of too many, the last
+        column, start, length, ring, rank = (part[fits] for part in (*cuts, ring, rank))
+        parts = (moments.action, moments.reward[..., None], moments.next_obs, moments.obs[..., : self._sizes[3]])
+        rows = torch.cat(parts, -1).flatten(1, 2)  # [T, N·E, F]
+        within = torch.arange(steps) < length[:, None]  # [M, T]
+        time = (start[:, None] + torch.arange(steps)).clamp(max=len(rows) - 1)
+        place = ring * capacity + (self._added[ring] + rank) % capacity
+        self._data.view(-1, *self._data.shape[2:])[place] = rows[time, column[:, None]] * within[..., None]
+        self._length.view(-1)[place] = length
+        self._added = self._added + count
+
+    def sample(self, size: int, generator: torch.Generator) -> Recorded:
+        """`size` trials of each ring, drawn uniformly with replacement; rings draw alike."""
+        share = torch.rand(size, generator=generator, dtype=torch.float64)
+        return self.at((share * self.held[:, None]).long())
+
+    def at(self, index: Tensor) -> Recorded:
+        """The trials at positions `index` [G, B] of each ring."""
+        place = index + torch.arange(len(index))[:, None] * self._data.shape[1]
+        length = self._length.view(-1)[place]
+        longest = int(length.max())
+        rows = self._data.view(-1, *self._data.shape[2:])[place, :longest].movedim(2, 0)  # [L, G, B, F]
+        if not self._lead:
+            rows, length = rows[:, 0], length[0]
+        action, reward, next_obs, obs = torch.split_with_sizes(rows, self._sizes, -1)
+        return Recorded(action, reward[..., 0], next_obs, obs, length)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The filled part of the rings."""
+        filled = int(self.held.max())
+        return {"data": self._data[:, :filled].clone(), "length": self._length.clone(), "added": self._added.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned, into a replay of the same sizes."""
+        self._data[:, : state["data"].shape[1]] = state["data"]
+        self._length, self._added = state["length"].clone(), state["added"].clone()

@@ -1,0 +1,424 @@
+"""VariBAD: a policy that acts on its belief about the task, learned by a variational autoencoder of trials.
+
+An encoder reads the trial so far and says what it believes of the task: a Gaussian over a latent variable. It is trained to
+predict all of the trial, past and future, not to earn; a policy sees the state and the belief, and is trained to earn much over
+the whole trial. On a test task nothing but the belief changes.
+
+Paper: Zintgraf et al. 2020, "VariBAD: A Very Good Method for Bayes-Adaptive Deep RL via Meta-Learning" (arXiv 1910.08348).
+Official code: lmzintgraf/varibad; settings are those of its cheetah-vel unless a comment says otherwise.
+
+`varibad+ft` goes on after its own trial: PPO and the autoencoder on the test task alone, on batches of trials there.
+
+Differences from that code:
+- where dynamics vary, states are decoded beside rewards, with the sizes that it has for its walker, whose rewards it does not
+  decode, whose latent has 10 entries and whose KL weighs 1;
+- the decoder of rewards is told the state that a step led to, not the state and the action before it as well, for which that
+  code has settings;
+- the KL is averaged over the trials of a batch, as the errors are; that code sums it over them where it draws posteriors;
+- policy and value have embeddings of their own; weights begin with torch's default scales, not orthogonal or of norm 1;
+- a trial that falls end early makes room for another, and the batch's end cuts one off, which is replayed as far as it goes;
+- trials are replayed with replacement, and oldest first to go;
+- the end of a trial by the clock is bootstrapped, where that code gives its last step no advantage;
+- the policy learns from the first batch after `precollect`, where that code leaves out the first of all;
+- the normalisers of state and belief move after an update, not before it, so that old and new densities are of one policy,
+  and the belief's before the encoder moves, so that they see what the policy saw;
+- training tasks are stratified over their law and fresh for every trial; evaluated policies act by their mean.
+"""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from methods.api import MakeEnv, Spec, Streams, TrainRow
+from methods.core.actor_critic import PPO, Collected, Outputs, PPOConfig, actor_critic, init_actor_critic, ppo_loss
+from methods.core.decoders import decode, init_decoder
+from methods.core.distributions import kl, log_prob
+from methods.core.nets import Params, init_linear, linear, spread
+from methods.core.normalise import RewardScale, RunningMoments
+from methods.core.policy_gradient import copies_of, sampled
+from methods.core.ranges import check_ranges
+from methods.core.recurrent import gru_cell, init_encoder, memories, seen
+from methods.core.trial_adapter import TrialAdapter
+from methods.core.trial_loop import meta_updates, steps_of
+from methods.core.trial_replay import Recorded, TrialReplay
+from methods.core.trials import Choice, Moment, Trials, normalised_advantages, trial_advantages
+
+
+@dataclass(frozen=True)
+class VaribadConfig(PPOConfig):
+    """Settings of VariBAD beside PPO's."""
+
+    # encoder
+    memory: int = 128  # units of the GRU, R
+    latent_size: int = 5  # entries of the latent variable, Z
+    action_embedding: int = 16
+    state_embedding: int = 32
+    reward_embedding: int = 16
+    # decoders: units of the first hidden layer, the second has half as many
+    reward_decoder: int = 64
+    state_decoder: int = 256  # the official walker's
+    # learning of both
+    vae_learning_rate: float = 1e-3  # Adam
+    vae_updates: int = 1  # after each of the policy's
+    vae_batch: int = 10  # trials
+    vae_buffer: int = 10_000  # trials
+    posteriors: int = 50  # drawn of each trial
+    transitions: int = 50  # drawn for each posterior
+    truncation: int = 50  # steps after which gradients are cut
+    kl_weight: float = 0.1
+    precollect: int = 5_000  # environment steps before the first update
+    # trials of a test task in a batch of `varibad+ft`, fewer where they do not divide the horizon, and in its buffer; ours
+    tuned_copies: int = field(default=4, metadata={"stage": "adapt"})
+    tuned_buffer: int = field(default=1_000, metadata={"stage": "adapt"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = ("memory", "latent_size", "action_embedding", "state_embedding", "reward_embedding", "reward_decoder")
+        counts = ("vae_batch", "tuned_copies", "posteriors", "transitions", "truncation")
+        ranges: dict[str, tuple[float, float]] = dict.fromkeys((*sizes, "state_decoder"), (1, 8192))
+        ranges |= dict.fromkeys(counts, (1, 10_000)) | dict.fromkeys(("vae_buffer", "tuned_buffer"), (1, 10_000_000))
+        rest = {"vae_learning_rate": (1e-9, 1.0), "vae_updates": (1, 1000), "kl_weight": (0.0, 1e6), "precollect": (0, 1e9)}
+        check_ranges(self, ranges | rest)
+
+
+def init(spec: Spec, config: VaribadConfig, generator: torch.Generator) -> tuple[Params, Params]:
+    """Fresh weights: those of policy and value, and those of encoder and decoders."""
+    n_obs, n_act, n_latent = spec.observation_size, spec.action_size, config.latent_size
+    embeddings = config.action_embedding, config.state_embedding, config.reward_embedding
+    phi = init_encoder(n_obs, n_act, embeddings, config.memory, generator)
+    phi |= init_linear("belief", (), config.memory, 2 * n_latent, generator)
+    state, action = (n_obs, config.state_embedding), (n_act, config.action_embedding)
+    phi |= init_decoder("reward", n_latent, {"s": state}, config.reward_decoder, 1, generator)
+    if spec.kind == "transition":
+        phi |= init_decoder("state", n_latent, {"s": state, "a": action}, config.state_decoder, n_obs, generator)
+    return init_actor_critic(n_obs, 2 * n_latent, n_act, config, generator), phi
+
+
+# Belief
+
+
+def belief(params: Mapping[str, Tensor], memory: Tensor) -> Tensor:
+    """The posterior q over the latent variable, (μ, log σ²) [..., 2Z], at a memory; no more than a guess at memory 0."""
+    return linear(params, "belief", memory)
+
+
+# Autoencoder
+
+
+class Draws(NamedTuple):
+    """Of each trial, P posteriors; of each of them, a latent and D transitions to predict."""
+
+    posterior: Tensor  # [*lead, B, P] after how many steps, from 0 to the trial's length
+    transition: Tensor  # [*lead, B, P, D] which steps, from 0 to the length − 1
+    noise: Tensor  # [*lead, B, P, Z] standard normal
+
+
+def draw(length: Tensor, config: VaribadConfig, generator: torch.Generator) -> Draws:
+    """Uniformly with replacement, for trials of so many steps [*lead, B]; alike for all leading indices."""
+    shape = (length.shape[-1], config.posteriors)
+    posterior = torch.rand(shape, generator=generator, dtype=torch.float64)
+    transition = torch.rand(*shape, config.transitions, generator=generator, dtype=torch.float64)
+    noise = torch.randn(*shape, config.latent_size, generator=generator)
+    steps = length[..., None]
+    return Draws(
+        (posterior * (steps + 1)).long(), (transition * steps[..., None]).long(), noise.expand(*length.shape, *noise.shape[1:])
+    )
+
+
+class Elbo(NamedTuple):
+    """Terms of each trial [*lead, B], summed over its posteriors and what each predicts."""
+
+    reward: Tensor  # Σ (r̂ − r)²
+    state: Tensor  # Σ mean (ŝ′ − s′)² over the entries; 0 where states are not decoded
+    kl: Tensor  # Σ KL(qₜ ‖ qₜ₋₁)
+
+
+def elbo(params: Mapping[str, Tensor], trials: Recorded, draws: Draws, truncation: int | None) -> Elbo:
+    """How well what is believed after t steps predicts the trial, its past and its future, and how far each step moved it.
+
+        Σₜ Σᵢ −log p(rᵢ, s′ᵢ | sᵢ, aᵢ, z),  z = μₜ + σₜ ε;   Σₜ KL(qₜ ‖ qₜ₋₁),  q₋₁ = N(0, I)
+
+    with Gaussians of variance ½, so that −log p is the squared error.
+
+    Args:
+      truncation: steps after which gradients are cut in the encoder, None for never.
+    Source:
+      Zintgraf et al. 2020, eq. 8 to 10.
+    """
+    ended = torch.zeros_like(trials.reward, dtype=torch.bool)
+    start = trials.reward.new_zeros(*trials.length.shape, params["gru_m.w"].shape[-2])
+    x = seen(params, trials.action, trials.reward, trials.next_obs)
+    q = belief(params, memories(params, "gru", x, ended, start, truncation)).movedim(0, -2)  # [*lead, B, L + 1, 2Z]
+    before = torch.cat([torch.zeros_like(q[..., :1, :]), q], -2)  # μ = 0 and log σ² = 0 are N(0, I)
+    mean, log_var = _at(q, draws.posterior).chunk(2, -1)
+    mean_before, log_var_before = _at(before, draws.posterior).chunk(2, -1)
+    divergence = kl(mean, 0.5 * log_var, mean_before, 0.5 * log_var_before).sum(-1)
+    z = mean + torch.exp(0.5 * log_var) * draws.noise  # [*lead, B, P, Z]
+    return Elbo(*_errors(params, trials, draws.transition, z), divergence)
+
+
+def _errors(params: Mapping[str, Tensor], trials: Recorded, transition: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared errors of rewards and of states [*lead, B], summed over posteriors and transitions."""
+    flat = transition.flatten(-2)  # [*lead, B, P·D]
+    rows = z[..., None, :].expand(*transition.shape, -1).flatten(-4, -2)  # [*lead, B·P·D, Z]
+
+    def step(values: Tensor) -> Tensor:
+        return _at(values.movedim(0, -2), flat).flatten(-3, -2)  # [*lead, B·P·D, ·]
+
+    def summed(error: Tensor) -> Tensor:
+        return error.square().mean(-1).view(flat.shape).sum(-1)
+
+    next_obs = step(trials.next_obs)
+    reward = summed(decode(params, "reward", rows, {"s": next_obs}) - step(trials.reward[..., None]))
+    if "state0.w" not in params:
+        return reward, torch.zeros_like(reward)
+    inputs = {"s": step(trials.obs), "a": step(trials.action)}
+    return reward, summed(decode(params, "state", rows, inputs) - next_obs)
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """[..., L, F] at the steps [..., K]: [..., K, F]."""
+    return values.gather(-2, index[..., None].expand(*index.shape, values.shape[-1]))
+
+
+class VaribadAgent:
+    """Acts, remembers, and learns.
+
+    Args:
+      params: weights of policy and value, and of encoder and decoders; shared by all tasks or each with a leading axis [N].
+      states, beliefs, rewards: statistics; they move with `meta_learn`.
+      replay: what the autoencoder learns from.
+      streams: named generators; "actions", "minibatches" and "autoencoder" are drawn from.
+      lead: () or (N,).
+    """
+
+    def __init__(
+        self,
+        params: tuple[Params, Params],
+        states: RunningMoments,
+        beliefs: RunningMoments,
+        rewards: RewardScale,
+        config: VaribadConfig,
+        replay: TrialReplay,
+        streams: Streams,
+        lead: tuple[int, ...] = (),
+    ) -> None:
+        self.config, self.memory_size, self.replay = config, config.memory, replay
+        self.states, self.beliefs, self.rewards = states, beliefs, rewards
+        self.ppo = PPO(params[0], config, streams.torch("minibatches"), lead)
+        self.phi = {name: tensor.detach().clone() for name, tensor in params[1].items()}
+        self._adam = torch.optim.Adam(list(self.phi.values()), config.vae_learning_rate, fused=True)
+        self._lead, self._generator, self._draws = lead, streams.torch("actions"), streams.torch("autoencoder")
+        self._collected = self.updates = 0
+        self.elbo = Elbo(*torch.full((3, *lead), torch.nan))  # of the last batch, means over its trials
+
+    # Acting
+
+    def act(self, obs: Tensor, memory: Tensor) -> Choice:
+        """As `core.trials.Agent.act`."""
+        mean, log_std, value = self._outputs(obs, memory)
+        action = sampled((mean, log_std), self._generator)
+        return Choice(action, log_prob(action, mean, log_std), value)
+
+    def mean(self, obs: Tensor, memory: Tensor) -> Tensor:
+        """The most likely action."""
+        return self._outputs(obs, memory).mean
+
+    def value(self, obs: Tensor, memory: Tensor) -> Tensor:
+        """[N, E] of what is to come in the trial."""
+        return self._outputs(obs, memory).value
+
+    def _outputs(self, obs: Tensor, memory: Tensor) -> Outputs:
+        told = self.beliefs.whitened(belief(self.phi, memory))
+        return actor_critic(self.ppo.params, self.states.whitened(obs), told)
+
+    def remember(self, memory: Tensor, moment: Moment) -> Tensor:
+        """As `core.trials.Agent.remember`."""
+        gates = linear(self.phi, "gru_x", seen(self.phi, moment.action, moment.reward, moment.next_obs))
+        return gru_cell(self.phi, "gru", gates, memory)
+
+    def recall(self, moments: Moment) -> Tensor:
+        """The memory [T, N, E, R] before each step of trials [T, N, E, …]."""
+        start = torch.zeros(*moments.reward.shape[1:], self.memory_size)
+        x = seen(self.phi, moments.action, moments.reward, moments.next_obs)
+        with torch.no_grad():
+            return memories(self.phi, "gru", x, moments.trial_ended, start)[:-1]
+
+    # Learning
+
+    def learn(self, trials: Trials) -> None:
+        """PPO, then the autoencoder."""
+        self._learn_policy(trials)
+        self._learn_beliefs(trials.moments)
+
+    def meta_learn(self, trials: Trials) -> None:
+        """Learn, and let the normalisers see the batch once the policy has; before `precollect` only collect."""
+        self._collected += trials.moments.reward.numel()
+        if self._collected < self.config.precollect:
+            self.replay.add(trials.moments)
+            return
+        self._learn_policy(trials)
+        self.learn_statistics(trials)
+        self._learn_beliefs(trials.moments)
+        self.updates += 1
+
+    def _learn_policy(self, trials: Trials) -> None:
+        """PPO, in minibatches of steps; beliefs are what they were, and no gradient reaches the encoder."""
+        moments, choices, config = trials.moments, trials.choices, self.config
+        reward = self.rewards(moments.reward)
+        advantage, returns = trial_advantages(trials, reward, config.gamma, config.lam)
+        advantage = normalised_advantages(advantage, alone=bool(self._lead))
+        with torch.no_grad():
+            told = self.beliefs.whitened(belief(self.phi, trials.memory))
+        kept = (self.states.whitened(moments.obs), told, moments.action, choices.log_prob, choices.value, advantage, returns)
+        rows = [self._rows(part) for part in kept]
+
+        def loss_of(params: Params, index: Tensor) -> Tensor:
+            state, told, *samples = (part.index_select(len(self._lead), index) for part in rows)
+            return ppo_loss(actor_critic(params, state, told), Collected(*samples), config)
+
+        self.ppo.update(loss_of, rows[-1].shape[-1])
+
+    def _learn_beliefs(self, moments: Moment) -> None:
+        """The autoencoder on trials of the past, whose rewards are as they were, not scaled."""
+        config = self.config
+        self.replay.add(moments)
+        for _ in range(config.vae_updates):
+            trials = self.replay.sample(config.vae_batch, self._draws)
+            leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.phi.items()}
+            terms = elbo(leaves, trials, draw(trials.length, config, self._draws), config.truncation)
+            loss = (terms.reward + terms.state + config.kl_weight * terms.kl).mean(-1)  # [*lead]
+            gradient = torch.autograd.grad(loss.sum(), list(leaves.values()))
+            for tensor, g in zip(self.phi.values(), gradient, strict=True):
+                tensor.grad = g
+            self._adam.step()
+            self.elbo = Elbo(*(term.detach().mean(-1) for term in terms))
+
+    def learn_statistics(self, trials: Trials) -> None:
+        """Let the normalisers see a batch, and what was believed in it."""
+        self.states.update(trials.moments.obs)
+        self.beliefs.update(belief(self.phi, trials.memory))
+        self.rewards.learn(trials.moments.reward, trials.moments.trial_ended)
+
+    def _rows(self, values: Tensor) -> Tensor:
+        """[T, N, E, …] → [T·N·E, …], or [N, T·E, …] where tasks learn alone."""
+        return values.transpose(0, 1).flatten(1, 2) if self._lead else values.flatten(0, 2)
+
+    def frozen(self) -> "VaribadAgent":
+        """A copy that learning does not reach; it is asked for means only."""
+        copy = object.__new__(VaribadAgent)
+        copy.__dict__.update(self.__dict__)
+        copy.ppo, copy.phi = deepcopy(self.ppo), {name: tensor.detach().clone() for name, tensor in self.phi.items()}
+        return copy
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimisers, replay and generators; the statistics are the method's."""
+        return {
+            "ppo": self.ppo.state_dict(),
+            "phi": {name: tensor.detach().clone() for name, tensor in self.phi.items()},
+            "adam": deepcopy(self._adam.state_dict()),
+            "replay": self.replay.state_dict(),
+            "generators": [self._generator.get_state(), self._draws.get_state()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.ppo.load_state_dict(state["ppo"])
+        for name, tensor in self.phi.items():
+            tensor.copy_(state["phi"][name])
+        self._adam.load_state_dict(state["adam"])
+        self.replay.load_state_dict(state["replay"])
+        for generator, known in zip((self._generator, self._draws), state["generators"], strict=True):
+            generator.set_state(known)
+
+
+class Varibad:
+    """VariBAD with a GRU and PPO."""
+
+    version: ClassVar[int] = 1
+    meta_trains: ClassVar[bool] = True
+    on_policy: ClassVar[bool] = True
+    eval_mode: ClassVar[str] = "deterministic"
+    Config: ClassVar[type[VaribadConfig]] = VaribadConfig
+
+    def __init__(self, spec: Spec, config: VaribadConfig) -> None:
+        self.spec, self.config = spec, config
+        self.theta: Params = {}  # empty until meta-trained or loaded
+        self.phi: Params = {}
+        self.states, self.rewards = RunningMoments(spec.observation_size), RewardScale(config.gamma)
+        self.beliefs = RunningMoments(2 * config.latent_size)
+
+    # Meta-training
+
+    def least_budget(self, n_tasks: int) -> int:
+        """Environment steps of the first update: a trial in each copy of each task, as often as `precollect` asks for."""
+        per_batch = steps_of(self.config, n_tasks, self.spec.horizon)
+        return per_batch * max(1, -(-self.config.precollect // per_batch))
+
+    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
+        """Trials of `n_tasks` fresh tasks and an update, as often as `budget` environment steps summed over them allow.
+
+        Raises:
+          ValueError: if they do not allow one.
+        """
+        config, horizon, least = self.config, self.spec.horizon, self.least_budget(n_tasks)
+        replay = self._replay(min(config.vae_buffer, budget))  # a trial has a step at least
+        agent = self._agent(init(self.spec, config, streams.torch("init")), replay, streams)
+        for _ in meta_updates(make_env, horizon, n_tasks, budget, config, agent, least):
+            self.theta, self.phi = agent.ppo.params, agent.phi
+            yield TrainRow(agent.updates)
+
+    # Adaptation
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TrialAdapter:
+        """One trial on each of `n_tasks`; only the belief changes.
+
+        Raises:
+          RuntimeError: if there is no meta-trained policy.
+        """
+        agent = self._agent(self._trained(), self._replay(1), streams)
+        return TrialAdapter(make_env, self.spec.horizon, self.config.trial_episodes, agent)
+
+    def _trained(self) -> tuple[Params, Params]:
+        if not self.theta:
+            raise RuntimeError("VariBAD has no weights yet: run meta_train or load_state_dict before adapter")
+        return self.theta, self.phi
+
+    def _agent(
+        self, params: tuple[Params, Params], replay: TrialReplay, streams: Streams, lead: tuple[int, ...] = ()
+    ) -> VaribadAgent:
+        return VaribadAgent(params, self.states, self.beliefs, self.rewards, self.config, replay, streams, lead)
+
+    def _replay(self, capacity: int, lead: tuple[int, ...] = ()) -> TrialReplay:
+        steps, (n_obs, n_act, horizon, kind) = self.config.trial_episodes, self.spec
+        return TrialReplay(capacity, steps * horizon, n_obs, n_act, lead, keep_obs=kind == "transition")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, and the statistics of states, beliefs and rewards."""
+        moments = {"states": self.states, "beliefs": self.beliefs, "rewards": self.rewards.moments}
+        return {"theta": self.theta, "phi": self.phi} | {name: part.state_dict() for name, part in moments.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.theta, self.phi = dict(state["theta"]), dict(state["phi"])
+        self.states.load_state_dict(state["states"])
+        self.beliefs.load_state_dict(state["beliefs"])
+        self.rewards.moments.load_state_dict(state["rewards"])
+
+
+class VaribadFinetuned(Varibad):
+    """VariBAD whose learner goes on training on the test task."""
+
+    trained_by: ClassVar[str] = "varibad"
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TrialAdapter:
+        """VariBAD's own trial, then PPO and the autoencoder on each task while there is budget; the normalisers stay."""
+        config, lead = self.config, (n_tasks,)
+        theta, phi = (spread(params, n_tasks) for params in self._trained())
+        agent = self._agent((theta, phi), self._replay(config.tuned_buffer, lead), streams, lead)
+        copies = copies_of(config.tuned_copies, self.spec.horizon)
+        return TrialAdapter(make_env, self.spec.horizon, config.trial_episodes, agent, agent.learn, copies)

@@ -1,0 +1,324 @@
+"""VariBAD: what a belief rests on, what evaluation begins with, and what is refused."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmark.protocol import TaskPool
+from benchmark.seeding import Streams
+from envs.api import Step
+from methods.api import Spec
+from methods.core.nets import spread
+from methods.core.trial_replay import TrialReplay
+from methods.core.trials import Moment, TrialBatch, TrialRunner, Trials
+from methods.varibad import Varibad, VaribadAgent, VaribadConfig, VaribadFinetuned, belief, init
+
+H, K, N = 50, 2, 2
+CONFIG = VaribadConfig(
+    hidden=8,
+    embedding=4,
+    memory=6,
+    latent_size=2,
+    action_embedding=3,
+    state_embedding=4,
+    reward_embedding=2,
+    reward_decoder=6,
+    state_decoder=8,
+    minibatches=2,
+    posteriors=4,
+    transitions=5,
+    vae_batch=3,
+    copies=2,
+    precollect=0,
+)
+BUDGET = N * CONFIG.copies * K * H
+
+
+@pytest.fixture
+def method(meta_trained: Callable[..., Any]) -> Varibad:
+    return meta_trained(Varibad, CONFIG, 2 * BUDGET)
+
+
+def agent_of(method: Varibad, lead: tuple[int, ...] = ()) -> VaribadAgent:
+    params = method._trained()
+    theta, phi = (spread(part, *lead) for part in params) if lead else params
+    return method._agent((theta, phi), method._replay(50, lead), Streams(0, "agent"), lead)
+
+
+def trials_of(agent: VaribadAgent, pool: TaskPool, copies: int = 2) -> Any:
+    return TrialBatch(TrialRunner(pool.make_env(copies), K), CONFIG.memory, K * H).collect(agent)
+
+
+def copied(params: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in params.items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("lead", [(), (N,)])
+def test_what_is_recalled_in_learning_is_what_was_remembered_in_acting(
+    method: Varibad, point_pool: Callable[..., TaskPool], lead: tuple[int, ...]
+) -> None:
+    agent = agent_of(method, lead)
+    trials = trials_of(agent, point_pool(10**6))
+    torch.testing.assert_close(agent.recall(trials.moments), trials.memory, rtol=1e-5, atol=1e-6)
+    assert trials.memory[H + 1].abs().sum() > 0  # across the end of the first episode
+
+
+@pytest.mark.parametrize("t", [0, 1, H, K * H - 1])
+def test_a_belief_rests_on_nothing_from_its_step_on(method: Varibad, point_pool: Callable[..., TaskPool], t: int) -> None:
+    agent = agent_of(method)
+    moments = trials_of(agent, point_pool(10**6)).moments
+    unknown = {name: getattr(moments, name).clone() for name in ("action", "reward", "next_obs")}
+    for part in unknown.values():
+        part[t:] = torch.nan
+    beliefs = belief(agent.phi, agent.recall(moments._replace(**unknown)))
+    assert beliefs[: t + 1].isfinite().all()
+    assert beliefs[t + 1 :].isnan().all()
+
+
+def test_the_policy_is_told_both_the_mean_and_the_spread_of_its_belief_and_no_more_of_the_past(method: Varibad) -> None:
+    agent, obs = agent_of(method), torch.zeros(N, 2, 4)
+    memory = torch.randn(N, 2, CONFIG.memory, generator=torch.Generator().manual_seed(0))
+    map_to_belief = agent.phi["belief.w"].T  # [2Z, R]
+    for unseen in torch.linalg.svd(map_to_belief, full_matrices=True).Vh[2 * CONFIG.latent_size :]:
+        torch.testing.assert_close(agent.mean(obs, memory + unseen), agent.mean(obs, memory), rtol=1e-4, atol=1e-5)
+    for entry in torch.eye(2 * CONFIG.latent_size):
+        moved = torch.linalg.lstsq(map_to_belief, entry[:, None]).solution[:, 0]
+        assert not torch.allclose(agent.mean(obs, memory + moved), agent.mean(obs, memory))
+        assert not torch.allclose(agent.value(obs, memory + moved), agent.value(obs, memory))
+
+
+def test_policy_and_autoencoder_learn_apart(
+    method: Varibad, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = agent_of(method)
+    trials, seen = trials_of(agent, point_pool(10**6)), []
+    theta, phi = copied(agent.ppo.params), copied(agent.phi)
+    for tensor in agent.phi.values():
+        tensor.requires_grad_()
+
+    def watched(loss_of: Callable[[Any, Tensor], Tensor], size: int) -> None:
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in agent.ppo.params.items()}
+        wanted = [*leaves.values(), *agent.phi.values()]
+        seen.append((size, torch.autograd.grad(loss_of(leaves, torch.arange(size)), wanted, allow_unused=True)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.ppo, "update", watched)
+        agent._learn_policy(trials)
+    [(size, gradients)] = seen
+    assert size == K * H * N * 2
+    assert all(g is not None and g.abs().sum() > 0 for g in gradients[: len(theta)])
+    assert all(g is None for g in gradients[len(theta) :])
+    for tensor in agent.phi.values():
+        tensor.requires_grad_(False)
+    agent._learn_policy(trials)
+    assert same(phi, agent.phi)
+    assert not same(theta, agent.ppo.params)
+    theta = copied(agent.ppo.params)
+    agent._learn_beliefs(trials.moments)
+    assert same(theta, agent.ppo.params)
+    assert not any(torch.equal(phi[name], tensor) for name, tensor in agent.phi.items())
+
+
+def test_the_ratio_of_the_first_minibatch_is_one(
+    method: Varibad, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So densities of acting and of learning are of one policy, with one belief and one set of statistics."""
+    agent, ratios = agent_of(method), []
+    agent.config = replace(CONFIG, value_weight=0.0, entropy_weight=0.0)
+    trials = trials_of(agent, point_pool(10**6))
+
+    def watched(loss_of: Callable[[Any, Tensor], Tensor], size: int) -> None:
+        ratios.extend(float(loss_of(agent.ppo.params, torch.tensor([i]))) for i in range(0, size, 7))
+
+    monkeypatch.setattr(agent.ppo, "update", watched)
+    monkeypatch.setattr("methods.varibad.normalised_advantages", lambda advantage, alone: torch.ones_like(advantage))
+    agent._learn_policy(trials)
+    assert ratios == pytest.approx([-1.0] * len(ratios), abs=1e-4)
+
+
+def test_the_autoencoder_learns_from_rewards_as_they_were(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+    agent = agent_of(method)
+    trials = trials_of(agent, point_pool(10**6))
+    agent.learn(trials)
+    replayed = agent.replay.at(torch.arange(N * 2)[None])  # column by column
+    torch.testing.assert_close(replayed.reward, trials.moments.reward.flatten(1))
+    assert not torch.allclose(method.rewards(trials.moments.reward), trials.moments.reward)
+
+
+def test_nothing_is_learned_before_enough_was_collected(meta_trained: Callable[..., Any]) -> None:
+    config = replace(CONFIG, precollect=2 * BUDGET + 1)
+    for batches, learned in ((3, 1), (5, 3)):
+        method = meta_trained(Varibad, config, batches * BUDGET)
+        assert method.states.count == learned * BUDGET
+    once = meta_trained(Varibad, replace(config, vae_updates=1), 3 * BUDGET)
+    at_once = meta_trained(Varibad, CONFIG, BUDGET)
+    start = init(once.spec, CONFIG, Streams(0, "train").child("method").torch("init"))
+    for trained in (once, at_once):
+        moved = (trained.theta["log_std"] - start[0]["log_std"]).abs().max()
+        assert 0 < moved < 1.01 * CONFIG.learning_rate * CONFIG.epochs * CONFIG.minibatches  # by one update of Adam's
+
+
+def test_no_statistic_moves_on_a_test_task_and_no_weight_without_fine_tuning(
+    method: Varibad, point_pool: Callable[..., TaskPool]
+) -> None:
+    theta, phi = copied(method.theta), copied(method.phi)
+    mean, scale, told = method.states.mean.clone(), method.rewards.moments.var.clone(), method.beliefs.mean.clone()
+    for kind, moves in ((Varibad, False), (VaribadFinetuned, True)):
+        tuned = kind(method.spec, CONFIG)
+        tuned.load_state_dict(method.state_dict())
+        adapter = tuned.adapter(point_pool(10**6).make_env, N, Streams(0, "adapt"))
+        agent = adapter._agent
+        before = copied(agent.ppo.params), copied(agent.phi)
+        policy = adapter.policy(np.random.default_rng(0))
+        for _ in range(6):
+            adapter.step(K * H)
+        for old, new in zip(before, (agent.ppo.params, agent.phi), strict=True):
+            assert all(torch.equal(new[name], tensor) is not moves for name, tensor in old.items())
+        assert same(before[0], policy._agent.ppo.params) and same(before[1], policy._agent.phi)  # a policy is frozen
+        assert (adapter.updates > 0) is moves
+        assert torch.equal(tuned.states.mean, mean) and torch.equal(tuned.rewards.moments.var, scale)
+        assert torch.equal(tuned.beliefs.mean, told)
+    assert same(method.theta, theta) and same(method.phi, phi)
+
+
+def test_what_a_belief_is_normalised_by_is_what_was_believed_in_training(
+    method: Varibad, point_pool: Callable[..., TaskPool]
+) -> None:
+    agent = agent_of(method)
+    trials = trials_of(agent, point_pool(10**6))
+    count, mean = method.beliefs.count, method.beliefs.mean.clone()
+    rows = belief(agent.phi, trials.memory).double().flatten(0, 2)  # before the encoder moves
+    agent.meta_learn(trials)
+    expected = (count * mean + rows.sum(0)) / (count + len(rows))
+    torch.testing.assert_close(method.beliefs.mean, expected)
+    torch.testing.assert_close(method.beliefs.count, count + len(rows))
+
+
+def test_an_evaluated_episode_begins_with_the_belief_after_the_first_episode_of_the_trial(
+    method: Varibad, point_pool: Callable[..., TaskPool]
+) -> None:
+    pool = point_pool(10**6)
+    adapter = method.adapter(pool.make_env, N, Streams(0, "adapt"))
+    batch = TrialBatch(TrialRunner(point_pool(10**6).make_env(), K), CONFIG.memory, K * H)
+    trials = batch.collect(method._agent(method._trained(), method._replay(1), Streams(0, "adapt")))
+    for used, expected in ((0, 0), (20, 20), (H, H), (H + 20, H), (K * H, H), (K * H, H)):
+        if used > pool.used.max():
+            adapter.step(used - int(pool.used.max()))
+        policy = adapter.policy(np.random.default_rng(0))
+        torch.testing.assert_close(policy._start, trials.memory[expected, :, 0], rtol=1e-5, atol=1e-6)
+    adapter.step(100)
+    assert pool.used.tolist() == [K * H] * N  # one trial is all
+
+
+def test_a_policy_tells_tasks_apart_by_what_it_sees_alone(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+    adapter = method.adapter(point_pool(10**6).make_env, N, Streams(0, "adapt"))
+    policy = adapter.policy(np.random.default_rng(0))
+    generator, none = np.random.default_rng(0), np.zeros((N, 1), bool)
+    policy.reset(~none)
+    obs = np.zeros((N, 1, 4), np.float32)
+    for step in range(5):
+        action = policy.act(obs)
+        np.testing.assert_array_equal(action[0], action[1])
+        obs = np.repeat(generator.normal(size=(1, 1, 4)).astype(np.float32), N, 0)
+        reward = np.float32([[1.0], [1.0 + 4.0 * (step == 4)]])
+        policy.observe(Step(obs, reward, none, none))
+    action = policy.act(obs)
+    assert not np.array_equal(action[0], action[1])  # they differ in a reward
+
+
+def of_task(trials: Trials, n: int) -> Trials:
+    moments, choices = (type(part)(*(tensor[:, n : n + 1] for tensor in part)) for part in trials[:2])
+    return Trials(moments, choices, trials.memory[:, n : n + 1], trials.next_value[:, n : n + 1])
+
+
+def test_tasks_that_learn_together_learn_as_each_would_alone(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+    together, batches = agent_of(method, (N,)), []
+    for _ in range(2):
+        batches.append(trials_of(together, point_pool(10**6)))
+        together.learn(batches[-1])
+    for n in range(N):
+        alone = agent_of(method, (1,))
+        for trials in batches:
+            alone.learn(of_task(trials, n))
+        for ours, theirs in ((together.ppo.params, alone.ppo.params), (together.phi, alone.phi)):
+            for name, tensor in ours.items():
+                torch.testing.assert_close(tensor[n : n + 1], theirs[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_what_one_task_sees_moves_no_weight_of_another(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+    agents = [agent_of(method, (N,)) for _ in range(2)]
+    trials = trials_of(agents[0], point_pool(10**6))
+    agents[1]._generator.set_state(agents[0]._generator.get_state())
+    other = trials.moments.reward.clone()
+    other[:, 1] *= 10.0
+    ended = trials.moments.trial_ended.clone()
+    ended[::9, 1] = True  # and has more trials, for its ring
+    agents[0].learn(trials)
+    agents[1].learn(trials._replace(moments=trials.moments._replace(reward=other, trial_ended=ended)))
+    for left, right in ((agents[0].ppo.params, agents[1].ppo.params), (agents[0].phi, agents[1].phi)):
+        for n, alike in enumerate((True, False)):
+            assert same(*({name: tensor[n] for name, tensor in params.items()} for params in (left, right))) is alike
+
+
+@pytest.mark.parametrize("lead", [(), (N,)])
+def test_an_agent_goes_on_from_its_state(method: Varibad, point_pool: Callable[..., TaskPool], lead: tuple[int, ...]) -> None:
+    one, other = agent_of(method, lead), agent_of(method, lead)
+    one.learn(trials_of(one, point_pool(10**6)))
+    state = one.state_dict()
+    trials = trials_of(one, point_pool(10**6))
+    one.learn(trials)
+    other.load_state_dict(state)  # after the other went on: a state is a copy
+    again = trials_of(other, point_pool(10**6))
+    assert torch.equal(trials.moments.action, again.moments.action)
+    other.learn(again)
+    assert same(one.ppo.params, other.ppo.params) and same(one.phi, other.phi)
+
+
+def test_a_method_goes_on_from_its_state_and_refuses_without_one(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+    fresh = Varibad(method.spec, CONFIG)
+    with pytest.raises(RuntimeError, match="meta_train or load_state_dict"):
+        fresh.adapter(point_pool(0).make_env, N, Streams(0))
+    fresh.load_state_dict(method.state_dict())
+    assert same(fresh.theta, method.theta) and same(fresh.phi, method.phi)
+    assert torch.equal(fresh.states.mean, method.states.mean) and torch.equal(fresh.beliefs.var, method.beliefs.var)
+    assert torch.equal(fresh.rewards.moments.var, method.rewards.moments.var)
+
+
+@pytest.mark.parametrize("kind", ["reward", "transition"])
+def test_states_are_decoded_and_kept_where_dynamics_vary(kind: str) -> None:
+    method = Varibad(Spec(4, 2, H, kind), CONFIG)
+    theta, phi = init(method.spec, CONFIG, torch.Generator().manual_seed(0))
+    assert any(name.startswith("state") for name in phi) is (kind == "transition")
+    assert not any(name.startswith(("state", "reward")) for name in theta)
+    replay: TrialReplay = method._replay(3)
+    none = torch.zeros(K * H, 1, 1, dtype=torch.bool)
+    obs, action, reward = torch.randn(K * H, 1, 1, 4), torch.randn(K * H, 1, 1, 2), torch.randn(K * H, 1, 1)
+    replay.add(Moment(obs, action, reward, obs, none, none, none))
+    assert replay.at(torch.zeros(1, 1, dtype=torch.int64)).obs.shape[-1] == (4 if kind == "transition" else 0)
+
+
+def test_a_budget_too_small_is_refused_with_its_numbers(meta_trained: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=r"400 environment steps \(2 tasks × 2 trials × 2 episodes × 50 steps\).*is 399"):
+        meta_trained(Varibad, CONFIG, BUDGET - 1)
+    late = replace(CONFIG, precollect=1001)
+    with pytest.raises(ValueError, match=r"1200 environment steps \(2 tasks .* × 50 steps, 3 times\).*is 1199"):
+        meta_trained(Varibad, late, 3 * BUDGET - 1)
+    assert Varibad(Spec(4, 2, H), late).least_budget(2) == 3 * BUDGET
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"memory": 0}, {"latent_size": 10_000}, {"vae_batch": 0}, {"kl_weight": -1.0}, {"tuned_copies": 0}, {"lam": 2.0}],
+)
+def test_absurd_settings_are_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be from"):
+        replace(CONFIG, **setting)

@@ -98,13 +98,22 @@ def report(
     store: StoreOption = DEFAULT_STORE,
     out: Annotated[Path, typer.Option(help="Folder to write the report into.")] = Path("report"),
     suite: Annotated[list[str] | None, typer.Option(help="Only this suite. [default: every suite in the store]")] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="Pages to write, comma-separated: html (one file that needs no other), md.")
+    ] = "html,md",
 ) -> None:
     """Turn a store into figures, tables and one page."""
-    from reports.page import write_report
+    from benchmark import choices
+    from reports.page import FORMATS, write_report
 
+    formats = choices.words(format_, "formats")
+    for name in formats:
+        if name not in FORMATS:
+            raise choices.unknown("format", name, FORMATS)
     started = time.perf_counter()
-    page = write_report(store, out, suite or None)
-    typer.echo(f"{page}  ({time.perf_counter() - started:.1f} s; figures as PNG and PDF, every number as CSV beside it)")
+    pages = write_report(store, out, suite or None, formats)
+    typer.echo("\n".join(map(str, pages)))
+    typer.echo(f"{time.perf_counter() - started:.1f} s; figures as PNG and PDF, every number as CSV beside the pages")
 
 
 @app.command(name="list")

@@ -1,6 +1,6 @@
-"""A store → a report: one Markdown page, its figures, and the numbers behind both as CSV."""
+"""A store → a report: one page, as HTML and as Markdown, its figures, and the numbers behind both as CSV."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from reports.axes import axis_text, exact_axes
 from reports.drawing import Arm, Style
 from reports.figures import adaptation_figure, meta_training_figure, save_figure
 from reports.files import write_text
-from reports.provenance import finished, provenance, unfinished_list
+from reports.html import Section, write_html
+from reports.provenance import CELLS, finished, origins, provenance, unfinished_list
 from reports.scores import (
     ARM,
     CURVE,
@@ -66,16 +67,23 @@ class Numbers:
     exact: dict[str, frozenset[str]]  # by family, the shift axes along which test tasks are images of training tasks
 
 
-def write_report(store: Path, out: Path, suites: Sequence[str] | None = None) -> Path:
-    """Write `out`/report.md with figures/ and data/ beside it, and return its path.
+FORMATS = {"html": "report.html", "md": "report.md"}
+TITLE = "APB benchmark: results"
 
-    Every file is whole or not there, and the page comes last, so that it never shows what is not there. The same rows give
+
+def write_report(
+    store: Path, out: Path, suites: Sequence[str] | None = None, formats: Collection[str] = tuple(FORMATS)
+) -> list[Path]:
+    """Write the pages of `out`, with figures/ and data/ beside them, and return their paths.
+
+    Every file is whole or not there, and the pages come last, so that they never show what is not there. The same rows give
     the same bytes. Files of an earlier report that this one does not write are left alone.
 
     Args:
       store: folder of a results store.
       out: folder to write to; made if it is not there.
       suites: ids of the suites to report, in the order of the page; all that the store has where None.
+      formats: of `FORMATS`.
     Raises:
       ReportError: if the store has no such suite or `out` cannot be written to.
       results.store.StoreError: if there is no store, or it cannot be read.
@@ -89,9 +97,20 @@ def write_report(store: Path, out: Path, suites: Sequence[str] | None = None) ->
     if cells.empty:
         raise ReportError(f"the suites in {store} expect no cells, so there is nothing to report; run one first")
     numbers = compute(rows, cells, plans, load_references())
-    parts = [part for plan in plans for part in _suite(numbers, plan, out)]
-    page = ["# Results\n", _HOW_TO_READ, *parts, provenance(rows, cells, plans)]
-    return write_text(out / "report.md", "\n".join(page))
+    write_text(out / CELLS, to_csv(origins(cells, opened)))
+    sections = [
+        Section("How to read this", _HOW_TO_READ, folded=True),
+        *(Section(plan["suite"], "\n".join(_suite(numbers, plan, out))) for plan in plans),
+        Section("Provenance", provenance(rows, cells, plans)),
+    ]
+    write = {"html": lambda path: write_html(path, TITLE, sections), "md": lambda path: write_text(path, to_page(sections))}
+    return [write[name](out / file) for name, file in FORMATS.items() if name in formats]
+
+
+def to_page(sections: Sequence[Section]) -> str:
+    """The sections one after another, in Markdown."""
+    parts = (f"## {escape_markdown(section.title)}\n\n{section.markdown}" for section in sections)
+    return "\n".join(["# Results\n", *parts])
 
 
 def compute(
@@ -125,7 +144,7 @@ def _chosen(plans: list[dict[str, Any]], suites: Sequence[str] | None, store: Pa
 def _suite(numbers: Numbers, plan: dict[str, Any], out: Path) -> Iterator[str]:
     """The page's parts about one suite, in order; writes its figures and CSV files on the way."""
     expected = numbers.expected[numbers.expected["suite"] == plan["suite"]]
-    yield f"## {escape_markdown(plan['suite'])}\n\n**{escape_markdown(plan['question'])}**\n"
+    yield f"**{escape_markdown(plan['question'])}**\n"
     yield f"{finished(expected)}\n"
     yield answer(numbers.scores, expected, numbers.exact)
     for (budget, family), of_family in expected.groupby(["budget", "family"], sort=False):

@@ -1,16 +1,50 @@
 """What a report rests on: versions, budgets, and which cells are finished."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reports.scores import coverage
+from reports.scores import CELL, coverage
 from reports.text import escape_markdown, markdown_table, method_name, steps
+
+if TYPE_CHECKING:
+    from results.store import Store
+
+CELLS = "data/cells.csv"  # where every number comes from
+_FACTS = ("commit", "benchmark", "python", "device", "torch_threads", "mujoco_threads", "finished")  # of a cell's record
+
+
+def origins(cells: pd.DataFrame, store: "Store") -> pd.DataFrame:
+    """Where numbers come from: the stages of every planned cell, in the order of the plans.
+
+    Returns:
+      `suite`, CELL's columns and `seed`, `stage`, `id` (the stage's folder in the store), `status`, and what its record says of
+      the commit, versions, threads, machine and the time; missing where it has not run or its record does not say.
+    """
+    from results.store import CellKey, StoreError
+
+    found = []
+    for cell in cells.to_dict("records"):
+        keys = {"train": CellKey("train", None, None, cell["train_id"]) if pd.notna(cell["train_id"]) else None}
+        keys["adapt"] = CellKey("adapt", cell["suite"], cell["suite_version"], cell["adapt_id"])
+        for stage, key in keys.items():
+            if key is None:
+                continue
+            try:
+                record = store.record(key)
+            except StoreError:
+                record = {}
+            status = cell["status"] if stage == "adapt" else cell["train_status"]
+            place = {name: cell[name] for name in (*CELL, "seed")} | {"stage": stage, "id": key.id, "status": status}
+            facts = {name: record.get(name) for name in _FACTS}
+            found.append({**place, **facts, **(record.get("packages") or {}), **(record.get("machine") or {})})
+    return pd.DataFrame(found)
 
 
 def provenance(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, Any]]) -> str:
-    """The closing section of a report, in Markdown."""
-    parts = ["## Provenance\n", _suites(cells, plans), _budgets(rows), _methods(rows)]
+    """The closing section of a report, in Markdown, which refers to `origins`."""
+    told = f"Commit, versions, threads and machine of every cell: [CSV]({CELLS}).\n"
+    parts = [told, _suites(cells, plans), _budgets(rows), _methods(rows)]
     versions = (_values(rows[column]) or "–" for column in ("protocol_version", "schema_version"))
     return "\n".join([*parts, "Protocol version {}, row schema version {}.\n".format(*versions)])
 

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,50 +13,14 @@ import pytest
 
 import reports
 from reports import ReportError
-from reports.page import write_report
-from results.schema import Row
-from results.store import CellKey, Store, StoreError
-
-CHECKPOINTS = {"apb": (0, 50, 100, 200), "td3": (0, 50, 100, 200), "maml": (0, 50), "zero": (0,)}
-TASKS = {"id": [(None, 0.0)] * 3, "ood": [("angle", 0.2), ("angle", 0.2), ("angle", 0.8), ("radius", 0.5)]}
-HOSTILE = "evil|<script>alert(1)</script>\n# [x](http://x) $\\frac$ ../../up"
+from reports.page import write_report as write_pages
+from results.store import Store, StoreError
 
 
-def returned(method, shift, seed, b):
-    return {"apb": -20.0, "td3": -30.0, "maml": -40.0}.get(method, -60.0) - 30 * 0.99**b - 10 * shift + seed
-
-
-def adapt_rows(base, task, method, b, seed):
-    tasks = enumerate(TASKS[base["split"]]) if task is None else [task]
-    for index, (axis, shift) in tasks:
-        where = {"task_index": index, "shift_axis": axis, "shift": shift, "env_steps": b, "meta_env_steps": 20_000}
-        yield Row(**base, **where, stage="adapt", return_mean=returned(method, shift, seed, b), n_train_tasks=8)
-
-
-def fill(root, methods=tuple(CHECKPOINTS), seeds=2, splits=("id", "ood"), ended=None, suite="ood"):
-    """Write a store; `ended` maps (method, seed) to "failed", or to "missing" for a cell that never ran."""
-    store, cells = Store(root, create=True), []
-    for method in methods:
-        for seed in range(seeds):
-            base = {"budget": "quick", "family": "point-goal", "method": method, "variant": "", "seed": seed}
-            known = {**base, "family_version": "1+ab", "method_version": 1, "config_hash": "c0ffee"}
-            train = CellKey("train", None, None, f"t{methods.index(method)}-{seed}")
-            curve = [Row(**known, stage="train", env_steps=5_000 * i, online_return=-70.0 + 10 * i) for i in range(1, 5)]
-            store.write(train, curve, checkpoint=b"", log="", record={"status": "ok"})
-            for split in splits:
-                key = CellKey("adapt", suite, 1, f"a{methods.index(method)}-{split}-{seed}")
-                slot = {"slot": {**base, "split": split}, "isomorphic_axes": ["angle"]}
-                cells.append({**slot, "key": asdict(key), "train_key": asdict(train)})
-                status = (ended or {}).get((method, seed), "ok")
-                at = {**known, "split": split}
-                rows = [row for b in CHECKPOINTS.get(method, (0, 200)) for row in adapt_rows(at, None, method, b, seed)]
-                if status == "failed":
-                    rows = [Row(**at, stage="adapt", env_steps=0, status="failed", error="loss is | not finite")]
-                if status != "missing":
-                    store.write(key, rows, checkpoint=None, log="", record={"status": status})
-    question = "Who adapts out of distribution?"
-    store.write_plan({"suite": suite, "suite_version": 1, "question": question, "arms": list(methods), "cells": cells})
-    return root
+def write_report(store, out, suites=None):
+    """The Markdown page, which has all that the other has."""
+    (page,) = write_pages(store, out, suites, ["md"])
+    return page
 
 
 def contents(folder):
@@ -65,7 +28,7 @@ def contents(folder):
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(tmp_path_factory, fill):
     """The report of a store with a failed and a missing cell."""
     root = tmp_path_factory.mktemp("report")
     fill(root / "store", ended={("td3", 1): "failed", ("maml", 1): "missing"})
@@ -100,7 +63,7 @@ def test_every_link_is_there_and_nothing_else_is(report):
     assert {name for name in written if not name.endswith("-seeds.csv")} == set(links)
 
 
-def test_the_points_are_the_scores(report):
+def test_the_points_are_the_scores(report, returned):
     points = pd.read_csv(report.parent / "data/ood_quick_point-goal_ood-curves.csv", keep_default_na=False)
     last = points[(points["axis"] == "angle") & (points["method"] == "apb") & (points["env_steps"] == 200)].iloc[0]
     levels = [returned("apb", shift, seed, 200) for shift in (0.2, 0.8) for seed in (0, 1)]
@@ -108,7 +71,7 @@ def test_the_points_are_the_scores(report):
     assert set(points["axis"]) == {"angle", "radius"} and last["interval"] == "min–max"
 
 
-def test_the_score_against_shift_is_there_where_levels_are(report):
+def test_the_score_against_shift_is_there_where_levels_are(report, returned):
     points = pd.read_csv(report.parent / "data/ood_quick_point-goal_ood_against_shift.csv", keep_default_na=False)
     assert set(points["axis"]) == {"angle"}
     last = points[(points["method"] == "apb") & (points["moment"] == "last")].set_index("level")["mean"].astype(float)
@@ -116,8 +79,7 @@ def test_the_score_against_shift_is_there_where_levels_are(report):
     assert not (report.parent / "data/ood_quick_point-goal_id_against_shift.csv").exists()
 
 
-def test_variants_stand_side_by_side_and_old_plans_read(tmp_path, monkeypatch):
-    monkeypatch.setitem(CHECKPOINTS, "apb-random", (0, 50, 100, 200))
+def test_variants_stand_side_by_side_and_old_plans_read(tmp_path, fill):
     fill(tmp_path / "store", methods=("apb", "td3", "apb-random"), splits=("ood",))
     opened = Store(tmp_path / "store", create=False)
     (plan,) = opened.plans()
@@ -136,17 +98,17 @@ def test_the_same_store_gives_the_same_bytes(report, tmp_path):
     assert contents(again.parent) == contents(report.parent)
 
 
-def test_hostile_names(tmp_path):
-    out = write_report(fill(tmp_path / "store", methods=("apb", HOSTILE)), tmp_path / "out")
+def test_hostile_names(tmp_path, fill, hostile):
+    out = write_report(fill(tmp_path / "store", methods=("apb", hostile)), tmp_path / "out")
     page = out.read_text(encoding="utf-8")
     assert "<script" not in page and "\n# [x]" not in page and "](http" not in page.replace("\\](http", "")
     tables = [block for block in page.split("\n\n") if block.startswith("| ")]
     assert all(len({line.replace("\\|", "").count("|") for line in block.splitlines()}) == 1 for block in tables)
     assert {path.name for path in tmp_path.iterdir()} == {"store", "out"}
-    assert HOSTILE in set(pd.read_csv(io.BytesIO(contents(out.parent)["data/ood_quick_point-goal_id-curves.csv"]))["method"])
+    assert hostile in set(pd.read_csv(io.BytesIO(contents(out.parent)["data/ood_quick_point-goal_id-curves.csv"]))["method"])
 
 
-def test_only_failures_make_a_page_without_figures(tmp_path):
+def test_only_failures_make_a_page_without_figures(tmp_path, fill):
     store = fill(tmp_path / "store", methods=("td3",), ended={("td3", 0): "failed", ("td3", 1): "missing"})
     page = write_report(store, tmp_path / "out").read_text(encoding="utf-8")
     assert "Nothing is finished yet, so there is no answer." in page
@@ -154,12 +116,17 @@ def test_only_failures_make_a_page_without_figures(tmp_path):
     assert not list((tmp_path / "out" / "figures").glob("*_ood.png"))
 
 
-def test_suites_are_chosen_in_order(tmp_path):
+def test_suites_are_chosen_in_order(tmp_path, fill):
     store = tmp_path / "store"
     for suite in ("a", "b"):
         fill(store, methods=("apb",), seeds=1, splits=("ood",), suite=suite)
     page = write_report(store, tmp_path / "out", ["b", "a"]).read_text(encoding="utf-8")
-    assert [line for line in page.splitlines() if line.startswith("## ")] == ["## b", "## a", "## Provenance"]
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## How to read this",
+        "## b",
+        "## a",
+        "## Provenance",
+    ]
     page = write_report(store, tmp_path / "one", ["a"]).read_text(encoding="utf-8")
     assert "## b" not in page and "| b |" not in page
 
@@ -174,13 +141,13 @@ def test_no_results(tmp_path, suites):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_suite_is_named_with_those_there_are(tmp_path):
+def test_an_unknown_suite_is_named_with_those_there_are(tmp_path, fill):
     store = fill(tmp_path / "store", methods=("apb",), seeds=1)
     with pytest.raises(ReportError, match="no suite 'gap'; it has ood"):
         write_report(store, tmp_path / "out", ["gap"])
 
 
-def test_an_unwritable_place_is_an_error_with_a_way_out(tmp_path):
+def test_an_unwritable_place_is_an_error_with_a_way_out(tmp_path, fill):
     store = fill(tmp_path / "store", methods=("apb",), seeds=1)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ReportError, match=r"cannot write the report to .*choose another folder with --out"):
@@ -188,7 +155,7 @@ def test_an_unwritable_place_is_an_error_with_a_way_out(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_an_interrupted_report_leaves_whole_files(tmp_path, monkeypatch):
+def test_an_interrupted_report_leaves_whole_files(tmp_path, monkeypatch, fill):
     store = fill(tmp_path / "store", methods=("apb",), seeds=1)
     before = contents(write_report(store, tmp_path / "out").parent)
     fsync, calls = os.fsync, iter(range(100))

@@ -1,0 +1,111 @@
+"""The page in a real browser: it draws, sorts and asks nobody for anything, and a hostile name runs nothing."""
+
+import os
+import shutil
+from importlib.util import find_spec
+
+import pytest
+
+from reports.page import write_report
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+if (find_spec("playwright") is None or BROWSER is None) and os.environ.get("TOX_ENV_NAME") != "browser":
+    pytest.skip("playwright or Chromium is not installed; tox run -e browser needs Chromium only", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, fill, hostile):
+    """A report whose methods, settings and errors are hostile, with failed and missing cells."""
+    root = tmp_path_factory.mktemp("browser")
+    fill(root / "store", methods=("apb", "td3", "maml", "zero", hostile), ended={("td3", 1): "failed", ("maml", 1): "missing"})
+    page, _ = write_report(root / "store", root / "out")
+    alone = root / "alone" / "page.html"  # it needs nothing beside it
+    alone.parent.mkdir()
+    shutil.copy(page, alone)
+    return alone
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
+def page(request, chromium, report):
+    """The page, opened; `page.told` is all that the console, dialogs and errors said, `page.asked` every request."""
+    page = chromium.new_page(viewport={"width": request.param, "height": 900})
+    page.told, page.asked = [], []
+    page.on("console", lambda message: page.told.append(message.text))
+    page.on("pageerror", lambda error: page.told.append(str(error)))
+    page.on("dialog", lambda dialog: (page.told.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(report.as_uri())
+    yield page
+    page.close()
+
+
+def test_it_opens_without_a_word_and_without_a_request(page, report):
+    page.wait_for_timeout(300)
+    assert page.told == []
+    assert [url for url in page.asked if not url.startswith("data:")] == [report.as_uri()]
+
+
+def test_every_figure_is_drawn(page):
+    widths = page.evaluate("[...document.images].map(image => image.complete ? image.naturalWidth : 0)")
+    assert len(widths) >= 4 and min(widths) > 300
+    shown = page.evaluate("[...document.images].map(image => image.getBoundingClientRect().width)")
+    assert max(shown) <= page.viewport_size["width"]
+
+
+def test_nothing_is_wider_than_the_window(page):
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def test_tables_sort_by_number_and_by_text_with_what_is_missing_last(page):
+    table = page.locator("table", has_text="gain from b = 0").first
+    column = [text.strip() for text in table.locator("th").all_inner_texts()].index("gain from b = 0")
+
+    def cells(which):
+        return [text.strip() for text in table.locator(f"tbody td:nth-child({which + 1})").all_inner_texts()]
+
+    def value(text):
+        return float(text.replace("−", "-").split(" ")[0])
+
+    for order, state in ((True, "descending"), (False, "ascending")):
+        table.locator("th").nth(column).locator("button").click()
+        found = cells(column)
+        numbers = [value(text) for text in found if text != "–"]
+        assert len(numbers) >= 3 and numbers == sorted(numbers, reverse=order)
+        assert "–" not in found[: len(numbers)] and "–" in found
+        assert table.locator("th").nth(column).get_attribute("aria-sort") == state
+    table.locator("th button").first.focus()
+    page.keyboard.press("Enter")
+    names = cells(0)
+    assert len(names) == 5 and names != sorted(names, key=str.lower) and names == sorted(names, key=str.lower, reverse=True)
+    assert table.locator("th[aria-sort]").count() == 1
+
+
+def test_a_hostile_name_is_shown_and_runs_nothing(page):
+    assert page.evaluate("document.querySelectorAll('main script, main iframe, main a[href^=http]').length") == 0
+    assert page.locator("td", has_text="<script>alert(1)</script>").count() > 0
+
+
+def test_numbers_are_downloaded_from_the_page_itself(page):
+    with page.expect_download() as started:
+        page.locator("a", has_text="points as CSV").first.click()
+    download = started.value
+    assert download.suggested_filename.endswith(".csv")
+    assert download.path().read_text(encoding="utf-8").startswith("suite,budget,family,split,axis,method")
+
+
+def test_contents_lead_to_their_sections_and_unfold_them(page):
+    link = page.locator("nav a", has_text="How to read this")
+    link.click()
+    assert page.locator("details").first.get_attribute("open") is not None
+    targets = page.evaluate("[...document.querySelectorAll('nav a')].map(a => !!document.getElementById(a.hash.slice(1)))")
+    assert len(targets) >= 4 and all(targets)

@@ -99,8 +99,9 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder to write the report into.")] = Path("report"),
     suite: Annotated[list[str] | None, typer.Option(help="Only this suite. [default: every suite in the store]")] = None,
     format_: Annotated[
-        str, typer.Option("--format", help="Pages to write, comma-separated: html (one file that needs no other), md.")
-    ] = "html,md",
+        str,
+        typer.Option("--format", help="Comma-separated: html (a page that needs no other file), latex (an appendix), md."),
+    ] = "html,latex,md",
 ) -> None:
     """Turn a store into figures, tables and one page."""
     from benchmark import choices

@@ -14,6 +14,7 @@ from reports.drawing import Arm, Style
 from reports.figures import adaptation_figure, meta_training_figure, save_figure
 from reports.files import write_text
 from reports.html import Section, write_html
+from reports.latex import to_latex
 from reports.provenance import CELLS, finished, origins, provenance, unfinished_list
 from reports.scores import (
     ARM,
@@ -67,7 +68,7 @@ class Numbers:
     exact: dict[str, frozenset[str]]  # by family, the shift axes along which test tasks are images of training tasks
 
 
-FORMATS = {"html": "report.html", "md": "report.md"}
+FORMATS = {"html": "report.html", "latex": "report.tex", "md": "report.md"}
 TITLE = "APB benchmark: results"
 
 
@@ -103,7 +104,12 @@ def write_report(
         *(Section(plan["suite"], "\n".join(_suite(numbers, plan, out))) for plan in plans),
         Section("Provenance", provenance(rows, cells, plans)),
     ]
-    write = {"html": lambda path: write_html(path, TITLE, sections), "md": lambda path: write_text(path, to_page(sections))}
+    tex = (plans, numbers.scores, numbers.expected, numbers.exact)
+    write = {
+        "html": lambda path: write_html(path, TITLE, sections),
+        "latex": lambda path: write_text(path, to_latex(*tex)),
+        "md": lambda path: write_text(path, to_page(sections)),
+    }
     return [write[name](out / file) for name, file in FORMATS.items() if name in formats]
 
 

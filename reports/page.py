@@ -10,6 +10,7 @@ import pandas as pd
 from reports import ReportError
 from reports.answers import answer
 from reports.axes import axis_text, exact_axes
+from reports.cost import cost_figure, cost_points, costs_of
 from reports.drawing import Arm, Style
 from reports.figures import adaptation_figure, meta_training_figure, save_figure
 from reports.files import write_text
@@ -62,6 +63,7 @@ class Numbers:
     scores: pd.DataFrame  # of adaptation, per seed
     points: pd.DataFrame  # their summary, with held_to
     shifts: pd.DataFrame  # points against shift, at b = 0 and last
+    costs: pd.DataFrame  # last scores and what they cost
     training: pd.DataFrame  # scores of meta-training, per seed
     expected: pd.DataFrame  # coverage, in the order of the plans
     styles: dict[Arm, Style]
@@ -134,8 +136,8 @@ def compute(
     styles = method_styles(list(expected[list(ARM)].itertuples(index=False, name=None)))
     points = add_hold(summarise(scores))
     shifts = shift_points(level_scores(rows, cells))
-    training = meta_training_scores(rows)
-    return Numbers(plans, rows, cells, scores, points, shifts, training, expected, styles, exact_axes(plans))
+    costs, training = cost_points(rows, cells, scores), meta_training_scores(rows, cells)
+    return Numbers(plans, rows, cells, scores, points, shifts, costs, training, expected, styles, exact_axes(plans))
 
 
 def _chosen(plans: list[dict[str, Any]], suites: Sequence[str] | None, store: Path) -> list[dict[str, Any]]:
@@ -183,6 +185,7 @@ def _split(numbers: Numbers, expected: pd.DataFrame, out: Path) -> Iterator[str]
         write_text(out / path, to_csv(table))
         yield f"{_heading(str(axis), exact)} ([CSV]({path}))\n\n{to_markdown(table)}"
     yield from _shift(numbers, expected, out)
+    yield from _cost(numbers, expected, out)
     for _, of_axis in scores.groupby("axis"):
         yield from _variants(numbers, of_axis, expected, out)
 
@@ -202,6 +205,21 @@ def _shift(numbers: Numbers, expected: pd.DataFrame, out: Path) -> Iterator[str]
     yield f"##### Score against shift\n\n{_figure_links(title, name, name)}"
     for axis in sorted(points["axis"].unique()):
         yield f"{_heading(axis, exact)}\n\n{shift_table(points, expected, axis)}"
+
+
+def _cost(numbers: Numbers, expected: pd.DataFrame, out: Path) -> Iterator[str]:
+    """What the scores of one split cost: a figure."""
+    key = tuple(expected[list(TABLE)].iloc[0])
+    points = costs_of(numbers.costs, key)
+    if points.empty:
+        return
+    _, budget, family, split = key
+    name = "_".join([*map(slug, key), "cost"])
+    title = f"{family}, split {split}: return against what it cost (budget {budget})"
+    exact = numbers.exact.get(family, frozenset())
+    save_figure(cost_figure(points, expected, numbers.styles, title, exact), out / "figures" / name)
+    write_text(out / "data" / f"{name}.csv", to_csv(points))
+    yield f"##### Cost\n\n{_figure_links(title, name, name)}"
 
 
 def _variants(numbers: Numbers, scores: pd.DataFrame, expected: pd.DataFrame, out: Path) -> Iterator[str]:

@@ -75,18 +75,31 @@ def level_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     return _means_of_levels(_finished_rows(rows, cells)).drop(columns="count")
 
 
-def meta_training_scores(rows: pd.DataFrame) -> pd.DataFrame:
+def meta_training_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Return on training tasks during meta-training, one line per CURVE, seed and number of steps.
 
+    An arm that adapts what another one meta-trains has the curve of that one.
+
+    Args:
+      rows: the store's rows, with `cell_id`.
+      cells: the expected cells, with the `train_id` that each builds on.
     Returns:
       `env_steps` (summed over the training tasks) and `return_mean`: of the method's own episodes where that was recorded,
       of evaluations otherwise.
     """
-    train = _plain(rows[rows["stage"] == "train"])
+    train = training_rows(rows, cells)
     train["return_mean"] = _floats(train["online_return"]).fillna(_floats(train["return_mean"]))
     at = [*CURVE, "seed", "env_steps"]
-    train = train.dropna(subset=["return_mean"]).drop_duplicates(at)  # suites that share a stage both bring its rows
-    return train[[*at, "return_mean"]].sort_values(at, ignore_index=True)
+    return train.dropna(subset=["return_mean"])[[*at, "return_mean"]].sort_values(at, ignore_index=True)
+
+
+def training_rows(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """The rows of meta-training, for every arm and seed that builds on them: CURVE and `seed` are those of the arm."""
+    train = rows[rows["stage"] == "train"].drop(columns=[*CURVE, "seed"])
+    arms = _plain(cells)[[*CURVE, "seed", "train_id"]].dropna().drop_duplicates()
+    arms, train = (table.astype({key: object}) for table, key in ((arms, "train_id"), (train, "cell_id")))
+    found = arms.merge(train, left_on="train_id", right_on="cell_id")
+    return found.astype({"env_steps": "int64"}).drop_duplicates([*CURVE, "seed", "env_steps"])
 
 
 def summarise(

@@ -166,15 +166,17 @@ class Store:
           suites: names of suites; None for all that have a plan.
         Returns:
           The rows of every planned cell that is done or failed and of the train stages they build on (shared ones once, without
-          a suite), in the order of the plans; and a row per planned cell with the columns `EXPECTED`, where a status is one of
-          `status`'s or "running".
+          a suite), in the order of the plans, with the id of their cell as `cell_id`; and a row per planned cell with the
+          columns `EXPECTED`, where a status is one of `status`'s or "running".
         Raises:
           StoreError: if a suite has no plan.
         """
         plans = self._chosen(suites)
         in_order = (key for plan in plans for cell in plan["cells"] for key in reversed(keys(cell)) if key)
         surveyed = {key: self._survey(key) for key in dict.fromkeys(in_order)}
-        rows = from_tables([table for _, table in surveyed.values() if table is not None])
+        tables = {key: table for key, (_, table) in surveyed.items() if table is not None}
+        ids = [key.id for key, table in tables.items() for _ in range(len(table))]
+        rows = from_tables(list(tables.values())).assign(cell_id=pd.array(ids, dtype="string"))
         return rows, expected(plans, {key: status for key, (status, _) in surveyed.items()})
 
     def _cell(self, key: CellKey) -> Cell:

@@ -159,17 +159,24 @@ def test_coverage_and_what_is_not_finished():
     ]
 
 
-def test_meta_training_takes_the_online_return_first_and_shared_stages_once():
+def test_meta_training_takes_the_online_return_first_and_serves_every_arm_that_builds_on_it():
     train = {**BASE, "method": "m", "seed": 0, "stage": "train"}
     rows = [
         Row(**train, env_steps=100, online_return=-3.0, return_mean=-1.0),
         Row(**train, env_steps=200, return_mean=-2.0),
         Row(**train, env_steps=300),
     ]
-    scores = meta_training_scores(to_frame([*rows, rows[0]]))
-    assert scores[["env_steps", "return_mean"]].to_numpy().tolist() == [[100, -3.0], [200, -2.0]]
+    cells = expect(("m", 0), ("m+ft", 0), ("m", 1), ("td3", 0)).assign(train_id=["one", "one", "two", None])
+    scores = meta_training_scores(to_frame(rows).assign(cell_id="one"), pd.concat([cells, cells]))
+    assert scores[["method", "seed", "env_steps", "return_mean"]].to_numpy().tolist() == [
+        ["m", 0, 100, -3.0],
+        ["m", 0, 200, -2.0],
+        ["m+ft", 0, 100, -3.0],
+        ["m+ft", 0, 200, -2.0],
+    ]
 
 
 def test_nothing_measured_gives_empty_tables():
     scores = adaptation_scores(to_frame([]), expect(("m", 0), m0="missing"))
-    assert scores.empty and add_hold(summarise(scores)).empty and meta_training_scores(to_frame([])).empty
+    assert scores.empty and add_hold(summarise(scores)).empty
+    assert meta_training_scores(to_frame([]).assign(cell_id=[]), expect(("m", 0)).assign(train_id=None)).empty

@@ -112,7 +112,7 @@ def report(
         if name not in FORMATS:
             raise choices.unknown("format", name, FORMATS)
     started = time.perf_counter()
-    pages = write_report(store, out, suite or None, formats)
+    pages = write_report(store, out, suite or None, formats, choices.available_cores())
     typer.echo("\n".join(map(str, pages)))
     typer.echo(f"{time.perf_counter() - started:.1f} s; figures as PNG and PDF, every number as CSV beside the pages")
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
 from reports.answers import last_scores
 from reports.axes import in_order
-from reports.drawing import BOUNDS, Arm, Style, canvas, head_panel, legend, look, short_steps
+from reports.drawing import BOUNDS, Arm, Style, canvas, head_panel, legend, look, short_tick
 from reports.notes import seeds_note
 from reports.scores import ARM, CURVE, GROUP, TABLE, select, summarise, training_rows
 from reports.styles import themed
@@ -112,7 +112,7 @@ def _cost_axis(axes: Axes, costs: "pd.Series[float]") -> None:
     axes.set_xlim(0.7 * least if (costs > 0).all() else -0.2 * least, 1.5 * most)
     subs = (1.0, 2.0, 5.0) if most < 50 * least else (1.0,)
     axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=least, subs=subs))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short_steps(x)))
+    axes.xaxis.set_major_formatter(FuncFormatter(short_tick))
     axes.xaxis.set_minor_locator(NullLocator())
 
 

@@ -156,6 +156,11 @@ def short_steps(count: float) -> str:
     return f"{count:g}"
 
 
+def short_tick(count: float, position: int | None) -> str:
+    """`short_steps` as matplotlib asks for the label of a tick."""
+    return short_steps(count)
+
+
 def _region(axes: Axes, name: str, left: float, right: float) -> None:
     if left >= right:
         return

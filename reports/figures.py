@@ -22,7 +22,7 @@ from reports.drawing import (
     draw_curve,
     head_panel,
     legend,
-    short_steps,
+    short_tick,
     step_axis,
 )
 from reports.files import write_bytes
@@ -95,7 +95,7 @@ def meta_training_figure(scores: pd.DataFrame, points: pd.DataFrame, styles: Map
     ends = scores.groupby(list(ARM))["env_steps"].max()
     if ends.max() > 20 * ends.min():  # on-policy budgets dwarf off-policy ones
         axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short_steps(x)))
+    axes.xaxis.set_major_formatter(FuncFormatter(short_tick))
     axes.set_xlabel("environment steps, summed over training tasks")
     axes.set_ylabel("return (sum over an episode)")
     legend(figure, {arm: Style(styles[arm].colour, "") for arm in arms})
@@ -109,6 +109,8 @@ def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
     Raises:
       ReportError: if they cannot be written there.
     """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it is laid out: not again for every file
     return _save(figure, stem, "png", {"Software": None}), _save(figure, stem, "pdf", {"CreationDate": None})
 
 

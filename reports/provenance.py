@@ -10,7 +10,7 @@ from reports.text import escape_markdown, markdown_table, method_name, steps
 if TYPE_CHECKING:
     from results.store import Store
 
-CELLS = "data/cells.csv"  # where every number comes from
+CELLS = "cells"  # the table that says where every number comes from
 _FACTS = ("commit", "benchmark", "python", "device", "torch_threads", "mujoco_threads", "finished")  # of a cell's record
 
 
@@ -43,7 +43,7 @@ def origins(cells: pd.DataFrame, store: "Store") -> pd.DataFrame:
 
 def provenance(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, Any]]) -> str:
     """The closing section of a report, in Markdown, which refers to `origins`."""
-    told = f"Commit, versions, threads and machine of every cell: [CSV]({CELLS}).\n"
+    told = f"Commit, versions, threads and machine of every cell: [CSV](data/{CELLS}.csv).\n"
     parts = [told, _suites(cells, plans), _budgets(rows), _methods(rows)]
     versions = (_values(rows[column]) or "–" for column in ("protocol_version", "schema_version"))
     return "\n".join([*parts, "Protocol version {}, row schema version {}.\n".format(*versions)])

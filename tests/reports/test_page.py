@@ -98,6 +98,11 @@ def test_the_same_store_gives_the_same_bytes(report, tmp_path):
     assert contents(again.parent) == contents(report.parent)
 
 
+def test_processes_draw_what_one_draws(report, tmp_path):
+    write_pages(report.parent.parent / "store", tmp_path / "other", formats=["md"], jobs=2)
+    assert contents(tmp_path / "other") == contents(report.parent)
+
+
 def test_hostile_names(tmp_path, fill, hostile):
     out = write_report(fill(tmp_path / "store", methods=("apb", hostile)), tmp_path / "out")
     page = out.read_text(encoding="utf-8")

@@ -1,0 +1,49 @@
+"""Rows → everything that a report is drawn from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports.axes import exact_axes
+from reports.cost import cost_points
+from reports.drawing import Arm, Style
+from reports.scores import ARM, adaptation_scores, add_hold, coverage, level_scores, meta_training_scores, summarise
+from reports.shift import shift_points
+from reports.styles import method_styles
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Everything that the page of one or more suites is drawn from."""
+
+    plans: list[dict[str, Any]]  # in the order of the page
+    rows: pd.DataFrame
+    cells: pd.DataFrame
+    scores: pd.DataFrame  # of adaptation, per seed
+    points: pd.DataFrame  # their summary, with held_to
+    shifts: pd.DataFrame  # points against shift, at b = 0 and last
+    costs: pd.DataFrame  # last scores and what they cost
+    training: pd.DataFrame  # scores of meta-training, per seed
+    expected: pd.DataFrame  # coverage, in the order of the plans
+    styles: dict[Arm, Style]
+    exact: dict[str, frozenset[str]]  # by family, the shift axes along which test tasks are images of training tasks
+
+
+def compute(
+    rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, Any]], references: pd.DataFrame | None = None
+) -> Numbers:
+    """Turn the rows and expected cells of a store into the numbers of its report, normalised by `references`.
+
+    Raises:
+      ReportError: if rows contradict each other.
+    """
+    scores = adaptation_scores(rows, cells, references)
+    order = {method: i for i, method in reversed(list(enumerate(method for plan in plans for method in plan["arms"])))}
+    expected = coverage(cells)
+    expected = expected.sort_values("method", key=lambda names: names.map(order).fillna(len(order)), kind="stable")
+    styles = method_styles(list(expected[list(ARM)].itertuples(index=False, name=None)))
+    points = add_hold(summarise(scores))
+    shifts = shift_points(level_scores(rows, cells))
+    costs, training = cost_points(rows, cells, scores), meta_training_scores(rows, cells)
+    return Numbers(plans, rows, cells, scores, points, shifts, costs, training, expected, styles, exact_axes(plans))

@@ -1,0 +1,63 @@
+"""The folder that a report is written to."""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.figures import save_figure
+from reports.files import write_text
+from reports.tables import to_csv
+
+
+class Output:
+    """Writes figures and tables to a folder.
+
+    Args:
+      folder: made if it is not there.
+      pool: where figures are drawn; None draws them at once.
+    """
+
+    def __init__(self, folder: Path, pool: Executor | None) -> None:
+        self.folder, self._pool = folder, pool
+        self._drawn: list[Future[Any]] = []
+
+    def figure(self, figure: Figure, name: str) -> None:
+        """Write figures/`name`.png and .pdf, at the latest when the output is closed."""
+        stem = self.folder / "figures" / name
+        if self._pool is None:
+            save_figure(figure, stem)
+        else:
+            self._drawn.append(self._pool.submit(save_figure, figure, stem))
+
+    def table(self, table: pd.DataFrame, name: str) -> None:
+        """Write data/`name`.csv."""
+        write_text(self.folder / "data" / f"{name}.csv", to_csv(table))
+
+    def wait(self) -> None:
+        """Wait for all figures.
+
+        Raises:
+          ReportError: if one could not be written.
+        """
+        while self._drawn:
+            self._drawn.pop(0).result()
+
+
+@contextmanager
+def opened(folder: Path, jobs: int) -> Iterator[Output]:
+    """An output whose figures are drawn in as many processes."""
+    if jobs < 2:
+        yield Output(folder, None)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        try:
+            yield Output(folder, pool)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,142 @@
+"""Numbers → the part of a page about one suite, with its figures and tables, in Markdown."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports.answers import answer
+from reports.axes import axis_text
+from reports.cost import cost_figure, costs_of
+from reports.drawing import Arm
+from reports.figures import adaptation_figure, meta_training_figure
+from reports.numbers import Numbers
+from reports.output import Output
+from reports.provenance import finished, unfinished_list
+from reports.scores import ARM, CURVE, TABLE, select, summarise, unfinished
+from reports.shift import shift_figure, shift_table
+from reports.tables import score_table, to_markdown
+from reports.text import escape_markdown, slug
+from reports.variants import variant_points, variant_scores, variants_figure, variants_of, variants_table
+
+
+def suite_section(numbers: Numbers, plan: dict[str, Any], out: Output) -> Iterator[str]:
+    """The page's parts about one suite, in order; writes its figures and CSV files on the way."""
+    expected = numbers.expected[numbers.expected["suite"] == plan["suite"]]
+    yield f"**{escape_markdown(plan['question'])}**\n"
+    yield f"{finished(expected)}\n"
+    yield answer(numbers.scores, expected, numbers.exact)
+    for (budget, family), of_family in expected.groupby(["budget", "family"], sort=False):
+        yield f"### {escape_markdown(family)}, budget {escape_markdown(budget)}\n"
+        for _, of_split in of_family.groupby("split", sort=False):
+            yield from _split(numbers, of_split, out)
+        yield from _training(numbers, plan["suite"], of_family, out)
+    missing = unfinished(numbers.rows, numbers.cells)
+    yield unfinished_list(missing[missing["suite"] == plan["suite"]])
+
+
+def _split(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """One split of a family: its figure, a table per shift axis, the score against shift, and variants side by side."""
+    key = tuple(expected[list(TABLE)].iloc[0])
+    _, budget, family, split = key
+    scores, points = (select(table, TABLE, key) for table in (numbers.scores, numbers.points))
+    yield f"#### Split {escape_markdown(split)}\n"
+    if points.empty:
+        yield to_markdown(score_table(scores, expected))
+        return
+    name = "_".join(map(slug, key))
+    title = f"{family}, split {split} (budget {budget})"
+    exact = numbers.exact.get(family, frozenset())
+    out.figure(adaptation_figure(points, expected, numbers.styles, title, exact), name)
+    out.table(points, f"{name}-curves")
+    yield _figure_links(title, name, f"{name}-curves")
+    for axis, of_axis in scores.groupby("axis"):
+        table = score_table(of_axis, expected)
+        data = f"{name}_{slug(str(axis))}"
+        out.table(table, data)
+        yield f"{_heading(str(axis), exact)} ([CSV](data/{data}.csv))\n\n{to_markdown(table)}"
+    yield from _shift(numbers, expected, out)
+    yield from _cost(numbers, expected, out)
+    for _, of_axis in scores.groupby("axis"):
+        yield from _variants(numbers, of_axis, expected, out)
+
+
+def _shift(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """The score against shift on one split: a figure, and a table per shift axis that has levels to compare."""
+    key = tuple(expected[list(TABLE)].iloc[0])
+    points = select(numbers.shifts, TABLE, key)
+    if points.empty:
+        return
+    _, budget, family, split = key
+    exact = numbers.exact.get(family, frozenset())
+    name = "_".join([*map(slug, key), "against_shift"])
+    title = f"{family}, split {split}: return against shift (budget {budget})"
+    out.figure(shift_figure(points, expected, numbers.styles, title, exact), name)
+    out.table(points, name)
+    yield f"##### Score against shift\n\n{_figure_links(title, name, name)}"
+    for axis in sorted(points["axis"].unique()):
+        yield f"{_heading(axis, exact)}\n\n{shift_table(points, expected, axis)}"
+
+
+def _cost(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """What the scores of one split cost: a figure."""
+    key = tuple(expected[list(TABLE)].iloc[0])
+    points = costs_of(numbers.costs, key)
+    if points.empty:
+        return
+    _, budget, family, split = key
+    name = "_".join([*map(slug, key), "cost"])
+    title = f"{family}, split {split}: return against what it cost (budget {budget})"
+    exact = numbers.exact.get(family, frozenset())
+    out.figure(cost_figure(points, expected, numbers.styles, title, exact), name)
+    out.table(points, name)
+    yield f"##### Cost\n\n{_figure_links(title, name, name)}"
+
+
+def _variants(numbers: Numbers, scores: pd.DataFrame, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """The variants of each method side by side, on one axis of one split."""
+    key = (*expected[list(TABLE)].iloc[0], str(scores["axis"].iloc[0]))
+    _, budget, family, split, axis = key
+    exact = numbers.exact.get(family, frozenset())
+    at_axis = select(numbers.points, (*TABLE, "axis"), key)
+    finished_arms = set(at_axis[list(ARM)].itertuples(index=False, name=None))
+    for base, arms in variants_of(expected[list(ARM)].itertuples(index=False, name=None)).items():
+        if len(finished_arms & set(arms)) < 2:
+            continue  # nothing to compare
+        rows, of_arms = variant_scores(scores, arms), _in_order(expected, arms)
+        points, name = variant_points(rows), "_".join([*map(slug, key), "variants", slug(base)])
+        title = f"{family}, split {split}, {axis_text(axis, exact)}: variants of {base} (budget {budget})"
+        out.figure(variants_figure(rows, at_axis, of_arms, numbers.styles, title), name)
+        out.table(points, name)
+        out.table(rows, f"{name}-seeds")
+        heading = f"##### Variants of {escape_markdown(base)}: {escape_markdown(axis_text(axis, exact))}"
+        yield f"{heading}\n\n{_figure_links(title, name, name)}\n{variants_table(points, of_arms)}"
+
+
+def _in_order(expected: pd.DataFrame, arms: Sequence[Arm]) -> pd.DataFrame:
+    return pd.concat([select(expected, ARM, arm) for arm in arms], ignore_index=True)
+
+
+def _heading(axis: str, exact: frozenset[str]) -> str:
+    text = escape_markdown(axis_text(axis, exact))
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def _training(numbers: Numbers, suite: str, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """The meta-training of the arms of one suite on one family."""
+    scores = numbers.training.merge(expected[list(CURVE)].drop_duplicates(), on=list(CURVE))
+    if scores.empty:
+        return
+    budget, family = expected[["budget", "family"]].iloc[0]
+    name = "_".join(map(slug, (suite, budget, family, "meta-training")))
+    title = f"{family}, meta-training (budget {budget})"
+    points = summarise(scores, by=(*CURVE, "env_steps"))
+    out.figure(meta_training_figure(scores, points, numbers.styles, title), name)
+    out.table(points, name)
+    out.table(scores, f"{name}-seeds")
+    yield f"#### Meta-training\n\n{_figure_links(title, name, name)}"
+
+
+def _figure_links(title: str, name: str, data: str) -> str:
+    shown = escape_markdown(title)
+    return f"![{shown}](figures/{name}.png)\n\n[PDF](figures/{name}.pdf) · [points as CSV](data/{data}.csv)\n"

@@ -176,6 +176,18 @@ def test_what_one_task_sees_moves_no_weight_of_another(method: Varibad, point_po
             assert same(*({name: tensor[n] for name, tensor in params.items()} for params in (left, right))) is alike
 
 
+def test_a_test_task_is_tuned_alike_whoever_is_beside_it(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+    tuned, weights = VaribadFinetuned(method.spec, CONFIG), []
+    tuned.load_state_dict(method.state_dict())
+    for ids in ((0, 1), (0, 2)):
+        adapter = tuned.adapter(point_pool(10**6, ids).make_env, N, Streams(0, "adapt"))
+        while adapter.updates < 2:
+            adapter.step(10**4)
+        weights.append(adapter._agent.ppo.params | adapter._agent.phi)
+    for n, alike in enumerate((True, False)):
+        assert same(*({name: tensor[n] for name, tensor in params.items()} for params in weights)) is alike
+
+
 @pytest.mark.parametrize("lead", [(), (N,)])
 def test_an_agent_goes_on_from_its_state(method: Varibad, point_pool: Callable[..., TaskPool], lead: tuple[int, ...]) -> None:
     one, other = agent_of(method, lead), agent_of(method, lead)

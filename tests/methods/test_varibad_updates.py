@@ -12,7 +12,7 @@ from benchmark.protocol import TaskPool
 from benchmark.seeding import Streams
 from methods.core.nets import spread
 from methods.core.trials import TrialBatch, TrialRunner, Trials
-from methods.varibad import Varibad, VaribadAgent, VaribadConfig, belief, init
+from methods.varibad import Varibad, VaribadAgent, VaribadConfig, VaribadFinetuned, belief, init
 
 H, K, N = 50, 2, 2
 CONFIG = VaribadConfig(

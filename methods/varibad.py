@@ -14,14 +14,14 @@ Differences from that code:
   decode, whose latent has 10 entries and whose KL weighs 1;
 - the decoder of rewards is told the state that a step led to, not the state and the action before it as well, for which that
   code has settings;
-- the KL is averaged over the trials of a batch, as the errors are; that code sums it over them where it draws posteriors;
+- the KL is averaged over the trials of a batch, as the errors are; where that code draws posteriors it sums it over them;
 - policy and value have embeddings of their own; weights begin with torch's default scales, not orthogonal or of norm 1;
 - a trial that falls end early makes room for another, and the batch's end cuts one off, which is replayed as far as it goes;
-- trials are replayed with replacement, and oldest first to go;
+- trials are replayed with replacement, and so are the posteriors of trials that differ in length;
 - the end of a trial by the clock is bootstrapped, where that code gives its last step no advantage;
 - the policy learns from the first batch after `precollect`, where that code leaves out the first of all;
-- the normalisers of state and belief move after an update, not before it, so that old and new densities are of one policy,
-  and the belief's before the encoder moves, so that they see what the policy saw;
+- the normalisers of state, belief and reward move after the policy's update, not before it or with every step, so that old
+  and new densities are of one policy; the belief's moves before the encoder does, so that it sees what the policy saw;
 - training tasks are stratified over their law and fresh for every trial; evaluated policies act by their mean.
 """
 
@@ -98,15 +98,9 @@ def init(spec: Spec, config: VaribadConfig, generator: torch.Generator) -> tuple
     return init_actor_critic(n_obs, 2 * n_latent, n_act, config, generator), phi
 
 
-# Belief
-
-
 def belief(params: Mapping[str, Tensor], memory: Tensor) -> Tensor:
-    """The posterior q over the latent variable, (μ, log σ²) [..., 2Z], at a memory; no more than a guess at memory 0."""
+    """The posterior q over the latent variable, (μ, log σ²) [..., 2Z]; at memory 0 that before the first step."""
     return linear(params, "belief", memory)
-
-
-# Autoencoder
 
 
 class Draws(NamedTuple):
@@ -122,11 +116,9 @@ def draw(length: Tensor, config: VaribadConfig, generator: torch.Generator) -> D
     shape = (length.shape[-1], config.posteriors)
     posterior = torch.rand(shape, generator=generator, dtype=torch.float64)
     transition = torch.rand(*shape, config.transitions, generator=generator, dtype=torch.float64)
-    noise = torch.randn(*shape, config.latent_size, generator=generator)
+    noise = torch.randn(*shape, config.latent_size, generator=generator).expand(*length.shape, -1, -1)
     steps = length[..., None]
-    return Draws(
-        (posterior * (steps + 1)).long(), (transition * steps[..., None]).long(), noise.expand(*length.shape, *noise.shape[1:])
-    )
+    return Draws((posterior * (steps + 1)).long(), (transition * steps[..., None]).long(), noise)
 
 
 class Elbo(NamedTuple):
@@ -142,12 +134,12 @@ def elbo(params: Mapping[str, Tensor], trials: Recorded, draws: Draws, truncatio
 
         Σₜ Σᵢ −log p(rᵢ, s′ᵢ | sᵢ, aᵢ, z),  z = μₜ + σₜ ε;   Σₜ KL(qₜ ‖ qₜ₋₁),  q₋₁ = N(0, I)
 
-    with Gaussians of variance ½, so that −log p is the squared error.
+    where −log p is a squared error, its mean over the entries of a state, and the steps t and i are those drawn.
 
     Args:
       truncation: steps after which gradients are cut in the encoder, None for never.
     Source:
-      Zintgraf et al. 2020, eq. 8 to 10.
+      Zintgraf et al. 2020, section 3; the sum over all past and future steps, and q₋₁, as the official code has them.
     """
     ended = torch.zeros_like(trials.reward, dtype=torch.bool)
     start = trials.reward.new_zeros(*trials.length.shape, params["gru_m.w"].shape[-2])

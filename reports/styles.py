@@ -18,7 +18,7 @@ COLOURS = {
     "maml+ft": "#005C43", "cavia+ft": "#8C3A6B", "rl2+ft": "#A65E2E", "varibad+ft": "#4000A0", "pearl+ft": "#FF8C5A",
 }  # fmt: skip
 # Tol's muted colours, for methods that the project does not know.
-_MORE_COLOURS = ("#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#661100", "#6699CC")
+_MORE_COLOURS = ("#44AA99", "#882255", "#332288", "#999933", "#AA4499", "#117733", "#6699CC", "#661100")
 _MARKERS = "osD^vPX<>hp"
 _THEME = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.labelsize": 9, "axes.titlesize": 9.5, "legend.fontsize": 8.5,

@@ -184,6 +184,16 @@ class TestSettings:
         default, usual = cell_of(name, budget=replace(SMOKE, gradient={})).config, cell_of(name).config
         assert {key: usual[key] for key in default if default[key] != usual[key]} == SMOKE.gradient
 
+    @pytest.mark.parametrize("name", ["varibad", "varibad+ft", "rl2", "rl2+ft"])
+    @pytest.mark.parametrize("budget", ["smoke", "quick"])
+    def test_a_budget_scales_one_method_with_a_memory_apart_from_the_others(self, name, budget):
+        budget = BUDGETS[budget]
+        own = budget.own["methods.varibad"] if "varibad" in name else {}
+        default, usual = cell_of(name, budget=replace(budget, ppo={}, own={})).config, cell_of(name, budget=budget).config
+        expected = {key: value for key, value in {**budget.ppo, **own}.items() if key in default and default[key] != value}
+        assert {key: usual[key] for key in default if default[key] != usual[key]} == expected
+        assert own.keys() <= default.keys()
+
     @pytest.mark.parametrize("name", ["random", "zero"])
     def test_a_budget_scales_only_methods_of_its_kind(self, name):
         assert cell_of(name).config == {}

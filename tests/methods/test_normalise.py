@@ -24,6 +24,19 @@ def test_moments_are_those_of_all_samples_however_they_came() -> None:
     np.testing.assert_allclose(white, (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-8), atol=1e-5)
 
 
+def test_samples_are_whitened_by_the_moments_of_now() -> None:
+    moments, other, samples = RunningMoments(3), RunningMoments(3), draws(9, 4, 3)
+    other.update(draws(1, 9, 3))
+    for seed in range(3):
+        moments.update(draws(seed, 9, 3))
+        expected = (samples - moments.mean.float()) * (moments.var + 1e-8).rsqrt().float()
+        assert torch.equal(moments.whitened(samples), expected)
+        assert moments.whitened(samples.double()).dtype == torch.float64
+        assert not torch.equal(other.whitened(samples), expected)
+        other.load_state_dict(moments.state_dict())
+        assert torch.equal(other.whitened(samples), expected)
+
+
 def test_nothing_is_changed_before_the_first_update() -> None:
     samples = draws(0, 5, 3)
     assert torch.equal(RunningMoments(3).whitened(samples), samples)

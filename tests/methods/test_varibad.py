@@ -15,7 +15,7 @@ from envs.api import Step
 from methods.api import Spec
 from methods.core.nets import spread
 from methods.core.trial_replay import TrialReplay
-from methods.core.trials import Moment, TrialBatch, TrialRunner, Trials
+from methods.core.trials import Moment, TrialBatch, TrialRunner
 from methods.varibad import Varibad, VaribadAgent, VaribadConfig, VaribadFinetuned, belief, init
 
 H, K, N = 50, 2, 2
@@ -96,77 +96,6 @@ def test_the_policy_is_told_both_the_mean_and_the_spread_of_its_belief_and_no_mo
         assert not torch.allclose(agent.value(obs, memory + moved), agent.value(obs, memory))
 
 
-def test_policy_and_autoencoder_learn_apart(
-    method: Varibad, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    agent = agent_of(method)
-    trials, seen = trials_of(agent, point_pool(10**6)), []
-    theta, phi = copied(agent.ppo.params), copied(agent.phi)
-    for tensor in agent.phi.values():
-        tensor.requires_grad_()
-
-    def watched(loss_of: Callable[[Any, Tensor], Tensor], size: int) -> None:
-        leaves = {name: tensor.clone().requires_grad_() for name, tensor in agent.ppo.params.items()}
-        wanted = [*leaves.values(), *agent.phi.values()]
-        seen.append((size, torch.autograd.grad(loss_of(leaves, torch.arange(size)), wanted, allow_unused=True)))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(agent.ppo, "update", watched)
-        agent._learn_policy(trials)
-    [(size, gradients)] = seen
-    assert size == K * H * N * 2
-    assert all(g is not None and g.abs().sum() > 0 for g in gradients[: len(theta)])
-    assert all(g is None for g in gradients[len(theta) :])
-    for tensor in agent.phi.values():
-        tensor.requires_grad_(False)
-    agent._learn_policy(trials)
-    assert same(phi, agent.phi)
-    assert not same(theta, agent.ppo.params)
-    theta = copied(agent.ppo.params)
-    agent._learn_beliefs(trials.moments)
-    assert same(theta, agent.ppo.params)
-    assert not any(torch.equal(phi[name], tensor) for name, tensor in agent.phi.items())
-
-
-def test_the_ratio_of_the_first_minibatch_is_one(
-    method: Varibad, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So densities of acting and of learning are of one policy, with one belief and one set of statistics."""
-    agent, ratios = agent_of(method), []
-    agent.config = replace(CONFIG, value_weight=0.0, entropy_weight=0.0)
-    trials = trials_of(agent, point_pool(10**6))
-
-    def watched(loss_of: Callable[[Any, Tensor], Tensor], size: int) -> None:
-        ratios.extend(float(loss_of(agent.ppo.params, torch.tensor([i]))) for i in range(0, size, 7))
-
-    monkeypatch.setattr(agent.ppo, "update", watched)
-    monkeypatch.setattr("methods.varibad.normalised_advantages", lambda advantage, alone: torch.ones_like(advantage))
-    agent._learn_policy(trials)
-    assert ratios == pytest.approx([-1.0] * len(ratios), abs=1e-4)
-
-
-def test_the_autoencoder_learns_from_rewards_as_they_were(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
-    agent = agent_of(method)
-    trials = trials_of(agent, point_pool(10**6))
-    agent.learn(trials)
-    replayed = agent.replay.at(torch.arange(N * 2)[None])  # column by column
-    torch.testing.assert_close(replayed.reward, trials.moments.reward.flatten(1))
-    assert not torch.allclose(method.rewards(trials.moments.reward), trials.moments.reward)
-
-
-def test_nothing_is_learned_before_enough_was_collected(meta_trained: Callable[..., Any]) -> None:
-    config = replace(CONFIG, precollect=2 * BUDGET + 1)
-    for batches, learned in ((3, 1), (5, 3)):
-        method = meta_trained(Varibad, config, batches * BUDGET)
-        assert method.states.count == learned * BUDGET
-    once = meta_trained(Varibad, replace(config, vae_updates=1), 3 * BUDGET)
-    at_once = meta_trained(Varibad, CONFIG, BUDGET)
-    start = init(once.spec, CONFIG, Streams(0, "train").child("method").torch("init"))
-    for trained in (once, at_once):
-        moved = (trained.theta["log_std"] - start[0]["log_std"]).abs().max()
-        assert 0 < moved < 1.01 * CONFIG.learning_rate * CONFIG.epochs * CONFIG.minibatches  # by one update of Adam's
-
-
 def test_no_statistic_moves_on_a_test_task_and_no_weight_without_fine_tuning(
     method: Varibad, point_pool: Callable[..., TaskPool]
 ) -> None:
@@ -188,19 +117,6 @@ def test_no_statistic_moves_on_a_test_task_and_no_weight_without_fine_tuning(
         assert torch.equal(tuned.states.mean, mean) and torch.equal(tuned.rewards.moments.var, scale)
         assert torch.equal(tuned.beliefs.mean, told)
     assert same(method.theta, theta) and same(method.phi, phi)
-
-
-def test_what_a_belief_is_normalised_by_is_what_was_believed_in_training(
-    method: Varibad, point_pool: Callable[..., TaskPool]
-) -> None:
-    agent = agent_of(method)
-    trials = trials_of(agent, point_pool(10**6))
-    count, mean = method.beliefs.count, method.beliefs.mean.clone()
-    rows = belief(agent.phi, trials.memory).double().flatten(0, 2)  # before the encoder moves
-    agent.meta_learn(trials)
-    expected = (count * mean + rows.sum(0)) / (count + len(rows))
-    torch.testing.assert_close(method.beliefs.mean, expected)
-    torch.testing.assert_close(method.beliefs.count, count + len(rows))
 
 
 def test_an_evaluated_episode_begins_with_the_belief_after_the_first_episode_of_the_trial(
@@ -233,54 +149,6 @@ def test_a_policy_tells_tasks_apart_by_what_it_sees_alone(method: Varibad, point
         policy.observe(Step(obs, reward, none, none))
     action = policy.act(obs)
     assert not np.array_equal(action[0], action[1])  # they differ in a reward
-
-
-def of_task(trials: Trials, n: int) -> Trials:
-    moments, choices = (type(part)(*(tensor[:, n : n + 1] for tensor in part)) for part in trials[:2])
-    return Trials(moments, choices, trials.memory[:, n : n + 1], trials.next_value[:, n : n + 1])
-
-
-def test_tasks_that_learn_together_learn_as_each_would_alone(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
-    together, batches = agent_of(method, (N,)), []
-    for _ in range(2):
-        batches.append(trials_of(together, point_pool(10**6)))
-        together.learn(batches[-1])
-    for n in range(N):
-        alone = agent_of(method, (1,))
-        for trials in batches:
-            alone.learn(of_task(trials, n))
-        for ours, theirs in ((together.ppo.params, alone.ppo.params), (together.phi, alone.phi)):
-            for name, tensor in ours.items():
-                torch.testing.assert_close(tensor[n : n + 1], theirs[name], rtol=1e-3, atol=1e-5, msg=name)
-
-
-def test_what_one_task_sees_moves_no_weight_of_another(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
-    agents = [agent_of(method, (N,)) for _ in range(2)]
-    trials = trials_of(agents[0], point_pool(10**6))
-    agents[1]._generator.set_state(agents[0]._generator.get_state())
-    other = trials.moments.reward.clone()
-    other[:, 1] *= 10.0
-    ended = trials.moments.trial_ended.clone()
-    ended[::9, 1] = True  # and has more trials, for its ring
-    agents[0].learn(trials)
-    agents[1].learn(trials._replace(moments=trials.moments._replace(reward=other, trial_ended=ended)))
-    for left, right in ((agents[0].ppo.params, agents[1].ppo.params), (agents[0].phi, agents[1].phi)):
-        for n, alike in enumerate((True, False)):
-            assert same(*({name: tensor[n] for name, tensor in params.items()} for params in (left, right))) is alike
-
-
-@pytest.mark.parametrize("lead", [(), (N,)])
-def test_an_agent_goes_on_from_its_state(method: Varibad, point_pool: Callable[..., TaskPool], lead: tuple[int, ...]) -> None:
-    one, other = agent_of(method, lead), agent_of(method, lead)
-    one.learn(trials_of(one, point_pool(10**6)))
-    state = one.state_dict()
-    trials = trials_of(one, point_pool(10**6))
-    one.learn(trials)
-    other.load_state_dict(state)  # after the other went on: a state is a copy
-    again = trials_of(other, point_pool(10**6))
-    assert torch.equal(trials.moments.action, again.moments.action)
-    other.learn(again)
-    assert same(one.ppo.params, other.ppo.params) and same(one.phi, other.phi)
 
 
 def test_a_method_goes_on_from_its_state_and_refuses_without_one(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:

@@ -1,0 +1,202 @@
+"""Learning in VariBAD: policy and autoencoder apart, in what order, from what, and each test task by itself."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmark.protocol import TaskPool
+from benchmark.seeding import Streams
+from methods.core.nets import spread
+from methods.core.trials import TrialBatch, TrialRunner, Trials
+from methods.varibad import Varibad, VaribadAgent, VaribadConfig, VaribadFinetuned, belief, init
+
+H, K, N = 50, 2, 2
+CONFIG = VaribadConfig(
+    hidden=8,
+    embedding=4,
+    memory=6,
+    latent_size=2,
+    action_embedding=3,
+    state_embedding=4,
+    reward_embedding=2,
+    reward_decoder=6,
+    state_decoder=8,
+    minibatches=2,
+    posteriors=4,
+    transitions=5,
+    vae_batch=3,
+    copies=2,
+    precollect=0,
+)
+BUDGET = N * CONFIG.copies * K * H
+
+
+@pytest.fixture
+def method(meta_trained: Callable[..., Any]) -> Varibad:
+    return meta_trained(Varibad, CONFIG, 2 * BUDGET)
+
+
+def agent_of(method: Varibad, lead: tuple[int, ...] = ()) -> VaribadAgent:
+    params = method._trained()
+    theta, phi = (spread(part, *lead) for part in params) if lead else params
+    return method._agent((theta, phi), method._replay(50, lead), Streams(0, "agent"), lead)
+
+
+def trials_of(agent: VaribadAgent, pool: TaskPool, copies: int = 2) -> Any:
+    return TrialBatch(TrialRunner(pool.make_env(copies), K), CONFIG.memory, K * H).collect(agent)
+
+
+def copied(params: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in params.items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_policy_and_autoencoder_learn_apart(
+    method: Varibad, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = agent_of(method)
+    trials, seen = trials_of(agent, point_pool(10**6)), []
+    theta, phi = copied(agent.ppo.params), copied(agent.phi)
+    for tensor in agent.phi.values():
+        tensor.requires_grad_()
+
+    def watched(loss_of: Callable[[Any, Tensor], Tensor], size: int) -> None:
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in agent.ppo.params.items()}
+        wanted = [*leaves.values(), *agent.phi.values()]
+        seen.append((size, torch.autograd.grad(loss_of(leaves, torch.arange(size)), wanted, allow_unused=True)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.ppo, "update", watched)
+        agent._learn_policy(trials)
+    [(size, gradients)] = seen
+    assert size == K * H * N * 2
+    assert all(g is not None and g.abs().sum() > 0 for g in gradients[: len(theta)])
+    assert all(g is None for g in gradients[len(theta) :])
+    for tensor in agent.phi.values():
+        tensor.requires_grad_(False)
+    agent._learn_policy(trials)
+    assert same(phi, agent.phi)
+    assert not same(theta, agent.ppo.params)
+    theta = copied(agent.ppo.params)
+    agent._learn_beliefs(trials.moments)
+    assert same(theta, agent.ppo.params)
+    assert not any(torch.equal(phi[name], tensor) for name, tensor in agent.phi.items())
+
+
+def test_the_ratio_of_the_first_minibatch_is_one(
+    method: Varibad, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So densities of acting and of learning are of one policy, with one belief and one set of statistics."""
+    agent, ratios = agent_of(method), []
+    agent.config = replace(CONFIG, value_weight=0.0, entropy_weight=0.0)
+    trials = trials_of(agent, point_pool(10**6))
+
+    def watched(loss_of: Callable[[Any, Tensor], Tensor], size: int) -> None:
+        ratios.extend(float(loss_of(agent.ppo.params, torch.tensor([i]))) for i in range(0, size, 7))
+
+    monkeypatch.setattr(agent.ppo, "update", watched)
+    monkeypatch.setattr("methods.varibad.normalised_advantages", lambda advantage, alone: torch.ones_like(advantage))
+    agent._learn_policy(trials)
+    assert ratios == pytest.approx([-1.0] * len(ratios), abs=1e-4)
+
+
+def test_the_autoencoder_learns_from_rewards_as_they_were(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+    agent = agent_of(method)
+    trials = trials_of(agent, point_pool(10**6))
+    agent.learn(trials)
+    replayed = agent.replay.at(torch.arange(N * 2)[None])  # column by column
+    torch.testing.assert_close(replayed.reward, trials.moments.reward.flatten(1))
+    assert not torch.allclose(method.rewards(trials.moments.reward), trials.moments.reward)
+
+
+def test_nothing_is_learned_before_enough_was_collected(meta_trained: Callable[..., Any]) -> None:
+    config = replace(CONFIG, precollect=2 * BUDGET + 1)
+    for batches, learned in ((3, 1), (5, 3)):
+        method = meta_trained(Varibad, config, batches * BUDGET)
+        assert method.states.count == learned * BUDGET
+    once = meta_trained(Varibad, replace(config, vae_updates=1), 3 * BUDGET)
+    at_once = meta_trained(Varibad, CONFIG, BUDGET)
+    start = init(once.spec, CONFIG, Streams(0, "train").child("method").torch("init"))
+    for trained in (once, at_once):
+        moved = (trained.theta["log_std"] - start[0]["log_std"]).abs().max()
+        assert 0 < moved < 1.01 * CONFIG.learning_rate * CONFIG.epochs * CONFIG.minibatches  # by one update of Adam's
+
+
+def test_what_a_belief_is_normalised_by_is_what_was_believed_in_training(
+    method: Varibad, point_pool: Callable[..., TaskPool]
+) -> None:
+    agent = agent_of(method)
+    trials = trials_of(agent, point_pool(10**6))
+    count, mean = method.beliefs.count, method.beliefs.mean.clone()
+    rows = belief(agent.phi, trials.memory).double().flatten(0, 2)  # before the encoder moves
+    agent.meta_learn(trials)
+    expected = (count * mean + rows.sum(0)) / (count + len(rows))
+    torch.testing.assert_close(method.beliefs.mean, expected)
+    torch.testing.assert_close(method.beliefs.count, count + len(rows))
+
+
+def of_task(trials: Trials, n: int) -> Trials:
+    moments, choices = (type(part)(*(tensor[:, n : n + 1] for tensor in part)) for part in trials[:2])
+    return Trials(moments, choices, trials.memory[:, n : n + 1], trials.next_value[:, n : n + 1])
+
+
+def test_tasks_that_learn_together_learn_as_each_would_alone(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+    together, batches = agent_of(method, (N,)), []
+    for _ in range(2):
+        batches.append(trials_of(together, point_pool(10**6)))
+        together.learn(batches[-1])
+    for n in range(N):
+        alone = agent_of(method, (1,))
+        for trials in batches:
+            alone.learn(of_task(trials, n))
+        for ours, theirs in ((together.ppo.params, alone.ppo.params), (together.phi, alone.phi)):
+            for name, tensor in ours.items():
+                torch.testing.assert_close(tensor[n : n + 1], theirs[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_what_one_task_sees_moves_no_weight_of_another(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+    agents = [agent_of(method, (N,)) for _ in range(2)]
+    trials = trials_of(agents[0], point_pool(10**6))
+    agents[1]._generator.set_state(agents[0]._generator.get_state())
+    other = trials.moments.reward.clone()
+    other[:, 1] *= 10.0
+    ended = trials.moments.trial_ended.clone()
+    ended[::9, 1] = True  # and has more trials, for its ring
+    agents[0].learn(trials)
+    agents[1].learn(trials._replace(moments=trials.moments._replace(reward=other, trial_ended=ended)))
+    for left, right in ((agents[0].ppo.params, agents[1].ppo.params), (agents[0].phi, agents[1].phi)):
+        for n, alike in enumerate((True, False)):
+            assert same(*({name: tensor[n] for name, tensor in params.items()} for params in (left, right))) is alike
+
+
+def test_a_test_task_is_tuned_alike_whoever_is_beside_it(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+    tuned, weights = VaribadFinetuned(method.spec, CONFIG), []
+    tuned.load_state_dict(method.state_dict())
+    for ids in ((0, 1), (0, 2)):
+        adapter = tuned.adapter(point_pool(10**6, ids).make_env, N, Streams(0, "adapt"))
+        while adapter.updates < 2:
+            adapter.step(10**4)
+        weights.append(adapter._agent.ppo.params | adapter._agent.phi)
+    for n, alike in enumerate((True, False)):
+        assert same(*({name: tensor[n] for name, tensor in params.items()} for params in weights)) is alike
+
+
+@pytest.mark.parametrize("lead", [(), (N,)])
+def test_an_agent_goes_on_from_its_state(method: Varibad, point_pool: Callable[..., TaskPool], lead: tuple[int, ...]) -> None:
+    one, other = agent_of(method, lead), agent_of(method, lead)
+    one.learn(trials_of(one, point_pool(10**6)))
+    state = one.state_dict()
+    trials = trials_of(one, point_pool(10**6))
+    one.learn(trials)
+    other.load_state_dict(state)  # after the other went on: a state is a copy
+    again = trials_of(other, point_pool(10**6))
+    assert torch.equal(trials.moments.action, again.moments.action)
+    other.learn(again)
+    assert same(one.ppo.params, other.ppo.params) and same(one.phi, other.phi)

@@ -1,0 +1,52 @@
+"""What a method loses outside the training distribution: its generalisation gap, seed by seed."""
+
+import numpy as np
+import pandas as pd
+
+from reports.scores import ARM, IN_DISTRIBUTION
+from reports.stats import spread
+from reports.strata import STRATUM, checked
+
+
+def generalisation_gaps(
+    scores: pd.DataFrame, *, value: str = "score", inside: str = "id", outside: str = "ood", seed: int = 0
+) -> pd.DataFrame:
+    """Score in distribution less score out of it, per family, shift axis and method, paired by training seed.
+
+        gap = 1/S Σ_s (J_s^ID − J_s^OOD)
+
+    over the seeds that have both; a positive gap is a loss. Axes stay apart, each against the same tasks in distribution. The
+    two splits may come from different suites. Returns of different tasks may differ by what is attainable there, which
+    normalised scores take out.
+
+    Args:
+      scores: one line per `split`, `family`, `axis`, `method`, `variant` and `seed`, and per `budget` where it has that, such
+        as `reports.answers.last_scores` of the suites that hold the two splits; NaN where a score is missing.
+      value: the column to compare.
+      inside, outside: the splits in and out of distribution.
+      seed: of the generator that every interval begins from anew.
+    Returns:
+      One line per budget (where known), `family`, `axis` (of `outside`) and arm, sorted: `gap`, `low`, `high` and the kind of
+      `interval`, as `reports.stats.spread` has them; `n_seeds` with both scores, and `n_unpaired` with one of them.
+    Raises:
+      ValueError: if a split has two scores for one name, tasks of `inside` lie on a shift axis, or `scores` lacks a column or
+        holds what is no number.
+    Source:
+      Kirk et al. 2023 (arXiv 2111.09794), § 3.
+    """
+    if inside == outside:
+        raise ValueError(f"a gap needs two splits, got {inside!r} for both")
+    table = checked(scores, value, ("split", *STRATUM, *ARM, "seed"), apart=("budget",)).dropna(subset=["value"])
+    known, shifted = (table[table["split"] == split].drop(columns="split") for split in (inside, outside))
+    if (strange := known.loc[known["axis"] != IN_DISTRIBUTION, "axis"]).size:
+        raise ValueError(f"the split {inside!r} has tasks on the shift axis {strange.iloc[0]!r}; name a split within the law")
+    apart = ["budget"] if "budget" in table else []
+    keys, curve = [*apart, "family", *ARM, "seed"], [*apart, *STRATUM, *ARM]
+    axes = shifted[[*apart, *STRATUM]].drop_duplicates()
+    at_home = known.drop(columns="axis").merge(axes, on=[*apart, "family"])
+    pairs = at_home.merge(shifted, on=[*keys, "axis"], how="outer", suffixes=("_in", "_out"))
+    pairs["gap"] = pairs["value_in"] - pairs["value_out"]
+    found = [(*key, *spread(of_arm["gap"], np.random.default_rng(seed)), len(of_arm)) for key, of_arm in pairs.groupby(curve)]
+    result = pd.DataFrame(found, columns=[*curve, "gap", "low", "high", "n_seeds", "interval", "n_pairs"])
+    result["n_unpaired"] = result["n_pairs"] - result["n_seeds"]
+    return result.drop(columns="n_pairs")

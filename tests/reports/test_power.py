@@ -1,0 +1,51 @@
+"""The smallest detectable effect against tables of power analysis and simulation."""
+
+import numpy as np
+import pytest
+
+from reports.power import detectable_effect, pooled_deviation
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "effect"),
+    [(2, 2, 5.6535), (3, 3, 3.0707), (5, 5, 2.0244), (10, 10, 1.3249), (26, 26, 0.7923), (64, 64, 0.4991)],
+)
+def test_known_effects(n, m, effect):
+    """Effects, in deviations, at which noncentral t has a power of 0.8; Cohen's tables give 26 for 0.8 and 64 for 0.5."""
+    assert detectable_effect(1.0, n, m) == pytest.approx(effect, abs=1e-3)
+
+
+def test_the_t_test_detects_it_so_often():
+    generator, critical = np.random.default_rng(0), 2.364624  # of Student's t with 7 degrees of freedom, two-sided 5 %
+    effect = detectable_effect(2.0, 3, 6, power=0.6)
+    x, y = generator.normal(effect, 2.0, (20_000, 3)), generator.normal(0.0, 2.0, (20_000, 6))
+    pooled = np.sqrt((2 * x.var(axis=1, ddof=1) + 5 * y.var(axis=1, ddof=1)) / 7)
+    t = (x.mean(axis=1) - y.mean(axis=1)) / pooled / np.sqrt(1 / 3 + 1 / 6)
+    assert abs((np.abs(t) > critical).mean() - 0.6) < 0.012
+
+
+def test_scales_and_falls_as_it_should():
+    assert detectable_effect(3.0, 5, 5) == pytest.approx(3 * detectable_effect(1.0, 5, 5))
+    assert detectable_effect(1.0, 4, 6) == detectable_effect(1.0, 6, 4) > detectable_effect(1.0, 5, 5)
+    assert detectable_effect(1.0, 5, 5, alpha=0.01) > detectable_effect(1.0, 5, 5) > detectable_effect(1.0, 5, 5, power=0.5)
+    assert detectable_effect(0.0, 5, 5) == 0 and np.isnan(detectable_effect(float("nan"), 5, 5))
+
+
+def test_pooled_deviation():
+    assert pooled_deviation([0.0, 2.0], [5.0, 5.0, 8.0]) == pytest.approx(np.sqrt((2 + 6) / 3))
+    assert pooled_deviation([1.0], [0.0, 2.0]) == pytest.approx(np.sqrt(2))
+    assert np.isnan(pooled_deviation([1.0], [2.0]))
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ((1.0, 1, 1), "no deviation"),
+        ((1.0, 0, 5), "no deviation"),
+        ((-1.0, 5, 5), "not negative"),
+        ((1.0, 5, 5, 5), "alpha = 5"),
+    ],
+)
+def test_refuses(values, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        detectable_effect(*values)

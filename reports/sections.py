@@ -5,13 +5,16 @@ from typing import Any
 
 import pandas as pd
 
-from reports.answers import answer
+from reports.aggregates import aggregate, performance_profiles
+from reports.answers import answer, last_scores
 from reports.axes import axis_text
 from reports.cost import cost_figure, costs_of
 from reports.drawing import Arm
 from reports.figures import adaptation_figure, meta_training_figure
+from reports.improvement import probability_of_improvement
 from reports.numbers import Numbers
 from reports.output import Output
+from reports.overall import aggregate_table, group_name, improvement_figure, profile_figure
 from reports.provenance import finished, unfinished_list
 from reports.scores import ARM, CURVE, TABLE, select, summarise, unfinished
 from reports.shift import shift_figure, shift_table
@@ -26,6 +29,8 @@ def suite_section(numbers: Numbers, plan: dict[str, Any], out: Output) -> Iterat
     yield f"**{escape_markdown(plan['question'])}**\n"
     yield f"{finished(expected)}\n"
     yield answer(numbers.scores, expected, numbers.exact)
+    for (budget, split), of_split in expected.groupby(["budget", "split"], sort=False):
+        yield from _overall(numbers, plan["suite"], str(budget), str(split), of_split, out)
     for (budget, family), of_family in expected.groupby(["budget", "family"], sort=False):
         yield f"### {escape_markdown(family)}, budget {escape_markdown(budget)}\n"
         for _, of_split in of_family.groupby("split", sort=False):
@@ -33,6 +38,34 @@ def suite_section(numbers: Numbers, plan: dict[str, Any], out: Output) -> Iterat
         yield from _training(numbers, plan["suite"], of_family, out)
     missing = unfinished(numbers.rows, numbers.cells)
     yield unfinished_list(missing[missing["suite"] == plan["suite"]])
+
+
+def _overall(numbers: Numbers, suite: str, budget: str, split: str, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """Methods over all families of one split: aggregates of normalised scores, their profiles, and who beats whom."""
+    last = select(last_scores(numbers.scores), ("suite", "budget", "split"), (suite, budget, split))
+    if last["return_mean"].isna().all():
+        return
+    arms = list(expected[list(ARM)].drop_duplicates().itertuples(index=False, name=None))
+    title = f"{suite}, split {split}, all families (budget {budget})"
+    name = "_".join(map(slug, (suite, budget, "all-families", split)))
+    yield f"### All families, split {escape_markdown(split)}, budget {escape_markdown(budget)}\n"
+    pairs = probability_of_improvement(last, numbers.exact, value="return_mean")
+    if not pairs.empty:
+        out.figure(improvement_figure(pairs, arms, f"{title}: who beats whom"), f"{name}-improvement")
+        out.table(pairs, f"{name}-improvement")
+        yield _figure_links(f"{title}: who beats whom", f"{name}-improvement", f"{name}-improvement")
+    found = aggregate(last, numbers.exact, expected, value="normalised")
+    if found["n_scores"].sum() == 0:
+        yield "No family has reference returns yet, so there are no normalised scores to aggregate.\n"
+        return
+    profiles = performance_profiles(last, numbers.exact, value="normalised")
+    out.figure(profile_figure(profiles, arms, numbers.styles, f"{title}: profiles"), f"{name}-profiles")
+    out.table(profiles, f"{name}-profiles")
+    out.table(found, f"{name}-aggregates")
+    yield _figure_links(f"{title}: profiles", f"{name}-profiles", f"{name}-profiles")
+    for group, of_group in found[found["n_families"] > 0].groupby("group"):
+        heading = escape_markdown(f"Normalised scores, {group_name(str(group))}")
+        yield f"{heading} ([CSV](data/{name}-aggregates.csv))\n\n{aggregate_table(of_group, arms)}"
 
 
 def _split(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[str]:

@@ -1,0 +1,119 @@
+"""Methods over all families of a suite: aggregates, performance profiles, and who beats whom."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.aggregates import STATISTICS
+from reports.drawing import Arm, Style, band_alpha, canvas, draw_points, legend
+from reports.improvement import OTHER
+from reports.scores import ARM, IN_DISTRIBUTION, select
+from reports.strata import EXACT_IMAGES, OTHERS
+from reports.styles import themed
+from reports.tables import plus_minus
+from reports.text import escape_label, escape_markdown, markdown_table, method_name
+
+_PANEL = (4.4, 2.8)  # inches
+_SQUARE = 0.42  # inches, of a pair of methods
+_NAMES = {
+    EXACT_IMAGES: "shift axes of exact linear images",
+    OTHERS: "other shift axes",
+    IN_DISTRIBUTION: "in-distribution tasks",
+}
+
+
+def group_name(group: str) -> str:
+    """What a group of strata is called in a heading."""
+    return _NAMES[group]
+
+
+def aggregate_table(found: pd.DataFrame, arms: Sequence[Arm]) -> str:
+    """The aggregates of one group in Markdown, a line per method.
+
+    Args:
+      found: `aggregate` of one suite, budget, split and group.
+      arms: in the order that the table shall have.
+    """
+    lines = []
+    for arm in arms:
+        mine = select(found, ARM, arm)
+        if mine.empty:
+            continue
+        one = mine.iloc[0]
+        values = mine.set_index("statistic").reindex(list(STATISTICS))
+        shown = [plus_minus(row.value, row.low, row.high) for row in values.itertuples()]
+        doubtful = "?" if one["n_uncertain"] else ""
+        counts = [str(one["n_families"]), str(one["n_left_out"]), str(one["n_seeds"]), str(one["n_missing"])]
+        lines.append([escape_markdown(method_name(*arm)) + doubtful, *shown, *counts])
+    header = ["method", *STATISTICS, "families", "families without references", "seeds", "scores missing"]
+    return markdown_table(header, lines)
+
+
+@themed
+def profile_figure(points: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Arm, Style], title: str) -> Figure:
+    """Share of seeds × families that score above τ, a panel per group.
+
+    Args:
+      points: `performance_profiles` of one suite, budget and split.
+      arms: in the order of the legend.
+      styles: of `method_styles`.
+      title: plain text above the panels.
+    """
+    groups = [group for group in _NAMES if group in set(points["group"])]
+    seeds = f"{points['n_seeds'].min()} seeds in the family that has fewest"
+    note = f"Share of seeds × families whose normalised score lies above τ; band: 95 % bootstrap for each τ by itself; {seeds}."
+    figure, panels = canvas(len(groups), title, note, panel=_PANEL)
+    drawn = [arm for arm in arms if not select(points, ARM, arm).empty]
+    for axes, group in zip(panels, groups, strict=True):
+        for arm in drawn:
+            curve = select(points[points["group"] == group], ARM, arm).rename(columns={"value": "mean"})
+            if not curve.empty:
+                draw_points(axes, curve, "threshold", arm, Style(styles[arm].colour, ""), band_alpha(drawn))
+        axes.set_title(group_name(group))
+        axes.set_xlabel("normalised score τ: 0 doing nothing, 1 the expert")
+        axes.set_ylim(-0.03, 1.03)
+    panels[0].set_ylabel("share above τ")
+    legend(figure, {arm: Style(styles[arm].colour, "") for arm in drawn})
+    return figure
+
+
+@themed
+def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> Figure:
+    """P(row beats column) as a matrix, a panel per group.
+
+    Args:
+      pairs: `probability_of_improvement` of one suite, budget and split.
+      arms: in the order of rows and columns.
+      title: plain text above the panels.
+    """
+    groups = [group for group in _NAMES if group in set(pairs["group"])]
+    present = [arm for arm in arms if not select(pairs, ARM, arm).empty]
+    names = [escape_label(method_name(*arm)) for arm in present]
+    side = max(2.4, _SQUARE * len(present)) + 0.9
+    note = (
+        "Probability that a seed of the row's method scores higher than one of the column's, averaged over families; ties half."
+    )
+    figure, panels = canvas(len(groups), title, note, panel=(side, side))
+    for axes, group in zip(panels, groups, strict=True):
+        values = _matrix(pairs[pairs["group"] == group], present)
+        axes.imshow(values, cmap="PuOr", vmin=0, vmax=1)
+        for i, j in np.argwhere(~np.isnan(values)):
+            dark = abs(values[i, j] - 0.5) > 0.35
+            colour = "white" if dark else "#1A1A1A"
+            axes.text(j, i, f"{100 * values[i, j]:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), names)
+        axes.grid(False)
+        axes.set_title(f"{group_name(group)}, %")
+    return figure
+
+
+def _matrix(pairs: pd.DataFrame, arms: Sequence[Arm]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    place = {arm: i for i, arm in enumerate(arms)}
+    values = np.full((len(arms), len(arms)), np.nan)
+    for line in pairs.to_dict("records"):
+        arm, other = (line["method"], line["variant"]), (line[OTHER[0]], line[OTHER[1]])
+        values[place[arm], place[other]] = line["value"]
+    return values

@@ -1,0 +1,65 @@
+"""All families of a suite together: the table, the profiles and the matrix say what the statistics say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports.aggregates import aggregate, performance_profiles
+from reports.improvement import probability_of_improvement
+from reports.overall import aggregate_table, group_name, improvement_figure, profile_figure
+from reports.strata import EXACT_IMAGES, OTHERS
+from reports.styles import method_styles
+
+ARMS = [("apb", ""), ("td3", ""), ("zero", "")]
+EXACT = {"f": {"angle"}}
+LEVELS = {"apb": 0.8, "td3": 0.4, "zero": 0.0}
+
+
+@pytest.fixture(scope="module")
+def scores():
+    """Three seeds on two families, one with an exact axis; `g` has no references, `td3` no seed 2 on `f`."""
+    lines = []
+    for family, axis in (("f", "angle"), ("f", "radius"), ("h", "speed"), ("g", "speed")):
+        for method, level in LEVELS.items():
+            for seed in range(3):
+                if (family, method, seed) == ("f", "td3", 2):
+                    continue
+                value = np.nan if family == "g" else level + 0.1 * seed * (method != "zero")
+                where = {"suite": "s", "budget": "quick", "split": "ood", "family": family, "axis": axis}
+                lines.append(where | {"method": method, "variant": "", "seed": seed, "normalised": value, "uncertain": False})
+    return pd.DataFrame(lines)
+
+
+def test_the_table_has_a_line_per_method_in_order(scores):
+    found = aggregate(scores, EXACT, value="normalised", draws=100)
+    others = found[found["group"] == OTHERS]
+    lines = aggregate_table(others, ARMS).splitlines()
+    cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+    assert [line[0] for line in cells] == ["method", "---", "apb", "td3", "zero"]
+    apb = dict(zip(cells[0], cells[2], strict=True))
+    assert float(apb["mean"].split(" ")[0]) == pytest.approx(0.9) and float(apb["optimality gap"].split(" ")[0]) == 0.1
+    assert (apb["families"], apb["families without references"], apb["seeds"]) == ("2", "1", "3")
+    td3 = dict(zip(cells[0], cells[3], strict=True))
+    assert "±" not in td3["mean"] and td3["seeds"] == "2"  # too few for an interval
+
+
+def test_the_profiles_have_a_panel_per_group_and_a_line_per_method(scores):
+    points = performance_profiles(scores, EXACT, np.linspace(-0.5, 1.5, 9), value="normalised", draws=50)
+    figure = profile_figure(points, ARMS, method_styles(ARMS), "title")
+    assert [axes.get_title() for axes in figure.axes] == [group_name(EXACT_IMAGES), group_name(OTHERS)]
+    for axes in figure.axes:
+        assert [line.get_gid() for line in axes.get_lines()] == ["curve", "curve", "bound"]
+    line = figure.axes[1].get_lines()[0]
+    assert np.interp(0.75, line.get_xdata(), line.get_ydata()) == 1.0 and line.get_ydata()[-1] == 0.0
+
+
+def test_the_matrix_says_who_beats_whom(scores):
+    pairs = probability_of_improvement(scores, EXACT, value="normalised", draws=50)
+    figure = improvement_figure(pairs, ARMS, "title")
+    for axes in figure.axes:
+        values = axes.get_images()[0].get_array().filled(np.nan)
+        assert np.isnan(np.diag(values)).all()
+        np.testing.assert_allclose(values + values.T, np.where(np.eye(3, dtype=bool), np.nan, 1.0))
+        assert values[0, 1] == 1.0 and values[2, 0] == 0.0  # apb beats td3, zero never apb
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["apb", "td3", "zero"]
+        assert sorted(text.get_text() for text in axes.texts) == ["0"] * 3 + ["100"] * 3

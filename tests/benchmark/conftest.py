@@ -216,7 +216,7 @@ def rows_of():
     """The rows of a store, as two equal runs share them."""
 
     def rows_of(store):
-        rows = Store(store, create=False).read()[0].drop(columns=list(NOT_COMPARED))
+        rows = Store(store, create=False).read()[0].drop(columns=[*NOT_COMPARED, "cell_id"])
         return rows.sort_values(["method", "seed", "stage", "env_steps", "task_index"], kind="stable").reset_index(drop=True)
 
     return rows_of

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from reports import ReportError
+from reports.claims import claims_table
 from reports.files import write_text
 from reports.html import Section, write_html
 from reports.latex import to_latex
@@ -30,6 +31,15 @@ can undo the shift; read those axes apart from the others, since methods with su
 A normalised score is per task (J − J₀) / (J_oracle − J₀), unclipped: 0 is the better of zero and random action, 1 where TD3
 ends that learns the task alone, in 20 000 steps on the point families, a million elsewhere. These references are fixed data;
 "–" where a task has none yet, "?" where the two are hardly apart.
+"""
+
+
+_CLAIMS = """\
+What the paper of APB claims, and the difference of mean returns that this store has for it at the end of the adaptation
+budget, with a 95 % bootstrap interval and a two-sided permutation test, corrected by Holm over families and axes. A claim is
+judged only at the budget of the paper; whatever is smaller is toy evidence, whichever way it points. The smallest detectable
+difference is that which a test with so many seeds finds with a power of 80 %.
+
 """
 
 
@@ -64,6 +74,7 @@ def write_report(
         output.table(origins(cells, results), CELLS)
         sections = [
             Section("How to read this", _HOW_TO_READ, folded=True),
+            Section("Claims of the paper", _CLAIMS + claims_table(numbers.scores, numbers.exact)),
             *(Section(plan["suite"], "\n".join(suite_section(numbers, plan, output))) for plan in plans),
             Section("Provenance", provenance(rows, cells, plans)),
         ]

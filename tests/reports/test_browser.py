@@ -18,7 +18,7 @@ def report(tmp_path_factory, fill, hostile):
     """A report whose methods, settings and errors are hostile, with failed and missing cells."""
     root = tmp_path_factory.mktemp("browser")
     fill(root / "store", methods=("apb", "td3", "maml", "zero", hostile), ended={("td3", 1): "failed", ("maml", 1): "missing"})
-    page, _ = write_report(root / "store", root / "out")
+    (page,) = write_report(root / "store", root / "out", formats=["html"])
     alone = root / "alone" / "page.html"  # it needs nothing beside it
     alone.parent.mkdir()
     shutil.copy(page, alone)

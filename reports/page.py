@@ -24,8 +24,8 @@ many-shot. A score is the mean over the tasks of a level of shift, then over the
 averaged together. Seeds are the replications: ± is half the width of the 95 % percentile bootstrap interval over seeds, or
 half the range where there are only two; one seed has none. "frozen" means that the method stops learning before, "–" that a
 number is missing; only finished cells enter a score. A curve is flat while a method gathers experience before its first update
-(by default five episodes for the TD3-type methods, none at smoke; 20 for MAML and CAVIA, 10 at quick, 2 at smoke); an untrained
-policy may do worse than no action, and a gain counts from there.
+(by default five episodes for the TD3-type methods, none at smoke; 20 for MAML and CAVIA, 10 at quick, 2 at smoke; PEARL's two
+episodes of exploration); an untrained policy may do worse than no action, and a gain counts from there.
 Where the tasks of a shift axis are exact linear images of training tasks, a linear layer before the policy and one after it
 can undo the shift; read those axes apart from the others, since methods with such layers are at home there.
 A normalised score is per task (J − J₀) / (J_oracle − J₀), unclipped: 0 is the better of zero and random action, 1 where TD3

@@ -162,7 +162,7 @@ BUDGETS: dict[str, Budget] = {
                 "meta_batch": 4,
                 "initial_steps": 50,
                 "prior_steps": 50,
-                "posterior_steps": 50,
+                "posterior_steps": 100,
                 "updates_per_step": 0.1,
                 "tuned_updates_per_step": 0.1,
             },
@@ -232,6 +232,8 @@ BUDGETS: dict[str, Budget] = {
                 "compile": True,
                 "reset_period": 100_000,
             },
+            # about the official million of gradient steps
+            sac={"updates_per_step": 0.0625},
         ),
         Budget(
             id="oracle-fast",

@@ -6,18 +6,25 @@ task z is drawn from the prior for two episodes of exploration, then from the po
 
 Paper: Rakelly, Zhou, Quillen, Finn and Levine 2019, "Efficient Off-Policy Meta-Reinforcement Learning via Probabilistic Context
 Variables" (arXiv 1903.08254).
-Official code: katerakelly/oyster; settings are its defaults, those of its cheetah-vel where it has no default.
+Official code: katerakelly/oyster; settings are those of its cheetah-vel, for every family.
 
 `pearl+ft` goes on after its own stage: SAC and the inference network on the test task alone, on what was collected there.
 
 Differences from that code:
-- the tasks that an iteration visits differ from each other and run side by side, a visit is a number of steps, not of whole
-  episodes, and an iteration makes `updates_per_step` gradient steps for each environment step of its visits, where that code
-  has a fixed number (2000 for 5 × 1000 steps: the same ratio);
-- the tanh-Gaussian's density has no ε, and its log σ is clamped before it is regularised;
-- on a test task acting is deterministic in exploration as in evaluation, as there; each evaluated episode draws a z of its own;
-- where the two episodes of exploration end early, it goes on, on the posterior, until 2·H steps are used;
+- the settings that it has for other families are not used: 4000 gradient steps per iteration on the ants and where dynamics
+  vary, contexts of 256 and λ = 1 on ant-goal, visits of 2 × 1000 steps and batches of 4 tasks on cheetah-dir;
+- the tasks that an iteration visits differ from each other and run side by side, fewer where there are fewer; a visit is a
+  number of steps, not of whole episodes; an iteration makes `updates_per_step` gradient steps for each environment step of its
+  visits, where that code has a fixed number (2000 for 5 × 1000 steps: the same ratio);
+- a replay of 200 000 transitions of each task, not a million;
+- the tanh-Gaussian's density has no ε;
+- a test task is explored once, and every evaluated episode draws a z of its own from the posterior of that; there, each
+  evaluation explores afresh. Where the two episodes of exploration end early, it goes on, on the posterior, until 2·H steps are
+  used;
 - automatic entropy is an option (`auto_entropy`), which neither paper nor code has; re-implementations use it.
+
+In `pearl+ft` a batch is of one task, so its one divergence weighs against one task's errors, where meta-training sums those of
+16 tasks against a mean; contexts are of all that was collected; the target value begins as the value.
 """
 
 from collections.abc import Iterator, Mapping
@@ -117,7 +124,7 @@ def witnesses(seen: Batch, next_obs: bool) -> Tensor:
     return torch.cat(parts, -1)
 
 
-def infer(params: Mapping[str, Tensor], context: Tensor, precision: str = "fp32") -> Belief:
+def infer(params: Mapping[str, Tensor], context: Tensor, precision: str) -> Belief:
     """q(z|c) ∝ Π_n N(z; f_μ(c_n), softplus f_σ(c_n)), for a context [..., C, F] in whatever order.
 
     Source:
@@ -168,7 +175,7 @@ class PearlAgent:
 
     def believe(self, seen: Batch) -> Belief:
         """As `core.context_adapter.ContextAgent.believe`."""
-        return infer(self.params, witnesses(seen, self._spec.kind == "transition"))
+        return infer(self.params, witnesses(seen, self._spec.kind == "transition"), self.config.precision)
 
     # Learning
 
@@ -197,7 +204,7 @@ class PearlAgent:
         self._step(0, loss + config.kl_weight * bottleneck(belief).sum(), taught)
 
         # value and policy
-        taught = self._leaves("pi", "v", "log_alpha")
+        taught = self._leaves("pi", "v", *(["log_alpha"] if config.auto_entropy else []))
         noise = self._noise(*action.shape)
         drawn = tanh_gaussian(self._policy(taught, obs, told), noise)
         q = self._critics(self.params, obs, drawn.action, told)
@@ -234,7 +241,7 @@ class PearlAgent:
         return {name: tensor.detach().requires_grad_() for name, tensor in self._of(*nets).items()}
 
     def _step(self, which: int, loss: Tensor, leaves: Params) -> None:
-        gradient = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)  # α, where it is not learned
+        gradient = torch.autograd.grad(loss, list(leaves.values()))
         for name, g in zip(leaves, gradient, strict=True):
             self.params[name].grad = g
         self._adams[which].step()
@@ -304,25 +311,26 @@ class Pearl:
                 f"the budget is {budget}; take fewer tasks or shorter visits"
             )
         agent = PearlAgent(init(self.spec, config, streams.torch("init")), self.spec, config, streams)
-        replay = TaskReplay(n_tasks, min(config.replay, budget), self.spec.observation_size, self.spec.action_size)
+        iterations = (budget - n_tasks * config.initial_steps) // per_iteration
+        most = config.initial_steps + iterations * (config.prior_steps + config.posterior_steps)  # of one task
+        replay = TaskReplay(n_tasks, min(config.replay, most), self.spec.observation_size, self.spec.action_size)
         visits, batches, latents = (streams.torch(name) for name in ("visits", "batches", "visited-latents"))
 
-        def collect(ids: Tensor, steps: int, explore: float) -> None:
+        def collect(ids: Tensor, steps: int, on_prior: bool) -> None:
             def believe() -> Belief:
                 return agent.believe(replay.sample_context(ids, config.context, batches))
 
-            episodes = Episodes(make_env(1, tuple(ids.tolist())), config.latent, explore, latents)
-            with torch.no_grad():
-                replay.add(ids, episodes.collect(steps, agent.act, believe), context=explore > 1)
+            episodes = Episodes(make_env(1, tuple(ids.tolist())), config.latent, inf if on_prior else 1, latents)
+            replay.add(ids, episodes.collect(steps, agent.act, believe), context=on_prior)
 
-        collect(torch.arange(n_tasks), config.initial_steps, inf)
+        collect(torch.arange(n_tasks), config.initial_steps, on_prior=True)
         yield TrainRow(0, explored=True)
-        for iteration in range(1, (budget - n_tasks * config.initial_steps) // per_iteration + 1):
+        for iteration in range(1, iterations + 1):
             visited = torch.randperm(n_tasks, generator=visits)[: config.visited]
-            collect(visited, config.prior_steps, inf)
+            collect(visited, config.prior_steps, on_prior=True)
             yield TrainRow(agent.updates, explored=True)
             if config.posterior_steps:
-                collect(visited, config.posterior_steps, 1)
+                collect(visited, config.posterior_steps, on_prior=False)
             while agent.updates < int(iteration * per_iteration * config.updates_per_step):
                 ids = torch.randint(n_tasks, (config.meta_batch,), generator=batches)
                 batch = replay.sample(ids, config.batch, batches)

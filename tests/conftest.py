@@ -48,7 +48,8 @@ def layer_of(w: Tensor, b: Tensor) -> nn.Linear:
 class PortedPearl:
     """The training step of PEARL's official code as one would write it down in PyTorch: task after task where that has tasks.
 
-    Made of `methods.pearl`'s weights, for α = 1. Replay is one array [steps, F] of (s, a, r, s', d) for each task.
+    Made of `methods.pearl`'s weights, for α = 1, and with an ε in the density that is smaller than the official one. Replay is
+    one array [steps, F] of (s, a, r, s', d) for each task.
     """
 
     def __init__(self, params: Mapping[str, Tensor], config: Any, n_obs: int, n_act: int) -> None:

@@ -175,6 +175,7 @@ class ContextAdapter:
         capacity = max(replay, self._own) if learning else self._own
         self._replay = Replay(env.n_tasks, capacity, env.observation_size, env.action_size)
         self._steps, self.updates = 0, 0
+        self._subsets = int(torch.randint(2**62, (), generator=generators[1]))  # seed of what is inferred from
 
     def step(self, limit: int) -> None:
         """Go on with the exploration; after it with experience and gradient steps, or with nothing."""
@@ -188,7 +189,8 @@ class ContextAdapter:
                 self.updates += 1
 
     def _believe(self) -> Belief:
-        return self._agent.believe(self._seen(self._generator))
+        # by the step, so that no task's subset depends on when another's episode ends
+        return self._agent.believe(self._seen(torch.Generator().manual_seed(self._subsets + self._steps)))
 
     def _seen(self, generator: torch.Generator) -> Batch:
         """What the posterior is inferred from: all that was collected, or a random subset as large as the exploration."""
@@ -212,6 +214,7 @@ class ContextAdapter:
             "episodes": self._episodes.state_dict(),
             "replay": self._replay.state_dict(),
             "generator": self._generator.get_state(),
+            "subsets": self._subsets,
             "steps": self._steps,
             "updates": self.updates,
             "agent": self._agent.state_dict(),
@@ -222,5 +225,5 @@ class ContextAdapter:
         self._episodes.load_state_dict(state["episodes"])
         self._replay.load_state_dict(state["replay"])
         self._generator.set_state(state["generator"])
-        self._steps, self.updates = state["steps"], state["updates"]
+        self._subsets, self._steps, self.updates = state["subsets"], state["steps"], state["updates"]
         self._agent.load_state_dict(state["agent"])

@@ -55,6 +55,12 @@ class TaskReplay:
 
 
 def _uniform(held: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """`size` numbers below each of `held` [n]: [n, size]."""
+    """`size` numbers below each of `held` [n]: [n, size].
+
+    Raises:
+      ValueError: if a task holds nothing.
+    """
+    if not held.all():
+        raise ValueError("there is a task of which nothing was collected yet, so nothing can be drawn")
     drawn = torch.rand(len(held), size, generator=generator, dtype=torch.float64)
     return (drawn * held[:, None]).to(torch.int64)

@@ -96,6 +96,16 @@ class TestIdentity:
         assert (cell.train_tasks, cell.train_steps) == (3, 1234)
         assert (cell_of(budget=budget).train_tasks, cell_of(budget=budget).train_steps) == (CELL.train_tasks, CELL.train_steps)
 
+    def test_a_method_that_visits_a_few_of_many_tasks_has_more_of_them(self):
+        budget = replace(SMOKE, many_tasks=7)
+        pearl, apb = cell_of("pearl", budget=budget), cell_of("apb", budget=budget)
+        assert (pearl.train_tasks, pearl.train_steps) == (7, budget.train_steps)
+        assert (apb.train_tasks, apb.train_steps) == (budget.train_tasks, budget.train_steps)
+
+    @pytest.mark.parametrize(("family", "kind"), [("point-goal", "reward"), ("point-rand", "transition")])
+    def test_a_method_is_told_what_varies(self, family, kind):
+        assert cell_of("pearl", family=family).build().spec.kind == kind
+
     @pytest.mark.parametrize("name", ["maml", "cavia"])
     def test_fine_tuning_shares_the_meta_training_but_not_the_score(self, name):
         own, tuned = ids(cell_of(name)), ids(cell_of(f"{name}+ft"))

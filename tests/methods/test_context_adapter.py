@@ -93,6 +93,36 @@ def test_an_episode_that_ends_early_makes_its_own_task_draw_and_no_other() -> No
     assert torch.equal(moved, torch.stack(ends)[:-1]) and moved.any() and not moved.all(1).any()
 
 
+def test_transitions_are_what_happened(point_pool: Callable[..., TaskPool]) -> None:
+    episodes = Episodes(point_pool(10**6).make_env(), Z, 2, generators()[0])
+    seen = episodes.collect(2 * H, Watcher().act, lambda: Belief(torch.zeros(N, Z), torch.ones(N, Z)))
+    inside = [t for t in range(2 * H - 1) if (t + 1) % H]
+    assert torch.equal(seen.next_obs[:, inside], seen.obs[:, [t + 1 for t in inside]])
+    assert not torch.equal(seen.next_obs[:, H - 1], seen.obs[:, H])  # a reset came between
+    assert not seen.terminated.any()  # the clock ended them
+
+
+def test_falls_end_an_exploration_task_by_task_and_tasks_do_not_notice_each_other() -> None:
+    """A hopper beside others that fall at other times: its posterior, its z and what that is inferred from stay the same."""
+    family, told = HopperRand(), []
+    for others in ((1, 2), (9, 14)):
+        tasks = [family.split("ood")[i] for i in (0, *others)]
+        pool, agent = TaskPool(family, tasks, Streams(0), allowed=10**6), Watcher(3)
+        adapter = adapter_of(pool, agent, learning=True, updates_per_step=0.1, batch=4, context=4, replay=5000)
+        unequal = False
+        for _ in range(60):
+            adapter.step(3)
+            explored = adapter._episodes.ended >= 2
+            belief = adapter.policy(np.random.default_rng(0))._belief
+            assert torch.equal(belief.mean[:, 0] > 50, explored) and torch.equal(adapter._episodes.explored, explored)
+            unequal |= bool(explored.any() and not explored.all())
+        adapter.step(900)
+        assert unequal and len(agent.contexts[-1].reward[0]) == 2 * family.horizon
+        told.append((torch.stack([z[0] for _, z in agent.acted]), adapter._subsets, adapter._generator.get_state()))
+    assert torch.equal(told[0][0], told[1][0])
+    assert told[0][1] == told[1][1] and torch.equal(told[0][2], told[1][2])
+
+
 def test_the_posterior_is_the_prior_until_two_episodes_are_complete(point_pool: Callable[..., TaskPool]) -> None:
     pool, agent = point_pool(10**6), Watcher()
     adapter = adapter_of(pool, agent)
@@ -139,6 +169,7 @@ def test_each_evaluated_episode_draws_a_z_of_its_own_and_keeps_it(point_pool: Ca
     Evaluator(PointGoal(), tasks, Streams(0))(adapter.policy(np.random.default_rng(0)))
     z = torch.stack([told for _, told in agent.acted])  # [T, N, E, Z]
     assert z.shape[0] == H and (z == z[0]).all()
+    assert {kind for kind, _ in agent.acted} == {"mean"}
     assert len(z[0].reshape(-1, Z).unique(dim=0)) == N * 10
     agent.acted.clear()
     Evaluator(PointGoal(), tasks, Streams(0))(adapter.policy(np.random.default_rng(0)))

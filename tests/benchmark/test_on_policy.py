@@ -20,6 +20,7 @@ from methods.core.policy_gradient import Sampler
 from results.store import Store
 
 OUTER_STEP = 4 * 2 * 50 * 2  # tasks × episodes × steps, before and after adaptation
+TRIALS = 4 * 2 * 50  # tasks × episodes × steps
 FAMILY = PointGoal()
 
 
@@ -84,16 +85,16 @@ def test_the_training_curve_is_that_of_adapted_policies(name: str, inner_steps: 
         assert row.online_return == pytest.approx(float(rollout.reward.sum() / episodes), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["maml", "cavia"])
-def test_every_outer_step_has_tasks_of_its_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, cell = [], cell_of(name, 3 * OUTER_STEP + 100)
+@pytest.mark.parametrize(("name", "steps"), [("maml", OUTER_STEP), ("cavia", OUTER_STEP), ("varibad", TRIALS), ("rl2", TRIALS)])
+def test_every_update_has_tasks_of_its_own(name: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, cell = [], cell_of(name, 3 * steps + 100)
     sample = PointGoal.sample
     monkeypatch.setattr(PointGoal, "sample", lambda *args: seen.append(sample(*args)) or seen[-1])
     rows = list(train(cell, cell.build()))
     goals = [tuple(task.params["angle"] for task in tasks) for tasks in seen]
-    assert len(set(goals)) == len(goals) == 1 + 3  # those of the slots, then one draw for each step
+    assert len(set(goals)) == len(goals) == 1 + 3  # those of the slots, then one draw for each update
     assert [row.n_train_tasks for row in rows] == [4, 8, 12]
-    assert rows[-1].env_steps == 3 * OUTER_STEP  # what does not last for another step is left
+    assert rows[-1].env_steps == 3 * steps  # what does not last for another update is left
 
 
 @pytest.mark.parametrize(("name", "tasks", "updates"), [("maml", 8, 2), ("maml+ft", 8, 2), ("apb", 4, 200)])

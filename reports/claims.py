@@ -36,6 +36,7 @@ class Claim:
     better: bool = True  # False: the claim is that the arm comes near the other, so a clear difference contradicts it
 
 
+FAMILIES = frozenset({"cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand", "ant-goal", "ant-dir"})  # of locomotion
 META_RL = ("maml", "cavia", "pearl", "varibad")
 CLAIMS = (
     Claim("APB adapts outside the training distribution where other meta-RL fails", "ood", "apb", META_RL),
@@ -81,13 +82,13 @@ def _lines(claim: Claim, last: pd.DataFrame, exact: Mapping[str, frozenset[str]]
             f"{one['p_holm']:.2g}",
             effect,
             f"{one['n_seeds']}, {one['n_other']}",
-            judgement(claim, one["budget"], one["difference"], one["p_holm"]),
+            judgement(claim, one["family"], one["budget"], one["difference"], one["p_holm"]),
         ]
 
 
-def judgement(claim: Claim, budget: str, difference: float, p: float) -> str:
-    """Supported, not supported or undecided at the budget of the paper; toy evidence at any other."""
-    if budget != JUDGED_AT:
+def judgement(claim: Claim, family: str, budget: str, difference: float, p: float) -> str:
+    """Supported, not supported or undecided on locomotion at the budget of the paper; toy evidence anywhere else."""
+    if budget != JUDGED_AT or family not in FAMILIES:
         return TOY
     if p > LEVEL:
         return UNDECIDED

@@ -18,7 +18,7 @@ from reports.styles import themed
 COSTS = {
     "seconds": "seconds of one process",
     "steps": "environment steps, all tasks",
-    "updates": "gradient steps of a network",
+    "updates": "updates, as the method counts them",
 }
 _PANEL = (3.0, 2.5)  # inches
 _ON = (*CURVE, "seed")
@@ -31,8 +31,8 @@ def cost_points(rows: pd.DataFrame, cells: pd.DataFrame, scores: pd.DataFrame) -
       rows: the store's rows. cells: the expected cells. scores: `adaptation_scores` of them.
     Returns:
       `mean`, `low`, `high`, `n_seeds` and `interval` of the return, and the means over seeds of `seconds`, `steps` (of all
-      training and test tasks of the split together) and `updates` (gradient steps of meta-training, and of one test task's
-      networks). A seed whose rows do not say what it cost counts in none of them.
+      training and test tasks of the split together) and `updates` (of meta-training and of one test task, as the method counts
+      them: gradient steps off-policy, batches on-policy). A seed whose rows do not say what it cost counts in none of them.
     """
     last = last_scores(scores)
     meta, own = _spent(training_rows(rows, cells), _ON), _spent(rows[rows["stage"] == "adapt"], (*_ON, "suite", "split"))

@@ -112,7 +112,7 @@ def _cell(points: pd.DataFrame, arms: pd.DataFrame, arm: tuple[str, str], column
 
 
 def _notes(ends: pd.DataFrame, arms: pd.DataFrame) -> Iterator[str]:
-    seeds = ends.groupby(list(ARM))["seed"].nunique()
+    seeds = ends.groupby([*TABLE, "axis", *ARM])["seed"].nunique()
     few = " Fewer than five seeds: a description, not a test." if seeds.min() < FEW_SEEDS else ""
     yield f"\\medskip Seeds per method: {seeds.min()} to {seeds.max()}.{few}"
     if (arms["n_done"] < arms["n_expected"]).any():

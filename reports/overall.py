@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from reports.aggregates import STATISTICS
 from reports.drawing import Arm, Style, band_alpha, canvas, draw_points, legend
 from reports.improvement import OTHER
+from reports.notes import few
 from reports.scores import ARM, IN_DISTRIBUTION, select
 from reports.strata import EXACT_IMAGES, OTHERS
 from reports.styles import themed
@@ -62,8 +63,8 @@ def profile_figure(points: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Ar
       title: plain text above the panels.
     """
     groups = [group for group in _NAMES if group in set(points["group"])]
-    seeds = f"{points['n_seeds'].min()} seeds in the family that has fewest"
-    note = f"Share of seeds × families whose normalised score lies above τ; band: 95 % bootstrap for each τ by itself; {seeds}."
+    band = "; band: 95 % bootstrap for each τ by itself" if (points["interval"] != "").any() else ""
+    note = f"Share of seeds × families whose normalised score lies above τ{band}. {_seeds(points)}"
     figure, panels = canvas(len(groups), title, note, panel=_PANEL)
     drawn = [arm for arm in arms if not select(points, ARM, arm).empty]
     for axes, group in zip(panels, groups, strict=True):
@@ -95,6 +96,7 @@ def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> 
     note = (
         "Probability that a seed of the row's method scores higher than one of the column's, averaged over families; ties half."
     )
+    note = f"{note} {_seeds(pairs)}"
     figure, panels = canvas(len(groups), title, note, panel=(side, side))
     for axes, group in zip(panels, groups, strict=True):
         values = _matrix(pairs[pairs["group"] == group], present)
@@ -108,6 +110,14 @@ def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> 
         axes.grid(False)
         axes.set_title(f"{group_name(group)}, %")
     return figure
+
+
+def _seeds(points: pd.DataFrame) -> str:
+    """How few seeds there are, and whether some methods have fewer families than others."""
+    said = [f"Seeds in the family that has fewest: {points['n_seeds'].min()}.", few(points["n_seeds"])]
+    if points.groupby("group")["n_families"].nunique().max() > 1:
+        said.append("Not every method has the same families: do not compare those that differ.")
+    return " ".join(filter(None, said))
 
 
 def _matrix(pairs: pd.DataFrame, arms: Sequence[Arm]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":

@@ -37,8 +37,8 @@ ends that learns the task alone, in 20 000 steps on the point families, a millio
 _CLAIMS = """\
 What the paper of APB claims, and the difference of mean returns that this store has for it at the end of the adaptation
 budget, with a 95 % bootstrap interval and a two-sided permutation test, corrected by Holm over families and axes. A claim is
-judged only at the budget of the paper; whatever is smaller is toy evidence, whichever way it points. The smallest detectable
-difference is that which a test with so many seeds finds with a power of 80 %.
+judged only on locomotion at the budget of the paper; whatever is smaller is toy evidence, whichever way it points. The
+smallest detectable difference is that which a test with so many seeds finds with a power of 80 %.
 
 """
 

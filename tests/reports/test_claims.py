@@ -8,16 +8,16 @@ from reports.claims import CLAIMS, CONTRADICTED, NOT_TESTED, SUPPORTED, TOY, UND
 from reports.scores import adaptation_scores
 from results.schema import Row, to_frame
 
-BASE = {"family": "f", "family_version": "1", "method_version": 1, "variant": "", "config_hash": "c", "split": "ood"}
+BASE = {"family_version": "1", "method_version": 1, "variant": "", "config_hash": "c", "split": "ood"}
 
 
-def scores_of(budget, levels, seeds=5, suite="ood"):
+def scores_of(budget, levels, seeds=5, suite="ood", family="cheetah-vel"):
     """Seeds of each method around its level, before and at the end of adaptation."""
     rows, cells = [], []
     for method, level in levels.items():
         for seed in range(seeds):
-            same = {"budget": budget, "suite": suite, "method": method, "seed": seed}
-            cells.append({**same, "family": "f", "split": "ood", "variant": "", "status": "done"})
+            same = {"budget": budget, "suite": suite, "method": method, "seed": seed, "family": family}
+            cells.append({**same, "split": "ood", "variant": "", "status": "done"})
             for b, value in ((0, -99.0), (100, level + 0.1 * seed)):
                 where = {"task_index": 0, "shift": 1.0, "shift_axis": "angle", "env_steps": b, "return_mean": value}
                 rows.append(Row(**BASE, **same, suite_version=1, stage="adapt", **where))
@@ -25,7 +25,7 @@ def scores_of(budget, levels, seeds=5, suite="ood"):
 
 
 def lines_of(scores):
-    lines = claims_table(scores, {"f": frozenset({"angle"})}).splitlines()
+    lines = claims_table(scores, {"cheetah-vel": frozenset({"angle"})}).splitlines()
     header, _, *body = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
     return [dict(zip(header, cells, strict=True)) for cells in body]
 
@@ -39,6 +39,11 @@ def test_a_clear_difference_is_judged_at_the_papers_budget_only(budget, expected
     assert "exact linear images" in maml["where"] and f"budget {budget}" in maml["where"]
     (td3,) = [line for line in lines if line["compared"] == "apb − td3"]
     assert td3["judgement"] == (UNDECIDED if budget == "paper" else TOY)
+
+
+def test_a_point_mass_is_a_toy_at_any_budget():
+    lines = lines_of(scores_of("paper", {"apb": -10.0, "maml": -20.0}, family="point-goal"))
+    assert [line["judgement"] for line in lines if line["compared"] == "apb − maml"] == [TOY]
 
 
 def test_few_seeds_have_no_interval_and_decide_nothing():
@@ -65,7 +70,7 @@ def test_what_was_not_measured_is_said():
     ],
 )
 def test_a_judgement_follows_from_the_difference_and_its_p_value(better, difference, p, expected):
-    assert judgement(Claim("", "ood", "a", ("b",), better), "paper", difference, p) == expected
+    assert judgement(Claim("", "ood", "a", ("b",), better), "cheetah-vel", "paper", difference, p) == expected
 
 
 def test_an_interval_covers_the_difference():

@@ -55,7 +55,7 @@ class MakeEnv(Protocol):
 class TrainRow:
     """A sign of life from meta-training: the harness adds steps and returns from what it saw itself."""
 
-    updates: int  # gradient steps so far, per task
+    updates: int  # optimiser steps on weights so far, per task; one of MAML's outer steps is one
     explored: bool = False  # whether all since the last sign was exploration, whose returns are no score: it gets no row
 
 
@@ -80,7 +80,7 @@ class Adapter(Protocol):
 
     @property
     def updates(self) -> int:
-        """Gradient steps so far, per task."""
+        """Optimiser steps on weights so far, per task."""
         ...
 
     def step(self, limit: int) -> None:

@@ -95,6 +95,11 @@ class Rl2Agent:
         self.ppo = PPO(params, config, streams.torch("minibatches"), lead)
         self._lead, self._generator = lead, streams.torch("actions")
 
+    @property
+    def updates(self) -> int:
+        """Steps of the optimiser so far, per task."""
+        return self.ppo.updates
+
     # Acting
 
     def act(self, obs: Tensor, memory: Tensor) -> Choice:
@@ -190,7 +195,7 @@ class Rl2Agent:
 class Rl2:
     """RL² with a GRU and PPO."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
     eval_mode: ClassVar[str] = "deterministic"
@@ -216,9 +221,9 @@ class Rl2:
         config, (n_obs, n_act, horizon, *_) = self.config, self.spec
         agent = Rl2Agent(init(n_obs, n_act, config, streams.torch("init")), self.states, self.rewards, config, streams)
         least = self.least_budget(n_tasks)
-        for update in meta_updates(make_env, horizon, n_tasks, budget, config, agent, least):
+        for updates in meta_updates(make_env, horizon, n_tasks, budget, config, agent, least):
             self.theta = agent.ppo.params
-            yield TrainRow(update)
+            yield TrainRow(updates)
 
     # Adaptation
 

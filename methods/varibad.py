@@ -10,18 +10,21 @@ Official code: lmzintgraf/varibad; settings are those of its cheetah-vel unless 
 `varibad+ft` goes on after its own trial: PPO and the autoencoder on the test task alone, on batches of trials there.
 
 Differences from that code:
-- where dynamics vary, states are decoded beside rewards, with the sizes that it has for its walker, whose rewards it does not
-  decode, whose latent has 10 entries and whose KL weighs 1;
+- where dynamics vary, states are decoded beside rewards, by a decoder as large as that of its walker, whose rewards it does not
+  decode, whose latent has 10 entries, whose actions are embedded in 32 and whose KL weighs 1;
 - the decoder of rewards is told the state that a step led to, not the state and the action before it as well, for which that
   code has settings;
-- the KL is averaged over the trials of a batch, as the errors are; where that code draws posteriors it sums it over them;
+- the KL is averaged over the trials of a batch, as the errors are and as that code first had it and still says; its latest
+  version, where posteriors are drawn, sums it over them, so that 0.1 of its 10 trials is 1 here;
+- a batch is a trial of each of the budget's tasks (official: of 16 processes);
 - policy and value have embeddings of their own; weights begin with torch's default scales, not orthogonal or of norm 1;
 - a trial that falls end early makes room for another, and the batch's end cuts one off, which is replayed as far as it goes;
 - trials are replayed with replacement, and so are the posteriors of trials that differ in length;
 - the end of a trial by the clock is bootstrapped, where that code gives its last step no advantage;
 - the policy learns from the first batch after `precollect`, where that code leaves out the first of all;
 - the normalisers of state, belief and reward move after the policy's update, not before it or with every step, so that old
-  and new densities are of one policy; the belief's moves before the encoder does, so that it sees what the policy saw;
+  and new densities are of one policy: the first batch is seen raw unless `precollect` asks for more than one; the belief's
+  moves before the encoder does, so that it sees what the policy saw;
 - training tasks are stratified over their law and fresh for every trial; evaluated policies act by their mean.
 """
 
@@ -205,8 +208,12 @@ class VaribadAgent:
         self.phi = {name: tensor.detach().clone() for name, tensor in params[1].items()}
         self._adam = torch.optim.Adam(list(self.phi.values()), config.vae_learning_rate, fused=True)
         self._lead, self._generator, self._draws = lead, streams.torch("actions"), streams.torch("autoencoder")
-        self._collected = self.updates = 0
-        self.elbo = Elbo(*torch.full((3, *lead), torch.nan))  # of the last batch, means over its trials
+        self._collected = self._vae_steps = 0
+
+    @property
+    def updates(self) -> int:
+        """Steps of both optimisers so far, per task."""
+        return self.ppo.updates + self._vae_steps
 
     # Acting
 
@@ -248,15 +255,15 @@ class VaribadAgent:
         self._learn_beliefs(trials.moments)
 
     def meta_learn(self, trials: Trials) -> None:
-        """Learn, and let the normalisers see the batch once the policy has; before `precollect` only collect."""
+        """Learn, and let the normalisers see the batch once the policy has; before `precollect` no weight moves."""
         self._collected += trials.moments.reward.numel()
         if self._collected < self.config.precollect:
+            self.learn_statistics(trials)
             self.replay.add(trials.moments)
             return
         self._learn_policy(trials)
         self.learn_statistics(trials)
         self._learn_beliefs(trials.moments)
-        self.updates += 1
 
     def _learn_policy(self, trials: Trials) -> None:
         """PPO, in minibatches of steps; beliefs are what they were, and no gradient reaches the encoder."""
@@ -288,7 +295,7 @@ class VaribadAgent:
             for tensor, g in zip(self.phi.values(), gradient, strict=True):
                 tensor.grad = g
             self._adam.step()
-            self.elbo = Elbo(*(term.detach().mean(-1) for term in terms))
+            self._vae_steps += 1
 
     def learn_statistics(self, trials: Trials) -> None:
         """Let the normalisers see a batch, and what was believed in it."""
@@ -314,6 +321,7 @@ class VaribadAgent:
             "phi": {name: tensor.detach().clone() for name, tensor in self.phi.items()},
             "adam": deepcopy(self._adam.state_dict()),
             "replay": self.replay.state_dict(),
+            "counts": [self._collected, self._vae_steps],
             "generators": [self._generator.get_state(), self._draws.get_state()],
         }
 
@@ -322,7 +330,8 @@ class VaribadAgent:
         self.ppo.load_state_dict(state["ppo"])
         for name, tensor in self.phi.items():
             tensor.copy_(state["phi"][name])
-        self._adam.load_state_dict(state["adam"])
+        self._adam.load_state_dict(deepcopy(state["adam"]))  # Adam would go on in the caller's tensors
+        self._collected, self._vae_steps = state["counts"]
         self.replay.load_state_dict(state["replay"])
         for generator, known in zip((self._generator, self._draws), state["generators"], strict=True):
             generator.set_state(known)
@@ -331,7 +340,7 @@ class VaribadAgent:
 class Varibad:
     """VariBAD with a GRU and PPO."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
     eval_mode: ClassVar[str] = "deterministic"
@@ -360,9 +369,9 @@ class Varibad:
         config, horizon, least = self.config, self.spec.horizon, self.least_budget(n_tasks)
         replay = self._replay(min(config.vae_buffer, budget))  # a trial has a step at least
         agent = self._agent(init(self.spec, config, streams.torch("init")), replay, streams)
-        for _ in meta_updates(make_env, horizon, n_tasks, budget, config, agent, least):
+        for updates in meta_updates(make_env, horizon, n_tasks, budget, config, agent, least):
             self.theta, self.phi = agent.ppo.params, agent.phi
-            yield TrainRow(agent.updates)
+            yield TrainRow(updates)
 
     # Adaptation
 

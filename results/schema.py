@@ -38,7 +38,7 @@ class Row:
     seed: int
     stage: str  # train | adapt
     env_steps: int
-    updates: int | None = None  # gradient steps so far, per task
+    updates: int | None = None  # optimiser steps on weights so far, per task
     meta_env_steps: int | None = None  # environment steps that meta-training used, summed over its tasks
     n_train_tasks: int | None = None
     eval_mode: str | None = None  # deterministic | stochastic

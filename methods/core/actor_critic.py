@@ -113,7 +113,7 @@ def ppo_loss(outputs: Outputs, collected: Collected, config: PPOConfig) -> Tenso
 
 
 class PPO:
-    """Parameters and their optimiser.
+    """Parameters, their optimiser, and how many steps it made, `updates`.
 
     Args:
       params: shared by all samples, or each with a leading axis [N] of tasks.
@@ -124,6 +124,7 @@ class PPO:
         self.params = {name: tensor.detach().clone() for name, tensor in params.items()}
         self._config, self._generator, self._lead = config, generator, lead
         self._adam = torch.optim.Adam(list(self.params.values()), config.learning_rate, eps=1e-8, fused=True)
+        self.updates = 0
 
     def update(self, loss_of: Callable[[Params, Tensor], Tensor], size: int) -> None:
         """Epochs of minibatches: `loss_of(parameters, index)` is the loss [*lead] of the samples at an index into `size`."""
@@ -135,6 +136,7 @@ class PPO:
                 for tensor, g in zip(self.params.values(), clipped, strict=True):
                     tensor.grad = g
                 self._adam.step()
+                self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Parameters, optimiser and generator."""
@@ -142,14 +144,16 @@ class PPO:
             "params": {name: tensor.detach().clone() for name, tensor in self.params.items()},
             "adam": deepcopy(self._adam.state_dict()),
             "generator": self._generator.get_state(),
+            "updates": self.updates,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned, into a learner of the same sizes."""
         for name, tensor in self.params.items():
             tensor.copy_(state["params"][name])
-        self._adam.load_state_dict(state["adam"])
+        self._adam.load_state_dict(deepcopy(state["adam"]))  # Adam would go on in the caller's tensors
         self._generator.set_state(state["generator"])
+        self.updates = state["updates"]
 
 
 def clip_gradients(gradients: Sequence[Tensor], max_norm: float, lead: tuple[int, ...] = ()) -> list[Tensor]:

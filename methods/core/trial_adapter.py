@@ -17,6 +17,11 @@ class EvaluatedAgent(Agent, Protocol):
 
     memory_size: int
 
+    @property
+    def updates(self) -> int:
+        """Optimiser steps so far, per task."""
+        ...
+
     def mean(self, obs: Tensor, memory: Tensor) -> Tensor:
         """The most likely action [N, E, A]."""
         ...
@@ -99,7 +104,12 @@ class TrialAdapter:
         self._trial = TrialBatch(TrialRunner(env, episodes), agent.memory_size, steps)
         self._batch = None if learn is None else TrialBatch(TrialRunner(make_env(copies), episodes), agent.memory_size, steps)
         self._known = torch.zeros(env.n_tasks, agent.memory_size)
-        self._own_stage, self.updates = True, 0
+        self._own_stage = True
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps so far, per task."""
+        return self._agent.updates
 
     def step(self, limit: int) -> None:
         """Go on with the trial; after it with batches of trials and updates, or with nothing."""
@@ -114,7 +124,6 @@ class TrialAdapter:
             trials = self._batch.collect(self._agent, limit // self._batch.copies)
             if trials is not None:
                 self._learn(trials)
-                self.updates += 1
                 self._know(trials.moments, self._agent.recall(trials.moments))
 
     def _know(self, moments: Moment, memory: Tensor) -> None:
@@ -131,7 +140,6 @@ class TrialAdapter:
             "batch": None if self._batch is None else self._batch.state_dict(),
             "known": self._known.clone(),
             "own_stage": self._own_stage,
-            "updates": self.updates,
             "agent": self._agent.state_dict(),
         }
 
@@ -140,5 +148,5 @@ class TrialAdapter:
         self._trial.load_state_dict(state["trial"])
         if self._batch is not None:
             self._batch.load_state_dict(state["batch"])
-        self._known, self._own_stage, self.updates = state["known"].clone(), state["own_stage"], state["updates"]
+        self._known, self._own_stage = state["known"].clone(), state["own_stage"]
         self._agent.load_state_dict(state["agent"])

@@ -13,6 +13,11 @@ class Learner(Agent, Protocol):
 
     memory_size: int
 
+    @property
+    def updates(self) -> int:
+        """Optimiser steps so far, per task."""
+        ...
+
     def meta_learn(self, trials: Trials) -> None:
         """An update of all that meta-training moves."""
         ...
@@ -32,7 +37,7 @@ def meta_updates(
       budget: summed over tasks.
       least: what the first update takes of it.
     Yields:
-      The number of batches so far.
+      The agent's updates so far, after each batch.
     Raises:
       ValueError: if the budget does not allow one update.
     """
@@ -45,9 +50,9 @@ def meta_updates(
         )
     env = make_env(config.copies)
     batch = TrialBatch(TrialRunner(env, config.trial_episodes), agent.memory_size, config.trial_episodes * horizon)
-    for done in range(1, budget // per_batch + 1):
+    for _ in range(budget // per_batch):
         env.draw()
         trials = batch.collect(agent)
         assert trials is not None, "without a limit a batch is collected whole"
         agent.meta_learn(trials)
-        yield done
+        yield agent.updates

@@ -155,9 +155,12 @@ def test_an_update_makes_epochs_of_minibatches_and_goes_on_from_its_state() -> N
     one, other = learner(theta()), learner(theta())
     one.update(loss, B)
     assert len(seen) == 3 * 4 and sum(seen) == 3 * B
-    other.load_state_dict(one.state_dict())
-    for ppo in (one, other):
-        ppo.update(loss, B)
+    state = one.state_dict()
+    for _ in range(2):  # what was loaded is a copy
+        other.load_state_dict(state)
+        other.update(loss, B)
+    assert one.updates == 3 * 4 and other.updates == 6 * 4
+    one.update(loss, B)
     assert all(torch.equal(one.params[name], other.params[name]) for name in one.params)
 
 

@@ -77,6 +77,23 @@ def test_the_loss_at_the_old_policy_has_ratio_one_and_its_gradient_goes_through_
     assert all(g.abs().sum() > 0 for g in gradient.values()), [name for name, g in gradient.items() if not g.abs().sum()]
 
 
+def test_statistics_move_once_the_policy_has_learned(
+    method: Rl2, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, counts = agent_of(method), []
+    trials, count = trials_of(agent, point_pool(10**6)), float(method.states.count)
+    update = agent.ppo.update
+
+    def watched(loss_of: Callable[[Any, Tensor], Tensor], size: int) -> None:
+        counts.append((float(method.states.count), float(method.rewards.moments.count)))
+        update(loss_of, size)
+
+    monkeypatch.setattr(agent.ppo, "update", watched)
+    agent.meta_learn(trials)
+    assert counts == [(count, count)] and agent.updates == CONFIG.epochs * CONFIG.minibatches
+    assert float(method.states.count) == float(method.rewards.moments.count) == count + N * 2 * K * H
+
+
 def test_no_statistic_moves_on_a_test_task_and_no_weight_without_fine_tuning(
     method: Rl2, point_pool: Callable[..., TaskPool]
 ) -> None:

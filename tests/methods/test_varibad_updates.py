@@ -11,8 +11,9 @@ from torch import Tensor
 from benchmark.protocol import TaskPool
 from benchmark.seeding import Streams
 from methods.core.nets import spread
-from methods.core.trials import TrialBatch, TrialRunner, Trials
-from methods.varibad import Varibad, VaribadAgent, VaribadConfig, VaribadFinetuned, belief, init
+from methods.core.trial_replay import TrialReplay
+from methods.core.trials import TrialBatch, TrialRunner, Trials, trial_advantages
+from methods.varibad import Varibad, VaribadAgent, VaribadConfig, VaribadFinetuned, belief, draw, elbo, init
 
 H, K, N = 50, 2, 2
 CONFIG = VaribadConfig(
@@ -116,11 +117,75 @@ def test_the_autoencoder_learns_from_rewards_as_they_were(method: Varibad, point
     assert not torch.allclose(method.rewards(trials.moments.reward), trials.moments.reward)
 
 
+def test_the_autoencoder_learns_as_adam_does_by_hand(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+    agent = agent_of(method)
+    agent.config = config = replace(CONFIG, vae_updates=3, truncation=7, kl_weight=2.0)
+    trials = trials_of(agent, point_pool(10**6))
+    expected = {name: tensor.clone().requires_grad_() for name, tensor in agent.phi.items()}
+    adam = torch.optim.Adam(expected.values(), config.vae_learning_rate)
+    generator = torch.Generator()
+    generator.set_state(agent._draws.get_state())
+    held, made = int(agent.replay.held), agent.updates
+    agent._learn_beliefs(trials.moments)
+    assert int(agent.replay.held) == held + N * 2 and agent.updates == made + 3
+    for _ in range(3):
+        batch = agent.replay.sample(3, generator)
+        assert batch.length.tolist() == [K * H] * 3
+        terms = elbo(expected, batch, draw(batch.length, config, generator), 7)
+        losses = [terms.reward[b] + terms.state[b] + 2.0 * terms.kl[b] for b in range(3)]
+        adam.zero_grad()
+        (sum(losses) / 3).backward()
+        adam.step()
+    for name, tensor in agent.phi.items():
+        torch.testing.assert_close(tensor, expected[name].detach(), rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_policy_earns_scaled_rewards(
+    method: Varibad, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, seen = agent_of(method), []
+
+    def watched(trials: Trials, reward: Tensor, gamma: float, lam: float) -> Any:
+        seen.append((reward, gamma, lam))
+        return trial_advantages(trials, reward, gamma, lam)
+
+    monkeypatch.setattr("methods.varibad.trial_advantages", watched)
+    trials = trials_of(agent, point_pool(10**6))
+    agent._learn_policy(trials)
+    [(reward, *discounts)] = seen
+    torch.testing.assert_close(reward, method.rewards(trials.moments.reward))
+    assert not torch.allclose(reward, trials.moments.reward) and discounts == [CONFIG.gamma, CONFIG.lam]
+
+
+@pytest.mark.parametrize(("buffer", "held"), [(3, 3), (10**4, 2 * N * 2)])
+def test_the_buffer_holds_as_many_trials_as_it_is_told_to(
+    meta_trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, buffer: int, held: int
+) -> None:
+    replays = []
+    made = Varibad._replay
+
+    def watched(self: Varibad, *args: Any) -> TrialReplay:
+        replays.append(made(self, *args))
+        return replays[-1]
+
+    monkeypatch.setattr(Varibad, "_replay", watched)
+    meta_trained(Varibad, replace(CONFIG, vae_buffer=buffer, precollect=2 * BUDGET), 2 * BUDGET)
+    assert [int(replay.held) for replay in replays] == [held]  # those collected before the first update too
+
+
+def test_updates_are_those_of_both_optimisers(meta_trained: Callable[..., Any], point_pool: Callable[..., TaskPool]) -> None:
+    agent = agent_of(meta_trained(Varibad, replace(CONFIG, vae_updates=3), BUDGET))
+    trials = trials_of(agent, point_pool(10**6))
+    for batches in (1, 2):
+        agent.learn(trials)
+        assert agent.updates == batches * (CONFIG.epochs * CONFIG.minibatches + 3)
+
+
 def test_nothing_is_learned_before_enough_was_collected(meta_trained: Callable[..., Any]) -> None:
     config = replace(CONFIG, precollect=2 * BUDGET + 1)
-    for batches, learned in ((3, 1), (5, 3)):
+    for batches in (3, 5):
         method = meta_trained(Varibad, config, batches * BUDGET)
-        assert method.states.count == learned * BUDGET
+        assert method.states.count == method.rewards.moments.count == batches * BUDGET  # what is collected is normalised by
     once = meta_trained(Varibad, replace(config, vae_updates=1), 3 * BUDGET)
     at_once = meta_trained(Varibad, CONFIG, BUDGET)
     start = init(once.spec, CONFIG, Streams(0, "train").child("method").torch("init"))
@@ -181,7 +246,7 @@ def test_a_test_task_is_tuned_alike_whoever_is_beside_it(method: Varibad, point_
     tuned.load_state_dict(method.state_dict())
     for ids in ((0, 1), (0, 2)):
         adapter = tuned.adapter(point_pool(10**6, ids).make_env, N, Streams(0, "adapt"))
-        while adapter.updates < 2:
+        while adapter.updates < 2 * (CONFIG.epochs * CONFIG.minibatches + CONFIG.vae_updates):
             adapter.step(10**4)
         weights.append(adapter._agent.ppo.params | adapter._agent.phi)
     for n, alike in enumerate((True, False)):
@@ -195,8 +260,11 @@ def test_an_agent_goes_on_from_its_state(method: Varibad, point_pool: Callable[.
     state = one.state_dict()
     trials = trials_of(one, point_pool(10**6))
     one.learn(trials)
-    other.load_state_dict(state)  # after the other went on: a state is a copy
+    for _ in range(2):  # after the other went on: a state is a copy, and so is what was loaded
+        other.load_state_dict(state)
+        other.learn(trials)
+    other.load_state_dict(state)
     again = trials_of(other, point_pool(10**6))
     assert torch.equal(trials.moments.action, again.moments.action)
     other.learn(again)
-    assert same(one.ppo.params, other.ppo.params) and same(one.phi, other.phi)
+    assert same(one.ppo.params, other.ppo.params) and same(one.phi, other.phi) and one.updates == other.updates

@@ -12,16 +12,16 @@ from reports.answers import last_scores
 from reports.axes import in_order
 from reports.drawing import BOUNDS, Arm, Style, canvas, head_panel, legend, look, short_tick
 from reports.notes import seeds_note
-from reports.scores import ARM, CURVE, GROUP, TABLE, select, summarise, training_rows
+from reports.scores import ARM, CELL, GROUP, TABLE, select, summarise, training_rows
 from reports.styles import themed
 
 COSTS = {
     "seconds": "seconds of one process",
     "steps": "environment steps, all tasks",
-    "updates": "updates, as the method counts them",
+    "updates": "optimiser steps",
 }
 _PANEL = (3.0, 2.5)  # inches
-_ON = (*CURVE, "seed")
+_ON = (*CELL, "seed")
 
 
 def cost_points(rows: pd.DataFrame, cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
@@ -31,14 +31,12 @@ def cost_points(rows: pd.DataFrame, cells: pd.DataFrame, scores: pd.DataFrame) -
       rows: the store's rows. cells: the expected cells. scores: `adaptation_scores` of them.
     Returns:
       `mean`, `low`, `high`, `n_seeds` and `interval` of the return, and the means over seeds of `seconds`, `steps` (of all
-      training and test tasks of the split together) and `updates` (of meta-training and of one test task, as the method counts
-      them: gradient steps off-policy, batches on-policy). A seed whose rows do not say what it cost counts in none of them.
+      training and test tasks of the split together) and `updates` (optimiser steps on weights, of meta-training and of one test
+      task). A seed counts where it has a score, and in no mean of what its rows do not say.
     """
-    last = last_scores(scores)
-    meta, own = _spent(training_rows(rows, cells), _ON), _spent(rows[rows["stage"] == "adapt"], (*_ON, "suite", "split"))
-    found = last.merge(own, on=[*_ON, "suite", "split"], how="left").merge(
-        meta, on=list(_ON), how="left", suffixes=("", "_meta")
-    )
+    last = last_scores(scores).dropna(subset=["return_mean"])
+    meta, own = _spent(training_rows(rows, cells, CELL)), _spent(rows[rows["stage"] == "adapt"])
+    found = last.merge(own, on=list(_ON), how="left").merge(meta, on=list(_ON), how="left", suffixes=("", "_meta"))
     for name in ("wall_s", "updates", "meta_env_steps"):
         found[name] = found[name].astype(float)
     found["seconds"] = found["wall_s"] + found["wall_s_meta"].astype(float).fillna(0.0)
@@ -48,11 +46,10 @@ def cost_points(rows: pd.DataFrame, cells: pd.DataFrame, scores: pd.DataFrame) -
     return summarise(last, by=GROUP).merge(costs, on=list(GROUP))
 
 
-def _spent(rows: pd.DataFrame, by: Collection[str]) -> pd.DataFrame:
+def _spent(rows: pd.DataFrame) -> pd.DataFrame:
     """The largest time and number of updates that a stage told of, and how many tasks it had."""
     table = rows.assign(variant=rows["variant"].astype(object).fillna("").astype(str)).astype({"seed": "int64"})
-    table = table.astype({name: object for name in by if name != "seed"})
-    grouped = table.groupby(list(by))
+    grouped = table.astype(dict.fromkeys(CELL, object)).groupby(list(_ON))
     return grouped.agg(
         wall_s=("wall_s", "max"), updates=("updates", "max"), n_split_tasks=("task_index", "nunique")
     ).reset_index()
@@ -75,7 +72,7 @@ def cost_figure(
     drawn = set(points[list(ARM)].itertuples(index=False, name=None))
     arms = [arm for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn]
     said = seeds_note(points, expected, "bar", (*ARM, "axis"))
-    note = " ".join(["Up and to the left is better.", *said, "Time is that of the run's machine."])
+    note = " ".join(["Up and to the left is better.", *said, "Time is that of the run's machine, evaluation included."])
     figure, panels = canvas(len(COSTS), title, note, len(names), _PANEL, sharey="row", sharex="col")
     for axes, (name, cost) in zip(panels, product(names, COSTS), strict=True):
         of_axis = points[points["axis"] == name]

@@ -1,11 +1,17 @@
 """What a method loses outside the training distribution: its generalisation gap, seed by seed."""
 
+from collections.abc import Collection, Mapping
+
 import numpy as np
 import pandas as pd
 
+from reports.answers import last_scores
+from reports.axes import axis_text
 from reports.scores import ARM, IN_DISTRIBUTION
 from reports.stats import spread
 from reports.strata import STRATUM, checked
+from reports.tables import plus_minus
+from reports.text import escape_markdown, markdown_table, method_name
 
 
 def generalisation_gaps(
@@ -50,3 +56,32 @@ def generalisation_gaps(
     result = pd.DataFrame(found, columns=[*curve, "gap", "low", "high", "n_seeds", "interval", "n_pairs"])
     result["n_unpaired"] = result["n_pairs"] - result["n_seeds"]
     return result.drop(columns="n_pairs")
+
+
+def gaps_of(scores: pd.DataFrame) -> pd.DataFrame:
+    """The gaps that a store has at the end of the adaptation budget, from `adaptation_scores` of all its suites.
+
+    Returns:
+      `generalisation_gaps` of returns, and `normalised_…` of normalised scores; empty unless a family has both splits. What two
+      suites measured alike counts once.
+    """
+    last = last_scores(scores).drop_duplicates(["budget", "split", *STRATUM, *ARM, "seed"])
+    last = last[last["split"].isin(("id", "ood"))]
+    both = last.groupby(["budget", "family"])["split"].transform("nunique") == 2
+    gaps, normal = (generalisation_gaps(last[both], value=value) for value in ("return_mean", "normalised"))
+    keys = ["budget", *STRATUM, *ARM]
+    normal = normal[[*keys, "gap", "low", "high"]].rename(columns=lambda name: name if name in keys else f"normalised_{name}")
+    return gaps[gaps["n_seeds"] > 0].merge(normal, on=keys, how="left")
+
+
+def gaps_table(gaps: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> str:
+    """`gaps_of` in Markdown; `exact` is `reports.axes.exact_axes`."""
+    lines = []
+    for one in gaps.to_dict("records"):
+        place = f"{one['family']}, {axis_text(one['axis'], exact.get(one['family'], ()))}, budget {one['budget']}"
+        returns, normal = (
+            plus_minus(*(one[f"{kind}{name}"] for name in ("gap", "low", "high"))) for kind in ("", "normalised_")
+        )
+        name = method_name(one["method"], one["variant"])
+        lines.append([escape_markdown(place), escape_markdown(name), returns, normal, str(one["n_seeds"])])
+    return markdown_table(["where", "method", "gap in return", "gap in normalised score", "seeds"], lines)

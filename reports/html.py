@@ -1,8 +1,10 @@
 """The report as one HTML file that needs nothing beside it: figures and numbers inside, tables that sort, no request."""
 
+import hashlib
 import re
 from base64 import b64encode
 from collections.abc import MutableMapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +45,10 @@ def write_html(path: Path, title: str, sections: Sequence[Section]) -> Path:
         {"title": section.title, "id": f"part-{i}", "folded": section.folded, **_rendered(section.markdown, path.parent, i)}
         for i, section in enumerate(sections)
     ]
-    return write_text(path, page.get_template("page.html").render(title=title, sections=shown) + "\n")
+    script = resources.files("reports").joinpath("templates/page.js").read_text(encoding="utf-8")
+    allowed = b64encode(hashlib.sha256(script.encode()).digest()).decode()  # this script and no other runs
+    shown_page = page.get_template("page.html").render(title=title, sections=shown, script=Markup(script), allowed=allowed)
+    return write_text(path, shown_page + "\n")
 
 
 def _rendered(markdown: str, folder: Path, part: int) -> dict[str, Any]:
@@ -52,7 +57,7 @@ def _rendered(markdown: str, folder: Path, part: int) -> dict[str, Any]:
     for name, rule in (("image", _image), ("link_open", _link_open), ("heading_open", _heading_open), ("th_open", _th_open)):
         parser.add_render_rule(name, rule)
     parser.add_render_rule("th_close", lambda *_: "</button></th>\n")
-    parser.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')
+    parser.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     return {"body": Markup(parser.render(markdown, env)), "headings": env["headings"]}
 
@@ -83,6 +88,7 @@ def _heading_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: 
 
 
 def _th_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
+    tokens[i].attrSet("scope", "col")
     return self.renderToken(tokens, i, options, env) + '<button type="button">'
 
 

@@ -23,6 +23,7 @@ class Numbers:
     scores: pd.DataFrame  # of adaptation, per seed
     points: pd.DataFrame  # their summary, with held_to
     shifts: pd.DataFrame  # points against shift, at b = 0 and last
+    normal_shifts: pd.DataFrame  # the same of normalised scores
     costs: pd.DataFrame  # last scores and what they cost
     training: pd.DataFrame  # scores of meta-training, per seed
     expected: pd.DataFrame  # coverage, in the order of the plans
@@ -44,6 +45,7 @@ def compute(
     expected = expected.sort_values("method", key=lambda names: names.map(order).fillna(len(order)), kind="stable")
     styles = method_styles(list(expected[list(ARM)].itertuples(index=False, name=None)))
     points = add_hold(summarise(scores))
-    shifts = shift_points(level_scores(rows, cells))
+    levels = level_scores(rows, cells, references)
+    shifts = shift_points(levels), shift_points(levels, "normalised")
     costs, training = cost_points(rows, cells, scores), meta_training_scores(rows, cells)
-    return Numbers(plans, rows, cells, scores, points, shifts, costs, training, expected, styles, exact_axes(plans))
+    return Numbers(plans, rows, cells, scores, points, *shifts, costs, training, expected, styles, exact_axes(plans))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from reports import ReportError
 from reports.figures import save_figure
 from reports.files import write_text
 from reports.tables import to_csv
@@ -43,10 +45,15 @@ class Output:
         """Wait for all figures.
 
         Raises:
-          ReportError: if one could not be written.
+          ReportError: if one could not be written, or the process that drew it is gone.
         """
-        while self._drawn:
-            self._drawn.pop(0).result()
+        try:
+            while self._drawn:
+                self._drawn.pop(0).result()
+        except BrokenProcessPool as error:
+            raise ReportError(
+                "a process that draws figures was killed, perhaps for want of memory; run it again, or with fewer suites"
+            ) from error
 
 
 @contextmanager

@@ -45,11 +45,12 @@ def aggregate_table(found: pd.DataFrame, arms: Sequence[Arm]) -> str:
         one = mine.iloc[0]
         values = mine.set_index("statistic").reindex(list(STATISTICS))
         shown = [plus_minus(row.value, row.low, row.high) for row in values.itertuples()]
-        doubtful = "?" if one["n_uncertain"] else ""
+        doubtful = "?" * bool(one["n_uncertain"]) + "†" * bool(one["n_families"] < found["n_families"].max())
         counts = [str(one["n_families"]), str(one["n_left_out"]), str(one["n_seeds"]), str(one["n_missing"])]
         lines.append([escape_markdown(method_name(*arm)) + doubtful, *shown, *counts])
+    note = "† of fewer families than others have: not to be compared with them.\n" if found["n_families"].nunique() > 1 else ""
     header = ["method", *STATISTICS, "families", "families without references", "seeds", "scores missing"]
-    return markdown_table(header, lines)
+    return markdown_table(header, lines) + (f"\n{note}" if note else "")
 
 
 @themed
@@ -73,7 +74,7 @@ def profile_figure(points: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Ar
             if not curve.empty:
                 draw_points(axes, curve, "threshold", arm, Style(styles[arm].colour, ""), band_alpha(drawn))
         axes.set_title(group_name(group))
-        axes.set_xlabel("normalised score τ: 0 doing nothing, 1 the expert")
+        axes.set_xlabel("normalised score τ: 0 the better of zero and random action, 1 the expert", fontsize=8)
         axes.set_ylim(-0.03, 1.03)
     panels[0].set_ylabel("share above τ")
     legend(figure, {arm: Style(styles[arm].colour, "") for arm in drawn})
@@ -96,15 +97,26 @@ def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> 
     note = (
         "Probability that a seed of the row's method scores higher than one of the column's, averaged over families; ties half."
     )
+    if pairs["n_left_out"].any():
+        note = f"{note} *: over the families that both have, one has more."
     note = f"{note} {_seeds(pairs)}"
     figure, panels = canvas(len(groups), title, note, panel=(side, side))
     for axes, group in zip(panels, groups, strict=True):
-        values = _matrix(pairs[pairs["group"] == group], present)
+        of_group = pairs[pairs["group"] == group]
+        values, partial = (_matrix(of_group, present, name) for name in ("value", "n_left_out"))
         axes.imshow(values, cmap="PuOr", vmin=0, vmax=1)
         for i, j in np.argwhere(~np.isnan(values)):
             dark = abs(values[i, j] - 0.5) > 0.35
             colour = "white" if dark else "#1A1A1A"
-            axes.text(j, i, f"{100 * values[i, j]:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+            axes.text(
+                j,
+                i,
+                f"{100 * values[i, j]:.0f}{'*' * bool(partial[i, j])}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color=colour,
+            )
         axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(names)), names)
         axes.grid(False)
@@ -120,10 +132,10 @@ def _seeds(points: pd.DataFrame) -> str:
     return " ".join(filter(None, said))
 
 
-def _matrix(pairs: pd.DataFrame, arms: Sequence[Arm]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+def _matrix(pairs: pd.DataFrame, arms: Sequence[Arm], name: str) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
     place = {arm: i for i, arm in enumerate(arms)}
     values = np.full((len(arms), len(arms)), np.nan)
     for line in pairs.to_dict("records"):
         arm, other = (line["method"], line["variant"]), (line[OTHER[0]], line[OTHER[1]])
-        values[place[arm], place[other]] = line["value"]
+        values[place[arm], place[other]] = line[name]
     return values

@@ -7,10 +7,11 @@ from typing import Any
 from reports import ReportError
 from reports.claims import claims_table
 from reports.files import write_text
+from reports.gaps import gaps_of, gaps_table
 from reports.html import Section, write_html
 from reports.latex import to_latex
 from reports.numbers import Numbers, compute
-from reports.output import opened
+from reports.output import Output, opened
 from reports.provenance import CELLS, origins, provenance
 from reports.sections import suite_section
 from reports.text import escape_markdown
@@ -39,6 +40,14 @@ What the paper of APB claims, and the difference of mean returns that this store
 budget, with a 95 % bootstrap interval and a two-sided permutation test, corrected by Holm over families and axes. A claim is
 judged only on locomotion at the budget of the paper; whatever is smaller is toy evidence, whichever way it points. The
 smallest detectable difference is that which a test with so many seeds finds with a power of 80 %.
+
+"""
+
+
+_GAPS = """\
+What a method loses outside the training distribution at the end of the adaptation budget: its score on the split `id` less that
+on the split `ood`, paired by seed; a positive gap is a loss. Tasks farther away may allow lower returns to anybody, which
+normalised scores take out. ([CSV](data/generalisation-gaps.csv))
 
 """
 
@@ -75,6 +84,7 @@ def write_report(
         sections = [
             Section("How to read this", _HOW_TO_READ, folded=True),
             Section("Claims of the paper", _CLAIMS + claims_table(numbers.scores, numbers.exact)),
+            *_gaps(numbers, output),
             *(Section(plan["suite"], "\n".join(suite_section(numbers, plan, output))) for plan in plans),
             Section("Provenance", provenance(rows, cells, plans)),
         ]
@@ -95,6 +105,15 @@ _WRITERS: dict[str, Callable[[Path, Numbers, Sequence[Section]], Path]] = {
     ),
     "md": lambda path, numbers, sections: write_text(path, to_page(sections)),
 }
+
+
+def _gaps(numbers: Numbers, output: Output) -> list[Section]:
+    """The section on generalisation gaps, where tasks inside and outside the distribution were measured."""
+    gaps = gaps_of(numbers.scores)
+    if gaps.empty:
+        return []
+    output.table(gaps, "generalisation-gaps")
+    return [Section("Generalisation gap", _GAPS + gaps_table(gaps, numbers.exact))]
 
 
 def _chosen(plans: list[dict[str, Any]], suites: Sequence[str] | None, store: Path) -> list[dict[str, Any]]:

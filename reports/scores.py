@@ -19,7 +19,7 @@ TABLE = ("suite", "budget", "family", "split")
 ARM = ("method", "variant")
 CELL = (*TABLE, *ARM)  # one per seed
 GROUP = (*TABLE, "axis", *ARM)  # one curve
-CURVE = ("budget", "family", *ARM)  # one curve of meta-training, which no suite owns
+CURVE = ("suite", "budget", "family", *ARM)  # one curve of meta-training, as a suite's arms build on it
 
 
 def adaptation_scores(rows: pd.DataFrame, cells: pd.DataFrame, references: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -64,15 +64,20 @@ def adaptation_scores(rows: pd.DataFrame, cells: pd.DataFrame, references: pd.Da
     return scores[columns].sort_values(at, ignore_index=True)
 
 
-def level_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+def level_scores(rows: pd.DataFrame, cells: pd.DataFrame, references: pd.DataFrame | None = None) -> pd.DataFrame:
     """Score every finished cell at each of its checkpoints on each level of shift, as `adaptation_scores` does over all levels.
 
     Returns:
-      One line per GROUP, `level`, seed and `env_steps`, sorted, with `return_mean`, the mean over the tasks of the level.
+      One line per GROUP, `level`, seed and `env_steps`, sorted, with `return_mean`, the mean over the tasks of the level, and
+      `normalised`, that of normalised returns, missing where a task has no reference.
     Raises:
       ReportError: if two rows claim the same task, seed and checkpoint.
     """
-    return _means_of_levels(_finished_rows(rows, cells)).drop(columns="count")
+    measured = _finished_rows(rows, cells)
+    score = _normalised_returns(measured, references)["normalised"]
+    normal = _means_of_levels(measured.assign(return_mean=score)).rename(columns={"return_mean": "normalised"})
+    at = [*GROUP, "level", "seed", "env_steps"]
+    return _means_of_levels(measured).drop(columns="count").merge(normal[[*at, "normalised"]], on=at)
 
 
 def meta_training_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
@@ -87,19 +92,19 @@ def meta_training_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFram
       `env_steps` (summed over the training tasks) and `return_mean`: of the method's own episodes where that was recorded,
       of evaluations otherwise.
     """
-    train = training_rows(rows, cells)
+    train = training_rows(rows, cells, CURVE)
     train["return_mean"] = _floats(train["online_return"]).fillna(_floats(train["return_mean"]))
     at = [*CURVE, "seed", "env_steps"]
     return train.dropna(subset=["return_mean"])[[*at, "return_mean"]].sort_values(at, ignore_index=True)
 
 
-def training_rows(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """The rows of meta-training, for every arm and seed that builds on them: CURVE and `seed` are those of the arm."""
-    train = rows[rows["stage"] == "train"].drop(columns=[*CURVE, "seed"])
-    arms = _plain(cells)[[*CURVE, "seed", "train_id"]].dropna().drop_duplicates()
+def training_rows(rows: pd.DataFrame, cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The rows of the meta-training that each arm and seed builds on; `by` are columns of its cells, the first cell's where
+    several agree in them."""
+    train = rows[rows["stage"] == "train"].drop(columns=[*by, "seed"], errors="ignore")
+    arms = _plain(cells)[[*by, "seed", "train_id"]].dropna().drop_duplicates([*by, "seed"])
     arms, train = (table.astype({key: object}) for table, key in ((arms, "train_id"), (train, "cell_id")))
-    found = arms.merge(train, left_on="train_id", right_on="cell_id")
-    return found.astype({"env_steps": "int64"}).drop_duplicates([*CURVE, "seed", "env_steps"])
+    return arms.merge(train, left_on="train_id", right_on="cell_id").astype({"env_steps": "int64"})
 
 
 def summarise(
@@ -159,12 +164,11 @@ def coverage(cells: pd.DataFrame) -> pd.DataFrame:
 def unfinished(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Every expected cell that is not done: CELL, `seed`, `status`, and `error` (one line, "" where none was recorded)."""
     cells = _plain(cells).assign(status=_status(cells))
-    errors = _plain(rows[rows["error"].notna()])
-    missing = cells.loc[cells["status"] != "done", [*CELL, "seed", "status"]]
-    for stage, by in (("adapt", [*CELL, "seed"]), ("train", [*CURVE, "seed"])):
-        last = errors[errors["stage"] == stage].drop_duplicates(by, keep="last")[[*by, "error"]]
-        missing = missing.merge(last.rename(columns={"error": stage}), on=by, how="left")
-    return missing.assign(error=missing["adapt"].fillna(missing["train"]).fillna("")).drop(columns=["adapt", "train"])
+    missing = cells.loc[cells["status"] != "done", [*CELL, "seed", "status", "adapt_id", "train_id"]]
+    errors = rows.loc[rows["error"].notna(), ["cell_id", "error"]].drop_duplicates("cell_id", keep="last")
+    told = dict(zip(errors["cell_id"].astype(object), errors["error"].astype(object), strict=True))
+    own, trained = (missing[name].astype(object).map(told) for name in ("adapt_id", "train_id"))
+    return missing.assign(error=own.fillna(trained).fillna("")).drop(columns=["adapt_id", "train_id"])
 
 
 def _status(cells: pd.DataFrame) -> "pd.Series[str]":
@@ -214,6 +218,15 @@ def _means_over_levels(measured: pd.DataFrame) -> pd.DataFrame:
 
 def _normalised_scores(measured: pd.DataFrame, references: pd.DataFrame | None) -> pd.DataFrame:
     """One line per GROUP, seed and checkpoint: `normalised` and `uncertain`."""
+    found = _normalised_returns(measured, references)
+    means = _means_over_levels(measured.assign(return_mean=found["normalised"])).drop(columns="count")
+    close = measured.assign(uncertain=found["uncertain"])
+    at = [*GROUP, "seed", "env_steps"]
+    return means.rename(columns={"return_mean": "normalised"}).merge(close.groupby(at)["uncertain"].any().reset_index(), on=at)
+
+
+def _normalised_returns(measured: pd.DataFrame, references: pd.DataFrame | None) -> pd.DataFrame:
+    """`normalised` and `uncertain` of every row."""
     known = pd.DataFrame(columns=list(REFERENCE_COLUMNS)) if references is None else references
     on = list(TASK_COLUMNS)
     keys = {name: measured[name].astype(object).astype(str) for name in on}
@@ -221,10 +234,7 @@ def _normalised_scores(measured: pd.DataFrame, references: pd.DataFrame | None) 
     found = measured[[]].assign(**keys).merge(known.astype({"task_index": "int64"}), on=on, how="left")
     found.index = measured.index
     score = normalised(measured["return_mean"], _floats(found["floor"]), _floats(found["oracle"]))
-    means = _means_over_levels(measured.assign(return_mean=score)).drop(columns="count")
-    close = measured.assign(uncertain=found["uncertain"].astype(object).eq(True))
-    at = [*GROUP, "seed", "env_steps"]
-    return means.rename(columns={"return_mean": "normalised"}).merge(close.groupby(at)["uncertain"].any().reset_index(), on=at)
+    return pd.DataFrame({"normalised": score, "uncertain": found["uncertain"].astype(object).eq(True)})
 
 
 def _of_cells(measured: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from reports.output import Output
 from reports.overall import aggregate_table, group_name, improvement_figure, profile_figure
 from reports.provenance import finished, unfinished_list
 from reports.scores import ARM, CURVE, TABLE, select, summarise, unfinished
-from reports.shift import shift_figure, shift_table
+from reports.shift import LAST, shift_figure, shift_table
 from reports.tables import score_table, to_markdown
 from reports.text import escape_markdown, slug
 from reports.variants import variant_points, variant_scores, variants_figure, variants_of, variants_table
@@ -97,18 +97,22 @@ def _split(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[st
 def _shift(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[str]:
     """The score against shift on one split: a figure, and a table per shift axis that has levels to compare."""
     key = tuple(expected[list(TABLE)].iloc[0])
-    points = select(numbers.shifts, TABLE, key)
+    points, normal = (select(table, TABLE, key) for table in (numbers.shifts, numbers.normal_shifts))
     if points.empty:
         return
     _, budget, family, split = key
     exact = numbers.exact.get(family, frozenset())
     name = "_".join([*map(slug, key), "against_shift"])
-    title = f"{family}, split {split}: return against shift (budget {budget})"
-    out.figure(shift_figure(points, expected, numbers.styles, title, exact), name)
-    out.table(points, name)
+    title = f"{family}, split {split}: score against shift (budget {budget})"
+    out.figure(shift_figure(points, expected, numbers.styles, title, exact, normal), name)
+    both = {"return": points, "normalised": normal}
+    out.table(pd.concat([table.assign(score=score) for score, table in both.items()]), name)
     yield f"##### Score against shift\n\n{_figure_links(title, name, name)}"
     for axis in sorted(points["axis"].unique()):
-        yield f"{_heading(axis, exact)}\n\n{shift_table(points, expected, axis)}"
+        yield f"{_heading(axis, exact)}: return\n\n{shift_table(points, expected, axis)}"
+        if axis in set(normal["axis"]):
+            ends = normal[normal["moment"] == LAST]
+            yield f"{_heading(axis, exact)}: normalised score\n\n{shift_table(ends, expected, axis)}"
 
 
 def _cost(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[str]:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from itertools import product
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.axes import in_order, unit
@@ -15,14 +16,16 @@ from reports.tables import plus_minus
 from reports.text import escape_label, escape_markdown, markdown_table, method_name, number, steps
 
 START, LAST = "start", "last"  # values of `moment`: before any step on the test task, and at the arm's last checkpoint
+_NORMAL = "normalised"  # the last, as a normalised score
 _PANEL = (4.4, 2.6)  # inches
 
 
-def shift_points(levels: pd.DataFrame) -> pd.DataFrame:
-    """Returns against shift at b = 0 and at each arm's last checkpoint, on the axes that have two levels or more.
+def shift_points(levels: pd.DataFrame, value: str = "return_mean") -> pd.DataFrame:
+    """Scores against shift at b = 0 and at each arm's last checkpoint, on the axes that have two levels or more.
 
     Args:
       levels: `level_scores`.
+      value: its column to summarise; where every seed lacks it there is no point.
     Returns:
       Summary over seeds, one line per GROUP, `moment` (START or LAST), `level` and the `env_steps` of that moment.
     """
@@ -31,7 +34,8 @@ def shift_points(levels: pd.DataFrame) -> pd.DataFrame:
     last = compared.groupby(list(GROUP))["env_steps"].transform("max")
     start = compared[compared["env_steps"] == 0].assign(moment=START)
     end = compared[compared["env_steps"] == last].assign(moment=LAST)
-    return summarise(pd.concat([start, end]), by=(*GROUP, "moment", "level", "env_steps"))
+    points = summarise(pd.concat([start, end]), value, by=(*GROUP, "moment", "level", "env_steps"))
+    return points if value == "return_mean" else points.dropna(subset=["mean"])
 
 
 @themed
@@ -41,8 +45,10 @@ def shift_figure(
     styles: Mapping[Arm, Style],
     title: str,
     exact: Collection[str] = (),
+    normal: pd.DataFrame | None = None,
 ) -> Figure:
-    """Return against shift, a column per shift axis: above before any step, below at the arm's last checkpoint.
+    """Return against shift, a column per shift axis: above before any step, below at the arm's last checkpoint, and below that
+    the normalised score there, where tasks have references.
 
     Args:
       points: `shift_points` of one suite, budget, family and split.
@@ -50,14 +56,17 @@ def shift_figure(
       styles: of `method_styles`.
       title: plain text above the panels.
       exact: shift axes whose tasks are exact linear images of training tasks.
+      normal: `shift_points` of normalised scores of the same; None or empty for none.
     """
     names = in_order(points["axis"])
-    moments = (START, LAST) if points["env_steps"].max() > 0 else (START,)
-    curves = {key: curve.sort_values("level") for key, curve in points.groupby([*ARM, "axis", "moment"])}
+    scored = points.iloc[:0] if normal is None else normal[normal["moment"] == LAST].assign(moment=_NORMAL)
+    moments = [START, *[LAST] * bool(points["env_steps"].max() > 0), *[_NORMAL] * (not scored.empty)]
+    every = points if scored.empty else pd.concat([points, scored])
+    curves = {key: curve.sort_values("level") for key, curve in every.groupby([*ARM, "axis", "moment"])}
     drawn = {key[:2] for key in curves}
     arms = [arm for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn]
     blind = blind_policy(points[points["moment"] == START])
-    figure, panels = canvas(len(names), title, _note(points, expected), len(moments), _PANEL, sharex="col")
+    figure, panels = canvas(len(names), title, _note(points, expected), len(moments), _PANEL, sharex="col", sharey="row")
     for axes, (moment, name) in zip(panels, product(moments, names), strict=True):
         for arm in arms:
             if (*arm, name, moment) in curves:
@@ -70,18 +79,29 @@ def shift_figure(
         if moment == moments[-1]:
             axes.set_xlabel(f"distance from the training law, {escape_label(name)}{f' ({unit(name)})' if unit(name) else ''}")
         axes.set_xlim(0, points.loc[points["axis"] == name, "level"].max() * 1.04)
-    labels = {START: "return at b = 0", LAST: f"return at b = {short_steps(points['env_steps'].max())}"}
-    for i, moment in enumerate(moments):
-        panels[i * len(names)].set_ylabel(labels[moment])
+    firsts = dict(zip(moments, panels[:: len(names)], strict=True))
+    end = short_steps(points["env_steps"].max())
+    labels = {START: "return at b = 0", LAST: f"return at b = {end}", _NORMAL: f"normalised score at b = {end}"}
+    for moment, axes in firsts.items():
+        axes.set_ylabel(labels[moment])
+    if LAST in firsts:
+        _align(firsts[START], firsts[LAST])
     legend(figure, {arm: styles[arm] for arm in arms}, blind if LAST in moments else None)
     return figure
 
 
+def _align(one: Axes, other: Axes) -> None:
+    """Give both the same y axis, so that they can be compared."""
+    low, high = zip(one.get_ylim(), other.get_ylim(), strict=True)
+    for axes in (one, other):
+        axes.set_ylim(min(low), max(high))
+
+
 def shift_table(points: pd.DataFrame, expected: pd.DataFrame, axis: str) -> str:
-    """Return by level of shift on one axis, in Markdown: per arm a line for b = 0 and one for its last checkpoint.
+    """Score by level of shift on one axis, in Markdown: per arm a line for b = 0 and one for its last checkpoint.
 
     Args:
-      points: `shift_points` of one suite, budget, family and split.
+      points: `shift_points` of one suite, budget, family and split, of returns or of normalised scores.
       expected: `coverage` of the same, in the order that the table shall have.
     """
     on_axis = points[points["axis"] == axis]

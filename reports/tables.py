@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from reports.areas import adaptation_areas
 from reports.scores import ARM, GROUP, TABLE, summarise
 from reports.text import escape_markdown, markdown_table, method_name, number, steps
 
@@ -20,11 +21,12 @@ def score_table(scores: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
     Returns:
       One line per arm: `n_expected`, `n_done`, `n_failed`; `n_diverged`, the done ones with a diverged simulation;
       `meta_env_steps` and `n_train_tasks`, means over seeds; `test_env_steps`, the steps per test task at its last checkpoint;
-      `gain_…` from 0 steps to there, `normalised_…` and `uncertain` there; and for every checkpoint b `return_mean@b`,
+      `gain_…` from 0 steps to there, `normalised_…` and `uncertain` there; `area_…`, the mean height of the curve over the
+      logarithm of the steps; and for every checkpoint b `return_mean@b`,
       `return_low@b`, `return_high@b`, `n_seeds@b`. What was not measured is NaN.
     """
     table = expected[[*ARM, "n_expected", "n_done", "n_failed"]]
-    for found in (_spent(scores), _gain(scores), _normalised(scores)):
+    for found in (_spent(scores), _gain(scores), _normalised(scores), _area(scores)):
         table = table.merge(found, on=list(ARM), how="left")
     points = summarise(scores)
     for b, at_b in points.groupby("env_steps"):
@@ -39,7 +41,7 @@ def to_markdown(table: pd.DataFrame) -> str:
     A checkpoint that a method did not reach because it stops learning before is "frozen"; what is missing is "–".
     """
     checkpoints = [int(name.split("@")[1]) for name in table.columns if name.startswith("return_mean@")]
-    header = ["method", "seeds", *(f"b = {steps(b)}" for b in checkpoints), "gain from b = 0", "normalised"]
+    header = ["method", "seeds", *(f"b = {steps(b)}" for b in checkpoints), "gain from b = 0", "area over log b", "normalised"]
     header += ["meta-training steps", "training tasks", "steps on the test task"]
     return markdown_table(header, [_line(record, checkpoints) for record in table.to_dict("records")])
 
@@ -82,16 +84,23 @@ def _normalised(scores: pd.DataFrame) -> pd.DataFrame:
     return found[[*ARM, "normalised_mean", "normalised_low", "normalised_high"]].merge(uncertain, on=list(ARM))
 
 
+def _area(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean height of every arm's adaptation curve, few-shot and many-shot alike."""
+    found = summarise(adaptation_areas(scores, value="return_mean"), "area", by=ARM)
+    return found[[*ARM, "mean", "low", "high"]].rename(columns=lambda name: name if name in ARM else f"area_{name}")
+
+
 def _line(record: dict[str, float], checkpoints: Sequence[int]) -> list[str]:
     name = escape_markdown(method_name(str(record["method"]), str(record["variant"])))
     returns = [_checkpoint(record, b) for b in checkpoints]
     gain = plus_minus(record["gain_mean"], record["gain_low"], record["gain_high"])
+    area = plus_minus(record["area_mean"], record["area_low"], record["area_high"])
     seeds = seeds_text(int(record["n_expected"]), int(record["n_done"]), int(record["n_failed"]))
     if record["n_diverged"] > 0:
         seeds += f" ({record['n_diverged']:.0f} with diverged simulations)"
     normal = "–" if np.isnan(record["normalised_mean"]) else _share(record)
     spent = [steps(record[column]) for column in ("meta_env_steps", "n_train_tasks", "test_env_steps")]
-    return [name, seeds, *returns, gain, normal, *spent]
+    return [name, seeds, *returns, gain, area, normal, *spent]
 
 
 def _share(record: dict[str, float]) -> str:

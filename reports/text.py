@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]#|~$])")
+_LIST = re.compile(r"^(\d*)([-+.)])(?=\s|$)")  # at the beginning of a line these make a list
 _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _LONGEST_LABEL = 40  # characters; longer names are cut in figures, never in tables
 
@@ -17,7 +18,8 @@ def one_line(text: str) -> str:
 
 def escape_markdown(text: str) -> str:
     """`text` as literal Markdown, safe in a paragraph, in a link and in the cell of a table."""
-    return _MARKDOWN.sub(r"\\\1", one_line(text).translate(_HTML))
+    escaped = _MARKDOWN.sub(r"\\\1", one_line(text).translate(_HTML))
+    return _LIST.sub(r"\1\\\2", escaped)
 
 
 def escape_label(text: str) -> str:

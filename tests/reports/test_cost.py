@@ -60,6 +60,25 @@ def test_meta_training_and_adaptation_count_together():
     assert points["n_seeds"].to_dict() == {"m": 2, "m+ft": 1, "td3": 1, "zero": 1}
 
 
+def test_each_split_and_suite_counts_its_own_cost():
+    rows, cells = store()
+    other = rows[rows["stage"] == "adapt"].assign(split="id", wall_s=1000.0, updates=7)
+    other["cell_id"] = "later"
+    trained = rows[rows["stage"] == "train"].assign(wall_s=9000.0, cell_id=lambda table: table["cell_id"] + "2")
+    again = cells.assign(split="id", train_id=cells["train_id"] + "2")
+    both, expected = pd.concat([rows, other, trained], ignore_index=True), pd.concat([cells, again], ignore_index=True)
+    points = cost_points(both, expected, adaptation_scores(both, expected)).set_index(["split", "method"])
+    pd.testing.assert_frame_equal(points.loc["ood", list(COSTS)], points_of(rows, cells)[list(COSTS)])
+    assert points.loc[("id", "m"), "seconds"] == 10_000.0 and points.loc[("id", "td3"), "updates"] == 7
+
+
+def test_a_seed_without_a_score_costs_nothing():
+    rows, cells = store()
+    lost = (rows["method"] == "m") & (rows["seed"] == 1) & (rows["stage"] == "adapt") & (rows["task_index"] == 2)
+    points = points_of(rows[~lost], cells)
+    assert points.loc["m", "seconds"] == 60.0 + 13.0 and points.loc["m", "n_seeds"] == 1
+
+
 def test_what_no_row_tells_is_missing_and_not_nothing():
     rows, cells = store(wall_s=pd.NA)
     points = points_of(rows.astype({"wall_s": "Float64"}), cells)

@@ -145,7 +145,7 @@ def test_the_note_says_seeds_and_interval_and_gaps():
 
 def test_meta_training_draws_every_seed_and_the_mean_where_all_are():
     steps = {0: (100, 200, 300), 1: (100, 200)}
-    same = {"budget": "quick", "family": "f", "method": "apb", "variant": ""}
+    same = {"suite": "s", "budget": "quick", "family": "f", "method": "apb", "variant": ""}
     scores = pd.DataFrame([{**same, "seed": s, "env_steps": b, "return_mean": -b / 10 + s} for s in steps for b in steps[s]])
     points = summarise(scores, by=(*CURVE, "env_steps"))
     (axes,) = meta_training_figure(scores, points, method_styles([("apb", "")]), "").axes

@@ -63,3 +63,15 @@ def test_the_matrix_says_who_beats_whom(scores):
         assert values[0, 1] == 1.0 and values[2, 0] == 0.0  # apb beats td3, zero never apb
         assert [text.get_text() for text in axes.get_xticklabels()] == ["apb", "td3", "zero"]
         assert sorted(text.get_text() for text in axes.texts) == ["0"] * 3 + ["100"] * 3
+
+
+def test_who_has_fewer_families_is_marked(scores):
+    fewer = scores[(scores["method"] != "td3") | (scores["family"] != "h")]
+    found = aggregate(fewer, EXACT, value="normalised", draws=50)
+    text = aggregate_table(found[found["group"] == OTHERS], ARMS)
+    assert "| td3† |" in text and "| apb |" in text and "\n† of fewer families" in text
+    assert "†" not in aggregate_table(found[found["group"] == EXACT_IMAGES], ARMS)
+    pairs = probability_of_improvement(fewer, EXACT, value="normalised", draws=50)
+    exact, others = improvement_figure(pairs, ARMS, "title").axes
+    assert sum(text.get_text().endswith("*") for text in others.texts) == 4  # td3 with either of the others
+    assert not any(text.get_text().endswith("*") for text in exact.texts)

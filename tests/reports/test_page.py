@@ -71,6 +71,23 @@ def test_the_points_are_the_scores(report, returned):
     assert set(points["axis"]) == {"angle", "radius"} and last["interval"] == "min–max"
 
 
+def test_what_is_lost_outside_the_distribution_is_paired_by_seed(report, returned):
+    gaps = pd.read_csv(report.parent / "data/generalisation-gaps.csv", keep_default_na=False).set_index(["axis", "method"])
+    outside = np.mean([returned("apb", shift, 0, 200) for shift in (0.2, 0.8)])
+    np.testing.assert_allclose(float(gaps.loc[("angle", "apb"), "gap"]), returned("apb", 0.0, 0, 200) - outside)
+    assert gaps.loc[("angle", "td3"), "n_seeds"] == 1  # of two, one failed
+    page = report.read_text(encoding="utf-8")
+    assert (
+        "## Generalisation gap" in page
+        and "| point-goal, shift axis radius, budget quick | apb | 5.00 ± 0.00 | – | 2 |" in page
+    )
+
+
+def test_one_split_has_no_gap(tmp_path, fill):
+    page = write_report(fill(tmp_path / "store", splits=("ood",)), tmp_path / "out").read_text(encoding="utf-8")
+    assert "Generalisation gap" not in page
+
+
 def test_the_score_against_shift_is_there_where_levels_are(report, returned):
     points = pd.read_csv(report.parent / "data/ood_quick_point-goal_ood_against_shift.csv", keep_default_na=False)
     assert set(points["axis"]) == {"angle"}

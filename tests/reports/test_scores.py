@@ -146,12 +146,16 @@ def test_a_frozen_method_is_held_to_the_end_and_gets_no_point():
 def test_coverage_and_what_is_not_finished():
     cells = expect(("m", 0), ("m", 1), ("n", 0), ("n", 1), m1="failed", n0="missing", n1="missing")
     cells["train_status"] = ["done", "done", "failed", None]
+    cells["adapt_id"], cells["train_id"] = ["a", "b", "c", "d"], ["tm0", "tm1", "shared", None]
     assert coverage(cells)[["method", "n_expected", "n_done", "n_failed"]].to_numpy().tolist() == [
         ["m", 2, 1, 1],
         ["n", 2, 0, 1],
     ]
-    train = Row(**BASE, method="n", seed=0, stage="train", env_steps=0, status="failed", error="out of memory")
-    rows = to_frame([adapt(None, None, seed=1, status="failed", error="loss is not finite"), train])
+    # another arm's meta-training, which n builds on
+    train = Row(**BASE, method="m", seed=0, stage="train", env_steps=0, status="failed", error="out of memory")
+    rows = to_frame([adapt(None, None, seed=1, status="failed", error="loss is not finite"), train]).assign(
+        cell_id=["b", "shared"]
+    )
     assert unfinished(rows, cells)[["method", "seed", "status", "error"]].to_numpy().tolist() == [
         ["m", 1, "failed", "loss is not finite"],
         ["n", 0, "failed in meta-training", "out of memory"],
@@ -174,6 +178,14 @@ def test_meta_training_takes_the_online_return_first_and_serves_every_arm_that_b
         ["m+ft", 0, 100, -3.0],
         ["m+ft", 0, 200, -2.0],
     ]
+
+
+def test_each_suite_shows_the_meta_training_that_its_own_cells_build_on():
+    train = {**BASE, "method": "m", "seed": 0, "stage": "train", "env_steps": 100}
+    rows = to_frame([Row(**train, online_return=-3.0), Row(**train, online_return=-7.0)]).assign(cell_id=["old", "new"])
+    cells = pd.concat([expect(("m", 0)).assign(suite=s, train_id=i) for s, i in (("s", "old"), ("t", "new"))])
+    scores = meta_training_scores(rows, cells)
+    assert scores[["suite", "return_mean"]].to_numpy().tolist() == [["s", -3.0], ["t", -7.0]]
 
 
 def test_nothing_measured_gives_empty_tables():

@@ -135,3 +135,21 @@ def test_hostile_names_draw():
     figure.draw_without_rendering()
     table = shift_table(points, expected_of([HOSTILE]), HOSTILE)
     assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1 and "<b" not in table
+
+
+def test_a_row_of_normalised_scores_stands_below_where_there_are_references():
+    methods = ["apb", "zero"]
+    levels = level_scores(to_frame(rows_of(methods)), cells_of(methods))
+    assert shift_points(levels, "normalised").empty  # nobody has references
+    known = levels.assign(normalised=levels["return_mean"] / 10)
+    known.loc[known["level"] == 0.8, "normalised"] = float("nan")
+    normal = shift_points(known, "normalised")
+    assert set(normal["level"]) == {0.2}
+    figure = shift_figure(
+        points_of(methods), expected_of(methods), method_styles([(m, "") for m in methods]), "t", normal=normal
+    )
+    start, last, below = figure.axes
+    assert start.get_ylim() == last.get_ylim() != below.get_ylim()
+    assert below.get_ylabel() == "normalised score at b = 100"
+    (curve,) = lines(below, "curve")
+    assert curve.get_xydata().tolist() == [[0.2, 0.5]]  # the last checkpoint only

@@ -59,12 +59,12 @@ def test_markdown():
     rows = [line.strip("| ").split(" | ") for line in to_markdown(score_table(scores(), expected())).splitlines()]
     head, _, apb, maml, td3, zero = rows
     assert head[:6] == ["method", "seeds", "b = 0", "b = 50", "b = 100", "gain from b = 0"]
-    assert head[6:] == ["normalised", "meta-training steps", "training tasks", "steps on the test task"]
+    assert head[6:] == ["area over log b", "normalised", "meta-training steps", "training tasks", "steps on the test task"]
     assert apb[1:6] == ["2 (1 with diverged simulations)", "−52.0 ± 2.00", "−41.0 ± 1.00", "−25.0 ± 5.00", "27.0 ± 3.00"]
-    assert apb[6] == "0.50 ± 0.10"
-    assert maml[1:] == ["unfinished (1 of 2 seeds)", "−45.0", "−44.5", "frozen", "0.50", "0.11?", "20\u202f000", "8", "50"]
-    assert td3[1:] == ["unfinished (0 of 2 seeds, 2 failed)", *["–"] * 8]
-    assert zero[1:] == ["1", "−60.0", "frozen", "frozen", "–", "–", "–", "8", "0"]
+    assert apb[6:8] == ["−33.0 ± 3.00", "0.50 ± 0.10"]
+    assert maml[1:] == ["unfinished (1 of 2 seeds)", "−45.0", "−44.5", "frozen", "0.50", "−44.5", "0.11?", "20\u202f000", "8", "50"]
+    assert td3[1:] == ["unfinished (0 of 2 seeds, 2 failed)", *["–"] * 9]
+    assert zero[1:] == ["1", "−60.0", "frozen", "frozen", "–", "−60.0", "–", "–", "8", "0"]
 
 
 def test_a_missing_seed_at_a_checkpoint_is_said():
@@ -73,9 +73,20 @@ def test_a_missing_seed_at_a_checkpoint_is_said():
     assert "| −40.0 (1 of 2 seeds) |" in to_markdown(score_table(ragged, expected()))
 
 
+def test_the_area_is_that_of_the_curve_in_the_logarithm_of_the_steps():
+    lines = scores()
+    table = score_table(lines, expected()).set_index("method")
+    apb = lines[lines["method"] == "apb"].pivot(index="seed", columns="env_steps", values="return_mean")
+    inside = apb.loc[:, apb.columns > 0]
+    areas = np.trapezoid(inside, np.log(inside.columns.to_numpy(float)), axis=1) / np.log(
+        inside.columns[-1] / inside.columns[0]
+    )
+    np.testing.assert_allclose(table.loc["apb", "area_mean"], areas.mean())
+
+
 def test_nothing_measured():
     text = to_markdown(score_table(scores().iloc[:0], expected()))
-    assert "| td3 | unfinished (0 of 2 seeds, 2 failed) | – | – | – | – | – |\n" in text
+    assert "| td3 | unfinished (0 of 2 seeds, 2 failed) | – | – | – | – | – | – |\n" in text
 
 
 def test_hostile_names_stay_in_their_cell():

@@ -1,6 +1,7 @@
 """Names as users may give them, in Markdown, in labels and in file names."""
 
 import pytest
+from markdown_it import MarkdownIt
 
 from reports.text import escape_label, escape_markdown, listing, markdown_table, number, one_line, slug, steps
 
@@ -13,8 +14,15 @@ def test_markdown_keeps_the_name_in_its_cell():
     assert "<" not in line and "\\[l\\](http" in line and "\\`c\\`" in line and "\\$\\\\frac\\$" in line
 
 
+@pytest.mark.parametrize("name", ["1. a", "- a", "+ a", "12) a", "-", "1."])
+def test_a_name_makes_no_list(name):
+    shown = MarkdownIt("commonmark").render(escape_markdown(name))
+    assert shown == f"<p>{name}</p>\n"
+
+
 def test_plain_names_stay_as_they_are():
     assert escape_markdown("apb-random (depth=3, lr=0.1)") == "apb-random (depth=3, lr=0.1)"
+    assert [escape_markdown(name) for name in ("-3.5", "+ft", "1.5")] == ["-3.5", "+ft", "1.5"]
     assert slug("apb-random+ft.2") == "apb-random+ft.2"
 
 

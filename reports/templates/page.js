@@ -1,0 +1,20 @@
+"use strict";
+// A column sorts by the first number of its cells, or by their text; what is missing comes last either way.
+const key = cell => {
+  const text = cell.textContent.trim();
+  const found = text.replace(/[\s\u202f\u2009](?=\d{3})/g, "").replace(/\u2212/g, "-").match(/^[+-]?\d+(\.\d+)?(e[+-]?\d+)?/);
+  return { missing: text === "\u2013" || text === "frozen", number: found ? parseFloat(found[0]) : NaN, text };
+};
+for (const button of document.querySelectorAll("th > button")) button.addEventListener("click", () => {
+  const th = button.parentElement, table = th.closest("table"), body = table.tBodies[0], sign = th.ariaSort === "descending" ? 1 : -1;
+  for (const other of th.parentElement.children) other.removeAttribute("aria-sort");
+  th.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+  const rows = [...body.rows].map(row => ({ row, ...key(row.cells[th.cellIndex]) }));
+  const numeric = rows.every(r => r.missing || !isNaN(r.number));
+  rows.sort((a, b) => a.missing - b.missing || sign * (numeric ? a.number - b.number : a.text.localeCompare(b.text)) || 0);
+  body.append(...rows.map(r => r.row));
+});
+// A link to what is folded away opens it.
+const unfold = () => { const at = document.getElementById(decodeURIComponent(location.hash.slice(1))); if (at && at.tagName === "DETAILS") at.open = true; };
+addEventListener("hashchange", unfold);
+unfold();

@@ -20,6 +20,7 @@ EPILOG = (
     "Start with: python -m benchmark run --suite ood, then: python -m benchmark report."
 )
 DEFAULT_STORE = Path("results/local")
+PUBLISHED = Path("published")  # in place of a folder, the results that came with the program
 INTERRUPTED = 130
 INPUT_ERRORS = {
     "benchmark.choices": "InputError",
@@ -95,13 +96,22 @@ def run(
 
 @app.command()
 def report(
-    store: StoreOption = DEFAULT_STORE,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of results, or `published`. [default: results/local, the published ones where it is not there]"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write the report into.")] = Path("report"),
     suite: Annotated[list[str] | None, typer.Option(help="Only this suite. [default: every suite in the store]")] = None,
     format_: Annotated[
         str,
         typer.Option("--format", help="Comma-separated: html (a page that needs no other file), latex (an appendix), md."),
     ] = "html,latex,md",
+    compare: Annotated[
+        Path | None,
+        typer.Option(help="Other results, a folder or `published`: methods that only they have join, the others are compared."),
+    ] = None,
 ) -> None:
     """Turn a store into figures, tables and one page."""
     from benchmark import choices
@@ -112,7 +122,11 @@ def report(
         if name not in FORMATS:
             raise choices.unknown("format", name, FORMATS)
     started = time.perf_counter()
-    pages = write_report(store, out, suite or None, formats, choices.available_cores())
+    if store is None:
+        store = DEFAULT_STORE if DEFAULT_STORE.exists() else PUBLISHED
+        if store == PUBLISHED:
+            typer.echo(f"no {DEFAULT_STORE} here: these are the published results")
+    pages = write_report(store, out, suite or None, formats, choices.available_cores(), compare)
     typer.echo("\n".join(map(str, pages)))
     typer.echo(f"{time.perf_counter() - started:.1f} s; figures as PNG and PDF, every number as CSV beside the pages")
 
@@ -135,6 +149,22 @@ def show(
     from benchmark import commands
 
     typer.echo(commands.show(store, cell))
+
+
+@app.command()
+def publish(
+    suite: Annotated[str, typer.Option(help="Which suite of the store.")],
+    store: StoreOption = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option(help="Folder of published results. [default: this checkout's]")] = None,
+    dirty: Annotated[bool, typer.Option("--dirty", help="Publish what ran on code that was not committed.")] = False,
+) -> None:
+    """Publish a finished suite: rows per seed, manifest, tables and figures, trained states of one seed."""
+    from benchmark import choices
+
+    chosen = choices.choose_suite(suite)
+    from benchmark.publish import publish as write
+
+    typer.echo(str(write(store, chosen, out, dirty)))
 
 
 @app.command()

@@ -31,6 +31,7 @@ class Budget:
     train_steps: int  # off-policy meta-training, summed over its tasks
     adapt_steps: int  # adaptation, per test task
     seeds: int  # training seeds by default
+    published_seeds: int = 0  # and those that a published table needs, 0 for a budget that is not for publishing
     many_tasks: int = 0  # training tasks of an off-policy meta-training that visits a few of many; as many steps in all
     fresh_tasks: int = 0  # training tasks that an on-policy meta-training draws, again and again
     fresh_steps: int = 0  # on-policy meta-training, summed over all that it draws
@@ -183,6 +184,7 @@ BUDGETS: dict[str, Budget] = {
             train_steps=8 * 2_500,
             adapt_steps=3_000,
             seeds=2,
+            published_seeds=10,
             many_tasks=8,
             fresh_tasks=8,
             fresh_steps=320_000,
@@ -199,6 +201,7 @@ BUDGETS: dict[str, Budget] = {
             train_steps=16 * 50_000,
             adapt_steps=100_000,
             seeds=5,
+            published_seeds=5,
             many_tasks=100,
             fresh_tasks=20,
             fresh_steps=10_000_000,
@@ -221,6 +224,7 @@ BUDGETS: dict[str, Budget] = {
             train_steps=16 * 1_000_000,
             adapt_steps=300_000,
             seeds=10,
+            published_seeds=10,
             many_tasks=100,
             fresh_tasks=20,
             fresh_steps=100_000_000,

@@ -23,14 +23,17 @@ class Output:
     Args:
       folder: made if it is not there.
       pool: where figures are drawn; None draws them at once.
+      draws: whether figures are drawn at all; tables are written in any case.
     """
 
-    def __init__(self, folder: Path, pool: Executor | None) -> None:
-        self.folder, self._pool = folder, pool
+    def __init__(self, folder: Path, pool: Executor | None, draws: bool = True) -> None:
+        self.folder, self._pool, self._draws = folder, pool, draws
         self._drawn: list[Future[Any]] = []
 
     def figure(self, figure: Figure, name: str) -> None:
         """Write figures/`name`.png and .pdf, at the latest when the output is closed."""
+        if not self._draws:
+            return
         stem = self.folder / "figures" / name
         if self._pool is None:
             save_figure(figure, stem)
@@ -58,9 +61,9 @@ class Output:
 
 @contextmanager
 def opened(folder: Path, jobs: int) -> Iterator[Output]:
-    """An output whose figures are drawn in as many processes."""
+    """An output whose figures are drawn in as many processes; in none where `jobs` is 0."""
     if jobs < 2:
-        yield Output(folder, None)
+        yield Output(folder, None, draws=jobs > 0)
         return
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         try:

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pandas as pd
 
 from reports import ReportError
 from reports.claims import claims_table
+from reports.compare import Beside, beside, comparison
 from reports.files import write_text
 from reports.gaps import gaps_of, gaps_table
 from reports.html import Section, write_html
@@ -15,6 +18,12 @@ from reports.output import Output, opened
 from reports.provenance import CELLS, origins, provenance
 from reports.sections import suite_section
 from reports.text import escape_markdown
+
+if TYPE_CHECKING:
+    from results.publication import Publication
+    from results.store import CellKey, Store
+
+    Results: TypeAlias = Store | Publication
 
 FORMATS = {"html": "report.html", "latex": "report.tex", "md": "report.md"}
 TITLE = "APB benchmark: results"
@@ -53,7 +62,12 @@ normalised scores take out. ([CSV](data/generalisation-gaps.csv))
 
 
 def write_report(
-    store: Path, out: Path, suites: Sequence[str] | None = None, formats: Collection[str] = tuple(FORMATS), jobs: int = 1
+    store: Path,
+    out: Path,
+    suites: Sequence[str] | None = None,
+    formats: Collection[str] = tuple(FORMATS),
+    jobs: int = 1,
+    compare: Path | None = None,
 ) -> list[Path]:
     """Write the pages of `out`, with figures/ and data/ beside them, and return their paths.
 
@@ -61,28 +75,36 @@ def write_report(
     the same bytes. Files of an earlier report that this one does not write are left alone.
 
     Args:
-      store: folder of a results store.
+      store: folder of a results store or of published results; `published` stands for those that came with this program.
       out: folder to write to; made if it is not there.
       suites: ids of the suites to report, in the order of the page; all that the store has where None.
       formats: of `FORMATS`.
-      jobs: processes that draw figures; from two on, a script that calls this must guard its `__main__`.
+      jobs: processes that draw figures, 0 to draw none; from two on, a script that calls this must guard its `__main__`.
+      compare: other results, named as `store`: methods that only they have join the report, the others are laid over them.
     Raises:
       ReportError: if the store has no such suite or `out` cannot be written to.
       results.store.StoreError: if there is no store, or it cannot be read.
     """
-    from results.references import load_references
-    from results.store import Store  # the rest of the package works on tables and needs no store
+    from results.publication import results_at
+    from results.references import load_references  # the rest of the package works on tables and needs no store
 
-    results = Store(store, create=False)
+    results = results_at(store)
     plans = _chosen(results.plans(), suites, store)
     rows, cells = results.read([plan["suite"] for plan in plans])
     if cells.empty:
         raise ReportError(f"the suites in {store} expect no cells, so there is nothing to report; run one first")
+    others = None if compare is None else results_at(compare)
+    other = None if others is None else _beside(rows, cells, others, compare, plans)
+    if other is not None:
+        rows, cells = (
+            pd.concat([mine, guests], ignore_index=True) for mine, guests in zip((rows, cells), other.guests, strict=True)
+        )
     numbers = compute(rows, cells, plans, load_references())
     with opened(out, jobs) as output:
-        output.table(origins(cells, results), CELLS)
+        output.table(origins(cells, _record_of(results, others)), CELLS)
         sections = [
             Section("How to read this", _HOW_TO_READ, folded=True),
+            *_compared(numbers, other, output),
             Section("Claims of the paper", _CLAIMS + claims_table(numbers.scores, numbers.exact)),
             *_gaps(numbers, output),
             *(Section(plan["suite"], "\n".join(suite_section(numbers, plan, output))) for plan in plans),
@@ -105,6 +127,39 @@ _WRITERS: dict[str, Callable[[Path, Numbers, Sequence[Section]], Path]] = {
     ),
     "md": lambda path, numbers, sections: write_text(path, to_page(sections)),
 }
+
+
+def _beside(
+    rows: pd.DataFrame, cells: pd.DataFrame, others: "Results", place: Path | None, plans: list[dict[str, Any]]
+) -> Beside:
+    known = {plan["suite"] for plan in others.plans()}
+    if not (shared := [plan["suite"] for plan in plans if plan["suite"] in known]):
+        raise ReportError(f"{place} has none of the suites of this report, only {', '.join(sorted(known))}")
+    return beside((rows, cells), others.read(shared), str(place))
+
+
+def _compared(numbers: Numbers, other: Beside | None, output: Output) -> list[Section]:
+    """The section that compares with other results, where there are any."""
+    if other is None:
+        return []
+    parts = comparison(numbers.scores, other, numbers.styles, numbers.exact, output)
+    return [Section(f"Compared with {other.name}", "\n".join(parts))]
+
+
+def _record_of(results: "Results", others: "Results | None") -> "Callable[[CellKey], dict[str, Any]]":
+    """Looks the record of a stage up in the results, then in the others."""
+
+    def record(key: "CellKey") -> dict[str, Any]:
+        from results.files import StoreError
+
+        try:
+            return results.record(key)
+        except StoreError:
+            if others is None:
+                raise
+            return others.record(key)
+
+    return record
 
 
 def _gaps(numbers: Numbers, output: Output) -> list[Section]:

@@ -1,5 +1,6 @@
 """What a report rests on: versions, budgets, and which cells are finished."""
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -8,14 +9,17 @@ from reports.scores import CELL, coverage
 from reports.text import escape_markdown, markdown_table, method_name, steps
 
 if TYPE_CHECKING:
-    from results.store import Store
+    from results.store import CellKey
 
 CELLS = "cells"  # the table that says where every number comes from
 _FACTS = ("commit", "benchmark", "python", "device", "torch_threads", "mujoco_threads", "finished")  # of a cell's record
 
 
-def origins(cells: pd.DataFrame, store: "Store") -> pd.DataFrame:
+def origins(cells: pd.DataFrame, record_of: "Callable[[CellKey], Mapping[str, Any]]") -> pd.DataFrame:
     """Where numbers come from: the stages of every planned cell, in the order of the plans.
+
+    Args:
+      record_of: gives the record of a stage; a StoreError stands for none.
 
     Returns:
       `suite`, CELL's columns and `seed`, `stage`, `id` (the stage's folder in the store), `status`, and what its record says of
@@ -31,7 +35,7 @@ def origins(cells: pd.DataFrame, store: "Store") -> pd.DataFrame:
             if key is None:
                 continue
             try:
-                record = store.record(key)
+                record = record_of(key)
             except StoreError:
                 record = {}
             status = cell["status"] if stage == "adapt" else cell["train_status"]

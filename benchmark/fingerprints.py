@@ -1,0 +1,106 @@
+"""Fingerprints of simulator and learners: what a fixed short run gives, kept beside the published results.
+
+The simulator's are exact, and hold for one version of MuJoCo on one kind of processor. The learners' are returns at smoke, to
+a tolerance, since their sums depend on the processor too: they hold for one version of torch, one set of its instructions and
+one number of threads. Where there is none for this machine, nothing is known and nothing is passed.
+"""
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+import pandas as pd
+import torch
+
+from envs import FAMILIES, load_family
+from envs.batch import BatchEnv
+from results.files import DamageError, StoreError, explained, seal, unseal
+from results.publication import PUBLISHED
+
+FILE = "fingerprints.json"
+TOLERANCE = 1e-3  # of a return, relative where that is larger than 1
+_STEPS, _TASKS, _COPIES = 40, 2, 2
+
+
+def simulator_key() -> str:
+    """What a simulator's fingerprint holds for."""
+    return f"mujoco {mujoco.__version__}, {platform.machine()}"
+
+
+def learner_key() -> str:
+    """What a learner's fingerprint holds for; runs have one thread of torch each."""
+    return f"torch {torch.__version__.partition('+')[0]}, {torch.backends.cpu.get_cpu_capability()}, 1 thread"
+
+
+def simulator_fingerprints() -> dict[str, str]:
+    """By family, a digest of every bit of observations, rewards and ends of a few episodes with fixed actions."""
+    return {name: _digest(name) for name in FAMILIES}
+
+
+def _digest(name: str) -> str:
+    family = load_family(name)
+    tasks = family.split(next(iter(family.splits())))[:_TASKS]
+    env = BatchEnv(family, tasks, _COPIES, 1, seed=0)
+    seen, obs = hashlib.sha256(), env.reset()
+    seen.update(obs.tobytes())
+    shape = (len(tasks), _COPIES, family.action_size)
+    phase = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    for t in range(_STEPS):
+        step = env.step(np.sin(0.3 * t + phase).astype(np.float32))
+        for part in step:
+            seen.update(part.tobytes())
+        ended = step.terminated | step.truncated
+        if ended.any():
+            seen.update(env.reset(ended).tobytes())
+    return seen.hexdigest()[:16]
+
+
+def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
+    """By method, its mean return at each checkpoint of a smoke run, and the number of its updates.
+
+    Args:
+      rows: of one seed of each method on one family.
+    """
+    found = {}
+    for method, of_method in rows[rows["stage"] == "adapt"].groupby("method"):
+        at = of_method.groupby("env_steps")
+        returns, updates = at["return_mean"].mean().astype(float), at["updates"].max().astype(float)
+        found[str(method)] = [*returns.round(6), float(updates.iloc[-1])]
+    return found
+
+
+def differs(ours: Any, known: Any) -> bool:
+    """Whether a fingerprint is not the known one."""
+    if isinstance(ours, str) or isinstance(known, str):
+        return bool(ours != known)
+    return len(ours) != len(known) or not np.allclose(ours, known, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def load(folder: Path = PUBLISHED) -> dict[str, Any]:
+    """The known fingerprints: `simulator` and `learner`, each by key and then by family or method.
+
+    Raises:
+      StoreError: if the file was altered.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return {"simulator": {}, "learner": {}}
+    with explained(path):
+        data = path.read_bytes()
+    try:
+        return unseal(data)
+    except DamageError as damage:
+        raise StoreError(f"{path}: {damage}: restore it, or record it again with --record") from damage
+
+
+def record(kind: str, key: str, found: Mapping[str, Any], folder: Path = PUBLISHED) -> None:
+    """Keep the fingerprints of this machine, in the place of any that it had."""
+    known = load(folder)
+    known[kind][key] = dict(found)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FILE).write_bytes(seal(known))

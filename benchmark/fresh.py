@@ -1,0 +1,152 @@
+"""Levels 2 and 3 of `verify`: the code as it is now against what was published, by running it."""
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmark import fingerprints, run
+from benchmark.cells import Cell, expand
+from benchmark.choices import InputError, choose_jobs
+from benchmark.local import LocalExecutor, Progress, stages_of
+from benchmark.plugins import registered_methods
+from benchmark.publish import CHECKPOINTS
+from benchmark.suites import BUDGETS, SUITES
+from benchmark.verify import Check
+from reports.answers import last_scores
+from reports.regression import BETTER, TOO_FEW, WORSE, regressions
+from reports.scores import adaptation_scores
+from reports.text import number
+from results.publication import Publication
+from results.store import Store
+
+# suite/family/method of the cells that are run again: one of each kind of method, and one on dynamics that vary
+CELLS = (
+    *("ood/point-goal/apb", "ood/point-goal/td3", "ood/point-goal/maml", "ood/point-goal/pearl", "ood/point-goal/varibad"),
+    "ood/point-rand/apb",
+)
+FIRST_SEED = 1_000  # beyond all seeds that anybody publishes
+Show = Callable[[list[Progress]], None]
+
+
+def known_fingerprints(store: Store, level: int, record: bool, show: Show, deadline: float | None = None) -> Iterator[Check]:
+    """Fingerprints of this machine's simulator and learners against the recorded ones; with `record` they are recorded."""
+    methods = registered_methods()
+    cells = expand(SUITES["ood"], BUDGETS["smoke"], methods, ["point-goal"], 1, {})
+    rows = _run(store, cells, show, deadline)
+    found = {
+        "simulator": (fingerprints.simulator_key(), fingerprints.simulator_fingerprints()),
+        "learner": (fingerprints.learner_key(), fingerprints.learner_fingerprints(rows)),
+    }
+    for kind, (key, ours) in found.items():
+        if record:
+            fingerprints.record(kind, key, ours)
+        known = fingerprints.load()[kind].get(key)
+        if known is None:
+            detail = f"none is recorded for {key}; with code that you trust, --record keeps this machine's"
+            yield Check(level, f"fingerprints of the {kind}", "skipped", detail)
+            continue
+        wrong = [name for name in sorted({*ours, *known}) if fingerprints.differs(ours.get(name, ""), known.get(name, ""))]
+        detail = f"{', '.join(wrong)} differ" if wrong else f"{len(ours)} of {key}"
+        yield Check(level, f"fingerprints of the {kind}", "failed" if wrong else "passed", detail)
+
+
+def trained_states(publication: Publication, suites: Sequence[str], level: int) -> Iterator[Check]:
+    """Published checkpoints, evaluated again before any step on the test tasks, against the rows they were published with."""
+    for suite in suites:
+        rows, cells = publication.read([suite])
+        for one in cells.to_dict("records"):
+            path = publication.root / suite / CHECKPOINTS / f"{one['train_id']}.pt"
+            if one["variant"] == "" and path.is_file():
+                mine = rows[(rows["cell_id"] == one["adapt_id"]) & (rows["env_steps"] == 0)].sort_values("task_index")
+                yield _evaluated(_cell_of(one), path, mine, level)
+
+
+def _cell_of(one: dict[str, object]) -> Cell:
+    suite, method = SUITES[str(one["suite"])], str(one["method"])
+    paths = {method: registered_methods()[method]}
+    cells = expand(suite, BUDGETS[str(one["budget"])], paths, [str(one["family"])], 1, {})
+    (cell,) = (cell for cell in cells if cell.split == one["split"])
+    return replace(cell, seed=int(str(one["seed"])))
+
+
+def _evaluated(cell: Cell, path: Path, published: pd.DataFrame, level: int) -> Check:
+    name = f"checkpoint: {cell.suite}/{cell.family}/{cell.split}/{cell.method} seed {cell.seed}"
+    method = cell.build()
+    method.load_state_dict(torch.load(io.BytesIO(path.read_bytes()), weights_only=True))
+    rows = run.adaptation(cell, method, None)
+    ours = np.array([row.return_mean for row in islice(rows, cell.test_tasks)], dtype=float)
+    rows.close()  # type: ignore[attr-defined]
+    theirs = published["return_mean"].to_numpy(dtype=float)
+    if len(ours) != len(theirs):
+        return Check(level, name, "failed", f"{len(ours)} test tasks, published {len(theirs)}")
+    gap = np.abs(ours - theirs) - fingerprints.TOLERANCE * np.maximum(1.0, np.abs(theirs))
+    if (gap > 0).any():
+        worst = int(gap.argmax())
+        return Check(level, name, "failed", f"task {worst} returns {ours[worst]:.4f}, published {theirs[worst]:.4f}")
+    return Check(level, name, "passed", f"{len(ours)} tasks, largest difference {np.abs(ours - theirs).max():.2g}")
+
+
+def chosen_cells(publication: Publication, names: Sequence[str], budget: str, seeds: int, first_seed: int) -> list[Cell]:
+    """The cells to be run again, named as suite/family/method.
+
+    Raises:
+      InputError: if one is not published, or a seed is.
+    """
+    cells: list[Cell] = []
+    for name in names:
+        suite, family, method = (*name.split("/"), "", "")[:3]
+        if suite not in publication.suites or name.count("/") != 2:
+            known = ", ".join(publication.suites)
+            raise InputError(f"--cells {name!r}: write suite/family/method, such as {CELLS[0]}; published suites: {known}")
+        _, there = publication.read([suite])
+        mine = there[(there["budget"] == budget) & (there["family"] == family) & (there["method"] == method)]
+        if mine.empty:
+            at = there[there["budget"] == budget]
+            known = f"families {', '.join(sorted(set(at['family'])))}, methods {', '.join(sorted(set(at['method'])))}"
+            raise InputError(f"--cells {name!r} is not published at budget {budget}; in suite {suite} there are {known}")
+        if set(mine["seed"]) & set(range(first_seed, first_seed + seeds)):
+            raise InputError(f"--first-seed {first_seed}: those seeds are published themselves; take larger ones")
+        (template, *more) = expand(SUITES[suite], BUDGETS[budget], {method: registered_methods()[method]}, [family], 1, {})
+        cells += [replace(cell, seed=first_seed + i) for i in range(seeds) for cell in (template, *more)]
+    return cells
+
+
+def fresh_seeds(
+    publication: Publication, cells: Sequence[Cell], store: Store, level: int, show: Show, deadline: float | None = None
+) -> Iterator[Check]:
+    """Fresh seeds of a few cells against the published ones: a permutation test with Holm's correction, and a least effect."""
+    suites = sorted({cell.suite for cell in cells})
+    rows = _run(store, cells, show, deadline)
+    plans = pd.DataFrame([{**cell.plan()["slot"], "suite": cell.suite, "status": "done"} for cell in cells])
+    if (failed := rows[rows["status"] == "failed"]).size:
+        for one in failed.to_dict("records"):
+            yield Check(level, f"fresh: {one['family']}/{one['method']} seed {one['seed']}", "failed", str(one["error"]))
+        rows = rows[~rows["cell_id"].isin(failed["cell_id"])]
+    mine = last_scores(adaptation_scores(rows, plans))
+    theirs = last_scores(adaptation_scores(*publication.read(suites)))
+    for one in regressions(mine, theirs).to_dict("records"):
+        name = f"fresh: {one['suite']}/{one['family']}/{one['method']} {one['split']} {one['axis']}"
+        power = "none with so few seeds" if np.isinf(one["detectable"]) else number(one["detectable"])
+        known = (
+            f"{number(one['known_mean'])} ({number(one['known_low'])} to {number(one['known_high'])}, {one['n_known']} seeds)"
+        )
+        detail = (
+            f"{one['verdict']}: {number(one['mean'])} ({one['n_seeds']} seeds) against {known}, p {one['p_holm']:.2g}, "
+            f"least effect {number(one['least_effect'])}, detectable {power}"
+        )
+        outcomes = {WORSE: "failed", BETTER: "failed", TOO_FEW: "skipped"}
+        yield Check(level, name, outcomes.get(one["verdict"], "passed"), detail)  # type: ignore[arg-type]
+
+
+def _run(store: Store, cells: Iterable[Cell], show: Show, deadline: float | None) -> pd.DataFrame:
+    """Run cells that are not in the store yet, and give their rows; a failed one has a row that says so."""
+    cells = list(cells)
+    stages = stages_of(cells)
+    LocalExecutor(store, *choose_jobs(None), deadline).run(stages, show)
+    return pd.concat([store.rows(stage.key).assign(cell_id=stage.key.id) for stage in stages], ignore_index=True)

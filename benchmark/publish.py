@@ -1,0 +1,196 @@
+"""From a finished store to published results: rows as text, manifest, report, and the trained states of one seed."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.choices import InputError, available_cores
+from benchmark.plugins import load_method, registered_methods
+from benchmark.suites import BUDGETS, SUITES, Suite
+from envs import load_family
+from envs.api import family_version
+from reports.page import write_report
+from results.files import explained
+from results.publication import FACTS, PUBLISHED
+from results.publishing import tables, to_files, write_manifest
+from results.schema import PROTOCOL_VERSION
+from results.store import CellKey, Store
+
+CHECKPOINT_SEED = 0  # whose trained states are published, to be evaluated again
+REPORT, CHECKPOINTS = "report", "checkpoints"
+_PDF = re.compile(r"\[PDF\]\([^)]*\) · ")
+_VERSIONS = ("benchmark", "python", "packages")  # of a stage's record: one for all, or the rows do not belong together
+
+
+def publish(store: Path, suite: Suite, out: Path | None = None, dirty: bool = False) -> Path:
+    """Write `out`/<suite>/, whole or not at all; what was published there before is replaced.
+
+    Args:
+      out: folder of published results; None for those of this checkout.
+      dirty: publish although the code was not committed when it ran.
+    Raises:
+      InputError: if what the store holds is not fit to be published; it says what is missing.
+      StoreError: if there is no such store, or it or `out` cannot be read or written.
+    """
+    target = _target(out)
+    opened = Store(store, create=False)
+    rows, cells = opened.read([suite.id])
+    (plan,) = (plan for plan in opened.plans() if plan["suite"] == suite.id)
+    records = _records(opened, cells)
+    if problems := [*_unfinished(suite, cells), *_mixed(suite, rows, plan), *_strangers(records.values(), dirty)]:
+        raise InputError(f"suite {suite.id} in {store} cannot be published: {'; '.join(problems)}")
+    with explained(target):
+        target.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{suite.id}.", dir=target))
+        try:
+            found = tables(rows, cells, records)
+            for name, data in to_files(found).items():
+                (temporary / name).write_bytes(data)
+            _save_checkpoints(opened, cells, temporary / CHECKPOINTS)
+            write_manifest(temporary, _manifest(plan, cells, found["stages"]))
+            render(temporary, suite.id, temporary / REPORT, available_cores())
+            write_manifest(temporary, _manifest(plan, cells, found["stages"]))
+            temporary.chmod(0o755)
+            _exchange(temporary, target / suite.id)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return target / suite.id
+
+
+def _target(out: Path | None) -> Path:
+    if out is not None:
+        return out
+    tracked = ["git", "-C", str(PUBLISHED.parent), "ls-files", "--error-unmatch", "__init__.py"]
+    try:
+        inside = subprocess.run(tracked, capture_output=True, timeout=10).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        inside = False
+    if not inside:
+        raise InputError(f"{PUBLISHED} belongs to an installed package, which is not to be changed; give a folder with --out")
+    return PUBLISHED
+
+
+def _records(store: Store, cells: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """By stage id, the record of every stage that is done."""
+    found = {}
+    for cell in cells[cells["status"] == "done"].to_dict("records"):
+        stages = [CellKey("adapt", cell["suite"], int(cell["suite_version"]), cell["adapt_id"])]
+        if pd.notna(cell["train_id"]):
+            stages.append(CellKey("train", None, None, cell["train_id"]))
+        found.update({key.id: store.record(key) for key in stages if key.id not in found})
+    return found
+
+
+def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
+    """What is missing of the suite: cells that are not done, methods, and seeds."""
+    problems = []
+    open_cells = cells[cells["status"] != "done"]
+    if len(open_cells):
+        one = open_cells.iloc[0]
+        which = f"{one['method']} on {one['family']} seed {one['seed']} ({one['status']})"
+        problems.append(f"{len(open_cells)} of {len(cells)} cells are not done, such as {which}; run it again to go on")
+    for budget, of_budget in cells.groupby("budget"):
+        wanted = BUDGETS[str(budget)].published_seeds if budget in BUDGETS else 0
+        if not wanted:
+            problems.append(f"budget {budget} is not for publishing")
+        seeds = of_budget.groupby(["family", "split", "method", "variant"])["seed"].nunique()
+        if len(seeds) and seeds.min() < wanted:
+            problems.append(
+                f"{seeds.idxmin()[2]} has {seeds.min()} seeds and budget {budget} asks for {wanted}: run with --seeds"
+            )
+        if missing := [method for method in suite.methods if method not in set(of_budget["method"])]:
+            problems.append(f"at budget {budget} there is nothing of {', '.join(missing)}")
+    return problems
+
+
+def _mixed(suite: Suite, rows: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
+    """Versions that are not those of today's code, so that a table would mix what does not belong together."""
+    problems = []
+    if plan["suite_version"] != SUITES[suite.id].version:
+        problems.append(f"it was planned for version {plan['suite_version']} of the suite, which is at {suite.version} now")
+    known = registered_methods()
+    for method, found in rows.groupby("method")["method_version"]:
+        version = load_method(known[str(method)]).version if method in known else None
+        if version is None:
+            problems.append(f"{method} is a method of somebody's own, which others could not run")
+        elif set(found) != {version}:
+            problems.append(
+                f"{method} was measured at version {', '.join(map(str, sorted(set(found))))}, and is at {version} now"
+            )
+    for family, found in rows.groupby("family")["family_version"]:
+        if set(found) != {now := family_version(load_family(str(family)))}:
+            problems.append(f"{family} was measured at version {', '.join(sorted(set(found)))}, and is at {now} now")
+    if set(rows["protocol_version"]) != {PROTOCOL_VERSION}:
+        problems.append(f"the protocol is at version {PROTOCOL_VERSION} now")
+    return problems
+
+
+def _strangers(records: Any, dirty: bool) -> list[str]:
+    """Stages that ran on other versions than the rest, or on code that nobody else has."""
+    problems = []
+    for name in _VERSIONS:
+        if len(found := {str(record.get(name)) for record in records}) > 1:
+            problems.append(f"its cells ran with several versions ({name}: {' and '.join(sorted(found))})")
+    commits = {str(record.get("commit")) for record in records}
+    if not dirty and (bad := [commit for commit in commits if commit == "None" or commit.endswith("+dirty")]):
+        where = "outside a checkout" if bad[0] == "None" else f"on changes that were not committed ({bad[0]})"
+        problems.append(f"some cells ran {where}, so nobody could repeat them; commit and run again, or give --dirty")
+    return problems
+
+
+def _manifest(plan: Mapping[str, Any], cells: pd.DataFrame, stages: pd.DataFrame) -> dict[str, Any]:
+    axes = {cell["slot"]["family"]: cell["isomorphic_axes"] for cell in plan["cells"]}
+    methods = {
+        str(method): {"version": int(lines["method_version"].iloc[0]), "config_hash": sorted(set(lines["config_hash"]))}
+        for method, lines in stages.groupby("method")
+    }
+    ran_on = {name: sorted(map(str, stages[name].dropna().unique())) for name in stages.columns if name in _RAN_ON}
+    return {
+        **{name: plan[name] for name in ("suite", "suite_version", "question", "arms")},
+        "budgets": sorted(set(cells["budget"])),
+        "isomorphic_axes": axes,
+        "families": {str(name): str(version) for name, version in stages.groupby("family")["family_version"].first().items()},
+        "methods": methods,
+        "ran_on": ran_on,
+        "date": max(map(str, stages["finished"].dropna())),
+    }
+
+
+_RAN_ON = {*FACTS, "system", "architecture", "processor", "torch", "mujoco", "gymnasium", "numpy", "pandas"} - {"finished"}
+
+
+def _save_checkpoints(store: Store, cells: pd.DataFrame, folder: Path) -> None:
+    chosen = cells.loc[(cells["seed"] == CHECKPOINT_SEED) & cells["train_id"].notna(), "train_id"].unique()
+    folder.mkdir()
+    for train_id in chosen:
+        (folder / f"{train_id}.pt").write_bytes(store.checkpoint(CellKey("train", None, None, str(train_id))))
+
+
+def render(folder: Path, suite: str, out: Path, jobs: int) -> None:
+    """Write the report of the published suite in `folder`, and of nothing else, to `out`.
+
+    Args:
+      jobs: processes that draw its figures, 0 for none.
+    """
+    with tempfile.TemporaryDirectory() as alone:
+        (Path(alone) / suite).symlink_to(folder.resolve(), target_is_directory=True)
+        (page,) = write_report(Path(alone), out, formats=["md"], jobs=jobs)
+    for figure in (out / "figures").glob("*.pdf"):
+        figure.unlink()  # `report` draws them again, and all together are larger than the rows
+    page.write_text(_PDF.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Put a folder in the place of another."""
+    away = old.with_name(f".{old.name}.old")
+    shutil.rmtree(away, ignore_errors=True)
+    if old.exists():
+        old.rename(away)
+    new.rename(old)
+    shutil.rmtree(away, ignore_errors=True)

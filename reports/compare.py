@@ -1,0 +1,156 @@
+"""Two sets of results side by side: what only one of them has joins the report, what both have is compared."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.answers import last_scores
+from reports.axes import axis_text, in_order
+from reports.drawing import Arm, Style, canvas, look, step_axis
+from reports.output import Output
+from reports.regression import SAME, TOO_FEW, regressions
+from reports.scores import ARM, TABLE, adaptation_scores, select
+from reports.styles import themed
+from reports.text import escape_label, escape_markdown, listing, markdown_table, method_name, number, slug
+
+_COLUMNS = 4  # of panels side by side
+_PANEL = (2.6, 2.1)  # inches
+_BAND = "#8C8C8C"
+_VERSIONS = ("family_version", "suite_version", "protocol_version")
+
+
+class Beside(NamedTuple):
+    """Another set of results, as far as it can stand beside this one."""
+
+    name: str
+    guests: tuple[pd.DataFrame, pd.DataFrame]  # rows and cells of arms that only it has
+    twins: tuple[pd.DataFrame, pd.DataFrame]  # rows and cells of arms that both have
+    left_out: list[str]  # what cannot be compared, in words
+
+
+def beside(ours: tuple[pd.DataFrame, pd.DataFrame], theirs: tuple[pd.DataFrame, pd.DataFrame], name: str) -> Beside:
+    """Sort the rows and cells of other results by what they are good for: they must be of our suites, budgets, families and
+    splits, and of the same versions of family, suite and protocol."""
+    (rows, cells), (their_rows, their_cells) = ours, theirs
+    known = {table: _versions(lines) for table, lines in rows[rows["stage"] == "adapt"].groupby(list(TABLE))}
+    left_out, usable = [], []
+    for table, lines in their_rows[their_rows["stage"] == "adapt"].groupby(list(TABLE)):
+        if table in known and known[table] != _versions(lines):
+            left_out.append(f"{', '.join(map(str, table))}: measured with other versions of family, suite or protocol")
+        elif table in known:
+            usable.append(table)
+    in_table = their_cells[list(TABLE)].astype(str).apply(tuple, axis=1).isin(usable)
+    arms = set(cells[[*TABLE, *ARM]].astype(str).itertuples(index=False, name=None))
+    shared = their_cells[[*TABLE, *ARM]].astype(str).apply(tuple, axis=1).isin(arms)
+    guests, twins = (_with_rows(their_rows, their_cells[in_table & which]) for which in (~shared, shared))
+    new = ~guests[0]["cell_id"].isin(set(rows["cell_id"]))  # a meta-training that both have counts once
+    return Beside(name, (guests[0][new], guests[1]), twins, left_out)
+
+
+def comparison(
+    scores: pd.DataFrame, other: Beside, styles: Mapping[Arm, Style], exact: Mapping[str, frozenset[str]], out: Output
+) -> Iterator[str]:
+    """The section that lays fresh scores over those of other results, in Markdown; writes its figures and CSV files.
+
+    Args:
+      scores: `adaptation_scores` of this report.
+    """
+    name = escape_markdown(other.name)
+    guests = other.guests[1][[*ARM]].drop_duplicates().itertuples(index=False, name=None)
+    if names := [method_name(*arm) for arm in guests]:
+        yield f"Taken from {name}, not run here: {escape_markdown(listing(names))}.\n"
+    for reason in other.left_out:
+        yield f"Left out: {escape_markdown(reason)}.\n"
+    theirs = adaptation_scores(*other.twins)
+    if theirs.empty:
+        yield "No method has scores in both.\n"
+        return
+    found = regressions(last_scores(scores), last_scores(theirs))
+    out.table(found, "comparison")
+    yield _answer(found)
+    yield f"At the end of the adaptation budget ([CSV](data/comparison.csv)):\n\n{_table(found, exact)}"
+    for key, of_split in theirs.groupby(list(TABLE)):
+        mine, stem = select(scores, TABLE, key), "_".join([*map(slug, map(str, key)), "compared"])
+        for axis in in_order(of_split["axis"]):
+            pair = [table[table["axis"] == axis] for table in (mine, of_split)]
+            title = f"{key[2]}, split {key[3]}, {axis_text(axis, exact.get(str(key[2]), ()))} (suite {key[0]}, budget {key[1]})"
+            file = f"{stem}_{slug(str(axis))}"
+            out.figure(comparison_figure(pair[0], pair[1], styles, f"{title}: against {other.name}"), file)
+            yield f"![{escape_markdown(title)}](figures/{file}.png)\n\n[PDF](figures/{file}.pdf)\n"
+
+
+@themed
+def comparison_figure(mine: pd.DataFrame, theirs: pd.DataFrame, styles: Mapping[Arm, Style], title: str) -> Figure:
+    """Adaptation curves of fresh seeds over the band of other results, a panel per arm that both have.
+
+    Args:
+      mine, theirs: `adaptation_scores` of one suite, budget, family, split and axis.
+    """
+    both = [arm for arm in styles if not any(select(table, ARM, arm)["return_mean"].dropna().empty for table in (mine, theirs))]
+    n_columns = min(_COLUMNS, max(1, len(both)))
+    note = "Grey: the others' mean, and from their lowest to their highest seed. Coloured: the mean of fresh seeds; thin: each."
+    n_rows = max(1, -(-len(both) // n_columns))
+    figure, panels = canvas(n_columns, title, note, n_rows, _PANEL, sharey=False)
+    for axes, arm in zip(panels, both, strict=False):
+        fresh, known = (select(table, ARM, arm).dropna(subset=["return_mean"]) for table in (mine, theirs))
+        band = known.groupby("env_steps")["return_mean"].agg(["min", "mean", "max"])
+        axes.fill_between(band.index, band["min"], band["max"], color=_BAND, alpha=0.3, linewidth=0, gid="band")
+        axes.plot(band.index, band["mean"], color=_BAND, linewidth=1.2, marker=".", gid="known")
+        for _, one in fresh.groupby("seed"):
+            axes.plot(one["env_steps"], one["return_mean"], color=styles[arm].colour, linewidth=0.6, alpha=0.5, gid="seed")
+        mean = fresh.groupby("env_steps")["return_mean"].mean()
+        axes.plot(mean.index, mean, gid="curve", **look(arm, styles[arm]))
+        steps = sorted({*map(int, band.index), *map(int, mean.index)})
+        if len(steps) > 1:
+            step_axis(axes, steps)
+        seeds = f"{fresh['seed'].nunique()} seeds against {known['seed'].nunique()}"
+        axes.set_title(f"{escape_label(method_name(*arm))}\n{seeds}", fontsize=8, pad=14)
+        axes.tick_params(labelsize=6.5)
+    for axes in panels[len(both) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _answer(found: pd.DataFrame) -> str:
+    moved = found[~found["verdict"].isin((SAME, TOO_FEW))]
+    doubtful = int((found["verdict"] == TOO_FEW).sum())
+    said = f"{len(moved)} of {len(found)} scores differ by more than chance and the least effect."
+    if doubtful:
+        said += f" {doubtful} could not have been told apart with so few seeds, whatever their distance."
+    return f"{said}\n"
+
+
+def _table(found: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> str:
+    lines = []
+    for one in found.to_dict("records"):
+        axis = axis_text(one["axis"], exact.get(one["family"], ()))
+        place = f"{one['suite']}, {one['family']}, split {one['split']}, {axis}, budget {one['budget']}"
+        known = f"{number(one['known_mean'])} ({number(one['known_low'])} to {number(one['known_high'])})"
+        lines.append(
+            [
+                escape_markdown(place),
+                escape_markdown(method_name(one["method"], one["variant"])),
+                number(one["mean"]),
+                known,
+                number(one["difference"]),
+                f"{one['p_holm']:.2g}",
+                number(one["least_effect"]),
+                "–" if one["detectable"] == float("inf") else number(one["detectable"]),
+                f"{one['n_seeds']}, {one['n_known']}",
+                one["verdict"],
+            ]
+        )
+    header = ["where", "method", "here", "there (lowest to highest seed)", "difference", "p (Holm)", "least effect"]
+    return markdown_table([*header, "detectable", "seeds", "verdict"], lines)
+
+
+def _versions(lines: pd.DataFrame) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(sorted(map(str, lines[name].dropna().unique()))) for name in _VERSIONS)
+
+
+def _with_rows(rows: pd.DataFrame, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The cells, and the rows of their stages."""
+    ids = {*cells["adapt_id"].dropna(), *cells["train_id"].dropna()}
+    return rows[rows["cell_id"].isin(ids)], cells

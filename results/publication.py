@@ -1,0 +1,188 @@
+"""Published results: the rows of finished suites as text that lies in the repository and in the wheel, sealed by checksums.
+
+A folder per suite holds `manifest.json` and the files that it seals. What rows repeat is kept once:
+
+    cells.csv     a line per cell: what was adapted, on which split, with which seed, and what it builds on
+    tasks.csv     a line per test task
+    rows.csv      a line per cell, test task and checkpoint
+    stages.csv    a line per stage: what was trained or adapted, and on which machine, commit and versions
+    training.csv  a line per sign of life of a meta-training
+    timings.csv   seconds and memory of all of these, the only columns in which two equal runs differ
+    report/       the tables, and the numbers behind the figures, as the report renders them from these rows
+    checkpoints/  trained states of a few cells, which are evaluated again to see that they still score what they did
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from results.cell import CellKey
+from results.files import DamageError, StoreError, digest, explained, unseal
+from results.plans import EXPECTED
+from results.schema import COLUMNS, SCHEMA_VERSION
+from results.store import Store
+
+PUBLISHED = Path(__file__).parent / "published"
+MANIFEST = "manifest.json"
+NAME = Path("published")  # what stands for PUBLISHED where a store may be named
+FORMAT = 1  # of the files
+
+WHO = ("budget", "family", "family_version", "method", "method_version", "variant", "config_hash", "seed")
+FACTS = ("commit", "benchmark", "python", "device", "torch_threads", "mujoco_threads", "finished")  # of a stage's record
+MACHINE = ("system", "architecture", "processor")
+CELL = ("budget", "family", "split", "method", "variant", "seed")
+
+
+class Publication:
+    """Published suites, a folder each; reads as `results.store.Store` does, except for checkpoints and logs.
+
+    Raises:
+      StoreError: if `root` holds none.
+    """
+
+    def __init__(self, root: Path = PUBLISHED) -> None:
+        self.root, self._records = root, dict[str, dict[Any, Any]]()
+        with explained(root):
+            self.suites = sorted(path.parent.name for path in root.glob(f"*/{MANIFEST}")) if root.is_dir() else []
+        if not self.suites:
+            raise StoreError(f"{root}: nothing is published there: run a suite, or name a store with --store")
+
+    def manifest(self, suite: str) -> dict[str, Any]:
+        """What is said of a suite: its plan, versions, packages, machines, commits, date, and the checksum of its files.
+
+        Raises:
+          StoreError: if there is none, it was altered, or it is of another format.
+        """
+        if suite not in self.suites:
+            raise StoreError(f"{self.root}: suite {suite} is not published; these are: {', '.join(self.suites)}")
+        path = self.root / suite / MANIFEST
+        with explained(path):
+            data = path.read_bytes()
+        try:
+            manifest = unseal(data)
+        except DamageError as damage:
+            raise StoreError(f"{path}: {damage}: restore it, or publish the suite again") from damage
+        if manifest.get("format") != FORMAT or manifest.get("schema_version") != SCHEMA_VERSION:
+            raise StoreError(f"{path}: of another version of this program: publish the suite again, or use that version")
+        return manifest
+
+    def altered(self, suite: str) -> list[str]:
+        """The files of a suite that are not what was published: changed, gone, or added."""
+        folder, files = self.root / suite, self.manifest(suite)["files"]
+        with explained(folder):
+            there = set(files_below(folder))
+            wrong = [name for name in files if name in there and digest((folder / name).read_bytes()) != files[name]]
+        return sorted({*wrong, *there.symmetric_difference(files)})
+
+    def plans(self) -> list[dict[str, Any]]:
+        """As `results.store.Store.plans`."""
+        return [self._plan(suite) for suite in self.suites]
+
+    def read(self, suites: Sequence[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """As `results.store.Store.read`.
+
+        Raises:
+          StoreError: if a suite is not published, or a file was altered.
+        """
+        parts = [self._read(suite) for suite in (self.suites if suites is None else suites)]
+        rows, cells = (pd.concat(found, ignore_index=True) for found in zip(*parts, strict=True))
+        once = ~((rows["stage"] == "train") & rows.duplicated(["cell_id", "env_steps", "stage"]))
+        return rows[once].reset_index(drop=True), cells
+
+    def record(self, key: CellKey) -> dict[str, Any]:
+        """What is known of the stage of a published cell: commit, versions, machine.
+
+        Raises:
+          StoreError: if it is not published.
+        """
+        if not self._records:
+            stages = pd.concat([self._table(suite, "stages") for suite in self.suites])
+            self._records = {stage["id"]: stage for stage in stages.to_dict("records")}
+        if key.id not in self._records:
+            raise StoreError(f"{self.root}: no stage {key.id} is published there")
+        told = {str(name): value for name, value in self._records[key.id].items() if value}
+        facts, machine = ({name: told[name] for name in names if name in told} for names in (FACTS, MACHINE))
+        packages = {name: value for name, value in told.items() if name not in {"id", "stage", *WHO, *FACTS, *MACHINE}}
+        return {**facts, "packages": packages, "machine": machine}
+
+    def _plan(self, suite: str) -> dict[str, Any]:
+        manifest = self.manifest(suite)
+        axes, version = manifest["isomorphic_axes"], manifest["suite_version"]
+        cells = [
+            {
+                "slot": {name: int(cell[name]) if name == "seed" else cell[name] for name in CELL},
+                "key": {"stage": "adapt", "suite": suite, "suite_version": version, "id": cell["adapt_id"]},
+                "train_key": {"stage": "train", "suite": None, "suite_version": None, "id": cell["train_id"]}
+                if cell["train_id"]
+                else None,
+                "isomorphic_axes": axes.get(cell["family"], []),
+            }
+            for cell in self._table(suite, "cells").to_dict("records")
+        ]
+        return {name: manifest[name] for name in ("suite", "suite_version", "question", "arms")} | {"cells": cells}
+
+    def _read(self, suite: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        version = str(self.manifest(suite)["suite_version"])
+        cells, stages, timings = (self._table(suite, name) for name in ("cells", "stages", "timings"))
+        who = stages[["id", *WHO]]
+        adapted = (
+            self._table(suite, "rows")
+            .merge(who, on="id")
+            .merge(cells.drop(columns=list(CELL)).rename(columns={"adapt_id": "id"}), on="id")
+            .merge(cells[["adapt_id", "split"]].rename(columns={"adapt_id": "id"}), on="id")
+        )
+        adapted = adapted.merge(self._table(suite, "tasks"), on=["family", "split", "task_index"])
+        adapted = adapted.assign(stage="adapt", suite=suite, suite_version=version)
+        trained = self._table(suite, "training").merge(who, on="id").assign(stage="train")
+        rows = pd.concat([trained, adapted]).merge(timings, on=["id", "env_steps"], how="left")
+        stated = {"schema_version": str(SCHEMA_VERSION), "protocol_version": str(self.manifest(suite)["protocol_version"])}
+        rows = typed(rows.assign(**stated), COLUMNS).assign(cell_id=pd.array(rows["id"], dtype="string"))
+        expected = cells.assign(suite=suite, suite_version=version, status="done", train_status="done")
+        expected.loc[expected["train_id"] == "", "train_status"] = ""
+        return rows, typed(expected, EXPECTED)
+
+    def _table(self, suite: str, name: str) -> pd.DataFrame:
+        """A file as texts, after comparing its checksum."""
+        path = self.root / suite / f"{name}.csv"
+        with explained(path):
+            data = path.read_bytes()
+        if digest(data) != self.manifest(suite)["files"].get(path.name):
+            raise StoreError(f"{path}: it was altered after it was published: restore it, or publish the suite again")
+        return pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
+
+
+def typed(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Texts as the nullable types of `columns`; missing is what is not there, and an empty text but in `variant`."""
+    found = {}
+    for name, dtype in columns.items():
+        texts = table[name].fillna("").astype(object) if name in table else pd.Series("", index=table.index, dtype=object)
+        missing = np.zeros(len(texts), bool) if name == "variant" else (texts == "").to_numpy()
+        values = [None if gone else _CONVERT[dtype](text) for text, gone in zip(texts, missing, strict=True)]
+        found[name] = pd.array(values, dtype=dtype)
+    return pd.DataFrame(found)
+
+
+_CONVERT: dict[str, Any] = {"string": str, "Int64": int, "Float64": float}
+
+
+def files_below(folder: Path) -> list[str]:
+    """The files below the folder of a published suite, but its manifest, as relative names in order."""
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in found if name != MANIFEST)
+
+
+def results_at(place: Path) -> Store | Publication:
+    """The results in a folder: a store, or published ones; `published` stands for those that came with this program.
+
+    Raises:
+      StoreError: if there are none.
+    """
+    if place == NAME:
+        return Publication()
+    with explained(place):
+        published = place.is_dir() and any(place.glob(f"*/{MANIFEST}"))
+    return Publication(place) if published else Store(place, create=False)

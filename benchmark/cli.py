@@ -168,6 +168,46 @@ def publish(
 
 
 @app.command()
+def verify(
+    level: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=3,
+            help="1: tables follow from rows (seconds). 2: also fingerprints, checkpoints and fresh seeds at quick (minutes). "
+            "3: fresh seeds at desk or paper.",
+        ),
+    ] = 1,
+    suite: Annotated[list[str] | None, typer.Option(help="Only this suite. [default: every published one]")] = None,
+    cells: Annotated[
+        str | None, typer.Option(help="What to run again: suite/family/method, comma-separated. [default: six, at level 3 all]")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Of those cells. [default: quick, at level 3 desk]")] = None,
+    seeds: Annotated[int, typer.Option(min=2, max=100, help="Fresh seeds of each.")] = 4,
+    first_seed: Annotated[int, typer.Option(min=0, max=1_000_000_000, help="The first of them.")] = 1_000,
+    published: Annotated[Path | None, typer.Option(help="Folder of published results. [default: the program's own]")] = None,
+    store: Annotated[Path | None, typer.Option(help="Keep the runs there, to go on after a break. [default: nowhere]")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m.")] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep this machine's fingerprints; for code that you trust.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Check that the published numbers follow from their rows, and that the code still gives them; exit code 1 if not."""
+    from benchmark import choices
+
+    named = None if cells is None else choices.words(cells, "cells")
+    chosen_budget = None if budget is None else choices.choose_budget(budget).id
+    deadline = None if time_limit is None else time.monotonic() + choices.seconds(time_limit)
+    from benchmark.verify import Asked
+    from benchmark.verify import verify as look
+    from results.publication import PUBLISHED as SHIPPED
+
+    asked = Asked(level, suite or None, named, chosen_budget, seeds, first_seed, record, store, deadline)
+    raise typer.Exit(look(asked, published or SHIPPED, as_json))
+
+
+@app.command()
 def references(
     store: StoreOption = DEFAULT_STORE,
     out: Annotated[Path, typer.Option(help="Folder to write one file per family into.")] = Path("reference_returns"),

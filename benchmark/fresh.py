@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,12 @@ import torch
 
 from benchmark import fingerprints, run
 from benchmark.cells import Cell, expand
+from benchmark.checks import Check
 from benchmark.choices import InputError, choose_jobs
 from benchmark.local import LocalExecutor, Progress, stages_of
 from benchmark.plugins import registered_methods
 from benchmark.publish import CHECKPOINTS
 from benchmark.suites import BUDGETS, SUITES
-from benchmark.verify import Check
 from reports.answers import last_scores
 from reports.regression import BETTER, TOO_FEW, WORSE, regressions
 from reports.scores import adaptation_scores
@@ -34,12 +35,12 @@ FIRST_SEED = 1_000  # beyond all seeds that anybody publishes
 Show = Callable[[list[Progress]], None]
 
 
-def known_fingerprints(store: Store, level: int, record: bool, show: Show, deadline: float | None = None) -> Iterator[Check]:
+def known_fingerprints(store: Store, record: bool, show: Show, deadline: float | None = None) -> Iterator[Check]:
     """Fingerprints of this machine's simulator and learners against the recorded ones; with `record` they are recorded."""
     methods = registered_methods()
     cells = expand(SUITES["ood"], BUDGETS["smoke"], methods, ["point-goal"], 1, {})
     rows = _run(store, cells, show, deadline)
-    found = {
+    found: dict[str, tuple[str, dict[str, Any]]] = {
         "simulator": (fingerprints.simulator_key(), fingerprints.simulator_fingerprints()),
         "learner": (fingerprints.learner_key(), fingerprints.learner_fingerprints(rows)),
     }
@@ -49,14 +50,14 @@ def known_fingerprints(store: Store, level: int, record: bool, show: Show, deadl
         known = fingerprints.load()[kind].get(key)
         if known is None:
             detail = f"none is recorded for {key}; with code that you trust, --record keeps this machine's"
-            yield Check(level, f"fingerprints of the {kind}", "skipped", detail)
+            yield Check(2, f"fingerprints of the {kind}", "skipped", detail)
             continue
         wrong = [name for name in sorted({*ours, *known}) if fingerprints.differs(ours.get(name, ""), known.get(name, ""))]
         detail = f"{', '.join(wrong)} differ" if wrong else f"{len(ours)} of {key}"
-        yield Check(level, f"fingerprints of the {kind}", "failed" if wrong else "passed", detail)
+        yield Check(2, f"fingerprints of the {kind}", "failed" if wrong else "passed", detail)
 
 
-def trained_states(publication: Publication, suites: Sequence[str], level: int) -> Iterator[Check]:
+def trained_states(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
     """Published checkpoints, evaluated again before any step on the test tasks, against the rows they were published with."""
     for suite in suites:
         rows, cells = publication.read([suite])
@@ -64,7 +65,7 @@ def trained_states(publication: Publication, suites: Sequence[str], level: int) 
             path = publication.root / suite / CHECKPOINTS / f"{one['train_id']}.pt"
             if one["variant"] == "" and path.is_file():
                 mine = rows[(rows["cell_id"] == one["adapt_id"]) & (rows["env_steps"] == 0)].sort_values("task_index")
-                yield _evaluated(_cell_of(one), path, mine, level)
+                yield _evaluated(_cell_of(one), path, mine)
 
 
 def _cell_of(one: dict[str, object]) -> Cell:
@@ -75,7 +76,7 @@ def _cell_of(one: dict[str, object]) -> Cell:
     return replace(cell, seed=int(str(one["seed"])))
 
 
-def _evaluated(cell: Cell, path: Path, published: pd.DataFrame, level: int) -> Check:
+def _evaluated(cell: Cell, path: Path, published: pd.DataFrame) -> Check:
     name = f"checkpoint: {cell.suite}/{cell.family}/{cell.split}/{cell.method} seed {cell.seed}"
     method = cell.build()
     method.load_state_dict(torch.load(io.BytesIO(path.read_bytes()), weights_only=True))
@@ -84,12 +85,12 @@ def _evaluated(cell: Cell, path: Path, published: pd.DataFrame, level: int) -> C
     rows.close()  # type: ignore[attr-defined]
     theirs = published["return_mean"].to_numpy(dtype=float)
     if len(ours) != len(theirs):
-        return Check(level, name, "failed", f"{len(ours)} test tasks, published {len(theirs)}")
+        return Check(2, name, "failed", f"{len(ours)} test tasks, published {len(theirs)}")
     gap = np.abs(ours - theirs) - fingerprints.TOLERANCE * np.maximum(1.0, np.abs(theirs))
     if (gap > 0).any():
         worst = int(gap.argmax())
-        return Check(level, name, "failed", f"task {worst} returns {ours[worst]:.4f}, published {theirs[worst]:.4f}")
-    return Check(level, name, "passed", f"{len(ours)} tasks, largest difference {np.abs(ours - theirs).max():.2g}")
+        return Check(2, name, "failed", f"task {worst} returns {ours[worst]:.4f}, published {theirs[worst]:.4f}")
+    return Check(2, name, "passed", f"{len(ours)} tasks, largest difference {np.abs(ours - theirs).max():.2g}")
 
 
 def chosen_cells(publication: Publication, names: Sequence[str], budget: str, seeds: int, first_seed: int) -> list[Cell]:
@@ -112,8 +113,8 @@ def chosen_cells(publication: Publication, names: Sequence[str], budget: str, se
             raise InputError(f"--cells {name!r} is not published at budget {budget}; in suite {suite} there are {known}")
         if set(mine["seed"]) & set(range(first_seed, first_seed + seeds)):
             raise InputError(f"--first-seed {first_seed}: those seeds are published themselves; take larger ones")
-        (template, *more) = expand(SUITES[suite], BUDGETS[budget], {method: registered_methods()[method]}, [family], 1, {})
-        cells += [replace(cell, seed=first_seed + i) for i in range(seeds) for cell in (template, *more)]
+        of_splits = expand(SUITES[suite], BUDGETS[budget], {method: registered_methods()[method]}, [family], 1, {})
+        cells += [replace(cell, seed=first_seed + i) for i in range(seeds) for cell in of_splits]
     return cells
 
 

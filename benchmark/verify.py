@@ -1,125 +1,115 @@
-"""Whether the published numbers still hold: of themselves (level 1), and for the code as it is now (levels 2 and 3)."""
+"""Whether the published numbers still hold: the three levels, one after another, and their verdict."""
 
-import csv
-import io
-import math
-import re
+import json
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, NamedTuple
 
-from benchmark.plugins import load_method, registered_methods
-from benchmark.publish import REPORT, render
-from benchmark.suites import SUITES
-from envs import load_family
-from envs.api import family_version
-from results.files import StoreError
+from rich.console import Console
+
+from benchmark.checks import Check, rows_and_report
+from benchmark.choices import InputError
+from benchmark.progress import Display, duration
 from results.publication import Publication
-from results.schema import PROTOCOL_VERSION
+from results.store import Store
 
-Outcome = Literal["passed", "failed", "skipped"]
-ROUNDING = 1e-9  # relative: sums may be made in another order on another machine
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+if TYPE_CHECKING:
+    from benchmark.cells import Cell
+
+PASSED, FAILED = 0, 1  # exit codes
+BUDGETS = {2: "quick", 3: "desk"}  # whose published cells are run again
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at."""
+class Asked(NamedTuple):
+    """What is to be verified, and how."""
 
     level: int
-    name: str
-    outcome: Outcome
-    detail: str = ""
+    suites: Sequence[str] | None  # None for all that are published
+    cells: Sequence[str] | None  # suite/family/method to run again; None for the usual ones, at level 3 for all
+    budget: str | None  # of those cells; None for the level's own
+    seeds: int
+    first_seed: int
+    record: bool  # keep this machine's fingerprints
+    store: Path | None  # where runs are kept, so that another call goes on; None for a temporary folder
+    deadline: float | None  # `time.monotonic()` at which to stop running
 
-    def as_dict(self) -> dict[str, str | int]:
-        """As plain data."""
-        return asdict(self)
 
+def verify(asked: Asked, folder: Path, as_json: bool) -> int:
+    """Look at the results published in `folder`, print what was found, and give the exit code.
 
-def rows_and_report(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
-    """Level 1: every published file is what was published, and every number of the reports follows from the rows."""
+    Raises:
+      InputError: if what is asked for is not published.
+      StoreError: if nothing is published, or the store of the runs cannot be used.
+      benchmark.local.TimeLimitError: at the deadline.
+    """
+    began, publication = time.monotonic(), Publication(folder)
+    suites = list(asked.suites or publication.suites)
     for suite in suites:
-        yield _intact(publication, suite)
-        yield _current(publication, suite)
-        yield _recomputed(publication, suite)
+        if suite not in publication.suites:
+            raise InputError(f"suite {suite!r} is not published; these are: {', '.join(publication.suites)}")
+    found: list[Check] = []
+    console = Console(markup=False, emoji=False, highlight=False, stderr=as_json)
+    for check in _levels(asked, publication, suites, console):
+        found.append(check)
+        if not as_json:
+            console.print(_line(check), soft_wrap=True)
+    failed = [check for check in found if check.outcome == "failed"]
+    if as_json:
+        print(json.dumps({"passed": not failed, "checks": [check.as_dict() for check in found]}, indent=2))
+    else:
+        skipped = sum(check.outcome == "skipped" for check in found)
+        said = f"{len(found) - len(failed) - skipped} passed, {len(failed)} failed, {skipped} skipped"
+        console.print(f"{said} in {duration(time.monotonic() - began)}", soft_wrap=True)
+    return FAILED if failed else PASSED
 
 
-def _intact(publication: Publication, suite: str) -> Check:
-    name = f"{suite}: files are as published"
-    try:
-        altered = publication.altered(suite)
-    except StoreError as error:
-        return Check(1, name, "failed", str(error))
-    return Check(1, name, "failed" if altered else "passed", f"changed: {_some(altered)}" if altered else "")
+def _levels(asked: Asked, publication: Publication, suites: Sequence[str], console: Console) -> Iterator[Check]:
+    if asked.level == 1:
+        yield from rows_and_report(publication, suites)
+        return
+    from benchmark import fresh  # with torch and the simulator
+
+    cells = _cells(asked, publication, suites)
+    yield from rows_and_report(publication, suites)
+    display = Display(console)
+    with _store(asked.store) as store:
+        with display.shown():
+            prints = list(fresh.known_fingerprints(store, asked.record, display.show, asked.deadline))
+        yield from prints
+        yield from fresh.trained_states(publication, suites)
+        if cells:
+            with display.shown():
+                moved = list(fresh.fresh_seeds(publication, cells, store, asked.level, display.show, asked.deadline))
+            yield from moved
 
 
-def _current(publication: Publication, suite: str) -> Check:
-    """Whether what was published is of the versions that the code has now."""
-    name = f"{suite}: of the current versions"
-    try:
-        manifest = publication.manifest(suite)
-    except StoreError as error:
-        return Check(1, name, "failed", str(error))
-    methods, moved = registered_methods(), []
-    now = SUITES[suite].version if suite in SUITES else None
-    if manifest["suite_version"] != now:
-        moved.append(f"suite {manifest['suite_version']} → {now}")
-    if manifest["protocol_version"] != PROTOCOL_VERSION:
-        moved.append(f"protocol {manifest['protocol_version']} → {PROTOCOL_VERSION}")
-    for method, known in manifest["methods"].items():
-        version = load_method(methods[method]).version if method in methods else None
-        if version != known["version"]:
-            moved.append(f"{method} {known['version']} → {version}")
-    families = {family: (known, family_version(load_family(family))) for family, known in manifest["families"].items()}
-    moved += [f"{family} {known} → {version}" for family, (known, version) in families.items() if known != version]
-    detail = f"{_some(moved)}: run and publish the suite again" if moved else ""
-    return Check(1, name, "failed" if moved else "passed", detail)
+def _cells(asked: Asked, publication: Publication, suites: Sequence[str]) -> "list[Cell]":
+    """What is to be run again; whatever is wrong with it is found before anything runs."""
+    from benchmark import fresh
+
+    budget = asked.budget or BUDGETS[asked.level]
+    names = asked.cells
+    if names is None:
+        there = publication.read(suites)[1]
+        at = there[there["budget"] == budget]
+        if at.empty:
+            raise InputError(f"nothing is published at budget {budget}, which level {asked.level} runs again")
+        every = dict.fromkeys("/".join(one) for one in at[["suite", "family", "method"]].itertuples(index=False, name=None))
+        names = list(every) if asked.level == 3 else [name for name in fresh.CELLS if name in every]
+    return fresh.chosen_cells(publication, names, budget, asked.seeds, asked.first_seed)
 
 
-def _recomputed(publication: Publication, suite: str) -> Check:
-    """Whether the tables, and the numbers behind the figures, come out of the rows again."""
-    name = f"{suite}: tables and figures follow from the rows"
-    published = publication.root / suite / REPORT
+@contextmanager
+def _store(place: Path | None) -> Iterator[Store]:
+    if place is not None:
+        yield Store(place, create=True)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        again = Path(folder)
-        try:
-            render(publication.root / suite, suite, again, jobs=0)
-        except StoreError as error:
-            return Check(1, name, "failed", str(error))
-        ours, theirs = (_texts(place) for place in (again, published))
-    wrong = [f"{file} is {'missing' if file in ours else 'not a part of it'}" for file in sorted(ours.keys() ^ theirs.keys())]
-    for file in sorted(ours.keys() & theirs.keys()):
-        if (difference := first_difference(theirs[file], ours[file])) is not None:
-            wrong.append(f"{file}: {difference}")
-    return Check(1, name, "failed" if wrong else "passed", _some(wrong) or f"{len(ours)} files")
+        yield Store(Path(folder), create=True)
 
 
-def first_difference(published: str, again: str) -> str | None:
-    """Where two texts differ by more than the rounding of a number, in words; None if nowhere."""
-    lines, others = (list(csv.reader(io.StringIO(text))) for text in (published, again))
-    for number, (line, other) in enumerate(zip(lines, others, strict=False), 1):
-        if len(line) != len(other):
-            return f"line {number} has {len(line)} fields, from the rows {len(other)}"
-        for field, fresh in zip(line, other, strict=True):
-            if field != fresh and not _equal(field, fresh):
-                return f"line {number} says {field[:80]!r}, the rows {fresh[:80]!r}"
-    return None if len(lines) == len(others) else f"{len(lines)} lines, from the rows {len(others)}"
-
-
-def _equal(text: str, other: str) -> bool:
-    if not (_NUMBER.fullmatch(text) and _NUMBER.fullmatch(other)):
-        return False
-    return math.isclose(float(text), float(other), rel_tol=ROUNDING, abs_tol=ROUNDING)
-
-
-def _texts(folder: Path) -> dict[str, str]:
-    """The pages and tables of a report."""
-    paths = sorted(path for kind in ("*.md", "data/*.csv") for path in folder.glob(kind))
-    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
-
-
-def _some(entries: Sequence[str], most: int = 3) -> str:
-    rest = f" and {len(entries) - most} more" if len(entries) > most else ""
-    return "; ".join(entries[:most]) + rest
+def _line(check: Check) -> str:
+    return f"{check.outcome:7}  {check.name}{': ' if check.detail else ''}{check.detail}"

@@ -19,7 +19,6 @@ import torch
 from envs import FAMILIES, load_family
 from envs.batch import BatchEnv
 from results.files import DamageError, StoreError, explained, seal, unseal
-from results.publication import PUBLISHED
 
 FILE = "fingerprints.json"
 TOLERANCE = 1e-3  # of a return, relative where that is larger than 1
@@ -80,8 +79,8 @@ def differs(ours: Any, known: Any) -> bool:
     return len(ours) != len(known) or not np.allclose(ours, known, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def load(folder: Path = PUBLISHED) -> dict[str, Any]:
-    """The known fingerprints: `simulator` and `learner`, each by key and then by family or method.
+def load(folder: Path) -> dict[str, Any]:
+    """The fingerprints kept in a folder: `simulator` and `learner`, each by key and then by family or method.
 
     Raises:
       StoreError: if the file was altered.
@@ -97,7 +96,7 @@ def load(folder: Path = PUBLISHED) -> dict[str, Any]:
         raise StoreError(f"{path}: {damage}: restore it, or record it again with --record") from damage
 
 
-def record(kind: str, key: str, found: Mapping[str, Any], folder: Path = PUBLISHED) -> None:
+def record(folder: Path, kind: str, key: str, found: Mapping[str, Any]) -> None:
     """Keep the fingerprints of this machine, in the place of any that it had."""
     known = load(folder)
     known[kind][key] = dict(found)

@@ -35,8 +35,8 @@ FIRST_SEED = 1_000  # beyond all seeds that anybody publishes
 Show = Callable[[list[Progress]], None]
 
 
-def known_fingerprints(store: Store, record: bool, show: Show, deadline: float | None = None) -> Iterator[Check]:
-    """Fingerprints of this machine's simulator and learners against the recorded ones; with `record` they are recorded."""
+def known_fingerprints(store: Store, folder: Path, record: bool, show: Show, deadline: float | None = None) -> Iterator[Check]:
+    """Fingerprints of this machine's simulator and learners against those in `folder`; with `record` they are kept there."""
     methods = registered_methods()
     cells = expand(SUITES["ood"], BUDGETS["smoke"], methods, ["point-goal"], 1, {})
     rows = _run(store, cells, show, deadline)
@@ -46,8 +46,8 @@ def known_fingerprints(store: Store, record: bool, show: Show, deadline: float |
     }
     for kind, (key, ours) in found.items():
         if record:
-            fingerprints.record(kind, key, ours)
-        known = fingerprints.load()[kind].get(key)
+            fingerprints.record(folder, kind, key, ours)
+        known = fingerprints.load(folder)[kind].get(key)
         if known is None:
             detail = f"none is recorded for {key}; with code that you trust, --record keeps this machine's"
             yield Check(2, f"fingerprints of the {kind}", "skipped", detail)

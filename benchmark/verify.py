@@ -77,7 +77,7 @@ def _levels(asked: Asked, publication: Publication, suites: Sequence[str], conso
     display = Display(console)
     with _store(asked.store) as store:
         with display.shown():
-            prints = list(fresh.known_fingerprints(store, asked.record, display.show, asked.deadline))
+            prints = list(fresh.known_fingerprints(store, publication.root, asked.record, display.show, asked.deadline))
         yield from prints
         yield from fresh.trained_states(publication, suites)
         if cells:

@@ -62,7 +62,18 @@ def test_markdown():
     assert head[6:] == ["area over log b", "normalised", "meta-training steps", "training tasks", "steps on the test task"]
     assert apb[1:6] == ["2 (1 with diverged simulations)", "−52.0 ± 2.00", "−41.0 ± 1.00", "−25.0 ± 5.00", "27.0 ± 3.00"]
     assert apb[6:8] == ["−33.0 ± 3.00", "0.50 ± 0.10"]
-    assert maml[1:] == ["unfinished (1 of 2 seeds)", "−45.0", "−44.5", "frozen", "0.50", "−44.5", "0.11?", "20\u202f000", "8", "50"]
+    assert maml[1:] == [
+        "unfinished (1 of 2 seeds)",
+        "−45.0",
+        "−44.5",
+        "frozen",
+        "0.50",
+        "−44.5",
+        "0.11?",
+        "20\u202f000",
+        "8",
+        "50",
+    ]
     assert td3[1:] == ["unfinished (0 of 2 seeds, 2 failed)", *["–"] * 9]
     assert zero[1:] == ["1", "−60.0", "frozen", "frozen", "–", "−60.0", "–", "–", "8", "0"]
 

@@ -1,0 +1,229 @@
+"""Whoever edits a published file, breaks a statistic or moves a score is found out; whoever does not is left in peace."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import fingerprints, fresh
+from benchmark import publish as publishing
+from benchmark.checks import first_difference
+from benchmark.plugins import load_method
+from benchmark.publish import publish
+from benchmark.suites import BUDGETS, SUITES
+from envs import cheetah
+from methods import METHODS
+from reports import scores
+from results.files import StoreError
+from results.publication import MANIFEST
+from results.publishing import write_manifest
+
+BROKEN = "sanity: tables and figures follow from the rows"
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    """The suite `sanity` at smoke, published from two seeds."""
+    folder = tmp_path_factory.mktemp("verify")
+    words = ["run", "--suite", "sanity", "--budget", "smoke", "--families", "point-goal", "--seeds", "2", "--store", "store"]
+    done = subprocess.run([sys.executable, "-m", "benchmark", *words], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=2))
+        publish(folder / "store", SUITES["sanity"], folder / "published", dirty=True)
+    return folder / "published"
+
+
+@pytest.fixture
+def published(untouched, here):
+    """A copy to be spoiled."""
+    shutil.copytree(untouched, here / "published")
+    return here / "published"
+
+
+@pytest.fixture
+def verify(cli, published):
+    """Verify it: (exit code, outcome by name of the check)."""
+
+    def verify(*words):
+        done = cli("verify", "--published", published, "--json", *words)
+        found = json.loads(done.out)
+        assert found["passed"] is (done.code == 0)
+        return done.code, {check["name"]: check for check in found["checks"]}
+
+    return verify
+
+
+def failed(checks):
+    return [name for name, check in checks.items() if check["outcome"] == "failed"]
+
+
+def leaves(tree):
+    """The tensors in nested dicts."""
+    if torch.is_tensor(tree):
+        return [tree]
+    return [leaf for branch in tree.values() for leaf in leaves(branch)] if isinstance(tree, dict) else []
+
+
+def seal_again(folder):
+    """What a cunning editor does: checksums that fit the edited files."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    write_manifest(folder, {name: value for name, value in manifest.items() if name not in ("sha256", "files")})
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_what_is_untouched_passes(verify):
+    code, checks = verify()
+    assert code == 0 and {check["outcome"] for check in checks.values()} == {"passed"} and len(checks) == 3
+
+
+def test_an_edited_row_is_found(verify, published):
+    path = published / "sanity/rows.csv"
+    line = path.read_text().splitlines()[-1].split(",")
+    edit(path, ",".join(line), ",".join([*line[:4], "0.0", *line[5:]]))
+    code, checks = verify()
+    assert code == 1 and "sanity: files are as published" in failed(checks) and BROKEN in failed(checks)
+    seal_again(published / "sanity")
+    code, checks = verify()
+    assert code == 1 and failed(checks) == [BROKEN]  # the report does not follow from it
+
+
+def test_an_edited_report_is_found(verify, published):
+    page = published / "sanity/report/report.md"
+    first = next(line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| apb |"))
+    number = first.split("|")[3].split("±")[0].strip()
+    edit(page, number, number[:-1] + ("1" if number[-1] != "1" else "2"))
+    seal_again(published / "sanity")
+    code, checks = verify()
+    assert code == 1 and failed(checks) == [BROKEN] and "report.md: line" in checks[BROKEN]["detail"]
+
+
+def test_a_file_more_or_less_is_found(verify, published):
+    (published / "sanity/report/data/more.csv").write_text("a\n1\n")
+    assert failed(verify()[1]) == ["sanity: files are as published", BROKEN]
+
+
+def test_a_mean_over_the_wrong_axis_is_found(verify, monkeypatch):
+    """Over tasks at once, so that a level counts as often as it has tasks."""
+
+    def wrong(measured):
+        table = scores._mean_if_complete(measured, [*scores.GROUP, "seed", "env_steps"], "task_index", [*scores.TABLE, "axis"])
+        return table.assign(count=measured["level"].nunique())
+
+    monkeypatch.setattr(scores, "_means_over_levels", wrong)
+    code, checks = verify()
+    assert code == 1 and failed(checks) == [BROKEN]
+
+
+def test_a_version_that_moved_is_found(verify, monkeypatch):
+    monkeypatch.setattr(load_method(METHODS["td3"]), "version", 99)
+    code, checks = verify()
+    assert code == 1 and failed(checks) == ["sanity: of the current versions"]
+    assert (
+        "td3 " in checks["sanity: of the current versions"]["detail"]
+        and "→ 99" in checks["sanity: of the current versions"]["detail"]
+    )
+
+
+class TestLevel2:
+    @pytest.fixture(autouse=True)
+    def _few_methods(self, monkeypatch):
+        known = fresh.registered_methods()
+        few = {name: known[name] for name in ("apb", "apb-random", "td3")}
+        monkeypatch.setattr(fresh, "registered_methods", lambda: few)
+
+    words = ("--level", "2", "--budget", "smoke", "--cells", "sanity/point-goal/td3", "--store", "kept")
+
+    def test_a_clean_build_passes_and_says_what_is_not_known(self, verify):
+        code, checks = verify(*self.words, "--seeds", "2")
+        outcomes = {name: check["outcome"] for name, check in checks.items()}
+        assert code == 0
+        assert outcomes["fingerprints of the simulator"] == outcomes["fingerprints of the learner"] == "skipped"
+        assert outcomes["checkpoint: sanity/point-goal/ood/apb seed 0"] == "passed"
+        fresh_names = [name for name in outcomes if name.startswith("fresh: sanity/point-goal/td3")]
+        assert len(fresh_names) == 2  # an axis each; two seeds against two tell nothing
+        assert {outcomes[name] for name in fresh_names} == {"skipped"}
+        code, checks = verify(*self.words, "--seeds", "2", "--record")
+        code, checks = verify(*self.words, "--seeds", "2")
+        assert code == 0 and checks["fingerprints of the learner"]["outcome"] == "passed"
+        assert checks["fingerprints of the simulator"]["outcome"] == "passed"
+
+    def test_another_trained_state_is_found(self, verify, published):
+        (state,) = (published / "sanity/checkpoints").iterdir()
+        weights = torch.load(state, weights_only=True)
+        for tensor in leaves(weights):
+            tensor.add_(0.1)
+        torch.save(weights, state)
+        seal_again(published / "sanity")
+        code, checks = verify(*self.words, "--seeds", "2")
+        assert code == 1 and failed(checks) == ["checkpoint: sanity/point-goal/ood/apb seed 0"]
+        assert "published" in checks[failed(checks)[0]]["detail"]
+
+
+def test_bad_input_is_one_line(cli, published):
+    def complaint(*words):
+        return cli("verify", "--published", published, *words).complaint
+
+    assert "suite 'oood' is not published; these are: sanity" in complaint("--suite", "oood")
+    assert "nothing is published at budget desk, which level 3 runs again" in complaint("--level", "3")
+    assert "nothing is published at budget quick" in complaint("--level", "2")
+    smoke = ("--level", "2", "--budget", "smoke")
+    assert "write suite/family/method" in complaint(*smoke, "--cells", "sanity")
+    assert "is not published at budget smoke; in suite sanity there are" in complaint(
+        *smoke, "--cells", "sanity/point-goal/maml"
+    )
+    taken = complaint(*smoke, "--cells", "sanity/point-goal/td3", "--first-seed", "1")
+    assert "those seeds are published themselves" in taken
+    assert "unknown budget 'quik'" in complaint("--budget", "quik")
+    assert "--level" in complaint("--level", "4")
+    assert "nothing is published there" in cli("verify", "--published", published.parent / "none").complaint
+
+
+def test_differences_beyond_rounding():
+    assert first_difference("a,1.0\n", "a,1.0000000000001\n") is None
+    assert first_difference("a,1.0\n", "a,1.001\n") == "line 1 says '1.0', the rows '1.001'"
+    assert first_difference("a\n", "b\n") == "line 1 says 'a', the rows 'b'"
+    assert first_difference("a\nb\n", "a\n") == "2 lines, from the rows 1"
+    assert first_difference("a,b\n", "a\n") == "line 1 has 2 fields, from the rows 1"
+    assert first_difference("a,\n", "a,0\n") is not None
+
+
+class TestFingerprints:
+    def test_they_are_exact_and_notice_a_coefficient(self, monkeypatch):
+        once, again = fingerprints.simulator_fingerprints(), fingerprints.simulator_fingerprints()
+        assert once == again and len(set(once.values())) == len(once)
+        name = next(name for name in vars(cheetah) if name.isupper() and "COST" in name)
+        monkeypatch.setattr(cheetah, name, 1.1 * getattr(cheetah, name))
+        moved = {family for family, value in fingerprints.simulator_fingerprints().items() if value != once[family]}
+        assert moved and all(family.startswith("cheetah") for family in moved)
+
+    def test_learners_have_a_tolerance(self):
+        assert not fingerprints.differs([-50.0, 3.0], [-50.04, 3.0])
+        assert fingerprints.differs([-50.0, 3.0], [-50.2, 3.0])
+        assert (
+            fingerprints.differs([-50.0], [-50.0, 3.0]) and fingerprints.differs("", [1.0]) and fingerprints.differs("a", "b")
+        )
+        assert fingerprints.differs([np.nan], [1.0])
+
+    def test_they_are_kept_by_key_and_sealed(self, tmp_path):
+        assert fingerprints.load(tmp_path) == {"simulator": {}, "learner": {}}
+        fingerprints.record(tmp_path, "simulator", "k", {"f": "ab"})
+        fingerprints.record(tmp_path, "learner", "l", {"m": [1.0]})
+        fingerprints.record(tmp_path, "simulator", "k2", {"f": "cd"})
+        assert fingerprints.load(tmp_path) == {
+            "simulator": {"k": {"f": "ab"}, "k2": {"f": "cd"}},
+            "learner": {"l": {"m": [1.0]}},
+        }
+        edit(tmp_path / fingerprints.FILE, '"ab"', '"xy"')
+        with pytest.raises(StoreError, match="altered"):
+            fingerprints.load(tmp_path)

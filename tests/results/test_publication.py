@@ -1,0 +1,152 @@
+"""Published rows: as text they are what they were, always the same bytes, and whoever edits them is found out."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from results.files import StoreError, to_json
+from results.publication import PUBLISHED, Publication, results_at
+from results.publishing import tables, to_files, write_manifest
+from results.schema import COLUMNS, NOT_COMPARED, Row
+from results.store import CellKey, Store
+
+RECORD = {
+    "status": "ok",
+    "commit": "c0ffee",
+    "benchmark": "1.0",
+    "packages": {"torch": "2"},
+    "machine": {"system": "Linux", "architecture": "x"},
+}
+ORDER = ["stage", "cell_id", "env_steps", "task_index"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Two methods of two seeds, one of them meta-trained, with numbers that text must not round."""
+    opened, cells = Store(tmp_path / "store", create=True), []
+    generator = np.random.default_rng(0)
+    for method in ("m", "zero"):
+        for seed in (0, 1):
+            base = {"budget": "quick", "family": "f", "method": method, "variant": "", "seed": seed}
+            known = {**base, "family_version": "1+a", "method_version": 2, "config_hash": "00123"}
+            train = CellKey("train", None, None, f"t{seed}") if method == "m" else None
+            if train:
+                curve = [Row(**known, stage="train", env_steps=10 * i, online_return=-0.1 * i, wall_s=1.5) for i in (1, 2)]
+                opened.write(train, curve, checkpoint=b"weights", log="", record=RECORD)
+            key = CellKey("adapt", "s", 3, f"{method}{seed}")
+            rows = [
+                Row(**known, **task, stage="adapt", split="ood", env_steps=b, return_mean=float(generator.normal()),
+                    updates=b, n_episodes=10, wall_s=0.25, peak_mem_mb=300.0, meta_env_steps=20 if train else None)
+                for b in (0, 50) for task in (
+                    {"task_index": 0, "task_params": '{"a": 0.1}', "shift": 0.1, "shift_axis": "angle"},
+                    {"task_index": 1, "task_params": '{"a": 0.2}'},
+                )
+            ]  # fmt: skip
+            opened.write(key, rows, checkpoint=None, log="", record=RECORD)
+            slot = {"slot": {**base, "split": "ood"}, "isomorphic_axes": ["angle"]}
+            cells.append({**slot, "key": asdict(key), "train_key": asdict(train) if train else None})
+    opened.write_plan({"suite": "s", "suite_version": 3, "question": "?", "arms": ["m", "zero"], "cells": cells})
+    return opened
+
+
+def publish(store: Store, root: Path) -> Publication:
+    rows, cells = store.read(["s"])
+    records = dict.fromkeys(rows["cell_id"].unique(), RECORD)
+    (root / "s").mkdir(parents=True)
+    for name, data in to_files(tables(rows, cells, records)).items():
+        (root / "s" / name).write_bytes(data)
+    said: dict[str, Any] = {
+        "suite": "s",
+        "suite_version": 3,
+        "question": "?",
+        "arms": ["m", "zero"],
+        "isomorphic_axes": {"f": ["angle"]},
+    }
+    write_manifest(root / "s", said)
+    return Publication(root)
+
+
+def test_what_is_published_reads_as_the_store_did(store: Store, tmp_path: Path) -> None:
+    published = publish(store, tmp_path / "published")
+    (rows, cells), (known, expected) = published.read(), store.read()
+    assert list(rows) == [*COLUMNS, "cell_id"] and dict(rows.dtypes) == dict(known.dtypes)
+    rows, known = (table.sort_values(ORDER, ignore_index=True) for table in (rows, known))
+    pd.testing.assert_frame_equal(rows, known, check_exact=True)
+    order = ["method", "seed"]
+    pd.testing.assert_frame_equal(cells.sort_values(order, ignore_index=True), expected.sort_values(order, ignore_index=True))
+    assert published.plans()[0]["arms"] == ["m", "zero"]
+    ours, theirs = (sorted(map(to_json, plan["cells"])) for plan in (published.plans()[0], store.plans()[0]))
+    assert ours == theirs
+    key = CellKey("adapt", "s", 3, "m0")
+    assert published.record(key) == {name: value for name, value in RECORD.items() if name != "status"}
+    with pytest.raises(StoreError, match="no stage"):
+        published.record(CellKey("adapt", "s", 3, "other"))
+
+
+def test_the_order_of_rows_and_cells_moves_no_byte(store: Store) -> None:
+    rows, cells = store.read(["s"])
+    files = to_files(tables(rows, cells, {}))
+    again = to_files(tables(rows.sample(frac=1, random_state=0), cells.sample(frac=1, random_state=1), {}))
+    assert files == again and not any(b"\r" in data for data in files.values())
+
+
+def test_two_equal_runs_differ_in_their_timings_only(store: Store) -> None:
+    rows, cells = store.read(["s"])
+    slower = rows.assign(wall_s=rows["wall_s"] * 3, peak_mem_mb=7.0)
+    files, others = (to_files(tables(table, cells, {})) for table in (rows, slower))
+    assert [name for name in files if files[name] != others[name]] == ["timings.csv"]
+    assert set(NOT_COMPARED) < set(files["timings.csv"].decode().splitlines()[0].split(","))
+
+
+def test_rows_that_contradict_each_other_are_refused(store: Store) -> None:
+    rows, cells = store.read(["s"])
+    two_tasks = rows.copy()
+    two_tasks.loc[two_tasks["task_index"].eq(0) & two_tasks["seed"].eq(1), "task_params"] = '{"a": 9}'
+    with pytest.raises(ValueError, match="several versions of its family"):
+        tables(two_tasks, cells, {})
+    two_versions = rows.copy()
+    two_versions.loc[two_versions.index[-1], "method_version"] = 1
+    with pytest.raises(ValueError, match="several values of method_version"):
+        tables(two_versions, cells, {})
+
+
+def test_an_edited_file_is_named_and_not_read(store: Store, tmp_path: Path) -> None:
+    published = publish(store, tmp_path / "published")
+    assert published.altered("s") == []
+    path = tmp_path / "published/s/rows.csv"
+    text = path.read_text()
+    path.write_text(text.replace(",10,", ",11,", 1))
+    (tmp_path / "published/s/extra.txt").write_text("")
+    (tmp_path / "published/s/stages.csv").unlink()
+    again = Publication(tmp_path / "published")
+    assert again.altered("s") == ["extra.txt", "rows.csv", "stages.csv"]
+    with pytest.raises(StoreError):
+        again.read()
+    path.write_text(text)
+    manifest = tmp_path / "published/s/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"question": "?"', '"question": "!"'))
+    with pytest.raises(StoreError, match="altered: restore it, or publish"):
+        Publication(tmp_path / "published").plans()
+
+
+def test_a_folder_is_told_from_a_store(store: Store, tmp_path: Path) -> None:
+    publish(store, tmp_path / "published")
+    assert isinstance(results_at(tmp_path / "published"), Publication)
+    assert isinstance(results_at(tmp_path / "store"), Store)
+    for nothing in (tmp_path / "none", tmp_path):
+        with pytest.raises(StoreError, match="--store"):
+            results_at(nothing)
+    with pytest.raises(StoreError, match="suite t is not published; these are: s"):
+        Publication(tmp_path / "published").manifest("t")
+    with pytest.raises(StoreError, match="nothing is published"):
+        Publication(tmp_path / "store")
+
+
+def test_published_stands_for_what_came_with_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = results_at(Path("published"))
+    assert isinstance(found, Publication) and found.root == PUBLISHED

@@ -9,6 +9,7 @@ import pandas as pd
 from reports import ReportError
 from reports.claims import claims_table
 from reports.compare import Beside, beside, comparison
+from reports.fidelity import fidelity_section
 from reports.files import write_text
 from reports.gaps import gaps_of, gaps_table
 from reports.html import Section, write_html
@@ -108,6 +109,7 @@ def write_report(
             Section("Claims of the paper", _CLAIMS + claims_table(numbers.scores, numbers.exact)),
             *_gaps(numbers, output),
             *(Section(plan["suite"], "\n".join(suite_section(numbers, plan, output))) for plan in plans),
+            Section("Fidelity to published numbers", fidelity_section(), folded=True),
             Section("Provenance", provenance(rows, cells, plans)),
         ]
         output.wait()

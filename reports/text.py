@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]#|~$])")
 _LIST = re.compile(r"^(\d*)([-+.)])(?=\s|$)")  # at the beginning of a line these make a list
@@ -63,7 +63,9 @@ def listing(names: Iterable[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table with its first column to the left and the others to the right; cells must be escaped already."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], words: Container[int] = ()) -> str:
+    """A Markdown table with its first column and those of words to the left and the others to the right; cells must be escaped
+    already."""
+    rule = ["---", *(":---" if column in words else "---:" for column in range(1, len(header)))]
+    lines = [header, rule, *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

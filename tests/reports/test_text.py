@@ -48,3 +48,8 @@ def test_numbers():
 def test_sentences():
     assert [listing(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
     assert one_line("a\tb\n\x1b[31mc  d") == "a b [31mc d"
+
+
+def test_the_columns_of_words_are_to_the_left():
+    table = markdown_table(["a", "b", "c"], [["1", "2", "3"]], words=(2,))
+    assert table == "| a | b | c |\n| --- | ---: | :--- |\n| 1 | 2 | 3 |\n"

@@ -1,0 +1,162 @@
+"""Published numbers that methods of ours can be held against, and what was measured here: data with a source each.
+
+They are shipped as one file, edited by hand: `sources` says once what the numbers of a place are, `anchors` has an entry per
+number. What is only read off a plot, or only quoted by others, is no anchor. A value is written with the digits that it has;
+a difference is always computed.
+"""
+
+import json
+import math
+import re
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_type_hints
+
+from results.files import StoreError, explained
+
+ANCHORS = Path(__file__).parent / "anchors.json"
+_URL = re.compile(r"https://[A-Za-z0-9.~%/#?=&@+_-]+")  # nothing that ends a link in Markdown
+
+Number = int | float
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where numbers were published."""
+
+    name: str
+    measured: str  # what its numbers are
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number as it was published."""
+
+    value: Number
+    url: str
+    spread: Number | None = None  # after ±; what it is, its source says
+    seeds: int | None = None
+    steps: int | None = None  # environment steps of all training
+
+
+@dataclass(frozen=True)
+class Ours:
+    """The same, measured here."""
+
+    value: Number
+    seeds: int
+    steps: int
+    settings: str  # or the command: what repeats it
+    low: Number | None = None  # its interval
+    high: Number | None = None
+    commit: str | None = None
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A published number, ours beside it where it was measured, and why they differ."""
+
+    id: str
+    method: str
+    family: str | None  # None: no family here is that task, so it cannot be measured, and `reason` says why
+    task: str  # in words
+    at: str  # the moment, or the condition
+    source: Source
+    published: Published
+    ours: Ours | None = None  # not measured yet
+    reason: str | None = None
+
+    @property
+    def difference(self) -> Number | None:
+        """Ours less the published number, as precise as the less precise of them; None where ours is not measured yet."""
+        if self.ours is None:
+            return None
+        ours, published = self.ours.value, self.published.value
+        digits = min(_digits(ours), _digits(published))
+        return round(ours - published, digits) if digits else round(ours - published)
+
+
+def load_anchors(path: Path = ANCHORS) -> list[Anchor]:
+    """All anchors, in the order of the file.
+
+    Raises:
+      StoreError: if the file cannot be read or says something that cannot be; the message names the entry.
+    """
+    try:
+        with explained(path):
+            document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_reject)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: no JSON ({error}); restore it from the distribution") from error
+    if not isinstance(document, dict) or set(document) != {"sources", "anchors"}:
+        raise StoreError(f'{path}: it must have "sources" and "anchors" and nothing else')
+    if not isinstance(document["sources"], dict) or not isinstance(document["anchors"], list):
+        raise StoreError(f'{path}: "sources" must be an object and "anchors" a list')
+    sources = {key: _record(Source, value, f"{path}: source {key!r}") for key, value in document["sources"].items()}
+    anchors: dict[str, Anchor] = {}
+    for number, entry in enumerate(document["anchors"]):
+        anchor = _anchor(entry, sources, f"{path}: anchor {_name(entry, number)}")
+        if anchor.id in anchors:
+            raise StoreError(f"{path}: two anchors are called {anchor.id!r}")
+        anchors[anchor.id] = anchor
+    return list(anchors.values())
+
+
+def _anchor(entry: Any, sources: dict[str, Source], where: str) -> Anchor:
+    if not isinstance(entry, dict):
+        raise StoreError(f"{where} must be an object")
+    given, ours = dict(entry), entry.get("ours")
+    if not isinstance(source := given.get("source"), str) or source not in sources:
+        raise StoreError(f"{where}: its source is {source!r}; there are {', '.join(sources) or 'none'}")
+    given["source"] = sources[source]
+    given["published"] = _record(Published, given.get("published"), f"{where}: published")
+    given["ours"] = None if ours is None else _record(Ours, ours, f"{where}: ours")
+    anchor = _record(Anchor, given, where)
+    if not _URL.fullmatch(anchor.published.url):
+        raise StoreError(f"{where}: {anchor.published.url!r} is no https address that can stand in a link")
+    if anchor.family is None and anchor.ours is not None:
+        raise StoreError(f"{where} has no family but a value of ours")
+    if anchor.reason is None and (anchor.family is None or anchor.ours is not None):
+        raise StoreError(f"{where} needs a reason: why it differs, or why it cannot be measured")
+    if anchor.ours is not None and not _ordered(anchor.ours):
+        raise StoreError(f"{where}: ours must have both ends of an interval that holds its value, or neither")
+    return anchor
+
+
+def _record(kind: type[T], given: Any, where: str) -> T:
+    """A dataclass out of an object whose entries have the types of its fields."""
+    if not isinstance(given, dict):
+        raise StoreError(f"{where} must be an object, not {given!r}")
+    hints, required = get_type_hints(kind), [field.name for field in fields(kind) if field.default is MISSING]  # type: ignore[arg-type]
+    if missing := [name for name in required if name not in given]:
+        raise StoreError(f"{where} lacks {missing[0]!r}")
+    if unknown := [name for name in given if name not in hints]:
+        raise StoreError(f"{where} has {unknown[0]!r}; it may have {', '.join(hints)}")
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, hints[name]) or value == "":
+            raise StoreError(f"{where}: {name} cannot be {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise StoreError(f"{where}: {name} is not finite")
+        if name in ("seeds", "steps", "spread") and value is not None and value <= 0:
+            raise StoreError(f"{where}: {name} must be positive, not {value!r}")
+    return kind(**given)
+
+
+def _ordered(ours: Ours) -> bool:
+    if ours.low is None or ours.high is None:
+        return ours.low is ours.high
+    return ours.low <= ours.value <= ours.high
+
+
+def _digits(value: Number) -> int:
+    """Digits after the point."""
+    return 0 if isinstance(value, int) else len(repr(value).partition(".")[2])
+
+
+def _name(entry: Any, number: int) -> str:
+    name = entry.get("id") if isinstance(entry, dict) else None
+    return repr(name) if isinstance(name, str) else f"number {number + 1}"
+
+
+def _reject(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not finite")

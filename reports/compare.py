@@ -1,6 +1,6 @@
 """Two sets of results side by side: what only one of them has joins the report, what both have is compared."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -75,25 +75,30 @@ def comparison(
         mine, stem = select(scores, TABLE, key), "_".join([*map(slug, map(str, key)), "compared"])
         for axis in in_order(of_split["axis"]):
             pair = [table[table["axis"] == axis] for table in (mine, of_split)]
+            if not (arms := [arm for arm in styles if all(_has_curve(select(table, ARM, arm)) for table in pair)]):
+                continue
             title = f"{key[2]}, split {key[3]}, {axis_text(axis, exact.get(str(key[2]), ()))} (suite {key[0]}, budget {key[1]})"
             file = f"{stem}_{slug(str(axis))}"
-            out.figure(comparison_figure(pair[0], pair[1], styles, f"{title}: against {other.name}"), file)
+            out.figure(comparison_figure(pair[0], pair[1], arms, styles, f"{title}: against {other.name}"), file)
             yield f"![{escape_markdown(title)}](figures/{file}.png)\n\n[PDF](figures/{file}.pdf)\n"
 
 
 @themed
-def comparison_figure(mine: pd.DataFrame, theirs: pd.DataFrame, styles: Mapping[Arm, Style], title: str) -> Figure:
-    """Adaptation curves of fresh seeds over the band of other results, a panel per arm that both have.
+def comparison_figure(
+    mine: pd.DataFrame, theirs: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Arm, Style], title: str
+) -> Figure:
+    """Adaptation curves of fresh seeds over the band of other results, a panel per arm.
 
     Args:
       mine, theirs: `adaptation_scores` of one suite, budget, family, split and axis.
+      arms: what both have.
+      styles: of `method_styles`.
+      title: plain text above the panels.
     """
-    both = [arm for arm in styles if not any(select(table, ARM, arm)["return_mean"].dropna().empty for table in (mine, theirs))]
-    n_columns = min(_COLUMNS, max(1, len(both)))
+    n_columns = min(_COLUMNS, len(arms))
     note = "Grey: the others' mean, and from their lowest to their highest seed. Coloured: the mean of fresh seeds; thin: each."
-    n_rows = max(1, -(-len(both) // n_columns))
-    figure, panels = canvas(n_columns, title, note, n_rows, _PANEL, sharey=False)
-    for axes, arm in zip(panels, both, strict=False):
+    figure, panels = canvas(n_columns, title, note, -(-len(arms) // n_columns), _PANEL, sharey=False)
+    for axes, arm in zip(panels, arms, strict=False):
         fresh, known = (select(table, ARM, arm).dropna(subset=["return_mean"]) for table in (mine, theirs))
         band = known.groupby("env_steps")["return_mean"].agg(["min", "mean", "max"])
         axes.fill_between(band.index, band["min"], band["max"], color=_BAND, alpha=0.3, linewidth=0, gid="band")
@@ -102,15 +107,17 @@ def comparison_figure(mine: pd.DataFrame, theirs: pd.DataFrame, styles: Mapping[
             axes.plot(one["env_steps"], one["return_mean"], color=styles[arm].colour, linewidth=0.6, alpha=0.5, gid="seed")
         mean = fresh.groupby("env_steps")["return_mean"].mean()
         axes.plot(mean.index, mean, gid="curve", **look(arm, styles[arm]))
-        steps = sorted({*map(int, band.index), *map(int, mean.index)})
-        if len(steps) > 1:
-            step_axis(axes, steps)
+        step_axis(axes, sorted({*map(int, band.index), *map(int, mean.index)}))
         seeds = f"{fresh['seed'].nunique()} seeds against {known['seed'].nunique()}"
         axes.set_title(f"{escape_label(method_name(*arm))}\n{seeds}", fontsize=8, pad=14)
         axes.tick_params(labelsize=6.5)
-    for axes in panels[len(both) :]:
+    for axes in panels[len(arms) :]:
         axes.set_visible(False)
     return figure
+
+
+def _has_curve(scores: pd.DataFrame) -> bool:
+    return bool(scores.dropna(subset=["return_mean"])["env_steps"].nunique() > 1)
 
 
 def _answer(found: pd.DataFrame) -> str:

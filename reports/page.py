@@ -109,7 +109,6 @@ def write_report(
             Section("Claims of the paper", _CLAIMS + claims_table(numbers.scores, numbers.exact)),
             *_gaps(numbers, output),
             *(Section(plan["suite"], "\n".join(suite_section(numbers, plan, output))) for plan in plans),
-            Section("Fidelity to published numbers", fidelity_section(), folded=True),
             Section("Provenance", provenance(rows, cells, plans)),
         ]
         output.wait()
@@ -123,12 +122,17 @@ def to_page(sections: Sequence[Section]) -> str:
 
 
 _WRITERS: dict[str, Callable[[Path, Numbers, Sequence[Section]], Path]] = {
-    "html": lambda path, numbers, sections: write_html(path, TITLE, sections),
+    "html": lambda path, numbers, sections: write_html(path, TITLE, [*sections[:-1], _fidelity(), sections[-1]]),
     "latex": lambda path, numbers, sections: write_text(
         path, to_latex(numbers.plans, numbers.scores, numbers.expected, numbers.exact)
     ),
     "md": lambda path, numbers, sections: write_text(path, to_page(sections)),
 }
+
+
+def _fidelity() -> Section:
+    """What no rows of a store say, and so belongs to the page alone."""
+    return Section("Fidelity to published numbers", fidelity_section(), folded=True)
 
 
 def _beside(

@@ -144,7 +144,7 @@ def test_suites_are_chosen_in_order(tmp_path, fill):
         fill(store, methods=("apb",), seeds=1, splits=("ood",), suite=suite)
     page = write_report(store, tmp_path / "out", ["b", "a"]).read_text(encoding="utf-8")
     headings = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
-    assert headings == ["How to read this", "Claims of the paper", "b", "a", "Fidelity to published numbers", "Provenance"]
+    assert headings == ["How to read this", "Claims of the paper", "b", "a", "Provenance"]
     page = write_report(store, tmp_path / "one", ["a"]).read_text(encoding="utf-8")
     assert "## b" not in page and "| b |" not in page
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 from benchmark.plugins import PluginError, load_method, registered_methods, source_digest
@@ -25,7 +26,10 @@ from results.store import CellKey
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a suite's table, with all that its stages need; plain data, so it crosses processes."""
+    """One entry of a suite's table, with all that its stages need; plain data, so it crosses processes.
+
+    Identities are hashed once: an executor asks for them several times a second.
+    """
 
     suite: str
     suite_version: int
@@ -54,7 +58,7 @@ class Cell:
         """Of the method's settings."""
         return _hash(self.config)
 
-    @property
+    @cached_property
     def trainer(self) -> "Cell":
         """The cell whose train stage this one builds on: itself, or its like of the method that it is `trained_by`.
 
@@ -68,7 +72,7 @@ class Cell:
         version, source = load_method(path).version, source_digest(path)
         return replace(cell, method=self.trained_by, method_path=path, method_version=version, method_source=source)
 
-    @property
+    @cached_property
     def train_id(self) -> str:
         """Of everything that moves the trained state."""
         cell = self.trainer
@@ -87,12 +91,12 @@ class Cell:
             ]
         )
 
-    @property
+    @cached_property
     def train_key(self) -> CellKey | None:
         """Where the train stage is stored; None without meta-training."""
         return CellKey("train", None, None, self.train_id) if self.meta_trains else None
 
-    @property
+    @cached_property
     def adapt_key(self) -> CellKey:
         """Where the adapt stage is stored."""
         who = [] if self.trained_by == self.method else [self.method, self.method_path, self.method_version, self.method_source]

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -29,7 +30,7 @@ class Stage:
     cell: Cell
     name: Literal["train", "adapt"]
 
-    @property
+    @cached_property
     def key(self) -> CellKey:
         """Where it is stored."""
         key = self.cell.train_key if self.name == "train" else self.cell.adapt_key

@@ -112,6 +112,14 @@ def report(
         Path | None,
         typer.Option(help="Other results, a folder or `published`: methods that only they have join, the others are compared."),
     ] = None,
+    videos: Annotated[
+        bool,
+        typer.Option(
+            "--videos",
+            help="Film policies before and after adaptation, which is run again for one seed of each method. "
+            "Needs OpenGL; in software Debian's libegl1 or libosmesa6 will do (MUJOCO_GL=egl or osmesa).",
+        ),
+    ] = False,
 ) -> None:
     """Turn a store into figures, tables and one page."""
     from benchmark import choices
@@ -126,7 +134,12 @@ def report(
         store = DEFAULT_STORE if DEFAULT_STORE.exists() else PUBLISHED
         if store == PUBLISHED:
             typer.echo(f"no {DEFAULT_STORE} here: these are the published results")
-    pages = write_report(store, out, suite or None, formats, choices.available_cores(), compare)
+    clips: Any = ()
+    if videos:
+        from benchmark.video import films
+
+        clips = films(store, out, suite or None, typer.echo)
+    pages = write_report(store, out, suite or None, formats, choices.available_cores(), compare, clips)
     typer.echo("\n".join(map(str, pages)))
     typer.echo(f"{time.perf_counter() - started:.1f} s; figures as PNG and PDF, every number as CSV beside the pages")
 

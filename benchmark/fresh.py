@@ -17,13 +17,12 @@ from benchmark.checks import Check
 from benchmark.choices import InputError, choose_jobs
 from benchmark.local import LocalExecutor, Progress, stages_of
 from benchmark.plugins import registered_methods
-from benchmark.publish import CHECKPOINTS
 from benchmark.suites import BUDGETS, SUITES
 from reports.answers import last_scores
 from reports.regression import BETTER, TOO_FEW, WORSE, regressions
 from reports.scores import adaptation_scores
 from reports.text import number
-from results.publication import Publication
+from results.publication import CHECKPOINTS, Publication
 from results.store import Store
 
 # suite/family/method of the cells that are run again: one of each kind of method, and one on dynamics that vary

@@ -17,13 +17,13 @@ from envs import load_family
 from envs.api import family_version
 from reports.page import write_report
 from results.files import explained
-from results.publication import FACTS, PUBLISHED
+from results.publication import CHECKPOINTS, FACTS, PUBLISHED
 from results.publishing import tables, to_files, write_manifest
 from results.schema import PROTOCOL_VERSION
 from results.store import CellKey, Store
 
 CHECKPOINT_SEED = 0  # whose trained states are published, to be evaluated again
-REPORT, CHECKPOINTS = "report", "checkpoints"
+REPORT = "report"
 _PDF = re.compile(r"\[PDF\]\([^)]*\) · ")
 _VERSIONS = ("benchmark", "python", "packages")  # of a stage's record: one for all, or the rows do not belong together
 

@@ -23,27 +23,33 @@ class Pictures:
     The view is that of the model's camera "track", else of its first camera, else of MuJoCo's free camera.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, size: int = SIZE, goal: tuple[float, float] | None = None) -> None:
         """Get ready to draw.
+
+        Args:
+          size: pixels: height and width.
+          goal: where to draw a ball in the plane, in m, which the model does not have; None for nowhere.
 
         Raises:
           RuntimeError: if there is no OpenGL to draw with; it says what to install and to set.
         """
-        self._batch = batch
+        self._batch, self._goal = batch, goal
         self._model, self._data = batch.get_model(0), mujoco.MjData(batch.model)
         named = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_CAMERA, CAMERA)
         self._camera = max(named, 0) if self._model.ncam else -1
         try:
-            self._renderer: Any = mujoco.Renderer(self._model, SIZE, SIZE)
+            self._renderer: Any = mujoco.Renderer(self._model, size, size)
         except Exception as error:  # each of the libraries that may be missing raises its own
             raise RuntimeError(NO_GL) from error
 
     def __call__(self, simulation: int) -> NDArray[np.uint8]:
-        """The picture [SIZE, SIZE, 3] of a simulation as it is now; nothing in the Batch changes."""
+        """The picture [size, size, 3] of a simulation as it is now; nothing in the Batch changes."""
         self._batch.get_model(simulation, self._model)
         self._batch.get_data(simulation, self._data)
         mujoco.mj_forward(self._model, self._data)  # places of the bodies, the camera and the lights
         self._renderer.update_scene(self._data, camera=self._camera)
+        if self._goal is not None:
+            _add_ball(self._renderer.scene, self._goal)
         picture: NDArray[np.uint8] = self._renderer.render()
         return picture
 
@@ -51,3 +57,10 @@ class Pictures:
         """Free the graphics memory; nothing can be drawn after it."""
         self._renderer.render()  # the Renderer frees what it calls its own in whichever context is current: make that its own
         self._renderer.close()
+
+
+def _add_ball(scene: Any, goal: tuple[float, float]) -> None:
+    ball, rgba = scene.geoms[scene.ngeom], np.array([0.85, 0.2, 0.1, 0.8], np.float32)
+    centre, axes = np.array([*goal, 0.05]), np.eye(3).flatten()
+    mujoco.mjv_initGeom(ball, mujoco.mjtGeom.mjGEOM_SPHERE, np.array([0.1, 0.0, 0.0]), centre, axes, rgba)
+    scene.ngeom += 1

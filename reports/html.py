@@ -18,7 +18,7 @@ from markupsafe import Markup
 from reports.files import write_text
 from reports.text import slug
 
-_KINDS = {".png": "image/png", ".pdf": "application/pdf", ".csv": "text/csv"}
+_KINDS = {".png": "image/png", ".pdf": "application/pdf", ".csv": "text/csv", ".webp": "image/webp"}
 
 
 class Section(NamedTuple):

@@ -1,11 +1,13 @@
 """Rows → everything that a report is drawn from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from reports.axes import exact_axes
+from reports.clips import Clip
 from reports.cost import cost_points
 from reports.drawing import Arm, Style
 from reports.scores import ARM, adaptation_scores, add_hold, coverage, level_scores, meta_training_scores, summarise
@@ -28,11 +30,16 @@ class Numbers:
     training: pd.DataFrame  # scores of meta-training, per seed
     expected: pd.DataFrame  # coverage, in the order of the plans
     styles: dict[Arm, Style]
+    clips: tuple[Clip, ...]  # films of policies
     exact: dict[str, frozenset[str]]  # by family, the shift axes along which test tasks are images of training tasks
 
 
 def compute(
-    rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, Any]], references: pd.DataFrame | None = None
+    rows: pd.DataFrame,
+    cells: pd.DataFrame,
+    plans: list[dict[str, Any]],
+    references: pd.DataFrame | None = None,
+    clips: Iterable[Clip] = (),
 ) -> Numbers:
     """Turn the rows and expected cells of a store into the numbers of its report, normalised by `references`.
 
@@ -48,4 +55,6 @@ def compute(
     levels = level_scores(rows, cells, references)
     shifts = shift_points(levels), shift_points(levels, "normalised")
     costs, training = cost_points(rows, cells, scores), meta_training_scores(rows, cells)
-    return Numbers(plans, rows, cells, scores, points, *shifts, costs, training, expected, styles, exact_axes(plans))
+    return Numbers(
+        plans, rows, cells, scores, points, *shifts, costs, training, expected, styles, tuple(clips), exact_axes(plans)
+    )

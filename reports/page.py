@@ -8,6 +8,7 @@ import pandas as pd
 
 from reports import ReportError
 from reports.claims import claims_table
+from reports.clips import Clip
 from reports.compare import Beside, beside, comparison
 from reports.fidelity import fidelity_section
 from reports.files import write_text
@@ -69,6 +70,7 @@ def write_report(
     formats: Collection[str] = tuple(FORMATS),
     jobs: int = 1,
     compare: Path | None = None,
+    clips: Sequence[Clip] = (),
 ) -> list[Path]:
     """Write the pages of `out`, with figures/ and data/ beside them, and return their paths.
 
@@ -81,6 +83,7 @@ def write_report(
       suites: ids of the suites to report, in the order of the page; all that the store has where None.
       formats: of `FORMATS`.
       jobs: processes that draw figures, 0 to draw none; from two on, a script that calls this must guard its `__main__`.
+      clips: films that lie below `out`.
       compare: other results, named as `store`: methods that only they have join the report, the others are laid over them.
     Raises:
       ReportError: if the store has no such suite or `out` cannot be written to.
@@ -100,7 +103,7 @@ def write_report(
         rows, cells = (
             pd.concat([mine, guests], ignore_index=True) for mine, guests in zip((rows, cells), other.guests, strict=True)
         )
-    numbers = compute(rows, cells, plans, load_references())
+    numbers = compute(rows, cells, plans, load_references(), clips)
     with opened(out, jobs) as output:
         output.table(origins(cells, _record_of(results, others)), CELLS)
         sections = [

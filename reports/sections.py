@@ -8,6 +8,7 @@ import pandas as pd
 from reports.aggregates import aggregate, performance_profiles
 from reports.answers import answer, last_scores
 from reports.axes import axis_text
+from reports.clips import clips_section
 from reports.cost import cost_figure, costs_of
 from reports.drawing import Arm
 from reports.figures import adaptation_figure, meta_training_figure
@@ -90,6 +91,7 @@ def _split(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[st
         yield f"{_heading(str(axis), exact)} ([CSV](data/{data}.csv))\n\n{to_markdown(table)}"
     yield from _shift(numbers, expected, out)
     yield from _cost(numbers, expected, out)
+    yield from clips_section(numbers.clips, key)
     for _, of_axis in scores.groupby("axis"):
         yield from _variants(numbers, of_axis, expected, out)
 

@@ -27,7 +27,7 @@ from results.schema import COLUMNS, SCHEMA_VERSION
 from results.store import Store
 
 PUBLISHED = Path(__file__).parent / "published"
-MANIFEST = "manifest.json"
+MANIFEST, CHECKPOINTS = "manifest.json", "checkpoints"
 NAME = Path("published")  # what stands for PUBLISHED where a store may be named
 FORMAT = 1  # of the files
 
@@ -108,6 +108,23 @@ class Publication:
         facts, machine = ({name: told[name] for name in names if name in told} for names in (FACTS, MACHINE))
         packages = {name: value for name, value in told.items() if name not in {"id", "stage", *WHO, *FACTS, *MACHINE}}
         return {**facts, "packages": packages, "machine": machine}
+
+    def checkpoint(self, key: CellKey) -> bytes:
+        """The trained state of a stage, after comparing its checksum.
+
+        Raises:
+          StoreError: if none was published of it.
+        """
+        name = f"{CHECKPOINTS}/{key.id}.pt"
+        for suite in self.suites:
+            if name in (files := self.manifest(suite)["files"]):
+                path = self.root / suite / name
+                with explained(path):
+                    data = path.read_bytes()
+                if digest(data) != files[name]:
+                    raise StoreError(f"{path}: it was altered after it was published: restore it, or publish the suite again")
+                return data
+        raise StoreError(f"{self.root}: the trained state of stage {key.id} is not published, only those of one seed are")
 
     def _plan(self, suite: str) -> dict[str, Any]:
         manifest = self.manifest(suite)

@@ -212,6 +212,34 @@ def reference(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def sanity(tmp_path_factory):
+    """A store of the suite `sanity` at smoke, two seeds, by the command line; to be read only, and shared as `reference` is."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sanity"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "done").exists():
+            words = [
+                "run",
+                "--suite",
+                "sanity",
+                "--budget",
+                "smoke",
+                "--families",
+                "point-goal",
+                "--seeds",
+                "2",
+                "--store",
+                "store",
+            ]
+            command = [sys.executable, "-m", "benchmark", *words]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+            assert done.returncode == 0, done.stderr
+            (folder / "done").touch()
+    return folder / "store"
+
+
+@pytest.fixture(scope="session")
 def rows_of():
     """The rows of a store, as two equal runs share them."""
 

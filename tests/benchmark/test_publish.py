@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,25 +20,15 @@ from results.store import Store
 SANITY = SUITES["sanity"]
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A store of the suite `sanity` at smoke, two seeds, measured outside of this process."""
-    folder = tmp_path_factory.mktemp("sanity")
-    words = ["run", "--suite", "sanity", "--budget", "smoke", "--families", "point-goal", "--seeds", "2", "--store", "store"]
-    done = subprocess.run([sys.executable, "-m", "benchmark", *words], cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return folder / "store"
-
-
 @pytest.fixture(autouse=True)
 def _two_seeds_will_do(monkeypatch):
     monkeypatch.setitem(publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=2))
 
 
 @pytest.fixture
-def store(finished, tmp_path):
+def store(sanity, tmp_path):
     """A copy to be spoiled."""
-    shutil.copytree(finished, tmp_path / "store")
+    shutil.copytree(sanity, tmp_path / "store")
     return tmp_path / "store"
 
 
@@ -48,20 +36,20 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_publishing_twice_gives_the_same_bytes(finished, tmp_path):
-    one = publish(finished, SANITY, tmp_path / "one", dirty=True)
-    two = publish(finished, SANITY, tmp_path / "two", dirty=True)
+def test_publishing_twice_gives_the_same_bytes(sanity, tmp_path):
+    one = publish(sanity, SANITY, tmp_path / "one", dirty=True)
+    two = publish(sanity, SANITY, tmp_path / "two", dirty=True)
     assert contents(one) == contents(two)
-    again = publish(finished, SANITY, tmp_path / "one", dirty=True)  # in its own place
+    again = publish(sanity, SANITY, tmp_path / "one", dirty=True)  # in its own place
     assert contents(again) == contents(two)
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["sanity"]
 
 
-def test_what_is_published_is_all_that_was_measured(finished, tmp_path):
-    folder = publish(finished, SANITY, tmp_path, dirty=True)
+def test_what_is_published_is_all_that_was_measured(sanity, tmp_path):
+    folder = publish(sanity, SANITY, tmp_path, dirty=True)
     published = Publication(tmp_path)
     assert published.altered("sanity") == []
-    (rows, cells), (known, _) = published.read(), Store(finished, create=False).read()
+    (rows, cells), (known, _) = published.read(), Store(sanity, create=False).read()
     assert len(rows) == len(known) and len(cells) == 6
     manifest = published.manifest("sanity")
     assert manifest["methods"]["apb"]["version"] == 2 and manifest["budgets"] == ["smoke"]
@@ -74,12 +62,12 @@ def test_what_is_published_is_all_that_was_measured(finished, tmp_path):
     assert torch.load(state, weights_only=True)
 
 
-def test_a_failure_leaves_what_was_published_before(finished, tmp_path, monkeypatch):
-    folder = publish(finished, SANITY, tmp_path, dirty=True)
+def test_a_failure_leaves_what_was_published_before(sanity, tmp_path, monkeypatch):
+    folder = publish(sanity, SANITY, tmp_path, dirty=True)
     before = contents(tmp_path)
     monkeypatch.setattr(publishing, "render", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        publish(finished, SANITY, tmp_path, dirty=True)
+        publish(sanity, SANITY, tmp_path, dirty=True)
     assert contents(tmp_path) == before and folder.is_dir()
 
 
@@ -90,7 +78,7 @@ def refused(store, **changes):
     return str(error.value)
 
 
-def test_what_is_not_finished_is_refused(store):
+def test_what_is_not_sanity_is_refused(store):
     next((store / "adapt").glob("*/*/cell.json")).unlink()
     assert "1 of 6 cells are not done, such as " in refused(store)
 
@@ -143,7 +131,7 @@ def test_an_installed_package_is_no_target(store, monkeypatch):
     assert "belongs to an installed package" in refused(store, out=None)
 
 
-def test_bad_input_is_one_line(cli, finished):
+def test_bad_input_is_one_line(cli, sanity):
     assert "unknown suite 'oood'" in cli("publish", "--suite", "oood").complaint
     assert "no results" in cli("publish", "--suite", "ood").complaint
-    assert "no results of suite ood" in cli("publish", "--suite", "ood", "--store", finished).complaint
+    assert "no results of suite ood" in cli("publish", "--suite", "ood", "--store", sanity).complaint

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -27,15 +25,12 @@ BROKEN = "sanity: tables and figures follow from the rows"
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory):
+def untouched(tmp_path_factory, sanity):
     """The suite `sanity` at smoke, published from two seeds."""
     folder = tmp_path_factory.mktemp("verify")
-    words = ["run", "--suite", "sanity", "--budget", "smoke", "--families", "point-goal", "--seeds", "2", "--store", "store"]
-    done = subprocess.run([sys.executable, "-m", "benchmark", *words], cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=2))
-        publish(folder / "store", SUITES["sanity"], folder / "published", dirty=True)
+        publish(sanity, SUITES["sanity"], folder / "published", dirty=True)
     return folder / "published"
 
 

@@ -1,13 +1,13 @@
 """Two sets of results side by side: what only one of them has joins the report, what both have is compared."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from reports.answers import last_scores
-from reports.axes import axis_text, in_order
+from reports.axes import axis_text
 from reports.drawing import Arm, Style, canvas, look, step_axis
 from reports.output import Output
 from reports.regression import SAME, TOO_FEW, regressions
@@ -70,17 +70,30 @@ def comparison(
     found = regressions(last_scores(scores), last_scores(theirs))
     out.table(found, "comparison")
     yield _answer(found)
-    yield f"At the end of the adaptation budget ([CSV](data/comparison.csv)):\n\n{_table(found, exact)}"
-    for key, of_split in theirs.groupby(list(TABLE)):
-        mine, stem = select(scores, TABLE, key), "_".join([*map(slug, map(str, key)), "compared"])
-        for axis in in_order(of_split["axis"]):
-            pair = [table[table["axis"] == axis] for table in (mine, of_split)]
-            if not (arms := [arm for arm in styles if all(_has_curve(select(table, ARM, arm)) for table in pair)]):
-                continue
-            title = f"{key[2]}, split {key[3]}, {axis_text(axis, exact.get(str(key[2]), ()))} (suite {key[0]}, budget {key[1]})"
-            file = f"{stem}_{slug(str(axis))}"
-            out.figure(comparison_figure(pair[0], pair[1], arms, styles, f"{title}: against {other.name}"), file)
-            yield f"![{escape_markdown(title)}](figures/{file}.png)\n\n[PDF](figures/{file}.pdf)\n"
+    yield "Scores are those at the end of the adaptation budget ([CSV](data/comparison.csv)).\n"
+    for key, of_axis in theirs.groupby([*TABLE, "axis"]):
+        mine = select(scores, (*TABLE, "axis"), key)
+        yield from _place(key, mine, of_axis, select(found, (*TABLE, "axis"), key), other, styles, exact, out)
+
+
+def _place(
+    key: Any,
+    mine: pd.DataFrame,
+    theirs: pd.DataFrame,
+    found: pd.DataFrame,
+    other: Beside,
+    styles: Mapping[Arm, Style],
+    exact: Mapping[str, frozenset[str]],
+    out: Output,
+) -> Iterator[str]:
+    """One shift axis of one split: a table, and a figure where there are curves."""
+    suite, budget, family, split, axis = map(str, key)
+    title = f"{suite}: {family}, split {split}, {axis_text(axis, exact.get(family, ()))} (budget {budget})"
+    yield f"### {escape_markdown(title)}\n\n{_table(found)}"
+    if arms := [arm for arm in styles if all(_has_curve(select(table, ARM, arm)) for table in (mine, theirs))]:
+        file = "_".join([*map(slug, (suite, budget, family, split)), "compared", slug(axis)])
+        out.figure(comparison_figure(mine, theirs, arms, styles, f"{title}, against {other.name}"), file)
+        yield f"![{escape_markdown(title)}](figures/{file}.png)\n\n[PDF](figures/{file}.pdf)\n"
 
 
 @themed
@@ -129,28 +142,23 @@ def _answer(found: pd.DataFrame) -> str:
     return f"{said}\n"
 
 
-def _table(found: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> str:
-    lines = []
-    for one in found.to_dict("records"):
-        axis = axis_text(one["axis"], exact.get(one["family"], ()))
-        place = f"{one['suite']}, {one['family']}, split {one['split']}, {axis}, budget {one['budget']}"
-        known = f"{number(one['known_mean'])} ({number(one['known_low'])} to {number(one['known_high'])})"
-        lines.append(
-            [
-                escape_markdown(place),
-                escape_markdown(method_name(one["method"], one["variant"])),
-                number(one["mean"]),
-                known,
-                number(one["difference"]),
-                f"{one['p_holm']:.2g}",
-                number(one["least_effect"]),
-                "–" if one["detectable"] == float("inf") else number(one["detectable"]),
-                f"{one['n_seeds']}, {one['n_known']}",
-                one["verdict"],
-            ]
-        )
-    header = ["where", "method", "here", "there (lowest to highest seed)", "difference", "p (Holm)", "least effect"]
-    return markdown_table([*header, "detectable", "seeds", "verdict"], lines)
+def _table(found: pd.DataFrame) -> str:
+    lines = [
+        [
+            escape_markdown(method_name(one["method"], one["variant"])),
+            number(one["mean"]),
+            f"{number(one['known_mean'])} ({number(one['known_low'])} to {number(one['known_high'])})",
+            number(one["difference"]),
+            f"{one['p_holm']:.2g}",
+            number(one["least_effect"]),
+            "–" if one["detectable"] == float("inf") else number(one["detectable"]),
+            f"{one['n_seeds']}, {one['n_known']}",
+            one["verdict"],
+        ]
+        for one in found.to_dict("records")
+    ]
+    header = ["method", "here", "there (lowest to highest seed)", "difference", "p (Holm)", "least effect", "detectable"]
+    return markdown_table([*header, "seeds", "verdict"], lines)
 
 
 def _versions(lines: pd.DataFrame) -> tuple[tuple[str, ...], ...]:

@@ -76,12 +76,17 @@ def gaps_of(scores: pd.DataFrame) -> pd.DataFrame:
 
 def gaps_table(gaps: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> str:
     """`gaps_of` in Markdown; `exact` is `reports.axes.exact_axes`."""
-    lines = []
-    for one in gaps.to_dict("records"):
-        place = f"{one['family']}, {axis_text(one['axis'], exact.get(one['family'], ()))}, budget {one['budget']}"
-        returns, normal = (
-            plus_minus(*(one[f"{kind}{name}"] for name in ("gap", "low", "high"))) for kind in ("", "normalised_")
-        )
-        name = method_name(one["method"], one["variant"])
-        lines.append([escape_markdown(place), escape_markdown(name), returns, normal, str(one["n_seeds"])])
-    return markdown_table(["where", "method", "gap in return", "gap in normalised score", "seeds"], lines)
+    parts = []
+    for (budget, family, axis), of_axis in gaps.groupby(["budget", "family", "axis"]):
+        place = f"{family}, {axis_text(str(axis), exact.get(str(family), ()))}, budget {budget}"
+        lines = [
+            [
+                escape_markdown(method_name(one["method"], one["variant"])),
+                *(plus_minus(*(one[f"{kind}{name}"] for name in ("gap", "low", "high"))) for kind in ("", "normalised_")),
+                str(one["n_seeds"]),
+            ]
+            for one in of_axis.to_dict("records")
+        ]
+        table = markdown_table(["method", "gap in return", "gap in normalised score", "seeds"], lines)
+        parts.append(f"### {escape_markdown(place)}\n\n{table}")
+    return "\n".join(parts)

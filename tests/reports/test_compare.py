@@ -28,7 +28,7 @@ def page_of(tmp_path, mine, theirs, **more):
 def test_what_only_the_other_has_joins_every_table(tmp_path, stores):
     page = page_of(tmp_path, *stores)
     assert "Taken from " in page and "not run here: td3 and maml." in page
-    answer = page.split("## ood")[1].split("###")[0]
+    answer = page.split("\n## ood\n")[1].split("###")[0]
     assert "td3" in answer and "maml" in answer
     curves = pd.read_csv(tmp_path / "out/data/ood_quick_point-goal_ood-curves.csv", keep_default_na=False)
     seeds = curves[curves["env_steps"] == 0].groupby("method")["n_seeds"].max().to_dict()

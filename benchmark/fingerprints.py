@@ -59,7 +59,7 @@ def _digest(name: str) -> str:
 
 
 def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
-    """By method, its mean return at each checkpoint of a smoke run, and the number of its updates.
+    """By method, mean returns at each checkpoint of a smoke run, of evaluated and of its own episodes, and its updates.
 
     Args:
       rows: of one seed of each method on one family.
@@ -67,8 +67,8 @@ def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
     found = {}
     for method, of_method in rows[rows["stage"] == "adapt"].groupby("method"):
         at = of_method.groupby("env_steps")
-        returns, updates = at["return_mean"].mean().astype(float), at["updates"].max().astype(float)
-        found[str(method)] = [*returns.round(6), float(updates.iloc[-1])]
+        means = [at[name].mean().astype("Float64").dropna().round(6) for name in ("return_mean", "online_return")]
+        found[str(method)] = [*map(float, pd.concat(means)), float(at["updates"].max().iloc[-1])]
     return found
 
 

@@ -21,7 +21,7 @@ from envs.batch import BatchEnv
 from results.files import DamageError, StoreError, explained, seal, unseal
 
 FILE = "fingerprints.json"
-TOLERANCE = 1e-3  # of a return, relative where that is larger than 1
+TOLERANCE = 1e-4  # of a return, relative where that is larger than 1
 _STEPS, _TASKS, _COPIES = 40, 2, 2
 
 
@@ -59,7 +59,8 @@ def _digest(name: str) -> str:
 
 
 def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
-    """By method, mean returns at each checkpoint of a smoke run, of evaluated and of its own episodes, and its updates.
+    """By method, what a smoke run gave: the return of every task at the last checkpoint, at all of them the mean returns of
+    evaluated and of its own episodes, and its updates.
 
     Args:
       rows: of one seed of each method on one family.
@@ -68,7 +69,10 @@ def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
     for method, of_method in rows[rows["stage"] == "adapt"].groupby("method"):
         at = of_method.groupby("env_steps")
         means = [at[name].mean().astype("Float64").dropna().round(6) for name in ("return_mean", "online_return")]
-        found[str(method)] = [*map(float, pd.concat(means)), float(at["updates"].max().iloc[-1])]
+        last = (
+            of_method[of_method["env_steps"] == of_method["env_steps"].max()].sort_values("task_index")["return_mean"].round(6)
+        )
+        found[str(method)] = [*map(float, pd.concat([last, *means])), float(at["updates"].max().iloc[-1])]
     return found
 
 

@@ -203,8 +203,8 @@ class TestFingerprints:
         assert moved and all(family.startswith("cheetah") for family in moved)
 
     def test_learners_have_a_tolerance(self):
-        assert not fingerprints.differs([-50.0, 3.0], [-50.04, 3.0])
-        assert fingerprints.differs([-50.0, 3.0], [-50.2, 3.0])
+        assert not fingerprints.differs([-50.0, 3.0], [-50.004, 3.0])
+        assert fingerprints.differs([-50.0, 3.0], [-50.02, 3.0])
         assert (
             fingerprints.differs([-50.0], [-50.0, 3.0]) and fingerprints.differs("", [1.0]) and fingerprints.differs("a", "b")
         )

@@ -92,7 +92,7 @@ def _place(
     yield f"### {escape_markdown(title)}\n\n{_table(found)}"
     if arms := [arm for arm in styles if all(_has_curve(select(table, ARM, arm)) for table in (mine, theirs))]:
         file = "_".join([*map(slug, (suite, budget, family, split)), "compared", slug(axis)])
-        out.figure(comparison_figure(mine, theirs, arms, styles, f"{title}, against {other.name}"), file)
+        out.figure(file, comparison_figure, mine, theirs, arms, styles, f"{title}, against {other.name}")
         yield f"![{escape_markdown(title)}](figures/{file}.png)\n\n[PDF](figures/{file}.pdf)\n"
 
 

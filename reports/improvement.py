@@ -1,7 +1,8 @@
 """How often one method beats another: probability of improvement, a line per ordered pair of methods and group of strata."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pandas as pd
 from reports.aggregates import interval_of
 from reports.estimates import even_shares, improvement, percentiles, resampled_shares
 from reports.scores import ARM
-from reports.strata import APART, STRATUM, FloatArray, add_group, arms_of, checked, score_matrix
+from reports.strata import APART, STRATUM, FloatArray, add_group, arms_of, checked
 
 OTHER = ("other", "other_variant")  # the arm that an arm is compared with
 
@@ -44,20 +45,35 @@ def probability_of_improvement(
     keys = [*(name for name in APART if name in table), "group"]
     found = []
     for key, lines in table.groupby(keys):
-        for (arm, mine), (other, theirs) in combinations(arms_of(lines).items(), 2):
-            common = mine[list(STRATUM)].merge(theirs[list(STRATUM)]).drop_duplicates()
-            if common.empty:
+        for (arm, mine), (other, theirs) in combinations(
+            {arm: _seeds(of_arm) for arm, of_arm in arms_of(lines).items()}.items(), 2
+        ):
+            common = sorted(mine.keys() & theirs.keys())
+            if not common:
                 continue
-            x, y = (score_matrix(of_arm.merge(common, on=list(STRATUM))) for of_arm in (mine, theirs))
+            x, y = (_matrix([seeds[stratum] for stratum in common]) for seeds in (mine, theirs))
             p, low, high = _estimate(x, y, np.random.default_rng(seed), level, draws)
             n_seeds = min(int((~np.isnan(values)).sum(axis=1).min()) for values in (x, y))
-            n_all = pd.concat([mine, theirs])["family"].nunique()
-            n_families = common["family"].nunique()
+            n_families, n_all = (len({family for family, _ in strata}) for strata in (common, mine.keys() | theirs.keys()))
             counts = (interval_of(x, y), n_seeds, n_families, n_all - n_families)
             found += [(*key, *arm, *other, p, low, high, *counts), (*key, *other, *arm, 1 - p, 1 - high, 1 - low, *counts)]
     names = [*keys, *ARM, *OTHER]
     columns = [*names, "value", "low", "high", "interval", "n_seeds", "n_families", "n_left_out"]
     return pd.DataFrame(found, columns=columns).sort_values(names, ignore_index=True)
+
+
+def _seeds(lines: pd.DataFrame) -> dict[Any, FloatArray]:
+    """By stratum, the scores of one arm in the order of its seeds."""
+    ordered = lines.sort_values("seed", kind="stable")
+    return {stratum: scores.to_numpy() for stratum, scores in ordered.groupby(list(STRATUM))["value"]}
+
+
+def _matrix(rows: Sequence[FloatArray]) -> FloatArray:
+    """As `reports.strata.score_matrix`, of scores that are sorted already; every pair of arms needs two."""
+    values = np.full((len(rows), max(map(len, rows))), np.nan)
+    for row, scores in zip(values, rows, strict=True):
+        row[: len(scores)] = scores
+    return values
 
 
 def _estimate(

@@ -1,12 +1,13 @@
 """The folder that a report is written to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,6 +16,8 @@ from reports import ReportError
 from reports.figures import save_figure
 from reports.files import write_text
 from reports.tables import to_csv
+
+P = ParamSpec("P")
 
 
 class Output:
@@ -30,15 +33,15 @@ class Output:
         self.folder, self._pool, self._draws = folder, pool, draws
         self._drawn: list[Future[Any]] = []
 
-    def figure(self, figure: Figure, name: str) -> None:
-        """Write figures/`name`.png and .pdf, at the latest when the output is closed."""
+    def figure(self, name: str, make: Callable[P, Figure], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Write the figure `make(*args, **kwargs)` to figures/`name`.png and .pdf, at the latest when the output is closed."""
         if not self._draws:
             return
-        stem = self.folder / "figures" / name
+        draw = partial(_draw, self.folder / "figures" / name, partial(make, *args, **kwargs))
         if self._pool is None:
-            save_figure(figure, stem)
+            draw()
         else:
-            self._drawn.append(self._pool.submit(save_figure, figure, stem))
+            self._drawn.append(self._pool.submit(draw))
 
     def table(self, table: pd.DataFrame, name: str) -> None:
         """Write data/`name`.csv."""
@@ -57,6 +60,10 @@ class Output:
             raise ReportError(
                 "a process that draws figures was killed, perhaps for want of memory; run it again, or with fewer suites"
             ) from error
+
+
+def _draw(stem: Path, make: Callable[[], Figure]) -> None:
+    save_figure(make(), stem)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def _overall(numbers: Numbers, suite: str, budget: str, split: str, expected: pd
     yield f"### All families, split {escape_markdown(split)}, budget {escape_markdown(budget)}\n"
     pairs = probability_of_improvement(last, numbers.exact, value="return_mean")
     if not pairs.empty:
-        out.figure(improvement_figure(pairs, arms, f"{title}: who beats whom"), f"{name}-improvement")
+        out.figure(f"{name}-improvement", improvement_figure, pairs, arms, f"{title}: who beats whom")
         out.table(pairs, f"{name}-improvement")
         yield _figure_links(f"{title}: who beats whom", f"{name}-improvement", f"{name}-improvement")
     found = aggregate(last, numbers.exact, expected, value="normalised")
@@ -60,7 +60,7 @@ def _overall(numbers: Numbers, suite: str, budget: str, split: str, expected: pd
         yield "No family has reference returns yet, so there are no normalised scores to aggregate.\n"
         return
     profiles = performance_profiles(last, numbers.exact, value="normalised")
-    out.figure(profile_figure(profiles, arms, numbers.styles, f"{title}: profiles"), f"{name}-profiles")
+    out.figure(f"{name}-profiles", profile_figure, profiles, arms, numbers.styles, f"{title}: profiles")
     out.table(profiles, f"{name}-profiles")
     out.table(found, f"{name}-aggregates")
     yield _figure_links(f"{title}: profiles", f"{name}-profiles", f"{name}-profiles")
@@ -81,7 +81,7 @@ def _split(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[st
     name = "_".join(map(slug, key))
     title = f"{family}, split {split} (budget {budget})"
     exact = numbers.exact.get(family, frozenset())
-    out.figure(adaptation_figure(points, expected, numbers.styles, title, exact), name)
+    out.figure(name, adaptation_figure, points, expected, numbers.styles, title, exact)
     out.table(points, f"{name}-curves")
     yield _figure_links(title, name, f"{name}-curves")
     for axis, of_axis in scores.groupby("axis"):
@@ -106,7 +106,7 @@ def _shift(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[st
     exact = numbers.exact.get(family, frozenset())
     name = "_".join([*map(slug, key), "against_shift"])
     title = f"{family}, split {split}: score against shift (budget {budget})"
-    out.figure(shift_figure(points, expected, numbers.styles, title, exact, normal), name)
+    out.figure(name, shift_figure, points, expected, numbers.styles, title, exact, normal)
     both = {"return": points, "normalised": normal}
     out.table(pd.concat([table.assign(score=score) for score, table in both.items()]), name)
     yield f"##### Score against shift\n\n{_figure_links(title, name, name)}"
@@ -127,7 +127,7 @@ def _cost(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[str
     name = "_".join([*map(slug, key), "cost"])
     title = f"{family}, split {split}: return against what it cost (budget {budget})"
     exact = numbers.exact.get(family, frozenset())
-    out.figure(cost_figure(points, expected, numbers.styles, title, exact), name)
+    out.figure(name, cost_figure, points, expected, numbers.styles, title, exact)
     out.table(points, name)
     yield f"##### Cost\n\n{_figure_links(title, name, name)}"
 
@@ -145,7 +145,7 @@ def _variants(numbers: Numbers, scores: pd.DataFrame, expected: pd.DataFrame, ou
         rows, of_arms = variant_scores(scores, arms), _in_order(expected, arms)
         points, name = variant_points(rows), "_".join([*map(slug, key), "variants", slug(base)])
         title = f"{family}, split {split}, {axis_text(axis, exact)}: variants of {base} (budget {budget})"
-        out.figure(variants_figure(rows, at_axis, of_arms, numbers.styles, title), name)
+        out.figure(name, variants_figure, rows, at_axis, of_arms, numbers.styles, title)
         out.table(points, name)
         out.table(rows, f"{name}-seeds")
         heading = f"##### Variants of {escape_markdown(base)}: {escape_markdown(axis_text(axis, exact))}"
@@ -170,7 +170,7 @@ def _training(numbers: Numbers, suite: str, expected: pd.DataFrame, out: Output)
     name = "_".join(map(slug, (suite, budget, family, "meta-training")))
     title = f"{family}, meta-training (budget {budget})"
     points = summarise(scores, by=(*CURVE, "env_steps"))
-    out.figure(meta_training_figure(scores, points, numbers.styles, title), name)
+    out.figure(name, meta_training_figure, scores, points, numbers.styles, title)
     out.table(points, name)
     out.table(scores, f"{name}-seeds")
     yield f"#### Meta-training\n\n{_figure_links(title, name, name)}"

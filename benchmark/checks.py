@@ -5,14 +5,17 @@ import io
 import math
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
+import pandas as pd
+
+from benchmark.cells import Cell, expand
 from benchmark.plugins import load_method, registered_methods
-from benchmark.publish import REPORT, render
-from benchmark.suites import SUITES
+from benchmark.publish import REPORT, render, summary
+from benchmark.suites import BUDGETS, SUITES
 from envs import load_family
 from envs.api import family_version
 from results.files import StoreError
@@ -41,28 +44,30 @@ class Check:
 def rows_and_report(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
     """Level 1: every published file is what was published, and every number of the reports follows from the rows."""
     for suite in suites:
-        yield _intact(publication, suite)
-        yield _current(publication, suite)
-        yield _recomputed(publication, suite)
+        for name, look in _LOOKS.items():
+            yield _looked(name, look, publication, suite)
 
 
-def _intact(publication: Publication, suite: str) -> Check:
-    name = f"{suite}: files are as published"
+def _looked(name: str, look: "Look", publication: Publication, suite: str) -> Check:
+    """One check; whatever an altered file breaks is a failure of it, and not the end of the others."""
     try:
-        altered = publication.altered(suite)
+        outcome, detail = look(publication, suite)
     except StoreError as error:
-        return Check(1, name, "failed", str(error))
-    return Check(1, name, "failed" if altered else "passed", f"changed: {_some(altered)}" if altered else "")
+        outcome, detail = "failed", str(error)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        outcome, detail = "failed", f"it cannot even be read ({type(error).__name__}: {error}); publish the suite again"
+    return Check(1, f"{suite}: {name}", outcome, " ".join(detail.split()))
 
 
-def _current(publication: Publication, suite: str) -> Check:
+def _intact(publication: Publication, suite: str) -> "Found":
+    altered = publication.altered(suite)
+    return ("failed", f"changed: {_some(altered)}") if altered else ("passed", "")
+
+
+def _current(publication: Publication, suite: str) -> "Found":
     """Whether what was published is of the versions that the code has now."""
-    name = f"{suite}: of the current versions"
-    try:
-        manifest = publication.manifest(suite)
-    except StoreError as error:
-        return Check(1, name, "failed", str(error))
-    methods, moved = registered_methods(), []
+    manifest, moved = publication.manifest(suite), []
+    methods = registered_methods()
     now = SUITES[suite].version if suite in SUITES else None
     if manifest["suite_version"] != now:
         moved.append(f"suite {manifest['suite_version']} → {now}")
@@ -74,26 +79,54 @@ def _current(publication: Publication, suite: str) -> Check:
             moved.append(f"{method} {known['version']} → {version}")
     families = {family: (known, family_version(load_family(family))) for family, known in manifest["families"].items()}
     moved += [f"{family} {known} → {version}" for family, (known, version) in families.items() if known != version]
-    detail = f"{_some(moved)}: run and publish the suite again" if moved else ""
-    return Check(1, name, "failed" if moved else "passed", detail)
+    return ("failed", f"{_some(moved)}: run and publish the suite again") if moved else ("passed", "")
 
 
-def _recomputed(publication: Publication, suite: str) -> Check:
+def _whole(publication: Publication, suite: str) -> "Found":
+    """Whether the manifest says what the tables say, and every cell is the one that the code would run."""
+    manifest, stages = publication.manifest(suite), publication.table(suite, "stages")
+    wrong = [name for name, value in summary(stages).items() if manifest.get(name) != value]
+    rows, cells = publication.read([suite])
+    known = {(cell.family, cell.split, cell.method): cell for cell in _cells_of_today(suite, cells)}
+    for one in cells[cells["variant"] == ""].to_dict("records"):
+        cell = known.get((one["family"], one["split"], one["method"]))
+        if cell is None or replace(cell, seed=int(one["seed"])).adapt_key.id != one["adapt_id"]:
+            wrong.append(f"{one['method']} on {one['family']}/{one['split']} seed {one['seed']}")
+    if unmeasured := set(cells["adapt_id"]) - set(rows["cell_id"]):
+        wrong.append(f"{len(unmeasured)} cells without a row")
+    if rows["status"].isna().any() or rows.loc[rows["stage"] == "adapt", "n_episodes"].isna().any():
+        wrong.append("rows without a status or a number of episodes")
+    return ("failed", f"{_some(wrong)}: not what the code would run or the manifest says") if wrong else ("passed", "")
+
+
+def _cells_of_today(suite: str, cells: pd.DataFrame) -> list[Cell]:
+    methods = {str(name): registered_methods()[str(name)] for name in cells["method"].unique()}
+    budgets, families = cells["budget"].unique(), [str(name) for name in cells["family"].unique()]
+    return [cell for budget in budgets for cell in expand(SUITES[suite], BUDGETS[str(budget)], methods, families, 1, {})]
+
+
+def _recomputed(publication: Publication, suite: str) -> "Found":
     """Whether the tables, and the numbers behind the figures, come out of the rows again."""
-    name = f"{suite}: tables and figures follow from the rows"
     published = publication.root / suite / REPORT
     with tempfile.TemporaryDirectory() as folder:
         again = Path(folder)
-        try:
-            render(publication.root / suite, suite, again, jobs=0)
-        except StoreError as error:
-            return Check(1, name, "failed", str(error))
+        render(publication.root / suite, suite, again, jobs=0)
         ours, theirs = (_texts(place) for place in (again, published))
     wrong = [f"{file} is {'missing' if file in ours else 'not a part of it'}" for file in sorted(ours.keys() ^ theirs.keys())]
     for file in sorted(ours.keys() & theirs.keys()):
         if (difference := first_difference(theirs[file], ours[file])) is not None:
             wrong.append(f"{file}: {difference}")
-    return Check(1, name, "failed" if wrong else "passed", _some(wrong) or f"{len(ours)} files")
+    return ("failed", _some(wrong)) if wrong else ("passed", f"{len(ours)} files")
+
+
+Found: TypeAlias = tuple[Outcome, str]  # and the detail
+Look: TypeAlias = Callable[[Publication, str], Found]
+_LOOKS: dict[str, Look] = {
+    "files are as published": _intact,
+    "of the current versions": _current,
+    "cells and manifest fit together": _whole,
+    "tables and figures follow from the rows": _recomputed,
+}
 
 
 def first_difference(published: str, again: str) -> str | None:
@@ -117,7 +150,7 @@ def _equal(text: str, other: str) -> bool:
 def _texts(folder: Path) -> dict[str, str]:
     """The pages and tables of a report."""
     paths = sorted(path for kind in ("*.md", "data/*.csv") for path in folder.glob(kind))
-    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8", errors="replace") for path in paths}
 
 
 def _some(entries: Sequence[str], most: int = 3) -> str:

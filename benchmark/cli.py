@@ -16,7 +16,7 @@ import typer
 from benchmark import __version__
 
 EPILOG = (
-    "Exit codes: 0 done, 1 failed cells, 2 bad input, 3 time limit reached (run again to go on), 130 Ctrl-C. "
+    "Exit codes: 0 done, 1 failed cells or a regression, 2 bad input, 3 time limit reached (run again to go on), 130 Ctrl-C. "
     "Start with: python -m benchmark run --suite ood, then: python -m benchmark report."
 )
 DEFAULT_STORE = Path("results/local")
@@ -199,7 +199,9 @@ def verify(
     seeds: Annotated[int, typer.Option(min=2, max=100, help="Fresh seeds of each.")] = 4,
     first_seed: Annotated[int, typer.Option(min=0, max=1_000_000_000, help="The first of them.")] = 1_000,
     published: Annotated[Path | None, typer.Option(help="Folder of published results. [default: the program's own]")] = None,
-    store: Annotated[Path | None, typer.Option(help="Keep the runs there, to go on after a break. [default: nowhere]")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Keep the runs there, to go on after a break with the same code. [default: nowhere]")
+    ] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m.")] = None,
     record: Annotated[
         bool, typer.Option("--record", help="Keep this machine's fingerprints; for code that you trust.")

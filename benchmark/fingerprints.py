@@ -18,7 +18,7 @@ import torch
 
 from envs import FAMILIES, load_family
 from envs.batch import BatchEnv
-from results.files import DamageError, StoreError, explained, seal, unseal
+from results.files import DamageError, StoreError, commit, explained, seal, unseal
 
 FILE = "fingerprints.json"
 TOLERANCE = 1e-4  # of a return, relative where that is larger than 1
@@ -72,7 +72,8 @@ def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
         last = (
             of_method[of_method["env_steps"] == of_method["env_steps"].max()].sort_values("task_index")["return_mean"].round(6)
         )
-        found[str(method)] = [*map(float, pd.concat([last, *means])), float(at["updates"].max().iloc[-1])]
+        returns = pd.concat([last.astype("Float64"), *means]).to_numpy(dtype=float, na_value=np.nan)
+        found[str(method)] = [*map(float, returns), float(at["updates"].max().iloc[-1])]
     return found
 
 
@@ -106,4 +107,4 @@ def record(folder: Path, kind: str, key: str, found: Mapping[str, Any]) -> None:
     known[kind][key] = dict(found)
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_bytes(seal(known))
+        commit(folder, {FILE: seal(known)})

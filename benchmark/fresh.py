@@ -17,9 +17,11 @@ from benchmark.checks import Check
 from benchmark.choices import InputError, choose_jobs
 from benchmark.local import LocalExecutor, Progress, stages_of
 from benchmark.plugins import registered_methods
+from benchmark.provenance import provenance
 from benchmark.suites import BUDGETS, SUITES
+from methods import METHODS
 from reports.answers import last_scores
-from reports.regression import BETTER, TOO_FEW, WORSE, regressions
+from reports.regression import BETTER, PLACE, TOO_FEW, WORSE, regressions
 from reports.scores import adaptation_scores
 from reports.text import number
 from results.publication import CHECKPOINTS, Publication
@@ -36,8 +38,7 @@ Show = Callable[[list[Progress]], None]
 
 def known_fingerprints(store: Store, folder: Path, record: bool, show: Show, deadline: float | None = None) -> Iterator[Check]:
     """Fingerprints of this machine's simulator and learners against those in `folder`; with `record` they are kept there."""
-    methods = registered_methods()
-    cells = expand(SUITES["ood"], BUDGETS["smoke"], methods, ["point-goal"], 1, {})
+    cells = expand(SUITES["ood"], BUDGETS["smoke"], METHODS, ["point-goal"], 1, {})
     rows = _run(store, cells, show, deadline)
     found: dict[str, tuple[str, dict[str, Any]]] = {
         "simulator": (fingerprints.simulator_key(), fingerprints.simulator_fingerprints()),
@@ -60,11 +61,15 @@ def trained_states(publication: Publication, suites: Sequence[str]) -> Iterator[
     """Published checkpoints, evaluated again before any step on the test tasks, against the rows they were published with."""
     for suite in suites:
         rows, cells = publication.read([suite])
+        found = 0
         for one in cells.to_dict("records"):
             path = publication.root / suite / CHECKPOINTS / f"{one['train_id']}.pt"
             if one["variant"] == "" and path.is_file():
+                found += 1
                 mine = rows[(rows["cell_id"] == one["adapt_id"]) & (rows["env_steps"] == 0)].sort_values("task_index")
                 yield _evaluated(_cell_of(one), path, mine)
+        if not found and cells["train_id"].notna().any():
+            yield Check(2, f"checkpoints of {suite}", "failed", "none is there; publish the suite again")
 
 
 def _cell_of(one: dict[str, object]) -> Cell:
@@ -78,7 +83,10 @@ def _cell_of(one: dict[str, object]) -> Cell:
 def _evaluated(cell: Cell, path: Path, published: pd.DataFrame) -> Check:
     name = f"checkpoint: {cell.suite}/{cell.family}/{cell.split}/{cell.method} seed {cell.seed}"
     method = cell.build()
-    method.load_state_dict(torch.load(io.BytesIO(path.read_bytes()), weights_only=True))
+    try:
+        method.load_state_dict(torch.load(io.BytesIO(path.read_bytes()), weights_only=True))
+    except Exception as error:  # whatever torch finds in a broken file
+        return Check(2, name, "failed", f"it cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:120]})")
     rows = run.adaptation(cell, method, None)
     ours = np.array([row.return_mean for row in islice(rows, cell.test_tasks)], dtype=float)
     rows.close()  # type: ignore[attr-defined]
@@ -86,8 +94,8 @@ def _evaluated(cell: Cell, path: Path, published: pd.DataFrame) -> Check:
     if len(ours) != len(theirs):
         return Check(2, name, "failed", f"{len(ours)} test tasks, published {len(theirs)}")
     gap = np.abs(ours - theirs) - fingerprints.TOLERANCE * np.maximum(1.0, np.abs(theirs))
-    if (gap > 0).any():
-        worst = int(gap.argmax())
+    if not (gap <= 0).all():  # nor NaN
+        worst = int(np.nan_to_num(gap, nan=np.inf).argmax())
         return Check(2, name, "failed", f"task {worst} returns {ours[worst]:.4f}, published {theirs[worst]:.4f}")
     return Check(2, name, "passed", f"{len(ours)} tasks, largest difference {np.abs(ours - theirs).max():.2g}")
 
@@ -130,7 +138,9 @@ def fresh_seeds(
         rows = rows[~rows["cell_id"].isin(failed["cell_id"])]
     mine = last_scores(adaptation_scores(rows, plans))
     theirs = last_scores(adaptation_scores(*publication.read(suites)))
-    for one in regressions(mine, theirs).to_dict("records"):
+    found = regressions(mine, theirs)
+    yield from _not_compared(cells, theirs, found, level)
+    for one in found.to_dict("records"):
         name = f"fresh: {one['suite']}/{one['family']}/{one['method']} {one['split']} {one['axis']}"
         power = "none with so few seeds" if np.isinf(one["detectable"]) else number(one["detectable"])
         known = (
@@ -144,9 +154,22 @@ def fresh_seeds(
         yield Check(level, name, outcomes.get(one["verdict"], "passed"), detail)  # type: ignore[arg-type]
 
 
+def _not_compared(cells: Sequence[Cell], known: pd.DataFrame, found: pd.DataFrame, level: int) -> Iterator[Check]:
+    """A failure for every published score of the cells that no fresh one stands against."""
+    chosen = {(cell.suite, cell.budget, cell.family, cell.split, cell.method) for cell in cells}
+    there = known[known["variant"] == ""][list(PLACE)].drop_duplicates().itertuples(index=False, name=None)
+    compared = set(found[list(PLACE)].itertuples(index=False, name=None))
+    for place in there:
+        suite, budget, family, split, axis, method, _ = place
+        if (suite, budget, family, split, method) in chosen and place not in compared:
+            yield Check(level, f"fresh: {suite}/{family}/{method} {split} {axis}", "failed", "no fresh seed has a score there")
+
+
 def _run(store: Store, cells: Iterable[Cell], show: Show, deadline: float | None) -> pd.DataFrame:
     """Run cells that are not in the store yet, and give their rows; a failed one has a row that says so."""
-    cells = list(cells)
-    stages = stages_of(cells)
+    stages = stages_of(list(cells))
+    for stage in stages:
+        if store.status(stage.key) == "done" and (ran := store.record(stage.key)["commit"]) != (now := provenance()["commit"]):
+            raise InputError(f"{store.root} holds runs of commit {ran}, and this is {now}; take another folder with --store")
     LocalExecutor(store, *choose_jobs(None), deadline).run(stages, show)
     return pd.concat([store.rows(stage.key).assign(cell_id=stage.key.id) for stage in stages], ignore_index=True)

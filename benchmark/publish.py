@@ -12,12 +12,13 @@ import pandas as pd
 
 from benchmark.choices import InputError, available_cores
 from benchmark.plugins import load_method, registered_methods
+from benchmark.provenance import provenance
 from benchmark.suites import BUDGETS, SUITES, Suite
 from envs import load_family
 from envs.api import family_version
 from reports.page import write_report
-from results.files import explained
-from results.publication import CHECKPOINTS, FACTS, PUBLISHED
+from results.files import explained, sync
+from results.publication import CHECKPOINTS, FACTS, MANIFEST, PUBLISHED
 from results.publishing import tables, to_files, write_manifest
 from results.schema import PROTOCOL_VERSION
 from results.store import CellKey, Store
@@ -39,6 +40,7 @@ def publish(store: Path, suite: Suite, out: Path | None = None, dirty: bool = Fa
       StoreError: if there is no such store, or it or `out` cannot be read or written.
     """
     target = _target(out)
+    _restore(target / suite.id)
     opened = Store(store, create=False)
     rows, cells = opened.read([suite.id])
     (plan,) = (plan for plan in opened.plans() if plan["suite"] == suite.id)
@@ -53,9 +55,9 @@ def publish(store: Path, suite: Suite, out: Path | None = None, dirty: bool = Fa
             for name, data in to_files(found).items():
                 (temporary / name).write_bytes(data)
             _save_checkpoints(opened, cells, temporary / CHECKPOINTS)
-            write_manifest(temporary, _manifest(plan, cells, found["stages"]))
+            write_manifest(temporary, _manifest(plan, found["stages"]))
             render(temporary, suite.id, temporary / REPORT, available_cores())
-            write_manifest(temporary, _manifest(plan, cells, found["stages"]))
+            write_manifest(temporary, _manifest(plan, found["stages"]))
             temporary.chmod(0o755)
             _exchange(temporary, target / suite.id)
         finally:
@@ -64,8 +66,20 @@ def publish(store: Path, suite: Suite, out: Path | None = None, dirty: bool = Fa
 
 
 def _target(out: Path | None) -> Path:
-    if out is not None:
+    if out is not None and out.resolve() != PUBLISHED.resolve():
         return out
+    refuse_installed(PUBLISHED)
+    return PUBLISHED
+
+
+def refuse_installed(folder: Path) -> None:
+    """Make sure that the results which came with this program may be changed.
+
+    Raises:
+      InputError: if `folder` is theirs, and they are not those of a checkout.
+    """
+    if folder.resolve() != PUBLISHED.resolve():
+        return
     tracked = ["git", "-C", str(PUBLISHED.parent), "ls-files", "--error-unmatch", "__init__.py"]
     try:
         inside = subprocess.run(tracked, capture_output=True, timeout=10).returncode == 0
@@ -73,7 +87,26 @@ def _target(out: Path | None) -> Path:
         inside = False
     if not inside:
         raise InputError(f"{PUBLISHED} belongs to an installed package, which is not to be changed; give a folder with --out")
-    return PUBLISHED
+
+
+def _restore(place: Path) -> None:
+    """Undo what a publication that was killed has left, and make sure that nobody else's files are in the way.
+
+    Raises:
+      InputError: if something else than published results is there.
+    """
+    away = _away(place)
+    with explained(place):
+        if away.is_dir() and not place.exists():
+            away.rename(place)  # it was killed in the middle of the exchange
+        if place.is_symlink() or (place.exists() and not (place / MANIFEST).is_file()):
+            raise InputError(f"{place} is there and is no published suite; move it, or give another folder with --out")
+        for left in place.parent.glob(f".{place.name}.*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _away(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old")
 
 
 def _records(store: Store, cells: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -104,9 +137,18 @@ def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
             problems.append(
                 f"{seeds.idxmin()[2]} has {seeds.min()} seeds and budget {budget} asks for {wanted}: run with --seeds"
             )
-        if missing := [method for method in suite.methods if method not in set(of_budget["method"])]:
-            problems.append(f"at budget {budget} there is nothing of {', '.join(missing)}")
+        there = set(of_budget[["family", "split", "method"]].itertuples(index=False, name=None))
+        if missing := [place for place in _asked(suite, str(budget)) if place not in there]:
+            some = "; ".join(" ".join(place) for place in missing[:3])
+            problems.append(f"at budget {budget} {len(missing)} of what the suite asks for was not run, such as {some}")
     return problems
+
+
+def _asked(suite: Suite, budget: str) -> list[tuple[str, str, str]]:
+    """Family, split and method of everything that a suite asks for by itself at a budget."""
+    families = suite.families.get(budget, ())
+    places = [(family, split) for family in families for split in suite.splits if split in load_family(family).splits()]
+    return [(family, split, method) for family, split in places for method in suite.methods]
 
 
 def _mixed(suite: Suite, rows: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
@@ -137,27 +179,33 @@ def _strangers(records: Any, dirty: bool) -> list[str]:
     for name in _VERSIONS:
         if len(found := {str(record.get(name)) for record in records}) > 1:
             problems.append(f"its cells ran with several versions ({name}: {' and '.join(sorted(found))})")
-    commits = {str(record.get("commit")) for record in records}
+    commits = {str(record.get("commit")) for record in records} | {str(provenance()["commit"])}  # and of who renders
     if not dirty and (bad := [commit for commit in commits if commit == "None" or commit.endswith("+dirty")]):
         where = "outside a checkout" if bad[0] == "None" else f"on changes that were not committed ({bad[0]})"
-        problems.append(f"some cells ran {where}, so nobody could repeat them; commit and run again, or give --dirty")
+        problems.append(
+            f"some cells ran, or this program runs, {where}: nobody could repeat them; commit and run again, or give --dirty"
+        )
     return problems
 
 
-def _manifest(plan: Mapping[str, Any], cells: pd.DataFrame, stages: pd.DataFrame) -> dict[str, Any]:
+def _manifest(plan: Mapping[str, Any], stages: pd.DataFrame) -> dict[str, Any]:
     axes = {cell["slot"]["family"]: cell["isomorphic_axes"] for cell in plan["cells"]}
+    said = {name: plan[name] for name in ("suite", "suite_version", "question", "arms")}
+    return {**said, "isomorphic_axes": axes, **summary(stages)}
+
+
+def summary(stages: pd.DataFrame) -> dict[str, Any]:
+    """What a manifest says of its stages: budgets, versions of families and methods, what they ran on, and the date."""
     methods = {
         str(method): {"version": int(lines["method_version"].iloc[0]), "config_hash": sorted(set(lines["config_hash"]))}
         for method, lines in stages.groupby("method")
     }
-    ran_on = {name: sorted(map(str, stages[name].dropna().unique())) for name in stages.columns if name in _RAN_ON}
+    told = {name: stages[name].dropna().astype(str) for name in stages.columns if name in _RAN_ON}
     return {
-        **{name: plan[name] for name in ("suite", "suite_version", "question", "arms")},
-        "budgets": sorted(set(cells["budget"])),
-        "isomorphic_axes": axes,
+        "budgets": sorted(set(stages["budget"])),
         "families": {str(name): str(version) for name, version in stages.groupby("family")["family_version"].first().items()},
         "methods": methods,
-        "ran_on": ran_on,
+        "ran_on": {name: sorted(set(values) - {""}) for name, values in told.items()},
         "date": max(map(str, stages["finished"].dropna())),
     }
 
@@ -188,9 +236,16 @@ def render(folder: Path, suite: str, out: Path, jobs: int) -> None:
 
 def _exchange(new: Path, old: Path) -> None:
     """Put a folder in the place of another."""
-    away = old.with_name(f".{old.name}.old")
-    shutil.rmtree(away, ignore_errors=True)
+    for path in sorted(new.rglob("*"), reverse=True):
+        sync(path)  # the disk must have the files before their names
+    away = _away(old)
     if old.exists():
         old.rename(away)
-    new.rename(old)
+    try:
+        new.rename(old)
+    except OSError:
+        if away.exists():
+            away.rename(old)
+        raise
+    sync(old.parent)
     shutil.rmtree(away, ignore_errors=True)

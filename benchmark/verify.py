@@ -13,8 +13,9 @@ from rich.console import Console
 from benchmark.checks import Check, rows_and_report
 from benchmark.choices import InputError
 from benchmark.progress import Display, duration
+from benchmark.publish import refuse_installed
 from results.publication import Publication
-from results.store import Store
+from results.store import Store, StoreError
 
 if TYPE_CHECKING:
     from benchmark.cells import Cell
@@ -70,10 +71,25 @@ def _levels(asked: Asked, publication: Publication, suites: Sequence[str], conso
     if asked.level == 1:
         yield from rows_and_report(publication, suites)
         return
-    from benchmark import fresh  # with torch and the simulator
+    from benchmark import fresh
 
-    cells = _cells(asked, publication, suites)
-    yield from rows_and_report(publication, suites)
+    if asked.record:
+        refuse_installed(publication.root)
+    try:
+        cells = _cells(asked, publication, suites)  # first, so that bad input is found before anything runs
+    except (StoreError, KeyError, ValueError):
+        cells = []  # an altered file, of which level 1 tells more
+    intact = True
+    for check in rows_and_report(publication, suites):
+        intact &= check.outcome != "failed"
+        yield check
+    if not intact:
+        yield Check(
+            asked.level, "the code as it is now", "skipped", "what is published does not hold by itself; mend that first"
+        )
+        return
+    if not cells:
+        yield Check(asked.level, "fresh seeds", "skipped", f"none of {', '.join(fresh.CELLS)} is of these suites; name --cells")
     display = Display(console)
     with _store(asked.store) as store:
         with display.shown():

@@ -47,7 +47,7 @@ class Publication:
     def __init__(self, root: Path = PUBLISHED) -> None:
         self.root, self._records = root, dict[str, dict[Any, Any]]()
         with explained(root):
-            self.suites = sorted(path.parent.name for path in root.glob(f"*/{MANIFEST}")) if root.is_dir() else []
+            self.suites = sorted(path.parent.name for path in _manifests(root))
         if not self.suites:
             raise StoreError(f"{root}: nothing is published there: run a suite, or name a store with --store")
 
@@ -100,7 +100,7 @@ class Publication:
           StoreError: if it is not published.
         """
         if not self._records:
-            stages = pd.concat([self._table(suite, "stages") for suite in self.suites])
+            stages = pd.concat([self.table(suite, "stages") for suite in self.suites])
             self._records = {stage["id"]: stage for stage in stages.to_dict("records")}
         if key.id not in self._records:
             raise StoreError(f"{self.root}: no stage {key.id} is published there")
@@ -138,23 +138,23 @@ class Publication:
                 else None,
                 "isomorphic_axes": axes.get(cell["family"], []),
             }
-            for cell in self._table(suite, "cells").to_dict("records")
+            for cell in self.table(suite, "cells").to_dict("records")
         ]
         return {name: manifest[name] for name in ("suite", "suite_version", "question", "arms")} | {"cells": cells}
 
     def _read(self, suite: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         version = str(self.manifest(suite)["suite_version"])
-        cells, stages, timings = (self._table(suite, name) for name in ("cells", "stages", "timings"))
+        cells, stages, timings = (self.table(suite, name) for name in ("cells", "stages", "timings"))
         who = stages[["id", *WHO]]
         adapted = (
-            self._table(suite, "rows")
+            self.table(suite, "rows")
             .merge(who, on="id")
             .merge(cells.drop(columns=list(CELL)).rename(columns={"adapt_id": "id"}), on="id")
             .merge(cells[["adapt_id", "split"]].rename(columns={"adapt_id": "id"}), on="id")
         )
-        adapted = adapted.merge(self._table(suite, "tasks"), on=["family", "split", "task_index"])
+        adapted = adapted.merge(self.table(suite, "tasks"), on=["family", "split", "task_index"])
         adapted = adapted.assign(stage="adapt", suite=suite, suite_version=version)
-        trained = self._table(suite, "training").merge(who, on="id").assign(stage="train")
+        trained = self.table(suite, "training").merge(who, on="id").assign(stage="train")
         rows = pd.concat([trained, adapted]).merge(timings, on=["id", "env_steps"], how="left")
         stated = {"schema_version": str(SCHEMA_VERSION), "protocol_version": str(self.manifest(suite)["protocol_version"])}
         rows = typed(rows.assign(**stated), COLUMNS).assign(cell_id=pd.array(rows["id"], dtype="string"))
@@ -162,14 +162,21 @@ class Publication:
         expected.loc[expected["train_id"] == "", "train_status"] = ""
         return rows, typed(expected, EXPECTED)
 
-    def _table(self, suite: str, name: str) -> pd.DataFrame:
-        """A file as texts, after comparing its checksum."""
+    def table(self, suite: str, name: str) -> pd.DataFrame:
+        """A file as texts, after comparing its checksum.
+
+        Raises:
+          StoreError: if it is gone, was altered, or is no table.
+        """
         path = self.root / suite / f"{name}.csv"
         with explained(path):
             data = path.read_bytes()
         if digest(data) != self.manifest(suite)["files"].get(path.name):
             raise StoreError(f"{path}: it was altered after it was published: restore it, or publish the suite again")
-        return pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
+        try:
+            return pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
+        except (ValueError, UnicodeDecodeError) as error:
+            raise StoreError(f"{path}: it is no table ({error}): publish the suite again") from error
 
 
 def typed(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -178,7 +185,10 @@ def typed(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
     for name, dtype in columns.items():
         texts = table[name].fillna("").astype(object) if name in table else pd.Series("", index=table.index, dtype=object)
         missing = np.zeros(len(texts), bool) if name == "variant" else (texts == "").to_numpy()
-        values = [None if gone else _CONVERT[dtype](text) for text, gone in zip(texts, missing, strict=True)]
+        try:
+            values = [None if gone else _CONVERT[dtype](text) for text, gone in zip(texts, missing, strict=True)]
+        except ValueError as error:
+            raise StoreError(f"a published column {name} holds what is no number ({error}): publish the suite again") from error
         found[name] = pd.array(values, dtype=dtype)
     return pd.DataFrame(found)
 
@@ -186,9 +196,14 @@ def typed(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
 _CONVERT: dict[str, Any] = {"string": str, "Int64": int, "Float64": float}
 
 
+def _manifests(root: Path) -> list[Path]:
+    """Of the suites published in a folder; names with a dot are those of a publication under way."""
+    return [path for path in root.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")] if root.is_dir() else []
+
+
 def files_below(folder: Path) -> list[str]:
-    """The files below the folder of a published suite, but its manifest, as relative names in order."""
-    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """The files below the folder of a published suite, but its manifest and hidden ones, as relative names in order."""
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
     return sorted(name for name in found if name != MANIFEST)
 
 
@@ -201,5 +216,5 @@ def results_at(place: Path) -> Store | Publication:
     if place == NAME:
         return Publication()
     with explained(place):
-        published = place.is_dir() and any(place.glob(f"*/{MANIFEST}"))
+        published = bool(_manifests(place))
     return Publication(place) if published else Store(place, create=False)

@@ -15,9 +15,9 @@ from benchmark.publish import publish
 from benchmark.suites import BUDGETS, SUITES
 from methods import METHODS
 from results.publication import Publication
-from results.store import Store
+from results.store import Store, StoreError
 
-SANITY = SUITES["sanity"]
+SANITY = replace(SUITES["sanity"], families={"smoke": ("point-goal",)})
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +62,45 @@ def test_what_is_published_is_all_that_was_measured(sanity, tmp_path):
     assert torch.load(state, weights_only=True)
 
 
+def test_what_a_killed_publication_left_is_taken_up_and_swept(sanity, tmp_path):
+    folder = publish(sanity, SANITY, tmp_path, dirty=True)
+    before = contents(folder)
+    (tmp_path / ".sanity.x1y2").mkdir()
+    shutil.copy(folder / "manifest.json", tmp_path / ".sanity.x1y2")  # killed before the end
+    assert Publication(tmp_path).suites == ["sanity"]  # nobody reads it
+    folder.rename(tmp_path / ".sanity.old")  # killed in the middle of the exchange
+    assert contents(publish(sanity, SANITY, tmp_path, dirty=True)) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["sanity"]
+
+
+def test_an_exchange_that_fails_puts_the_old_one_back(sanity, tmp_path, monkeypatch):
+    folder = publish(sanity, SANITY, tmp_path, dirty=True)
+    before, rename = contents(folder), Path.rename
+
+    def full(self, target):
+        if self.name.startswith(".sanity.") and not self.name.endswith(".old"):
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(StoreError, match="disk or the quota is full"):
+        publish(sanity, SANITY, tmp_path, dirty=True)
+    assert contents(tmp_path) == {f"sanity/{name}": data for name, data in before.items()}
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_other_peoples_files_stay(sanity, tmp_path, link):
+    theirs = tmp_path / ("theirs" if link else "out/sanity")
+    theirs.mkdir(parents=True)
+    (theirs / "thesis.txt").write_text("precious")
+    if link:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/sanity").symlink_to(theirs)
+    with pytest.raises(InputError, match="is there and is no published suite; move it"):
+        publish(sanity, SANITY, tmp_path / "out", dirty=True)
+    assert (theirs / "thesis.txt").read_text() == "precious"
+
+
 def test_a_failure_leaves_what_was_published_before(sanity, tmp_path, monkeypatch):
     folder = publish(sanity, SANITY, tmp_path, dirty=True)
     before = contents(tmp_path)
@@ -78,7 +117,7 @@ def refused(store, **changes):
     return str(error.value)
 
 
-def test_what_is_not_sanity_is_refused(store):
+def test_what_is_not_finished_is_refused(store):
     next((store / "adapt").glob("*/*/cell.json")).unlink()
     assert "1 of 6 cells are not done, such as " in refused(store)
 
@@ -88,6 +127,14 @@ def test_too_few_seeds_are_refused(store, monkeypatch):
     assert "has 2 seeds and budget smoke asks for 3: run with --seeds" in refused(store)
     monkeypatch.setitem(publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=0))
     assert "budget smoke is not for publishing" in refused(store)
+
+
+def test_a_part_of_the_suite_is_refused(store, monkeypatch):
+    whole = replace(SANITY, families={"smoke": ("point-goal", "point-rand")}, methods=(*SANITY.methods, "zero"))
+    with pytest.raises(
+        InputError, match="5 of what the suite asks for was not run, such as point-goal ood zero; point-rand ood apb"
+    ):
+        publish(store, whole, store.parent / "out", dirty=True)
 
 
 def test_other_versions_are_refused(store, monkeypatch):
@@ -117,10 +164,11 @@ def test_cells_of_several_machines_software_are_refused(store, monkeypatch):
 
 @pytest.mark.parametrize(
     ("commit", "complaint"),
-    [(None, "ran outside a checkout"), ("ab12+dirty", "on changes that were not committed (ab12+dirty)")],
+    [(None, "outside a checkout"), ("ab12+dirty", "on changes that were not committed (ab12+dirty)")],
 )
 def test_code_that_nobody_has_is_refused_unless_told(store, monkeypatch, commit, complaint):
     record = Store.record
+    monkeypatch.setattr(publishing, "provenance", lambda: {"commit": "c0ffee"})
     monkeypatch.setattr(Store, "record", lambda self, key: record(self, key) | {"commit": commit})
     assert complaint in refused(store, dirty=False)
     assert publish(store, SANITY, store.parent / "out", dirty=True).is_dir()
@@ -128,7 +176,8 @@ def test_code_that_nobody_has_is_refused_unless_told(store, monkeypatch, commit,
 
 def test_an_installed_package_is_no_target(store, monkeypatch):
     monkeypatch.setattr(publishing, "PUBLISHED", store.parent / "site-packages/results/published")
-    assert "belongs to an installed package" in refused(store, out=None)
+    for out in (None, publishing.PUBLISHED):
+        assert "belongs to an installed package" in refused(store, out=out)
 
 
 def test_bad_input_is_one_line(cli, sanity):

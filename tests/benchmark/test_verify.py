@@ -4,7 +4,9 @@ import json
 import shutil
 from dataclasses import replace
 
+import mujoco
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -14,11 +16,11 @@ from benchmark.checks import first_difference
 from benchmark.plugins import load_method
 from benchmark.publish import publish
 from benchmark.suites import BUDGETS, SUITES
-from envs import cheetah
+from envs import FAMILIES, cheetah
 from methods import METHODS
 from reports import scores
 from results.files import StoreError
-from results.publication import MANIFEST
+from results.publication import MANIFEST, PUBLISHED
 from results.publishing import write_manifest
 
 BROKEN = "sanity: tables and figures follow from the rows"
@@ -30,7 +32,8 @@ def untouched(tmp_path_factory, sanity):
     folder = tmp_path_factory.mktemp("verify")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=2))
-        publish(sanity, SUITES["sanity"], folder / "published", dirty=True)
+        whole = replace(SUITES["sanity"], families={"smoke": ("point-goal",)})
+        publish(sanity, whole, folder / "published", dirty=True)
     return folder / "published"
 
 
@@ -79,7 +82,7 @@ def edit(path, old, new):
 
 def test_what_is_untouched_passes(verify):
     code, checks = verify()
-    assert code == 0 and {check["outcome"] for check in checks.values()} == {"passed"} and len(checks) == 3
+    assert code == 0 and {check["outcome"] for check in checks.values()} == {"passed"} and len(checks) == 4
 
 
 def test_an_edited_row_is_found(verify, published):
@@ -106,6 +109,9 @@ def test_an_edited_report_is_found(verify, published):
 def test_a_file_more_or_less_is_found(verify, published):
     (published / "sanity/report/data/more.csv").write_text("a\n1\n")
     assert failed(verify()[1]) == ["sanity: files are as published", BROKEN]
+    (published / "sanity/report/data/more.csv").unlink()
+    (published / "sanity/.DS_Store").touch()  # a file manager's
+    assert failed(verify()[1]) == []
 
 
 def test_a_mean_over_the_wrong_axis_is_found(verify, monkeypatch):
@@ -123,19 +129,40 @@ def test_a_mean_over_the_wrong_axis_is_found(verify, monkeypatch):
 def test_a_version_that_moved_is_found(verify, monkeypatch):
     monkeypatch.setattr(load_method(METHODS["td3"]), "version", 99)
     code, checks = verify()
-    assert code == 1 and failed(checks) == ["sanity: of the current versions"]
+    assert code == 1 and "sanity: of the current versions" in failed(checks) and BROKEN not in failed(checks)
     assert (
         "td3 " in checks["sanity: of the current versions"]["detail"]
         and "→ 99" in checks["sanity: of the current versions"]["detail"]
     )
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: edit(folder / MANIFEST, '"date": "20', '"date": "19'),
+        lambda folder: edit(folder / "cells.csv", ",0,", ",5,"),
+        lambda folder: edit(folder / "rows.csv", ",status\n", ",other\n"),
+        lambda folder: edit(folder / "rows.csv", "id,task_index", "id,task"),
+        lambda folder: edit(folder / "rows.csv", ",0,0,0,", ",0,0,abc,"),
+        lambda folder: (folder / "report/report.md").write_bytes(b"\xff\xfe"),
+        lambda folder: edit(folder / MANIFEST, '"point-goal": "1+', '"point-gaol": "1+'),
+        lambda folder: edit(folder / MANIFEST, '"methods"', '"method"'),
+    ],
+)
+def test_whatever_is_spoiled_and_sealed_again_fails_and_ends_nothing(verify, published, spoil):
+    spoil(published / "sanity")
+    seal_again(published / "sanity")
+    code, checks = verify()
+    assert code == 1 and failed(checks) and len(checks) == 4
+    assert not any("\n" in check["detail"] for check in checks.values())
+    code, checks = verify("--level", "2", "--budget", "smoke", "--cells", "sanity/point-goal/td3")
+    assert code == 1 and checks["the code as it is now"]["outcome"] == "skipped"  # and level 1 is told all the same
+
+
 class TestLevel2:
     @pytest.fixture(autouse=True)
     def _few_methods(self, monkeypatch):
-        known = fresh.registered_methods()
-        few = {name: known[name] for name in ("apb", "apb-random", "td3")}
-        monkeypatch.setattr(fresh, "registered_methods", lambda: few)
+        monkeypatch.setattr(fresh, "METHODS", {name: METHODS[name] for name in ("apb", "apb-random", "td3")})
 
     words = ("--level", "2", "--budget", "smoke", "--cells", "sanity/point-goal/td3", "--store", "kept")
 
@@ -152,6 +179,50 @@ class TestLevel2:
         code, checks = verify(*self.words, "--seeds", "2")
         assert code == 0 and checks["fingerprints of the learner"]["outcome"] == "passed"
         assert checks["fingerprints of the simulator"]["outcome"] == "passed"
+
+    @pytest.mark.parametrize("moved", [-30.0, 30.0])
+    def test_scores_that_moved_fail_either_way_and_so_do_fingerprints(self, verify, published, monkeypatch, moved):
+        run, last = fresh._run, fresh.last_scores
+        assert verify(*self.words, "--seeds", "4", "--record")[0] == 0
+
+        def other(*words):
+            rows = run(*words)
+            return rows.assign(return_mean=rows["return_mean"] + moved)
+
+        def thrice(scores):  # two published seeds are too few for a difference to show
+            found = last(scores)
+            again = [found.assign(seed=found["seed"] + 2 * i) for i in range(3)]
+            return pd.concat(again) if found["seed"].max() < 2 else found
+
+        monkeypatch.setattr(fresh, "_run", other)
+        monkeypatch.setattr(fresh, "last_scores", thrice)
+        code, checks = verify(*self.words, "--seeds", "4")
+        bad = failed(checks)
+        assert code == 1 and "fingerprints of the learner" in bad and "fingerprints of the simulator" not in bad
+        moves = [name for name in bad if name.startswith("fresh: sanity/point-goal/td3")]
+        assert moves and all(checks[name]["detail"].startswith("better" if moved > 0 else "worse") for name in moves)
+
+    def test_cells_without_a_score_are_found(self, verify, monkeypatch):
+        run = fresh._run
+        monkeypatch.setattr(fresh, "_run", lambda *words: run(*words).assign(return_mean=np.nan))
+        code, checks = verify(*self.words, "--seeds", "2")
+        assert code == 1 and sum("no fresh seed has a score" in check["detail"] for check in checks.values()) == 2
+
+    def test_lost_or_broken_states_are_found(self, verify, published):
+        (state,) = (published / "sanity/checkpoints").iterdir()
+        state.write_bytes(b"no pickle")
+        seal_again(published / "sanity")
+        code, checks = verify(*self.words, "--seeds", "2")
+        assert code == 1 and "cannot be loaded" in checks["checkpoint: sanity/point-goal/ood/apb seed 0"]["detail"]
+        state.unlink()
+        seal_again(published / "sanity")
+        assert failed(verify(*self.words, "--seeds", "2")[1]) == ["checkpoints of sanity"]
+
+    def test_runs_of_another_commit_are_not_taken(self, cli, published, monkeypatch):
+        assert cli("verify", "--published", published, *self.words, "--seeds", "2").code == 0
+        monkeypatch.setattr(fresh, "provenance", lambda: {"commit": "c0ffee"})
+        done = cli("verify", "--published", published, *self.words, "--seeds", "2")
+        assert done.code == 2 and "and this is c0ffee; take another folder with --store" in done.err
 
     def test_another_trained_state_is_found(self, verify, published):
         (state,) = (published / "sanity/checkpoints").iterdir()
@@ -201,6 +272,14 @@ class TestFingerprints:
         monkeypatch.setattr(cheetah, name, 1.1 * getattr(cheetah, name))
         moved = {family for family, value in fingerprints.simulator_fingerprints().items() if value != once[family]}
         assert moved and all(family.startswith("cheetah") for family in moved)
+
+    def test_they_are_of_this_machines_kind_and_of_every_method(self):
+        assert mujoco.__version__ in fingerprints.simulator_key()
+        assert torch.__version__.partition("+")[0] in fingerprints.learner_key()
+        assert torch.backends.cpu.get_cpu_capability() in fingerprints.learner_key()
+        for kind, names in (("simulator", FAMILIES), ("learner", METHODS)):
+            for known in fingerprints.load(PUBLISHED)[kind].values():
+                assert set(known) == set(names)  # who adds one, records it
 
     def test_learners_have_a_tolerance(self):
         assert not fingerprints.differs([-50.0, 3.0], [-50.004, 3.0])

@@ -182,5 +182,5 @@ def test_an_installed_package_is_no_target(store, monkeypatch):
 
 def test_bad_input_is_one_line(cli, sanity):
     assert "unknown suite 'oood'" in cli("publish", "--suite", "oood").complaint
-    assert "no results" in cli("publish", "--suite", "ood").complaint
-    assert "no results of suite ood" in cli("publish", "--suite", "ood", "--store", sanity).complaint
+    assert "no results" in cli("publish", "--suite", "ood", "--out", "out").complaint
+    assert "no results of suite ood" in cli("publish", "--suite", "ood", "--store", sanity, "--out", "out").complaint

@@ -1,8 +1,8 @@
 """Fingerprints of simulator and learners: what a fixed short run gives, kept beside the published results.
 
 The simulator's are exact, and hold for one version of MuJoCo on one kind of processor. The learners' are returns at smoke, to
-a tolerance, since their sums depend on the processor too: they hold for one version of torch, one set of its instructions and
-one number of threads. Where there is none for this machine, nothing is known and nothing is passed.
+a tolerance, since their sums depend on the processor too: they hold for one version of torch, one kind of processor with
+one set of instructions, and one number of threads. Where there is none for this machine, nothing is known and nothing is passed.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmark.provenance import provenance
 from envs import FAMILIES, load_family
 from envs.batch import BatchEnv
 from results.files import DamageError, StoreError, commit, explained, seal, unseal
@@ -32,7 +33,8 @@ def simulator_key() -> str:
 
 def learner_key() -> str:
     """What a learner's fingerprint holds for; runs have one thread of torch each."""
-    return f"torch {torch.__version__.partition('+')[0]}, {torch.backends.cpu.get_cpu_capability()}, 1 thread"
+    capability, processor = torch.backends.cpu.get_cpu_capability(), provenance()["machine"]["processor"]
+    return f"torch {torch.__version__.partition('+')[0]}, {capability}, {processor}, 1 thread"
 
 
 def simulator_fingerprints() -> dict[str, str]:

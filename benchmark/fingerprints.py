@@ -2,7 +2,7 @@
 
 The simulator's are exact, and hold for one version of MuJoCo on one kind of processor. The learners' are returns at smoke, to
 a tolerance, since their sums depend on the processor too: they hold for one version of torch, one kind of processor with
-one set of instructions, and one number of threads. Where there is none for this machine, nothing is known and nothing is passed.
+one set of instructions, and one number of threads. Where there is none for this machine, nothing is known, and nothing passes.
 """
 
 import hashlib

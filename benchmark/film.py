@@ -50,7 +50,7 @@ def adapt_again(cell: Cell, state: bytes | None) -> Filmed:
         return kept[-1][1]
 
     adapter = method.adapter(pool.make_env, len(tasks), streams.child("method"))
-    for _ in adapt(adapter, pool, evaluate, streams, cell.adapt_steps):  # type: ignore[arg-type]
+    for _ in adapt(adapter, pool, evaluate, streams, cell.adapt_steps):
         del kept[1:-1]
     (before, first), (after, last) = kept[0], kept[-1]
     return Filmed((before, after), (first, last), int(pool.used.max()))
@@ -73,7 +73,10 @@ def film(cell: Cell, place: int, policies: tuple[Policy, Policy]) -> bytes:
 
 
 def _episode(cell: Cell, place: int, policy: Policy) -> tuple[float, list[NDArray[np.uint8]]]:
-    """The first evaluated episode of the task at `place`: seconds between pictures, and the pictures."""
+    """An episode of the task at `place` from its first evaluated start: seconds between pictures, and the pictures.
+
+    A policy that draws, draws anew, so that its episode is not the one that was scored.
+    """
     family, streams = load_family(cell.family), Streams(cell.seed, "adapt", cell.family, cell.split)
     tasks = family.split(cell.split)
     env = BatchEnv(family, tasks, EPISODES, 1, streams.integer("evaluation"))

@@ -13,7 +13,7 @@ import torch
 
 from benchmark import fingerprints, run
 from benchmark.cells import Cell, expand
-from benchmark.checks import Check
+from benchmark.checks import Check, Outcome
 from benchmark.choices import InputError, choose_jobs
 from benchmark.local import LocalExecutor, Progress, stages_of
 from benchmark.plugins import registered_methods
@@ -89,7 +89,7 @@ def _evaluated(cell: Cell, path: Path, published: pd.DataFrame) -> Check:
         return Check(2, name, "failed", f"it cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:120]})")
     rows = run.adaptation(cell, method, None)
     ours = np.array([row.return_mean for row in islice(rows, cell.test_tasks)], dtype=float)
-    rows.close()  # type: ignore[attr-defined]
+    rows.close()
     theirs = published["return_mean"].to_numpy(dtype=float)
     if len(ours) != len(theirs):
         return Check(2, name, "failed", f"{len(ours)} test tasks, published {len(theirs)}")
@@ -150,8 +150,8 @@ def fresh_seeds(
             f"{one['verdict']}: {number(one['mean'])} ({one['n_seeds']} seeds) against {known}, p {one['p_holm']:.2g}, "
             f"least effect {number(one['least_effect'])}, detectable {power}"
         )
-        outcomes = {WORSE: "failed", BETTER: "failed", TOO_FEW: "skipped"}
-        yield Check(level, name, outcomes.get(one["verdict"], "passed"), detail)  # type: ignore[arg-type]
+        outcomes: dict[str, Outcome] = {WORSE: "failed", BETTER: "failed", TOO_FEW: "skipped"}
+        yield Check(level, name, outcomes.get(one["verdict"], "passed"), detail)
 
 
 def _not_compared(cells: Sequence[Cell], known: pd.DataFrame, found: pd.DataFrame, level: int) -> Iterator[Check]:

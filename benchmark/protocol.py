@@ -229,7 +229,9 @@ class Checkpoint(NamedTuple):
     diverged: BoolArray  # [N] in the evaluation, or in adaptation since the last checkpoint
 
 
-def adapt(adapter: Adapter, pool: TaskPool, evaluate: Evaluator, streams: Streams, budget: int) -> Iterator[Checkpoint]:
+def adapt(
+    adapter: Adapter, pool: TaskPool, evaluate: Callable[[Policy], Evaluation], streams: Streams, budget: int
+) -> Iterator[Checkpoint]:
     """Adapt and evaluate in turn until the budget is used or the method has finished; the policy is the last, never the best.
 
     A method that uses no more steps is frozen: it is evaluated once where it stopped, and never again.

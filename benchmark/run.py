@@ -4,7 +4,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -56,7 +56,7 @@ def adaptation(
     threads: int = 1,
     progress: Progress = lambda used: None,
     n_train_tasks: int | None = None,
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """Adapt `method` to every task of the cell's split at once, a row per task and checkpoint.
 
     Args:

@@ -138,7 +138,7 @@ def test_a_plug_in_that_is_not_there_is_left_out_and_said(told, reference, here)
     clips, lines = told(reference[0], here / "out")
     assert {clip.method for clip in clips} == {"td3", "apb", "apb-random"}  # the bounds have nothing to show
     assert [line for line in lines if "no film" in line] == [
-        "no film of HillClimbing on point-goal/ood seed 0: its method is not installed here"
+        "no film of hill-climbing on point-goal/ood seed 0: its method is not installed here"
     ]
     _, again = told(reference[0], here / "out")
     assert not any("filming" in line for line in again)

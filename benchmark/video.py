@@ -127,7 +127,9 @@ def _cell_of(results: Store | Publication, one: dict[str, Any]) -> "Cell":
     if one["variant"]:
         key = CellKey("adapt", one["suite"], int(one["suite_version"]), one["adapt_id"])
         config = results.record(key).get("config")
-        cell = replace(cell, variant=one["variant"], config=cell.config if config is None else config)
+        if config is None:
+            raise _NotFilmedError("its settings are not stored")  # published results hold their hash
+        cell = replace(cell, variant=one["variant"], config=config)
     if cell.adapt_key.id != one["adapt_id"]:
         raise _NotFilmedError("it was measured with another version of this program")
     return cell

@@ -116,8 +116,9 @@ def report(
         bool,
         typer.Option(
             "--videos",
-            help="Film policies before and after adaptation, which is run again for one seed of each method. "
-            "Needs OpenGL; in software Debian's libegl1 or libosmesa6 will do (MUJOCO_GL=egl or osmesa).",
+            help="Film policies before and after adaptation, on the task farthest from training. Costs what the adaptation of "
+            "one seed of each method and split cost, and seconds; what --out has is not filmed again. Needs OpenGL: in "
+            "software Debian's libegl1 or libosmesa6 will do (MUJOCO_GL=egl or osmesa).",
         ),
     ] = False,
 ) -> None:
@@ -135,7 +136,7 @@ def report(
         if store == PUBLISHED:
             typer.echo(f"no {DEFAULT_STORE} here: these are the published results")
     clips: Any = ()
-    if videos:
+    if videos and set(formats) != {"latex"}:  # which shows none
         from benchmark.video import films
 
         clips = films(store, out, suite or None, typer.echo)

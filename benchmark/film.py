@@ -1,7 +1,7 @@
-"""What a film shows: a cell adapted once more, and an episode of its policy before and after."""
+"""What a film shows: a cell adapted once more, and the episode that its policy was scored by, before and after."""
 
 import io
-from itertools import count
+from collections.abc import Callable, Sequence
 from math import cos, sin
 from typing import NamedTuple
 
@@ -11,92 +11,135 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmark.cells import Cell
-from benchmark.protocol import EPISODES, Evaluation, Evaluator, TaskPool, adapt, finite_actions
+from benchmark.protocol import EPISODES, Evaluation, Evaluator, TaskPool, adapt
 from benchmark.seeding import Streams
 from envs import load_family
-from envs.api import Task
+from envs.api import FloatArray, Step, Task
 from envs.batch import BatchEnv
 from envs.gym import render_fps
+from envs.permuted import PREFIX
 from envs.pictures import Pictures
 from envs.point import FIXED_GOAL
 from methods.api import Policy
 
 SIZE = 240  # pixels: height and width of one policy's picture
-FRAME_S = 0.1  # of simulated time between two pictures, where a control step is shorter
-_QUALITY = 50  # of WebP
+GAP = 4  # pixels between the two
+FRAME_S = 0.05  # of simulated time between two pictures, where a control step is shorter
+LARGEST = 400_000  # bytes of a film, as a page holds many
+# Every how many of the pictures are kept, and the quality of WebP: the first that is small enough, or the last
+_ENCODINGS = ((1, 50), (2, 40), (2, 20), (3, 20))
+
+Path = list[NDArray[np.float64]]  # positions [nq] at the start and after every control step of an episode
 
 
 class Filmed(NamedTuple):
     """A policy before and after adaptation."""
 
-    policies: tuple[Policy, Policy]
+    paths: tuple[Path, Path]  # of the first evaluated episode of one task
     evaluations: tuple[Evaluation, Evaluation]
     steps: int  # used by the one after
 
 
-def adapt_again(cell: Cell, state: bytes | None) -> Filmed:
-    """Adapt as the cell did, and keep the policy at b = 0 and the one at the end; `state` is what was meta-trained."""
+def adapt_again(
+    cell: Cell, place: int, state: bytes | None, threads: int = 1, progress: Callable[[int], None] = lambda used: None
+) -> Filmed:
+    """Adapt as the cell did, and keep how the task at `place` was evaluated at b = 0 and at the end.
+
+    Args:
+      state: what was meta-trained.
+      threads: of torch, as many as the cell had, since sums depend on it.
+      progress: told the environment steps used of each task.
+    """
+    torch.set_num_threads(threads)
     method = cell.build()
     if state is not None:
         method.load_state_dict(torch.load(io.BytesIO(state), weights_only=True))
-    torch.set_num_threads(1)  # what the cell had, as sums depend on it
     family, streams = load_family(cell.family), Streams(cell.seed, "adapt", cell.family, cell.split)
     tasks = family.split(cell.split)
-    pool, evaluator = TaskPool(family, tasks, streams), Evaluator(family, tasks, streams)
-    kept: list[tuple[Policy, Evaluation]] = []
-
-    def evaluate(policy: Policy) -> Evaluation:
-        kept.append((policy, evaluator(policy)))
-        return kept[-1][1]
-
+    pool, watch = TaskPool(family, tasks, streams, progress=progress), _Watch(family, tasks, streams)
+    watch.simulation = place * EPISODES
     adapter = method.adapter(pool.make_env, len(tasks), streams.child("method"))
-    for _ in adapt(adapter, pool, evaluate, streams, cell.adapt_steps):
-        del kept[1:-1]
+    kept: list[tuple[Path, Evaluation]] = []
+    for checkpoint in adapt(adapter, pool, watch, streams, cell.adapt_steps):
+        kept = [*kept[:1], (watch.path, checkpoint.evaluation)]
     (before, first), (after, last) = kept[0], kept[-1]
     return Filmed((before, after), (first, last), int(pool.used.max()))
 
 
-def film(cell: Cell, place: int, policies: tuple[Policy, Policy]) -> bytes:
-    """An animated WebP of both policies from the same start, the first one that they are evaluated from."""
-    (seconds, before), (_, after) = (_episode(cell, place, policy) for policy in policies)
-    pictures = []
-    for t in range(max(len(before), len(after))):
-        both = Image.new("RGB", (2 * SIZE + 4, SIZE), "white")
-        for side, (frames, label) in enumerate(((before, "before"), (after, "after"))):
-            both.paste(Image.fromarray(frames[min(t, len(frames) - 1)]), (side * (SIZE + 4), 0))
-            ImageDraw.Draw(both).text((side * (SIZE + 4) + 6, 4), label, fill="white", stroke_width=2, stroke_fill="black")
-        pictures.append(both)
+class _Watch(Evaluator):
+    """Keeps how one simulation moved in its first episode: a policy that draws would not do the same again."""
+
+    simulation = 0
+
+    def __call__(self, policy: Policy) -> Evaluation:
+        watched = _Watched(policy, self._env, self.simulation)
+        evaluation = super().__call__(watched)
+        self.path = watched.path
+        return evaluation
+
+
+class _Watched:
+    """A policy, and the path of a simulation that it moves."""
+
+    def __init__(self, policy: Policy, env: BatchEnv, simulation: int) -> None:
+        self._policy, self._positions = policy, env.batch.bind("qpos")[simulation]
+        self._at = divmod(simulation, env.copies)
+        self._over = False
+        self.path: Path = []
+
+    def reset(self, mask: NDArray[np.bool_]) -> None:
+        self.path.append(self._positions.copy())  # the evaluator has just put it at its start
+        self._policy.reset(mask)
+
+    def act(self, obs: FloatArray) -> FloatArray:
+        action = self._policy.act(obs)
+        self._over |= not np.isfinite(action[self._at]).all()
+        return action
+
+    def observe(self, step: Step) -> None:
+        if not self._over and np.isfinite(self._positions).all():
+            self.path.append(self._positions.copy())
+        self._over |= bool(step.terminated[self._at] or step.truncated[self._at])
+        self._policy.observe(step)
+
+
+def film(cell: Cell, place: int, paths: tuple[Path, Path]) -> bytes:
+    """An animated WebP in real time of two episodes side by side; the shorter one stays as it ended."""
+    env = BatchEnv(load_family(cell.family), [load_family(cell.family).split(cell.split)[place]])
+    env.reset()
+    if env.batch.model.vis.headlight.active and _plain_id(cell.family).startswith("point-"):
+        env.batch.model.vis.headlight.active = 0  # the table, seen from above, is white in its light
+    every = max(1, round(FRAME_S * render_fps(env)))
+    draw, positions = Pictures(env.batch, SIZE, goal_of(cell.family, env.tasks[0]), plain=True), env.batch.bind("qpos")
+    sides: list[list[NDArray[np.uint8]]] = [[], []]
+    try:
+        for path, side in zip(paths, sides, strict=True):
+            for positions[0] in (*path[:-1:every], path[-1]):
+                side.append(draw(0))
+    finally:
+        draw.close()  # left to the interpreter's end, it would complain there
+    length = max(map(len, sides))
+    pictures = [_beside(*(side[min(t, len(side) - 1)] for side in sides)) for t in range(length)]
+    for kept, quality in _ENCODINGS:
+        content = _webp([*pictures[:-1:kept], pictures[-1]], 1000 * kept * every / render_fps(env), quality)
+        if len(content) <= LARGEST:
+            break
+    return content
+
+
+def _beside(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Image.Image:
+    both = Image.new("RGB", (2 * SIZE + GAP, SIZE), "white")
+    for left, picture, label in ((0, before, "before"), (SIZE + GAP, after, "after")):
+        both.paste(Image.fromarray(picture), (left, 0))
+        ImageDraw.Draw(both).text((left + 6, 4), label, fill="white", stroke_width=2, stroke_fill="black")
+    return both
+
+
+def _webp(pictures: Sequence[Image.Image], duration_ms: float, quality: int) -> bytes:
     buffer = io.BytesIO()
-    how = {"save_all": True, "duration": round(1000 * seconds), "loop": 0, "quality": _QUALITY}
+    how = {"save_all": True, "duration": round(duration_ms), "loop": 0, "quality": quality, "method": 4}
     pictures[0].save(buffer, "WEBP", append_images=pictures[1:], **how)
     return buffer.getvalue()
-
-
-def _episode(cell: Cell, place: int, policy: Policy) -> tuple[float, list[NDArray[np.uint8]]]:
-    """An episode of the task at `place` from its first evaluated start: seconds between pictures, and the pictures.
-
-    A policy that draws, draws anew, so that its episode is not the one that was scored.
-    """
-    family, streams = load_family(cell.family), Streams(cell.seed, "adapt", cell.family, cell.split)
-    tasks = family.split(cell.split)
-    env = BatchEnv(family, tasks, EPISODES, 1, streams.integer("evaluation"))
-    every = max(1, round(FRAME_S * render_fps(env)))
-    draw = Pictures(env.batch, SIZE, goal=goal_of(cell.family, tasks[place]))
-    obs, running = env.reset(), np.ones((env.n_tasks, env.copies), bool)
-    policy.reset(running.copy())
-    frames, over = [draw(place * EPISODES)], False
-    for t in count(1):
-        step = env.step(finite_actions(policy.act(obs))[0])
-        ended = step.terminated | step.truncated
-        over = bool(ended[place, 0] or env.diverged[place, 0])
-        if over or t % every == 0:
-            frames.append(draw(place * EPISODES))
-        if over:
-            break
-        policy.observe(step)
-        obs = env.reset(ended) if ended.any() else step.obs
-    draw.close()
-    return every / render_fps(env), frames
 
 
 def goal_of(family: str, task: Task) -> tuple[float, float] | None:
@@ -104,4 +147,8 @@ def goal_of(family: str, task: Task) -> tuple[float, float] | None:
     if {"radius", "angle"} <= set(task.params):
         radius, angle = task.params["radius"], task.params["angle"]
         return radius * cos(angle), radius * sin(angle)
-    return FIXED_GOAL if family == "point-rand" else None
+    return FIXED_GOAL if _plain_id(family) == "point-rand" else None
+
+
+def _plain_id(family: str) -> str:
+    return family.removeprefix(PREFIX)

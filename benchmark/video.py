@@ -13,27 +13,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from benchmark.choices import InputError
 from benchmark.plugins import registered_methods
 from benchmark.suites import BUDGETS, SUITES
+from envs import load_family
+from reports import ReportError
 from reports.clips import Clip
 from reports.drawing import BOUNDS
 from reports.files import write_bytes
 from reports.scores import ARM, TABLE
-from reports.text import number, steps
+from reports.text import method_name, number, one_line, steps
 from results.publication import Publication, results_at
 from results.store import CellKey, Store, StoreError
 
 if TYPE_CHECKING:
     from benchmark.cells import Cell
-    from benchmark.film import Filmed
-    from envs.api import Task
 
 FILMS = "films"  # folder of the report
 _TOLERANCE = 1e-3  # of a return, relative where that is larger than 1
 _MOST_NAMED = 3  # parameters of a task in a caption
+_TELL_EVERY_S = 30.0  # between signs of life of one adaptation
+FACTS = {"before", "after", "steps", "ends"}  # of a film: returns of what it shows, steps between, mean return of every task
 
 
 def films(place: Path, out: Path, suites: Sequence[str] | None, tell: Callable[[str], None]) -> list[Clip]:
@@ -54,16 +57,27 @@ def films(place: Path, out: Path, suites: Sequence[str] | None, tell: Callable[[
     _, cells = results.read(suites)
     shown = cells[(cells["status"] == "done") & ~cells["method"].isin(BOUNDS)].sort_values("seed", kind="stable")
     chosen = shown.drop_duplicates([*TABLE, *ARM]).to_dict("records")
-    clips, began = [], time.monotonic()
-    for i, one in enumerate(chosen):
-        left = f", {duration((time.monotonic() - began) / i * (len(chosen) - i))} left" if i else ""
-        name = f"{one['method']} on {one['family']}/{one['split']} seed {one['seed']}"
+    new = [one for one in chosen if _known_facts(out, one["adapt_id"]) is None]
+    clips, began, made = [], time.monotonic(), 0
+    for one in chosen:
+        method = method_name(one["method"], one["variant"])
+        name = one_line(f"{method} on {one['family']}/{one['split']} seed {one['seed']}")  # a terminal obeys what it is sent
         try:
             cell = _cell_of(results, one)
-            tell(f"[{i + 1}/{len(chosen)}{left}] filming {name}")
-            caption = _filmed(results, cell, one["adapt_id"], out)
+            facts = _known_facts(out, one["adapt_id"])
+            if facts is None:
+                left = f", {duration((time.monotonic() - began) / made * (len(new) - made))} left" if made else ""
+                tell(f"[{made + 1}/{len(new)}{left}] filming {name}")
+                made += 1
+                facts = _filmed(results, cell, out, lambda text: tell(f"    {text}"))
+            caption = _caption(cell, facts, _published(results, cell))
+        except (StoreError, ReportError):
+            raise
         except _NotFilmedError as reason:
-            tell(f"[{i + 1}/{len(chosen)}] no film of {name}: {reason}")
+            tell(f"no film of {name}: {one_line(str(reason))}")
+            continue
+        except (Exception, SystemExit) as error:  # whatever a method raises is no reason to be without a report
+            tell(f"no film of {name}: {one_line(f'{type(error).__name__}: {error}')}")
             continue
         where = {part: str(one[part]) for part in (*TABLE, *ARM)}
         clips.append(Clip(**where, file=f"{FILMS}/{one['adapt_id']}.webp", caption=caption))
@@ -83,7 +97,6 @@ def draw_off_screen() -> None:
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
     try:
-        from envs import load_family
         from envs.batch import BatchEnv
         from envs.pictures import Pictures
 
@@ -102,35 +115,67 @@ def _cell_of(results: Store | Publication, one: dict[str, Any]) -> "Cell":
     from benchmark.cells import expand
 
     suite, budget, method = SUITES.get(one["suite"]), BUDGETS.get(one["budget"]), one["method"]
-    if suite is None or budget is None or method not in (known := registered_methods()):
-        raise _NotFilmedError("its suite, budget or method is not known here")
+    if suite is None or budget is None:
+        raise _NotFilmedError("its suite or budget is not known here")
+    if method not in (known := registered_methods()):
+        raise _NotFilmedError("its method is not installed here")
     cells = expand(suite, budget, {method: known[method]}, [one["family"]], 1, {})
-    cell = replace(next(cell for cell in cells if cell.split == one["split"]), seed=int(one["seed"]))
+    cell = next((cell for cell in cells if cell.split == one["split"]), None)
+    if cell is None:
+        raise _NotFilmedError("its split is not known here")
+    cell = replace(cell, seed=int(one["seed"]))
     if one["variant"]:
         key = CellKey("adapt", one["suite"], int(one["suite_version"]), one["adapt_id"])
         config = results.record(key).get("config")
-        cell = replace(cell, variant=one["variant"], config=cell.config if config is None else config)
+        if config is None:
+            raise _NotFilmedError("its settings are not stored")  # published results hold their hash
+        cell = replace(cell, variant=one["variant"], config=config)
     if cell.adapt_key.id != one["adapt_id"]:
         raise _NotFilmedError("it was measured with another version of this program")
     return cell
 
 
-def _filmed(results: Store | Publication, cell: "Cell", adapt_id: str, out: Path) -> str:
-    """Make the film of a cell unless it is there, and give its caption."""
-    film, said = (out / FILMS / f"{adapt_id}.{kind}" for kind in ("webp", "json"))
-    if film.exists() and said.exists():
-        return str(json.loads(said.read_text(encoding="utf-8"))["caption"])
-    from benchmark.film import adapt_again
-    from benchmark.film import film as make
-    from envs import load_family
+def _known_facts(out: Path, adapt_id: str) -> dict[str, Any] | None:
+    """What is known of a film that is there; None where it has to be made."""
+    film, facts = (out / FILMS / f"{adapt_id}.{kind}" for kind in ("webp", "json"))
+    try:
+        known: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return known if film.exists() and isinstance(known, dict) and set(known) == FACTS else None
 
+
+def _filmed(results: "Store | Publication", cell: "Cell", out: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Make the film of a cell, and give its `FACTS`."""
+    from benchmark.film import adapt_again, film
+
+    place, told = _farthest(cell), time.monotonic()
+
+    def progress(used: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > _TELL_EVERY_S:
+            told = time.monotonic()
+            tell(f"{steps(used)} of {steps(cell.adapt_steps)} steps")
+
+    threads = int(results.record(cell.adapt_key).get("torch_threads") or 1)
+    filmed = adapt_again(cell, place, _trained_state(results, cell), threads, progress)
+    before, after = filmed.evaluations
+    facts = {
+        "before": float(before.returns[place, 0]),
+        "after": float(after.returns[place, 0]),
+        "steps": filmed.steps,
+        "ends": [float(value) for value in after.returns.mean(1)],
+    }
+    name = cell.adapt_key.id
+    write_bytes(out / FILMS / f"{name}.webp", film(cell, place, filmed.paths))
+    write_bytes(out / FILMS / f"{name}.json", json.dumps(facts).encode())  # last: a film without it is made again
+    return facts
+
+
+def _farthest(cell: "Cell") -> int:
+    """Which task of the cell's split is farthest from the training law."""
     tasks = load_family(cell.family).split(cell.split)
-    place = max(range(len(tasks)), key=lambda n: tasks[n].shift)
-    filmed = adapt_again(cell, _trained_state(results, cell))
-    write_bytes(film, make(cell, place, filmed.policies))
-    caption = _caption(cell, tasks[place], place, filmed, _published(results, cell))
-    write_bytes(said, json.dumps({"caption": caption}).encode())  # last: a film without it is made again
-    return caption
+    return max(range(len(tasks)), key=lambda n: tasks[n].shift)
 
 
 def _trained_state(results: Store | Publication, cell: "Cell") -> bytes | None:
@@ -149,20 +194,24 @@ def _published(results: Store | Publication, cell: "Cell") -> pd.DataFrame:
     return mine[mine["env_steps"] == mine["env_steps"].max()].sort_values("task_index")
 
 
-def _caption(cell: "Cell", task: "Task", place: int, filmed: "Filmed", rows: pd.DataFrame) -> str:
-    before, after = (float(evaluation.returns[place, 0]) for evaluation in filmed.evaluations)
+def _caption(cell: "Cell", facts: dict[str, Any], rows: pd.DataFrame) -> str:
+    """What a film shows, and whether it is what was measured: `rows` of the last checkpoint, one for each task."""
+    task = load_family(cell.family).split(cell.split)[_farthest(cell)]
     named = [f"{name} {value:.3g}" for name, value in task.params.items()]
     params = ", ".join(named if len(named) <= _MOST_NAMED else [f"{len(named)} parameters"])
     shift = f", {task.shift:.3g} from the training law along {task.shift_axis}" if task.shift_axis else ""
-    said = [
-        f"seed {cell.seed}, task {task.index} ({params}{shift}); before any step its episode returns {number(before)}, after",
-        f"{steps(filmed.steps)} steps {number(after)}.",
-    ]
-    ours, known = filmed.evaluations[1].returns.mean(1), rows["return_mean"].to_numpy(float)
-    worst = abs(ours - known).max() if len(ours) == len(known) else float("inf")
-    if not worst <= _TOLERANCE * max(1.0, abs(known).max(initial=0.0)):
-        said.append(
-            f"This adaptation was run again and ends at {number(ours.mean())} over all tasks, the measured one at "
-            f"{number(known.mean()) if len(known) else '–'}: other versions or another processor."
-        )
-    return " ".join(said)
+    said = (
+        f"seed {cell.seed}, task {task.index} ({params}{shift}); before any step its episode returns "
+        f"{number(facts['before'])}, after {steps(facts['steps'])} steps {number(facts['after'])}."
+    )
+    ours, known = np.array(facts["ends"], float), rows["return_mean"].to_numpy(float)
+    if len(ours) != len(known):
+        return f"{said} It cannot be compared with what was measured: {len(known)} tasks were, not {len(ours)}."
+    gaps = np.where(ours == known, 0.0, np.abs(ours - known))
+    if (gaps <= _TOLERANCE * np.maximum(1.0, np.abs(known))).all():
+        return said
+    worst = int(np.nan_to_num(gaps, nan=np.inf).argmax())
+    return (
+        f"{said} This is another run of the adaptation and does not end as the measured one: on task {worst} the mean return "
+        f"is {number(ours[worst])}, not {number(known[worst])} (other versions, another processor or number of threads)."
+    )

@@ -23,20 +23,24 @@ class Pictures:
     The view is that of the model's camera "track", else of its first camera, else of MuJoCo's free camera.
     """
 
-    def __init__(self, batch: Batch, size: int = SIZE, goal: tuple[float, float] | None = None) -> None:
+    def __init__(self, batch: Batch, size: int = SIZE, goal: tuple[float, float] | None = None, plain: bool = False) -> None:
         """Get ready to draw.
 
         Args:
           size: pixels: height and width.
-          goal: where to draw a ball in the plane, in m, which the model does not have; None for nowhere.
+          goal: where to draw a goal in the plane, in m, which the model does not have; None for nowhere. A camera that would
+            follow the body stands still then, where it sees the start and the goal.
+          plain: without shadows and reflections, which in software are nine tenths of the work.
 
         Raises:
           RuntimeError: if there is no OpenGL to draw with; it says what to install and to set.
         """
-        self._batch, self._goal = batch, goal
+        self._batch, self._goal, self._plain = batch, goal, plain
         self._model, self._data = batch.get_model(0), mujoco.MjData(batch.model)
         named = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_CAMERA, CAMERA)
-        self._camera = max(named, 0) if self._model.ncam else -1
+        self._camera: Any = max(named, 0) if self._model.ncam else -1
+        if goal is not None and named >= 0:
+            self._camera = _standing(goal)
         try:
             self._renderer: Any = mujoco.Renderer(self._model, size, size)
         except Exception as error:  # each of the libraries that may be missing raises its own
@@ -49,7 +53,10 @@ class Pictures:
         mujoco.mj_forward(self._model, self._data)  # places of the bodies, the camera and the lights
         self._renderer.update_scene(self._data, camera=self._camera)
         if self._goal is not None:
-            _add_ball(self._renderer.scene, self._goal)
+            _add_goal(self._renderer.scene, self._goal)
+        if self._plain:
+            for effect in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+                self._renderer.scene.flags[effect] = 0
         picture: NDArray[np.uint8] = self._renderer.render()
         return picture
 
@@ -59,8 +66,18 @@ class Pictures:
         self._renderer.close()
 
 
-def _add_ball(scene: Any, goal: tuple[float, float]) -> None:
-    ball, rgba = scene.geoms[scene.ngeom], np.array([0.85, 0.2, 0.1, 0.8], np.float32)
-    centre, axes = np.array([*goal, 0.05]), np.eye(3).flatten()
-    mujoco.mjv_initGeom(ball, mujoco.mjtGeom.mjGEOM_SPHERE, np.array([0.1, 0.0, 0.0]), centre, axes, rgba)
+def _standing(goal: tuple[float, float]) -> mujoco.MjvCamera:
+    """A camera above and before the middle between the origin and a goal; x is to the right as in the models' own."""
+    camera = mujoco.MjvCamera()
+    camera.lookat[:] = goal[0] / 2, goal[1] / 2, 0.0
+    camera.azimuth, camera.elevation = 90.0, -50.0
+    camera.distance = 4.0 + 1.2 * float(np.hypot(*goal))
+    return camera
+
+
+def _add_goal(scene: Any, goal: tuple[float, float]) -> None:
+    """A red disc that lies just above the ground, so that a body on it is seen."""
+    disc, rgba = scene.geoms[scene.ngeom], np.array([0.85, 0.2, 0.1, 1.0], np.float32)
+    centre, axes = np.array([*goal, 0.0]), np.eye(3).flatten()
+    mujoco.mjv_initGeom(disc, mujoco.mjtGeom.mjGEOM_CYLINDER, np.array([0.15, 0.01, 0.0]), centre, axes, rgba)
     scene.ngeom += 1

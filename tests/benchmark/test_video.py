@@ -1,24 +1,25 @@
 """Films of policies: what they show is what was measured, they are made once, and no OpenGL is one clear line."""
 
-import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from functools import cache
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from benchmark import film as film_module
+from benchmark import video
 from benchmark.cells import expand
-from benchmark.film import SIZE, goal_of
+from benchmark.film import LARGEST, SIZE, adapt_again, goal_of
 from benchmark.suites import BUDGETS, SUITES
-from benchmark.video import _caption
 from envs import load_family
 from methods import METHODS
+from results.store import Store
 
 PROBE = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 8, 8).close()"
 
@@ -58,10 +59,11 @@ def test_films_are_made_once_and_embedded(report, backend, sanity, here):
     page = (here / "out/report.md").read_text(encoding="utf-8")
     assert page.count("##### Before and after adaptation") == 1 and all(f"(films/{film.name})" in page for film in films)
     assert page.count("before any step its episode returns") == 3
-    assert "was run again and ends at" not in page  # the same program on the same machine scores the same
+    assert "does not end as the measured one" not in page  # the same program on the same machine scores the same
     assert (here / "out/report.html").read_text(encoding="utf-8").count("data:image/webp;base64,") == 3
     with Image.open(films[0]) as film:
         assert film.size == (2 * SIZE + 4, SIZE) and film.n_frames == 51  # 50 steps of a tenth of a second
+    assert all(film.stat().st_size <= LARGEST for film in films)
     made = [film.stat().st_mtime_ns for film in films]
     next((here / "out/films").glob("*.json")).unlink()  # as if it was killed between a film and its caption
     assert report(backend, *words).returncode == 0
@@ -100,21 +102,139 @@ def test_a_cell_of_another_version_is_left_out_and_said(report, backend, sanity,
     assert len(list((here / "out/films").glob("*.webp"))) == 2
 
 
-def caption(returns, known):
+def test_ctrl_c_leaves_no_half_film(start, finish, backend, sanity, here, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", backend)
+    process = start("report", "--store", sanity, "--out", "out", "--videos")
+    while "[2/3" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    ended = finish(process)
+    assert ended.code == 130 and "Traceback" not in ended.err, ended.err
+    assert sorted(path.suffix for path in (here / "out/films").iterdir()) == [".json", ".webp"]
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Films without pictures, which need no OpenGL; a function that makes them and gives them with all that was told."""
+    monkeypatch.setattr(video, "draw_off_screen", lambda: None)
+    monkeypatch.setattr(film_module, "film", lambda cell, place, paths: b"RIFF")
+
+    def told(store, out):
+        lines = []
+        return video.films(store, out, None, lines.append), lines
+
+    return told
+
+
+def cell_of(store, **wanted):
+    """The planned cell of a store that has these values, as code and as the store tells it."""
+    results = Store(store, create=False)
+    _, cells = results.read()
+    (one,) = (one for one in cells.to_dict("records") if wanted.items() <= one.items())
+    return video._cell_of(results, one), results
+
+
+def test_a_plug_in_that_is_not_there_is_left_out_and_said(told, reference, here):
+    clips, lines = told(reference[0], here / "out")
+    assert {clip.method for clip in clips} == {"td3", "apb", "apb-random"}  # the bounds have nothing to show
+    assert [line for line in lines if "no film" in line] == [
+        "no film of hill-climbing on point-goal/ood seed 0: its method is not installed here"
+    ]
+    _, again = told(reference[0], here / "out")
+    assert not any("filming" in line for line in again)
+
+
+def test_a_method_that_raises_costs_its_film_only_and_cannot_write_to_the_terminal(told, sanity, here, monkeypatch):
+    def fail(cell, *_):
+        if cell.method == "td3":
+            raise ValueError("odd\n\x1b[31m")
+        return adapt_again(cell, *_)
+
+    monkeypatch.setattr(film_module, "adapt_again", fail)
+    clips, lines = told(sanity, here / "out")
+    assert [clip.method for clip in clips] == ["apb", "apb-random"]
+    assert [line for line in lines if "no film" in line] == ["no film of td3 on point-goal/ood seed 0: ValueError: odd [31m"]
+
+
+def test_a_variant_is_run_again_with_its_settings(told, smoke, here):
+    smoke("--methods", "td3", "--set", "td3.hidden=8")
+    (clip,), lines = told(here / "store", here / "out")
+    assert clip.variant == "hidden=8" and "td3 (hidden=8)" in lines[0]
+    assert "does not end" not in clip.caption
+
+
+def test_a_film_shows_the_episode_that_was_scored_even_of_a_policy_that_draws():
+    (cell,) = expand(SUITES["ood"], BUDGETS["smoke"], {"random": METHODS["random"]}, ["point-goal"], 1, {})
+    filmed = adapt_again(cell, 3, None)
+    path = np.array(filmed.paths[0])
+    x, y = goal_of("point-goal", load_family("point-goal").split("ood")[3])
+    assert len(path) == 51
+    np.testing.assert_allclose(
+        filmed.evaluations[0].returns[3, 0], -np.hypot(path[1:, 0] - x, path[1:, 1] - y).sum(), rtol=1e-5
+    )
+
+
+def test_the_policy_before_starts_where_the_one_after_does(sanity):
+    cell, _ = cell_of(sanity, method="td3", seed=0)
+    (before, after) = adapt_again(cell, 0, None).paths
+    np.testing.assert_array_equal(before[0], after[0])
+    assert abs(np.array(before) - np.array(after)).max() > 0.1
+
+
+def test_the_caption_says_if_another_trained_state_was_adapted(sanity):
+    cell, results = cell_of(sanity, method="apb", seed=0)
+    rows = video._published(results, cell)
+    other, _ = cell_of(sanity, method="apb", seed=1)
+    captions = []
+    for trained in (cell, other):
+        after = adapt_again(cell, 3, results.checkpoint(trained.train_key)).evaluations[1]
+        facts = {"before": 0.0, "after": 0.0, "steps": 200, "ends": after.returns.mean(1).tolist()}
+        captions.append(video._caption(cell, facts, rows))
+    assert "does not end as the measured one" not in captions[0]
+    assert "does not end as the measured one" in captions[1]
+
+
+def caption(ends, known):
     cell = expand(SUITES["ood"], BUDGETS["smoke"], {"td3": METHODS["td3"]}, ["point-goal"], 1, {})[0]
-    evaluation = SimpleNamespace(returns=np.array(returns, dtype=float))
-    filmed = SimpleNamespace(evaluations=(evaluation, evaluation), steps=200)
-    task = load_family("point-goal").split("ood")[1]
-    return _caption(cell, task, 1, filmed, pd.DataFrame({"return_mean": known}))
+    facts = {"before": -30.0, "after": -20.5, "steps": 3000, "ends": ends}
+    return video._caption(cell, facts, pd.DataFrame({"return_mean": known}))
 
 
 def test_a_caption_says_if_the_adaptation_is_not_the_measured_one():
-    same = caption([[-10, -20], [-30, -50]], [-15.0, -40.0])
-    assert "task 1 (angle 3.53, radius 1, 0.393 from the training law along angle)" in same
-    assert "before any step its episode returns −30.0, after 200 steps −30.0." in same and "run again" not in same
-    other = caption([[-10, -20], [-30, -50]], [-15.0, -41.0])
-    assert "ends at −27.5 over all tasks, the measured one at −28.0" in other
-    assert "the measured one at –" in caption([[-10, -20], [-30, -50]], [])
+    same = caption([-15.0, -40.0], [-15.0, -40.0])
+    assert "task 3 (angle -1.57, radius 1, 1.57 from the training law along angle)" in same
+    assert same.endswith("before any step its episode returns −30.0, after 3\u202f000 steps −20.5.")
+    assert "on task 1 the mean return is −40.0, not −41.0" in caption([-15.0, -40.0], [-15.0, -41.0])
+    assert "cannot be compared" in caption([-15.0, -40.0], [])
+
+
+def test_a_changed_row_is_noticed_without_filming_again(told, sanity, here, monkeypatch):
+    told(sanity, here / "out")
+    rows = video._published
+
+    def moved(results, cell):
+        return rows(results, cell).assign(return_mean=lambda table: table["return_mean"] - 1)
+
+    monkeypatch.setattr(video, "_published", moved)
+    clips, lines = told(sanity, here / "out")
+    assert lines == [] and all("does not end as the measured one" in clip.caption for clip in clips)
+
+
+def test_nothing_is_filmed_for_a_format_without_films(cli, sanity, monkeypatch):
+    monkeypatch.setattr(video, "films", lambda *_: pytest.fail("filmed"))
+    assert cli("report", "--store", sanity, "--format", "latex", "--videos").code == 0
+
+
+def test_a_report_without_films_brings_neither_torch_nor_mujoco(sanity, here):
+    code = f"""import sys
+from benchmark.cli import main
+try:
+    main(["report", "--store", {str(sanity)!r}, "--format", "latex"])
+except SystemExit as ended:
+    print(ended.code, {{"torch", "mujoco", "gymnasium", "PIL.WebPImagePlugin"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.splitlines()[-1] == "0 set()", done
 
 
 def test_goals_are_where_tasks_have_them():
@@ -126,4 +246,4 @@ def test_goals_are_where_tasks_have_them():
 
 def test_help_says_what_it_costs(cli):
     text = " ".join(cli("report", "--help").out.split())
-    assert "--videos" in text and "OpenGL" in text and json
+    assert "--videos" in text and "OpenGL" in text and "Costs what the adaptation" in text

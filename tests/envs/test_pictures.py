@@ -148,6 +148,35 @@ def test_many_tasks_are_drawn_each_with_its_own_model(draw: Callable[[str], None
     """)
 
 
+def test_goals_are_in_sight_and_do_not_hide_the_body(draw: Callable[[str], None]) -> None:
+    draw("""
+        import numpy as np
+        from envs import load_family
+        from envs.batch import BatchEnv
+        from envs.pictures import Pictures
+
+        for family_id in ("point-goal", "ant-goal"):
+            family = load_family(family_id)
+            for task in family.split("ood"):
+                env = BatchEnv(family, [task])
+                env.reset()
+                radius, angle = task.params["radius"], task.params["angle"]
+                goal = radius * np.cos(angle), radius * np.sin(angle)
+                draw = Pictures(env.batch, 240, goal, plain=True)
+                picture = draw(0).astype(int)
+                red = (picture[..., 0] - picture[..., 1] > 100) & (picture[..., 0] - picture[..., 2] > 100)
+                assert red.sum() > 10, (task, red.sum())
+                assert not red[[0, -1]].any() and not red[:, [0, -1]].any(), task
+                env.batch.qpos[0, :2] = goal
+                assert (draw(0).astype(int) != picture).any() and env.batch.qpos[0, 0] == goal[0]
+                if family_id == "point-goal":
+                    blue = picture[..., 2] - picture[..., 0] > 40
+                    on_goal = draw(0).astype(int)
+                    assert (on_goal[..., 2] - on_goal[..., 0] > 40).sum() > 0.5 * blue.sum() > 0
+                draw.close()
+    """)
+
+
 def test_closing_one_environment_leaves_the_graphics_memory_of_another_alone(draw: Callable[[str], None]) -> None:
     draw("""
         import gymnasium, numpy as np

@@ -14,12 +14,14 @@ import pandas as pd
 
 from benchmark.cells import Cell, expand
 from benchmark.plugins import load_method, registered_methods
-from benchmark.publish import REPORT, render, summary
+from benchmark.protocol import EPISODES
+from benchmark.publish import REPORT, render, stage_keys, summary
 from benchmark.suites import BUDGETS, SUITES
 from envs import load_family
 from envs.api import family_version
 from results.files import StoreError
 from results.publication import Publication
+from results.publishing import tables, to_files
 from results.schema import PROTOCOL_VERSION
 
 Outcome = Literal["passed", "failed", "skipped"]
@@ -43,6 +45,8 @@ class Check:
 
 def rows_and_report(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
     """Level 1: every published file is what was published, and every number of the reports follows from the rows."""
+    for name in publication.strays():
+        yield Check(1, f"{name}: it is a suite", "failed", "its folder has no manifest: restore it, or move the folder away")
     for suite in suites:
         for name, look in _LOOKS.items():
             yield _looked(name, look, publication, suite)
@@ -94,15 +98,41 @@ def _whole(publication: Publication, suite: str) -> "Found":
             wrong.append(f"{one['method']} on {one['family']}/{one['split']} seed {one['seed']}")
     if unmeasured := set(cells["adapt_id"]) - set(rows["cell_id"]):
         wrong.append(f"{len(unmeasured)} cells without a row")
-    if rows["status"].isna().any() or rows.loc[rows["stage"] == "adapt", "n_episodes"].isna().any():
-        wrong.append("rows without a status or a number of episodes")
+    wrong += _impossible(rows[rows["stage"] == "adapt"])
     return ("failed", f"{_some(wrong)}: not what the code would run or the manifest says") if wrong else ("passed", "")
+
+
+def _impossible(rows: pd.DataFrame) -> list[str]:
+    """What no evaluation can have given, in columns that no table shows as well."""
+    horizon = rows["family"].map({family: load_family(family).horizon for family in rows["family"].unique()})
+    fair = {
+        "status": rows["status"].notna(),
+        "n_episodes": rows["n_episodes"] == EPISODES,
+        "return_std": rows["return_std"].isna() | (rows["return_std"] >= 0),
+        "episode_length_mean": rows["episode_length_mean"].isna() | rows["episode_length_mean"].between(1, horizon),
+        "terminated_frac": rows["terminated_frac"].isna() | rows["terminated_frac"].between(0, 1),
+    }
+    return [
+        f"{int((~good.fillna(False)).sum())} rows with an impossible {name}" for name, good in fair.items() if not good.all()
+    ]
 
 
 def _cells_of_today(suite: str, cells: pd.DataFrame) -> list[Cell]:
     methods = {str(name): registered_methods()[str(name)] for name in cells["method"].unique()}
     budgets, families = cells["budget"].unique(), [str(name) for name in cells["family"].unique()]
     return [cell for budget in budgets for cell in expand(SUITES[suite], BUDGETS[str(budget)], methods, families, 1, {})]
+
+
+def _canonical(publication: Publication, suite: str) -> "Found":
+    """Whether the tables, once read, would be published as they are: no column, line or digit of another form."""
+    rows, cells = publication.read([suite])
+    records = {key.id: publication.record(key) for key in stage_keys(cells)}
+    again = to_files(tables(rows, cells, records))
+    wrong = [name for name, data in again.items() if data != (publication.root / suite / name).read_bytes()]
+    wrong += [
+        f"{name}, a table of its own" for name in {path.name for path in (publication.root / suite).glob("*.csv")} - {*again}
+    ]
+    return ("failed", f"{_some(wrong)}: not as `publish` writes it") if wrong else ("passed", f"{len(again)} tables")
 
 
 def _recomputed(publication: Publication, suite: str) -> "Found":
@@ -125,7 +155,8 @@ _LOOKS: dict[str, Look] = {
     "files are as published": _intact,
     "of the current versions": _current,
     "cells and manifest fit together": _whole,
-    "tables and figures follow from the rows": _recomputed,
+    "tables are of the form that is published": _canonical,
+    "the report's tables and the numbers behind its figures follow from the rows": _recomputed,
 }
 
 

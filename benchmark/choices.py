@@ -14,6 +14,8 @@ from envs import FAMILIES, is_family, load_family
 from envs.permuted import PREFIX
 
 if TYPE_CHECKING:
+    from typer import Context
+
     from benchmark.cells import Cell
 
 MAX_SEEDS = 1_000
@@ -77,28 +79,49 @@ def choose_families(suite: Suite, budget: Budget, text: str | None) -> list[str]
 
 
 def choose_methods(suite: Suite, budget: Budget, text: str | None, extra: Sequence[str]) -> dict[str, str]:
-    """Name → module:Class of the methods named in `text` (or the suite's own), and of the `extra` paths.
-
-    An extra method is called by its class name in kebab case.
-    """
+    """Name → module:Class of the methods named in `text` (or the suite's own), and of the `extra` paths."""
     registered = registered_methods()
     if text is not None and "all" in words(text, "methods"):
         names = [*suite.methods, *(name for name in registered if name not in suite.methods)]
+    elif text is not None and words(text, "methods") == ["none"]:
+        if not extra:
+            raise InputError("--methods none leaves nothing to run; add a method of your own with --method module:Class")
+        names = []
     else:
         names = list(suite.methods) if text is None else words(text, "methods")
     for name in names:
         if name not in registered:
             raise unknown("method", name, [*registered, "all"])
-    chosen = {name: registered[name] for name in names}
-    for path in extra:
-        load_method(path)
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", path.rpartition(":")[2]).lower()
-        if name in registered or name in chosen:
-            raise InputError(f"--method {path} would be called {name!r}, as another method is; rename its class")
-        chosen[name] = path
+    chosen = {name: registered[name] for name in names} | own_methods(extra)
     if not budget.train_tasks and (trained := [name for name, path in chosen.items() if load_method(path).meta_trains]):
         raise InputError(f"budget {budget.id!r} has no meta-training; leave out {', '.join(trained)}")
     return chosen
+
+
+def own_methods(paths: Sequence[str]) -> dict[str, str]:
+    """Name → module:Class of methods that are not registered; a class MyMethod is called my-method."""
+    registered, found = registered_methods(), dict[str, str]()
+    for path in paths:
+        load_method(path)
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", path.rpartition(":")[2]).lower()
+        if name in registered or name in found:
+            raise InputError(f"--method {path} would be called {name!r}, as another method is; rename its class")
+        found[name] = path
+    return found
+
+
+def refuse_idle(context: "Context", names: Iterable[str], use: str) -> None:
+    """Refuse options that were given and would do nothing.
+
+    Args:
+      names: of the command's parameters.
+      use: what they are for.
+    Raises:
+      InputError: if one of them was given.
+    """
+    for name in names:
+        if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--{name.replace('_', '-')} is for {use}, and would do nothing here")
 
 
 def choose_settings(texts: Sequence[str], methods: Mapping[str, str], budget: Budget) -> dict[str, dict[str, Any]]:

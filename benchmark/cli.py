@@ -1,19 +1,17 @@
 """The command line: parse and dispatch. Heavy imports happen inside the command that needs them."""
 
-import errno
-import io
 import json
 import logging
 import os
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from benchmark import __version__
+from benchmark.exits import exit_code
 
 EPILOG = (
     "Exit codes: 0 done, 1 failed cells or a regression, 2 bad input, 3 time limit reached (run again to go on), 130 Ctrl-C. "
@@ -21,14 +19,6 @@ EPILOG = (
 )
 DEFAULT_STORE = Path("results/local")
 PUBLISHED = Path("published")  # in place of a folder, the results that came with the program
-INTERRUPTED = 130
-INPUT_ERRORS = {
-    "benchmark.choices": "InputError",
-    "benchmark.plugins": "PluginError",
-    "envs.api": "TaskFileError",
-    "reports": "ReportError",
-    "results.files": "StoreError",
-}
 
 app = typer.Typer(
     add_completion=False,
@@ -39,7 +29,18 @@ app = typer.Typer(
     help="How well, and how cheaply, does a meta-RL method adapt to tasks it was not trained for?",
 )
 
-StoreOption = Annotated[Path, typer.Option("--store", help="Folder of results.", show_default=True)]
+
+def _folder(text: str) -> Path:
+    if not str(text).strip():
+        raise typer.BadParameter("it is empty; name a folder")
+    return Path(text)
+
+
+def _folder_option(*names: str, about: str) -> Any:
+    return typer.Option(*names, help=about, parser=_folder, metavar="FOLDER")
+
+
+StoreOption = Annotated[Path, _folder_option("--store", about="Folder of results.")]
 
 
 def _version(asked: bool) -> None:
@@ -67,11 +68,15 @@ def root(
 def run(
     suite: Annotated[str, typer.Option(help="Which question to ask; `list` shows them.")],
     budget: Annotated[str, typer.Option(help="How much experience it may cost; `list` shows them.")] = "quick",
-    methods: Annotated[str | None, typer.Option(help="Names, comma-separated, or all. [default: the suite's]")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Names, comma-separated; all; or none, for --method alone. [default: the suite's]")
+    ] = None,
     families: Annotated[str | None, typer.Option(help="Names, comma-separated. [default: the suite's]")] = None,
     seeds: Annotated[int | None, typer.Option(help="Run seeds 0 … N−1. [default: the budget's]")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Change a setting, as apb.hidden=128.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Add a method of your own, as module:Class.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Add a method of your own, as module:Class; MyMethod is called my-method then.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")] = None,
     store: StoreOption = DEFAULT_STORE,
     time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")] = None,
@@ -98,11 +103,11 @@ def run(
 def report(
     store: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of results, or `published`. [default: results/local, the published ones where it is not there]"
+        _folder_option(
+            about="Folder of results, or `published`. [default: results/local, the published ones where it is not there]"
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write the report into.")] = Path("report"),
+    out: Annotated[Path, _folder_option(about="Folder to write the report into.")] = Path("report"),
     suite: Annotated[list[str] | None, typer.Option(help="Only this suite. [default: every suite in the store]")] = None,
     format_: Annotated[
         str,
@@ -110,7 +115,7 @@ def report(
     ] = "html,latex,md",
     compare: Annotated[
         Path | None,
-        typer.Option(help="Other results, a folder or `published`: methods that only they have join, the others are compared."),
+        _folder_option(about="Other results, or `published`: methods that only they have join, the others are compared."),
     ] = None,
     videos: Annotated[
         bool,
@@ -121,6 +126,9 @@ def report(
             "software Debian's libegl1 or libosmesa6 will do (MUJOCO_GL=egl or osmesa).",
         ),
     ] = False,
+    method: Annotated[
+        list[str] | None, typer.Option(help="With --videos: a method of your own, as `run` was given it, to be filmed too.")
+    ] = None,
 ) -> None:
     """Turn a store into figures, tables and one page."""
     from benchmark import choices
@@ -130,6 +138,8 @@ def report(
     for name in formats:
         if name not in FORMATS:
             raise choices.unknown("format", name, FORMATS)
+    if method and not videos:
+        raise choices.InputError("--method is for --videos; without films, what lies in the store is all that a report needs")
     started = time.perf_counter()
     if store is None:
         store = DEFAULT_STORE if DEFAULT_STORE.exists() else PUBLISHED
@@ -139,8 +149,8 @@ def report(
     if videos and set(formats) != {"latex"}:  # which shows none
         from benchmark.video import films
 
-        clips = films(store, out, suite or None, typer.echo)
-    pages = write_report(store, out, suite or None, formats, choices.available_cores(), compare, clips)
+        clips = films(store, out, suite or None, typer.echo, method or ())
+    pages = write_report(store, out, suite or None, formats, choices.available_cores(), compare, clips, typer.echo)
     typer.echo("\n".join(map(str, pages)))
     typer.echo(f"{time.perf_counter() - started:.1f} s; figures as PNG and PDF, every number as CSV beside the pages")
 
@@ -169,7 +179,7 @@ def show(
 def publish(
     suite: Annotated[str, typer.Option(help="Which suite of the store.")],
     store: StoreOption = DEFAULT_STORE,
-    out: Annotated[Path | None, typer.Option(help="Folder of published results. [default: this checkout's]")] = None,
+    out: Annotated[Path | None, _folder_option(about="Folder of published results. [default: this checkout's]")] = None,
     dirty: Annotated[bool, typer.Option("--dirty", help="Publish what ran on code that was not committed.")] = False,
 ) -> None:
     """Publish a finished suite: rows per seed, manifest, tables and figures, trained states of one seed."""
@@ -183,35 +193,44 @@ def publish(
 
 @app.command()
 def verify(
+    context: typer.Context,
     level: Annotated[
         int,
         typer.Option(
             min=1,
             max=3,
             help="1: tables follow from rows (seconds). 2: also fingerprints, checkpoints and fresh seeds at quick (minutes). "
-            "3: fresh seeds at desk or paper.",
+            "3: fresh seeds at desk or paper. What is run again, from --cells to --record, is for levels 2 and 3.",
         ),
     ] = 1,
     suite: Annotated[list[str] | None, typer.Option(help="Only this suite. [default: every published one]")] = None,
+    published: Annotated[Path | None, _folder_option(about="Folder of published results. [default: the program's own]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     cells: Annotated[
         str | None, typer.Option(help="What to run again: suite/family/method, comma-separated. [default: six, at level 3 all]")
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Of those cells. [default: quick, at level 3 desk]")] = None,
     seeds: Annotated[int, typer.Option(min=2, max=100, help="Fresh seeds of each.")] = 4,
     first_seed: Annotated[int, typer.Option(min=0, max=1_000_000_000, help="The first of them.")] = 1_000,
-    published: Annotated[Path | None, typer.Option(help="Folder of published results. [default: the program's own]")] = None,
     store: Annotated[
-        Path | None, typer.Option(help="Keep the runs there, to go on after a break with the same code. [default: nowhere]")
+        Path | None,
+        _folder_option(about="Keep the runs there, to go on after a break with the same code. [default: a temporary folder]"),
     ] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m.")] = None,
     record: Annotated[
-        bool, typer.Option("--record", help="Keep this machine's fingerprints; for code that you trust.")
+        bool,
+        typer.Option(
+            "--record", help="Keep this machine's fingerprints in fingerprints.json of --published; for trusted code."
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Check that the published numbers follow from their rows, and that the code still gives them; exit code 1 if not."""
     from benchmark import choices
 
+    if level == 1:
+        choices.refuse_idle(
+            context, ("cells", "budget", "seeds", "first_seed", "store", "time_limit", "record"), "--level 2 or 3"
+        )
     named = None if cells is None else choices.words(cells, "cells")
     chosen_budget = None if budget is None else choices.choose_budget(budget).id
     deadline = None if time_limit is None else time.monotonic() + choices.seconds(time_limit)
@@ -226,7 +245,7 @@ def verify(
 @app.command()
 def references(
     store: StoreOption = DEFAULT_STORE,
-    out: Annotated[Path, typer.Option(help="Folder to write one file per family into.")] = Path("reference_returns"),
+    out: Annotated[Path, _folder_option(about="Folder to write one file per family into.")] = Path("reference_returns"),
 ) -> None:
     """Turn what the suite oracle measured into the reference returns that normalise a score."""
     from benchmark import commands
@@ -235,51 +254,8 @@ def references(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit; bad input is one line on stderr and exit code 2."""
-    verbose = any(argument in ("-v", "--verbose") for argument in (sys.argv[1:] if arguments is None else arguments))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter must not end a run
-    try:
-        code: Any = app(args=arguments, prog_name="python -m benchmark", standalone_mode=False)
-    except typer.TyperException as error:
-        code = _complain(error.format_message())
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _complain("there is no space left where the output goes")
-    except Exception as error:
-        if _interrupted(error):
-            code = INTERRUPTED
-        elif _is_input_error(error):
-            if verbose:
-                traceback.print_exc()
-            code = _complain(str(error))
-        else:
-            raise
-    if code == INTERRUPTED:
-        print("\ninterrupted; run the same command again to go on", file=sys.stderr)
-    sys.exit(code or 0)
-
-
-def _interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: in the middle of an import, Python may turn it into another one."""
-    return error is not None and (isinstance(error, KeyboardInterrupt) or _interrupted(error.__cause__ or error.__context__))
-
-
-def _is_input_error(error: Exception) -> bool:
-    """Whether the message of `error` alone tells the user what to do. A kind whose module was never imported was not raised."""
-    return any(
-        name in sys.modules and isinstance(error, getattr(sys.modules[name], kind)) for name, kind in INPUT_ERRORS.items()
-    )
-
-
-def _complain(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+    """Run the command line and exit."""
+    words = sys.argv[1:] if arguments is None else arguments
+    verbose = any(word in ("-v", "--verbose") for word in words)
+    resumes = "run" in words or ("verify" in words and any(word.split("=")[0] == "--store" for word in words))
+    sys.exit(exit_code(lambda: app(args=arguments, prog_name="python -m benchmark", standalone_mode=False), verbose, resumes))

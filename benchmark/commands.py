@@ -18,7 +18,9 @@ from benchmark.progress import Display, duration
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from envs import FAMILIES, load_family
 from envs.api import family_version
-from results.files import explained
+from methods import METHODS
+from results.files import StoreError, explained
+from results.publication import Publication
 from results.references import write_references
 from results.store import CellKey, Store
 
@@ -80,8 +82,24 @@ def _conclude(console: Console, table: list[Progress], store: Path, took_s: floa
         console.print(f"failed: {entry.stage}: {entry.error}", soft_wrap=True)
         console.print(f"  log: {store / entry.stage.key.folder / 'log.txt'}", soft_wrap=True)
     where = "" if store == Path("results/local") else f" --store {shlex.quote(str(store))}"
-    console.print(f"next: python -m benchmark report{where}", soft_wrap=True)
+    theirs, ours = _published_seeds(table), len({entry.stage.cell.seed for entry in table})
+    console.print(f"next: python -m benchmark report{where}{' --compare published' * (theirs > 0)}", soft_wrap=True)
+    if ours < theirs:
+        line = f"  the published methods have {theirs} seeds each; run with --seeds {theirs} to tell yours from them"
+        console.print(line, soft_wrap=True)
     return FAILED if failed else DONE
+
+
+def _published_seeds(table: list[Progress]) -> int:
+    """How many seeds the published methods have that a method which is not built in may stand beside; 0 for nothing of both."""
+    cell = table[0].stage.cell
+    if all(entry.stage.cell.method in METHODS for entry in table):
+        return 0
+    try:
+        budgets = Publication().manifest(cell.suite)["budgets"]
+    except StoreError:
+        return 0
+    return int(BUDGETS[cell.budget].published_seeds) if cell.budget in budgets else 0
 
 
 def catalogue() -> dict[str, Any]:

@@ -8,16 +8,15 @@ import logging
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
 from benchmark.work import Stage, finished, record_failure
 from benchmark.worker import TELL_EVERY_S, serve
+from results.interrupts import interrupts_held
 from results.store import CellKey, Store, StoreError
 
 State = Literal["waiting", "running", "done", "failed"]
@@ -156,7 +155,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # torch and MuJoCo hang in a forked child
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=serve, args=(theirs, store, threads), daemon=True)
-        with _interrupts_held():
+        with interrupts_held():
             self.process.start()
         theirs.close()
         self.entry: Progress | None = None
@@ -203,14 +202,3 @@ def _cause(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     return "was killed by SIGKILL (out of memory?)" if code == -signal.SIGKILL else f"was killed by signal {-code}"
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back for a block; a process started in it never gets one, since the executor decides for the whole group."""
-    resource_tracker.ensure_running()  # its start would let them through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

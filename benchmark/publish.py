@@ -1,5 +1,6 @@
 """From a finished store to published results: rows as text, manifest, report, and the trained states of one seed."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -17,8 +18,8 @@ from benchmark.suites import BUDGETS, SUITES, Suite
 from envs import load_family
 from envs.api import family_version
 from reports.page import write_report
-from results.files import explained, sync
-from results.publication import CHECKPOINTS, FACTS, MANIFEST, PUBLISHED
+from results.files import StoreError, explained, sync
+from results.publication import CHECKPOINTS, FACTS, MANIFEST, NAME, PUBLISHED, Publication, results_at
 from results.publishing import tables, to_files, write_manifest
 from results.schema import PROTOCOL_VERSION
 from results.store import CellKey, Store
@@ -41,10 +42,11 @@ def publish(store: Path, suite: Suite, out: Path | None = None, dirty: bool = Fa
     """
     target = _target(out)
     _restore(target / suite.id)
-    opened = Store(store, create=False)
+    if store == NAME or isinstance(opened := results_at(store), Publication):
+        raise InputError(f"{store} is published already; name the store that it was made of")
     rows, cells = opened.read([suite.id])
     (plan,) = (plan for plan in opened.plans() if plan["suite"] == suite.id)
-    records = _records(opened, cells)
+    records = {key.id: opened.record(key) for key in stage_keys(cells)}
     if problems := [*_unfinished(suite, cells), *_mixed(suite, rows, plan), *_strangers(records.values(), dirty)]:
         raise InputError(f"suite {suite.id} in {store} cannot be published: {'; '.join(problems)}")
     with explained(target):
@@ -67,6 +69,9 @@ def publish(store: Path, suite: Suite, out: Path | None = None, dirty: bool = Fa
 
 def _target(out: Path | None) -> Path:
     if out is not None and out.resolve() != PUBLISHED.resolve():
+        there = next(place for place in (out.resolve(), *out.resolve().parents) if place.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise InputError(f"--out {out}: nothing can be written to {there}; give another folder")
         return out
     refuse_installed(PUBLISHED)
     return PUBLISHED
@@ -109,15 +114,14 @@ def _away(place: Path) -> Path:
     return place.with_name(f".{place.name}.old")
 
 
-def _records(store: Store, cells: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """By stage id, the record of every stage that is done."""
-    found = {}
+def stage_keys(cells: pd.DataFrame) -> list[CellKey]:
+    """The stages of every cell that is done, each once."""
+    keys = dict[CellKey, None]()
     for cell in cells[cells["status"] == "done"].to_dict("records"):
-        stages = [CellKey("adapt", cell["suite"], int(cell["suite_version"]), cell["adapt_id"])]
+        keys[CellKey("adapt", cell["suite"], int(cell["suite_version"]), cell["adapt_id"])] = None
         if pd.notna(cell["train_id"]):
-            stages.append(CellKey("train", None, None, cell["train_id"]))
-        found.update({key.id: store.record(key) for key in stages if key.id not in found})
-    return found
+            keys[CellKey("train", None, None, cell["train_id"])] = None
+    return list(keys)
 
 
 def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
@@ -228,7 +232,10 @@ def render(folder: Path, suite: str, out: Path, jobs: int) -> None:
     """
     with tempfile.TemporaryDirectory() as alone:
         (Path(alone) / suite).symlink_to(folder.resolve(), target_is_directory=True)
-        (page,) = write_report(Path(alone), out, formats=["md"], jobs=jobs)
+        try:
+            (page,) = write_report(Path(alone), out, formats=["md"], jobs=jobs)
+        except StoreError as error:  # it names what lies behind the link
+            raise StoreError(str(error).replace(str(Path(alone) / suite), str(folder))) from error
     for figure in (out / "figures").glob("*.pdf"):
         figure.unlink()  # `report` draws them again, and all together are larger than the rows
     page.write_text(_PDF.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -71,35 +71,40 @@ def _levels(asked: Asked, publication: Publication, suites: Sequence[str], conso
     if asked.level == 1:
         yield from rows_and_report(publication, suites)
         return
-    from benchmark import fresh
-
     if asked.record:
         refuse_installed(publication.root)
-    try:
-        cells = _cells(asked, publication, suites)  # first, so that bad input is found before anything runs
-    except (StoreError, KeyError, ValueError):
-        cells = []  # an altered file, of which level 1 tells more
-    intact = True
-    for check in rows_and_report(publication, suites):
-        intact &= check.outcome != "failed"
-        yield check
-    if not intact:
-        yield Check(
-            asked.level, "the code as it is now", "skipped", "what is published does not hold by itself; mend that first"
-        )
-        return
+    with _store(asked.store) as store:  # before anything runs, as all that may be bad input
+        try:
+            cells = _cells(asked, publication, suites)
+        except (StoreError, KeyError, ValueError):
+            cells = []  # an altered file, of which level 1 tells more
+        intact = True
+        for check in rows_and_report(publication, suites):
+            intact &= check.outcome != "failed"
+            yield check
+        if intact:
+            yield from _code(asked, publication, suites, cells, store, Display(console))
+        else:
+            detail = "what is published does not hold by itself; mend that first"
+            yield Check(asked.level, "the code as it is now", "skipped", detail)
+
+
+def _code(
+    asked: Asked, publication: Publication, suites: Sequence[str], cells: "list[Cell]", store: Store, display: Display
+) -> Iterator[Check]:
+    """Levels 2 and 3: what runs."""
+    from benchmark import fresh
+
     if not cells:
         yield Check(asked.level, "fresh seeds", "skipped", f"none of {', '.join(fresh.CELLS)} is of these suites; name --cells")
-    display = Display(console)
-    with _store(asked.store) as store:
+    with display.shown():
+        prints = list(fresh.known_fingerprints(store, publication.root, asked.record, display.show, asked.deadline))
+    yield from prints
+    yield from fresh.trained_states(publication, suites)
+    if cells:
         with display.shown():
-            prints = list(fresh.known_fingerprints(store, publication.root, asked.record, display.show, asked.deadline))
-        yield from prints
-        yield from fresh.trained_states(publication, suites)
-        if cells:
-            with display.shown():
-                moved = list(fresh.fresh_seeds(publication, cells, store, asked.level, display.show, asked.deadline))
-            yield from moved
+            moved = list(fresh.fresh_seeds(publication, cells, store, asked.level, display.show, asked.deadline))
+        yield from moved
 
 
 def _cells(asked: Asked, publication: Publication, suites: Sequence[str]) -> "list[Cell]":

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmark.choices import InputError
+from benchmark.choices import InputError, own_methods
 from benchmark.plugins import registered_methods
 from benchmark.suites import BUDGETS, SUITES
 from envs import load_family
@@ -39,21 +39,25 @@ _TELL_EVERY_S = 30.0  # between signs of life of one adaptation
 FACTS = {"before", "after", "steps", "ends"}  # of a film: returns of what it shows, steps between, mean return of every task
 
 
-def films(place: Path, out: Path, suites: Sequence[str] | None, tell: Callable[[str], None]) -> list[Clip]:
+def films(
+    place: Path, out: Path, suites: Sequence[str] | None, tell: Callable[[str], None], own: Sequence[str] = ()
+) -> list[Clip]:
     """Film the first finished seed of every arm on every split, on its task farthest from the training law.
 
     What was filmed into `out` before is not filmed again.
 
     Args:
       place: folder of results, or `published`. suites: None for all. tell: told how far it is, and what cannot be filmed.
+      own: methods that are not registered, as module:Class.
     Raises:
-      InputError: if MuJoCo has nothing to draw with; it says what to install.
+      InputError: if MuJoCo has nothing to draw with (it says what to install), or one of `own` is called as another method is.
+      PluginError: if one of `own` is no method.
       StoreError, ReportError: if results cannot be read, or films cannot be written.
     """
     draw_off_screen()  # before anything else brings MuJoCo, which chooses its OpenGL as it is imported
     from benchmark.progress import duration
 
-    results = results_at(place)
+    known, results = registered_methods() | own_methods(own), results_at(place)
     _, cells = results.read(suites)
     shown = cells[(cells["status"] == "done") & ~cells["method"].isin(BOUNDS)].sort_values("seed", kind="stable")
     chosen = shown.drop_duplicates([*TABLE, *ARM]).to_dict("records")
@@ -63,7 +67,7 @@ def films(place: Path, out: Path, suites: Sequence[str] | None, tell: Callable[[
         method = method_name(one["method"], one["variant"])
         name = one_line(f"{method} on {one['family']}/{one['split']} seed {one['seed']}")  # a terminal obeys what it is sent
         try:
-            cell = _cell_of(results, one)
+            cell = _cell_of(results, one, known)
             facts = _known_facts(out, one["adapt_id"])
             if facts is None:
                 left = f", {duration((time.monotonic() - began) / made * (len(new) - made))} left" if made else ""
@@ -110,15 +114,15 @@ def draw_off_screen() -> None:
         ) from error
 
 
-def _cell_of(results: Store | Publication, one: dict[str, Any]) -> "Cell":
-    """The planned cell `one`, as the code of today has it."""
+def _cell_of(results: Store | Publication, one: dict[str, Any], known: Mapping[str, str]) -> "Cell":
+    """The planned cell `one`, as the code of today has it; `known` are methods by name."""
     from benchmark.cells import expand
 
     suite, budget, method = SUITES.get(one["suite"]), BUDGETS.get(one["budget"]), one["method"]
     if suite is None or budget is None:
         raise _NotFilmedError("its suite or budget is not known here")
-    if method not in (known := registered_methods()):
-        raise _NotFilmedError("its method is not installed here")
+    if method not in known:
+        raise _NotFilmedError("its method is not known here; name one of your own with --method module:Class")
     cells = expand(suite, budget, {method: known[method]}, [one["family"]], 1, {})
     cell = next((cell for cell in cells if cell.split == one["split"]), None)
     if cell is None:

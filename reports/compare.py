@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from reports.answers import last_scores
 from reports.axes import axis_text
+from reports.baselines import arms_of_tables, only_in, own_section
 from reports.drawing import Arm, Style, canvas, look, step_axis
 from reports.output import Output
 from reports.regression import SAME, TOO_FEW, regressions
@@ -28,17 +29,20 @@ class Beside(NamedTuple):
     guests: tuple[pd.DataFrame, pd.DataFrame]  # rows and cells of arms that only it has
     twins: tuple[pd.DataFrame, pd.DataFrame]  # rows and cells of arms that both have
     left_out: list[str]  # what cannot be compared, in words
+    remarks: list[str]  # on what can be
 
 
 def beside(ours: tuple[pd.DataFrame, pd.DataFrame], theirs: tuple[pd.DataFrame, pd.DataFrame], name: str) -> Beside:
     """Sort the rows and cells of other results by what they are good for: they must be of our suites, budgets, families and
     splits, and of the same versions of family, suite and protocol."""
     (rows, cells), (their_rows, their_cells) = ours, theirs
-    known = {table: _versions(lines) for table, lines in rows[rows["stage"] == "adapt"].groupby(list(TABLE))}
+    known = {table: _values(lines, _VERSIONS) for table, lines in rows[rows["stage"] == "adapt"].groupby(list(TABLE))}
     left_out, usable = [], []
     for table, lines in their_rows[their_rows["stage"] == "adapt"].groupby(list(TABLE)):
-        if table in known and known[table] != _versions(lines):
-            left_out.append(f"{', '.join(map(str, table))}: measured with other versions of family, suite or protocol")
+        if table in known and known[table] != _values(lines, _VERSIONS):
+            left_out.append(
+                f"Left out: {', '.join(map(str, table))}: measured with other versions of family, suite or protocol"
+            )
         elif table in known:
             usable.append(table)
     in_table = their_cells[list(TABLE)].astype(str).apply(tuple, axis=1).isin(usable)
@@ -46,7 +50,33 @@ def beside(ours: tuple[pd.DataFrame, pd.DataFrame], theirs: tuple[pd.DataFrame, 
     shared = their_cells[[*TABLE, *ARM]].astype(str).apply(tuple, axis=1).isin(arms)
     guests, twins = (_with_rows(their_rows, their_cells[in_table & which]) for which in (~shared, shared))
     new = ~guests[0]["cell_id"].isin(set(rows["cell_id"]))  # a meta-training that both have counts once
-    return Beside(name, (guests[0][new], guests[1]), twins, left_out)
+    return Beside(name, (guests[0][new], guests[1]), twins, left_out, [*_changed(rows, twins[0]), *_shared(cells, twins[1])])
+
+
+def _changed(rows: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
+    """The methods that are of another version, or have other settings, than their twins."""
+    versions: list[dict[Any, Any]] = [
+        {
+            arm: _values(lines, ("method_version", "config_hash"))
+            for arm, lines in table[table["stage"] == "adapt"].groupby([*TABLE, *ARM])
+        }
+        for table in (rows, theirs)
+    ]
+    here, there = versions
+    moved = {(arm[-2:], here[arm][0], there[arm][0]) for arm in there if here.get(arm) not in (None, there[arm])}
+    for arm, ours, others in sorted(moved):
+        how = "with other settings" if ours == others else f"at version {', '.join(ours)}, there at {', '.join(others)}"
+        yield f"{method_name(*arm)} was not measured as it was there: here {how}"
+
+
+def _shared(cells: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
+    """A remark on cells that are the very same in both, if there are any."""
+    same = len(set(cells["adapt_id"].dropna()) & set(theirs["adapt_id"].dropna()))
+    if same:
+        yield (
+            f"{same} of {theirs['adapt_id'].nunique()} compared cells are the same ones in both, seeds included: where they "
+            "differ it is the machine or the code, and p, which takes them for other seeds, is too cautious"
+        )
 
 
 def comparison(
@@ -61,9 +91,12 @@ def comparison(
     guests = other.guests[1][[*ARM]].drop_duplicates().itertuples(index=False, name=None)
     if names := [method_name(*arm) for arm in guests]:
         yield f"Taken from {name}, not run here: {escape_markdown(listing(names))}.\n"
-    for reason in other.left_out:
-        yield f"Left out: {escape_markdown(reason)}.\n"
-    theirs = adaptation_scores(*other.twins)
+    for reason in (*other.left_out, *other.remarks):
+        yield f"{escape_markdown(reason)}.\n"
+    theirs, known = adaptation_scores(*other.twins), arms_of_tables(pd.concat([other.guests[1], other.twins[1]]))
+    own = only_in(scores, known, inside=False)
+    others = pd.concat([only_in(scores, arms_of_tables(other.guests[1]), inside=True), theirs])
+    yield from own_section(own, others, exact, out)
     if theirs.empty:
         yield "No method has scores in both.\n"
         return
@@ -138,7 +171,9 @@ def _answer(found: pd.DataFrame) -> str:
     doubtful = int((found["verdict"] == TOO_FEW).sum())
     said = f"{len(moved)} of {len(found)} scores differ by more than chance and the least effect."
     if doubtful:
-        said += f" {doubtful} could not have been told apart with so few seeds, whatever their distance."
+        said += (
+            f" {doubtful} could not have been told apart with so few seeds, whatever their distance: run with more (--seeds)."
+        )
     return f"{said}\n"
 
 
@@ -161,8 +196,8 @@ def _table(found: pd.DataFrame) -> str:
     return markdown_table([*header, "seeds", "verdict"], lines)
 
 
-def _versions(lines: pd.DataFrame) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(sorted(map(str, lines[name].dropna().unique()))) for name in _VERSIONS)
+def _values(lines: pd.DataFrame, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(sorted(map(str, lines[name].dropna().unique()))) for name in names)
 
 
 def _with_rows(rows: pd.DataFrame, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -16,6 +16,7 @@ from reports import ReportError
 from reports.figures import save_figure
 from reports.files import write_text
 from reports.tables import to_csv
+from results.interrupts import interrupts_held
 
 P = ParamSpec("P")
 
@@ -32,20 +33,29 @@ class Output:
     def __init__(self, folder: Path, pool: Executor | None, draws: bool = True) -> None:
         self.folder, self._pool, self._draws = folder, pool, draws
         self._drawn: list[Future[Any]] = []
+        self._written: set[Path] = set()  # without their endings
 
     def figure(self, name: str, make: Callable[P, Figure], *args: P.args, **kwargs: P.kwargs) -> None:
         """Write the figure `make(*args, **kwargs)` to figures/`name`.png and .pdf, at the latest when the output is closed."""
         if not self._draws:
             return
-        draw = partial(_draw, self.folder / "figures" / name, partial(make, *args, **kwargs))
+        self._written.add(stem := self.folder / "figures" / name)
+        draw = partial(_draw, stem, partial(make, *args, **kwargs))
         if self._pool is None:
             draw()
         else:
-            self._drawn.append(self._pool.submit(draw))
+            with interrupts_held():  # the first one starts the processes
+                self._drawn.append(self._pool.submit(draw))
 
     def table(self, table: pd.DataFrame, name: str) -> None:
         """Write data/`name`.csv."""
+        self._written.add(self.folder / "data" / name)
         write_text(self.folder / "data" / f"{name}.csv", to_csv(table))
+
+    def left_over(self) -> int:
+        """How many figures and tables lie in the folder that this output has not written."""
+        there = {path for kind in ("figures/*.png", "data/*.csv") for path in self.folder.glob(kind)}
+        return sum(path.with_name(path.name[: -len(path.suffix)]) not in self._written for path in there)
 
     def wait(self) -> None:
         """Wait for all figures.

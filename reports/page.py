@@ -17,7 +17,7 @@ from reports.html import Section, write_html
 from reports.latex import to_latex
 from reports.numbers import Numbers, compute
 from reports.output import Output, opened
-from reports.provenance import CELLS, origins, provenance
+from reports.provenance import CELLS, origins, provenance, shortfalls
 from reports.sections import suite_section
 from reports.text import escape_markdown
 
@@ -71,6 +71,7 @@ def write_report(
     jobs: int = 1,
     compare: Path | None = None,
     clips: Sequence[Clip] = (),
+    tell: Callable[[str], object] = lambda line: None,
 ) -> list[Path]:
     """Write the pages of `out`, with figures/ and data/ beside them, and return their paths.
 
@@ -85,6 +86,7 @@ def write_report(
       jobs: processes that draw figures, 0 to draw none; from two on, a script that calls this must guard its `__main__`.
       clips: films that lie below `out`.
       compare: other results, named as `store`: methods that only they have join the report, the others are laid over them.
+      tell: told what a reader should know who looks at no page: cells that are missing, files that are not of this report.
     Raises:
       ReportError: if the store has no such suite or `out` cannot be written to.
       results.store.StoreError: if there is no store, or it cannot be read.
@@ -97,7 +99,9 @@ def write_report(
     rows, cells = results.read([plan["suite"] for plan in plans])
     if cells.empty:
         raise ReportError(f"the suites in {store} expect no cells, so there is nothing to report; run one first")
-    others = None if compare is None else results_at(compare)
+    for line in shortfalls(cells):
+        tell(line)
+    others = None if compare is None else _others(compare, results)
     other = None if others is None else _beside(rows, cells, others, compare, plans)
     if other is not None:
         rows, cells = (
@@ -115,6 +119,8 @@ def write_report(
             Section("Provenance", provenance(rows, cells, plans)),
         ]
         output.wait()
+    if left := output.left_over():
+        tell(f"{out} also holds {left} figures and tables of an earlier report, which these pages do not show")
     return [_WRITERS[name](out / file, numbers, sections) for name, file in FORMATS.items() if name in formats]
 
 
@@ -136,6 +142,24 @@ _WRITERS: dict[str, Callable[[Path, Numbers, Sequence[Section]], Path]] = {
 def _fidelity() -> Section:
     """What no rows of a store say, and so belongs to the page alone."""
     return Section("Fidelity to published numbers", fidelity_section(), folded=True)
+
+
+def _others(place: Path, results: "Results") -> "Results":
+    """The results to compare with.
+
+    Raises:
+      ReportError: if there are none, or they are the report's own.
+    """
+    from results.files import StoreError
+    from results.publication import results_at
+
+    try:
+        others = results_at(place)
+    except StoreError as error:
+        raise ReportError(f"--compare: {error}") from error
+    if others.root.resolve() == results.root.resolve():
+        raise ReportError(f"--compare {place}: these are the results of the report itself; name others")
+    return others
 
 
 def _beside(

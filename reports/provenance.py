@@ -1,6 +1,6 @@
 """What a report rests on: versions, budgets, and which cells are finished."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -51,6 +51,15 @@ def provenance(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, An
     parts = [told, _suites(cells, plans), _budgets(rows), _methods(rows)]
     versions = (_values(rows[column]) or "–" for column in ("protocol_version", "schema_version"))
     return "\n".join([*parts, "Protocol version {}, row schema version {}.\n".format(*versions)])
+
+
+def shortfalls(cells: pd.DataFrame) -> Iterator[str]:
+    """A line for every suite of which cells are not done, in plain text."""
+    for suite, of_suite in cells.groupby("suite", sort=False):
+        counts = of_suite["status"].value_counts()
+        kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "done")
+        if kinds:
+            yield f"suite {suite}: {counts.get('done', 0)} of {len(of_suite)} cells are done ({kinds}); run it again to go on"
 
 
 def finished(expected: pd.DataFrame) -> str:

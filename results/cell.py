@@ -193,7 +193,7 @@ class Cell:
     def _table(self, data: bytes) -> pa.Table:
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         if table.schema != _SCHEMA:
-            raise StoreError(f"{self.folder}: rows with other columns than this program's: choose another folder with --store")
+            raise StoreError(f"{self.folder}: rows with other columns than this program's: choose another folder")
         return table
 
     @contextmanager

@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 
 _WAYS_OUT = (
     ((errno.ENOSPC, errno.EDQUOT), "the disk or the quota is full: free some space and run again, finished cells are kept"),
-    ((errno.EROFS, errno.EACCES, errno.EPERM), "permission denied: make it accessible, or choose another folder with --store"),
-    ((errno.EEXIST, errno.ENOTDIR), "a file is in the place of a folder: choose another folder with --store"),
+    ((errno.EROFS, errno.EACCES, errno.EPERM), "permission denied: make it accessible, or choose another folder"),
+    ((errno.EEXIST, errno.ENOTDIR), "a file is in the place of a folder: choose another folder"),
 )
 
 
@@ -43,7 +43,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         known = (way_out for codes, way_out in _WAYS_OUT if error.errno in codes)
-        default = f"{error.strerror or error}: check the disk, or choose another folder with --store"
+        default = f"{error.strerror or error}: check the disk, or choose another folder"
         raise StoreError(f"{path}: {next(known, default)}") from error
 
 

@@ -45,11 +45,11 @@ class Publication:
     """
 
     def __init__(self, root: Path = PUBLISHED) -> None:
-        self.root, self._records = root, dict[str, dict[Any, Any]]()
+        self.root, self._records = root, dict[tuple[str | None, str], dict[Any, Any]]()
         with explained(root):
             self.suites = sorted(path.parent.name for path in _manifests(root))
         if not self.suites:
-            raise StoreError(f"{root}: nothing is published there: run a suite, or name a store with --store")
+            raise StoreError(f"{root}: nothing is published there: run a suite, or name another folder")
 
     def manifest(self, suite: str) -> dict[str, Any]:
         """What is said of a suite: its plan, versions, packages, machines, commits, date, and the checksum of its files.
@@ -78,6 +78,12 @@ class Publication:
             wrong = [name for name in files if name in there and digest((folder / name).read_bytes()) != files[name]]
         return sorted({*wrong, *there.symmetric_difference(files)})
 
+    def strays(self) -> list[str]:
+        """The folders beside the suites that have no manifest, which is how a suite would vanish."""
+        with explained(self.root):
+            folders = {path.name for path in self.root.iterdir() if path.is_dir() and path.name[0] not in "._"}
+        return sorted(folders - {*self.suites})
+
     def plans(self) -> list[dict[str, Any]]:
         """As `results.store.Store.plans`."""
         return [self._plan(suite) for suite in self.suites]
@@ -99,12 +105,12 @@ class Publication:
         Raises:
           StoreError: if it is not published.
         """
-        if not self._records:
-            stages = pd.concat([self.table(suite, "stages") for suite in self.suites])
-            self._records = {stage["id"]: stage for stage in stages.to_dict("records")}
-        if key.id not in self._records:
+        for suite in self.suites if not self._records else ():
+            stages = self.table(suite, "stages").to_dict("records")
+            self._records |= {(suite if stage["stage"] == "adapt" else None, stage["id"]): stage for stage in stages}
+        if (key.suite, key.id) not in self._records:
             raise StoreError(f"{self.root}: no stage {key.id} is published there")
-        told = {str(name): value for name, value in self._records[key.id].items() if value}
+        told = {str(name): value for name, value in self._records[key.suite, key.id].items() if value}
         facts, machine = ({name: told[name] for name in names if name in told} for names in (FACTS, MACHINE))
         packages = {name: value for name, value in told.items() if name not in {"id", "stage", *WHO, *FACTS, *MACHINE}}
         return {**facts, "packages": packages, "machine": machine}

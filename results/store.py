@@ -49,9 +49,10 @@ class Store:
         if _STORE in names:
             self._check_version()
         elif foreign := sorted(name for name in names - _IN_EMPTY if not name.endswith(".tmp")):
-            raise StoreError(f"{self.root}: not a store, it holds {foreign[0]}: choose an empty or new folder with --store")
+            cure = "choose an empty or new folder" if create else "name the folder of a run, or of published results"
+            raise StoreError(f"{self.root}: not a store, it holds {foreign[0]}: {cure}")
         elif not create:
-            raise StoreError(f"{self.root}: no results there: run a suite first, or name another folder with --store")
+            raise StoreError(f"{self.root}: no results there: run a suite first, or name another folder")
         if create:
             self._mark()
 
@@ -194,11 +195,11 @@ class Store:
         try:
             version = json.loads(data)["schema_version"]
         except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"{path}: cut short or altered: restore it, or choose another folder with --store") from error
+            raise StoreError(f"{path}: cut short or altered: restore it, or choose another folder") from error
         if version != SCHEMA_VERSION:
             raise StoreError(
                 f"{self.root}: of schema version {version}, this program's is {SCHEMA_VERSION}: "
-                "choose another folder with --store, or use the version that wrote it"
+                "choose another folder, or use the version that wrote it"
             )
 
     def _mark(self) -> None:

@@ -26,6 +26,8 @@ RUN = {
     "--methods abp": "unknown method 'abp'; did you mean apb",
     "--methods apb,xyzzy": "unknown method 'xyzzy'; known: apb",
     "--methods=": "the list of methods is empty",
+    "--methods none": "--methods none leaves nothing to run; add a method of your own",
+    "--store=": "it is empty; name a folder",
     "--set abp.hidden=3": "unknown method of this run in --set 'abp'; did you mean apb",
     "--set random.hidden=3": "random has no settings",
     "--set apb.hiden=3": "unknown setting of apb 'hiden'; did you mean hidden",
@@ -77,6 +79,22 @@ RUN = {
 def test_run_refuses(words, complaint, cli, here):
     result = cli("run", "--suite", "ood", "--budget", "smoke", "--store", "store", *words.split())
     assert complaint in result.complaint
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    {
+        "report --method a:B": "--method is for --videos",
+        "report --store published --compare published": "--compare published: these are the results of the report itself",
+        "report --store published --compare nowhere": "--compare: nowhere: no results there",
+        "report --store published --compare=": "it is empty; name a folder",
+        "publish --suite ood --store published --out out": "published is published already; name the store that it was made of",
+        "publish --suite ood --store nowhere --out /dev/null/out": "--out /dev/null/out: nothing can be written to /dev/null",
+    }.items(),
+)
+def test_other_commands_refuse(words, complaint, cli, here):
+    assert complaint in cli(*words.split()).complaint
     assert list(here.iterdir()) == []
 
 

@@ -55,6 +55,16 @@ def test_its_settings_can_be_set(cell, cli, monkeypatch):
     assert "hill-climbing [noise=0.1] point-goal/ood seed 0 adapt {'noise': 0.1}" in result.out
 
 
+def test_it_runs_alone_and_the_way_to_compare_it_is_told(cell, cli):
+    words = ("--suite", "ood", "--methods", "none", "--method", "example_method:HillClimbing", "--families", "point-goal")
+    quick = cli("run", *words, "--seeds", "1", "--store", "store")
+    assert quick.code == 0 and "1 of 1 stages done" in quick.out
+    assert "next: python -m benchmark report --store store --compare published" in quick.out
+    assert "the published methods have 10 seeds each; run with --seeds 10 to tell yours from them" in quick.out
+    smoke = cli("run", *words, "--budget", "smoke", "--store", "smoke")  # at which nothing is published
+    assert smoke.out.splitlines()[-1] == "next: python -m benchmark report --store smoke"
+
+
 def test_it_needs_nothing_but_public_libraries():
     tree = list(ast.walk(ast.parse(EXAMPLE.read_text(encoding="utf-8"))))
     names = {alias.name for node in tree if isinstance(node, ast.Import) for alias in node.names}

@@ -216,3 +216,40 @@ def test_two_runs_at_once_do_every_stage_once(start, finish, plugin, here, monke
     assert len({path.name.split("-")[1] for path in here.glob("*-*-*")}) == 2  # workers
     _, cells = Store(here / "store", create=False).read()
     assert set(cells["status"]) == {"done"}
+
+
+@pytest.fixture
+def figures_wait(monkeypatch, here):
+    """Lets every process that draws say that it is there, and wait."""
+    (here / "sitecustomize.py").write_text(WAITING)
+    monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+
+
+WAITING = """
+import os, sys, time
+from pathlib import Path
+if "--multiprocessing-fork" in sys.orig_argv:
+    Path(f"drawing-{os.getpid()}").touch()
+    time.sleep(3)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_report_that_is_stopped_ends_without_a_word_of_its_workers(figures_wait, start, finish, sanity, here, number, code):
+    process = start("report", "--store", sanity, "--out", "out")
+    wait_until(lambda: any(here.glob("drawing-*")))
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    result = finish(process, timeout_s=30)
+    assert result.code == code and "Traceback" not in result.err, result.err
+    assert ("interrupted; run the same command again" in result.err) == (number == signal.SIGINT)
+    assert not list((here / "out").glob("*.html"))
+
+
+def test_a_verification_that_is_terminated_leaves_no_folder_behind(start, finish, here, monkeypatch):
+    (here / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(here / "tmp"))
+    process = start("verify", "--level", "2")
+    wait_until(lambda: any((here / "tmp").glob("*/store.json")))
+    process.terminate()
+    assert finish(process, timeout_s=30).code == 143
+    assert not list((here / "tmp").iterdir())

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmark import checks as checks_module
 from benchmark import fingerprints, fresh
 from benchmark import publish as publishing
 from benchmark.checks import first_difference
@@ -20,10 +21,10 @@ from envs import FAMILIES, cheetah
 from methods import METHODS
 from reports import scores
 from results.files import StoreError
-from results.publication import MANIFEST, PUBLISHED
+from results.publication import MANIFEST, PUBLISHED, Publication
 from results.publishing import write_manifest
 
-BROKEN = "sanity: tables and figures follow from the rows"
+BROKEN = "sanity: the report's tables and the numbers behind its figures follow from the rows"
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def edit(path, old, new):
 
 def test_what_is_untouched_passes(verify):
     code, checks = verify()
-    assert code == 0 and {check["outcome"] for check in checks.values()} == {"passed"} and len(checks) == 4
+    assert code == 0 and {check["outcome"] for check in checks.values()} == {"passed"} and len(checks) == 5
 
 
 def test_an_edited_row_is_found(verify, published):
@@ -114,6 +115,53 @@ def test_a_file_more_or_less_is_found(verify, published):
     assert failed(verify()[1]) == []
 
 
+def test_a_suite_that_vanishes_is_found(verify, published):
+    shutil.copytree(published / "sanity", published / "other")
+    (published / "other" / MANIFEST).unlink()
+    code, checks = verify()
+    assert code == 1 and failed(checks) == ["other: it is a suite"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "found"),
+    [
+        ("return_std", "-1.0", "rows with an impossible return_std"),
+        ("episode_length_mean", "51.0", "rows with an impossible episode_length_mean"),
+        ("terminated_frac", "1.5", "rows with an impossible terminated_frac"),
+        ("n_episodes", "9", "rows with an impossible n_episodes"),
+        ("return_std", "1.50", "rows.csv: not as `publish` writes it"),
+    ],
+)
+def test_what_no_table_shows_must_be_possible_and_written_as_it_is_published(verify, published, column, value, found):
+    path = published / "sanity/rows.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.loc[3, column] = value
+    table.to_csv(path, index=False, lineterminator="\n")
+    seal_again(published / "sanity")
+    code, checks = verify()
+    assert code == 1 and any(found in checks[name]["detail"] for name in failed(checks)), checks
+
+
+def test_a_column_of_its_own_is_found(verify, published):
+    path = published / "sanity/timings.csv"
+    path.write_text("".join(f"{line},x\n" for line in path.read_text().splitlines()))
+    seal_again(published / "sanity")
+    assert failed(verify()[1]) == ["sanity: tables are of the form that is published"]
+
+
+def test_a_lost_table_is_named_where_it_was(verify, published):
+    (published / "sanity/rows.csv").unlink()
+    code, checks = verify()
+    assert code == 1 and all(str(published / "sanity/rows.csv") in checks[name]["detail"] for name in failed(checks)[1:])
+
+
+def test_the_checksum_is_compared_whatever_is_read(published):
+    path = published / "sanity/tasks.csv"
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(StoreError, match="altered after it was published"):
+        Publication(published).table("sanity", "tasks")
+
+
 def test_a_mean_over_the_wrong_axis_is_found(verify, monkeypatch):
     """Over tasks at once, so that a level counts as often as it has tasks."""
 
@@ -124,6 +172,20 @@ def test_a_mean_over_the_wrong_axis_is_found(verify, monkeypatch):
     monkeypatch.setattr(scores, "_means_over_levels", wrong)
     code, checks = verify()
     assert code == 1 and failed(checks) == [BROKEN]
+
+
+def test_a_family_that_moved_is_found(verify, monkeypatch):
+    monkeypatch.setattr(checks_module, "family_version", lambda family: "99+beef")
+    code, checks = verify()
+    assert code == 1 and "→ 99+beef" in checks["sanity: of the current versions"]["detail"]
+
+
+def test_a_protocol_or_suite_that_moved_is_found(verify, monkeypatch):
+    monkeypatch.setattr(checks_module, "PROTOCOL_VERSION", 99)
+    assert "→ 99" in verify()[1]["sanity: of the current versions"]["detail"]
+    monkeypatch.undo()
+    monkeypatch.setitem(checks_module.SUITES, "sanity", replace(SUITES["sanity"], version=98))
+    assert "→ 98" in verify()[1]["sanity: of the current versions"]["detail"]
 
 
 def test_a_version_that_moved_is_found(verify, monkeypatch):
@@ -153,7 +215,7 @@ def test_whatever_is_spoiled_and_sealed_again_fails_and_ends_nothing(verify, pub
     spoil(published / "sanity")
     seal_again(published / "sanity")
     code, checks = verify()
-    assert code == 1 and failed(checks) and len(checks) == 4
+    assert code == 1 and failed(checks) and len(checks) == 5
     assert not any("\n" in check["detail"] for check in checks.values())
     code, checks = verify("--level", "2", "--budget", "smoke", "--cells", "sanity/point-goal/td3")
     assert code == 1 and checks["the code as it is now"]["outcome"] == "skipped"  # and level 1 is told all the same
@@ -250,13 +312,19 @@ def test_bad_input_is_one_line(cli, published):
     )
     taken = complaint(*smoke, "--cells", "sanity/point-goal/td3", "--first-seed", "1")
     assert "those seeds are published themselves" in taken
-    assert "unknown budget 'quik'" in complaint("--budget", "quik")
+    assert "unknown budget 'quik'" in complaint("--level", "2", "--budget", "quik")
+    for words in (("--cells", "a/b/c"), ("--seeds", "4"), ("--store", "kept"), ("--record",), ("--time-limit", "1m")):
+        assert f"{words[0]} is for --level 2 or 3, and would do nothing here" in complaint(*words)
+    (published.parent / "afile").write_text("mine")
+    assert "a file is in the place of a folder" in complaint(*smoke, "--cells", "sanity/point-goal/td3", "--store", "afile")
+    assert "it is empty; name a folder" in complaint("--published", "")
     assert "--level" in complaint("--level", "4")
     assert "nothing is published there" in cli("verify", "--published", published.parent / "none").complaint
 
 
 def test_differences_beyond_rounding():
     assert first_difference("a,1.0\n", "a,1.0000000000001\n") is None
+    assert first_difference("a,1.0\n", "a,1.0000001\n") == "line 1 says '1.0', the rows '1.0000001'"
     assert first_difference("a,1.0\n", "a,1.001\n") == "line 1 says '1.0', the rows '1.001'"
     assert first_difference("a\n", "b\n") == "line 1 says 'a', the rows 'b'"
     assert first_difference("a\nb\n", "a\n") == "2 lines, from the rows 1"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from envs import load_family
 from methods import METHODS
 from results.store import Store
 
+EXAMPLE = Path(__file__).with_name("example_method.py")
 PROBE = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 8, 8).close()"
 
 
@@ -119,9 +121,9 @@ def told(monkeypatch):
     monkeypatch.setattr(video, "draw_off_screen", lambda: None)
     monkeypatch.setattr(film_module, "film", lambda cell, place, paths: b"RIFF")
 
-    def told(store, out):
+    def told(store, out, own=()):
         lines = []
-        return video.films(store, out, None, lines.append), lines
+        return video.films(store, out, None, lines.append, own), lines
 
     return told
 
@@ -131,17 +133,27 @@ def cell_of(store, **wanted):
     results = Store(store, create=False)
     _, cells = results.read()
     (one,) = (one for one in cells.to_dict("records") if wanted.items() <= one.items())
-    return video._cell_of(results, one), results
+    return video._cell_of(results, one, METHODS), results
 
 
 def test_a_plug_in_that_is_not_there_is_left_out_and_said(told, reference, here):
     clips, lines = told(reference[0], here / "out")
     assert {clip.method for clip in clips} == {"td3", "apb", "apb-random"}  # the bounds have nothing to show
     assert [line for line in lines if "no film" in line] == [
-        "no film of hill-climbing on point-goal/ood seed 0: its method is not installed here"
+        "no film of hill-climbing on point-goal/ood seed 0: its method is not known here; "
+        "name one of your own with --method module:Class"
     ]
     _, again = told(reference[0], here / "out")
     assert not any("filming" in line for line in again)
+
+
+def test_a_plug_in_that_is_named_is_filmed(told, reference, here, monkeypatch):
+    shutil.copy(EXAMPLE, here)
+    monkeypatch.syspath_prepend(here)
+    clips, lines = told(reference[0], here / "out", ["example_method:HillClimbing"])
+    assert {clip.method for clip in clips} == {"td3", "apb", "apb-random", "hill-climbing"}
+    assert not any("no film" in line for line in lines)
+    assert "does not end as the measured one" not in "".join(clip.caption for clip in clips)
 
 
 def test_a_method_that_raises_costs_its_film_only_and_cannot_write_to_the_terminal(told, sanity, here, monkeypatch):

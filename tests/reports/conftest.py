@@ -1,6 +1,7 @@
 """Stores that a run could have left, written by hand."""
 
 from dataclasses import asdict
+from zlib import crc32
 
 import pytest
 
@@ -25,6 +26,10 @@ def adapt_rows(base, task, method, b, seed):
         yield Row(**base, **where, stage="adapt", return_mean=returned(method, shift, seed, b), n_train_tasks=8)
 
 
+def _id(method):
+    return f"{crc32(method.encode()):08x}"
+
+
 def fill(root, methods=METHODS, seeds=2, splits=("id", "ood"), ended=None, suite="ood"):
     """Write a store; `ended` maps (method, seed) to "failed", or to "missing" for a cell that never ran."""
     store, cells = Store(root, create=True), []
@@ -32,11 +37,11 @@ def fill(root, methods=METHODS, seeds=2, splits=("id", "ood"), ended=None, suite
         for seed in range(seeds):
             base = {"budget": "quick", "family": "point-goal", "method": method, "variant": "", "seed": seed}
             known = {**base, "family_version": "1+ab", "method_version": 1, "config_hash": "c0ffee"}
-            train = CellKey("train", None, None, f"t{methods.index(method)}-{seed}")
+            train = CellKey("train", None, None, f"t{_id(method)}-{seed}")
             curve = [Row(**known, stage="train", env_steps=5_000 * i, online_return=-70.0 + 10 * i) for i in range(1, 5)]
             store.write(train, curve, checkpoint=b"", log="", record={"status": "ok"})
             for split in splits:
-                key = CellKey("adapt", suite, 1, f"a{methods.index(method)}-{split}-{seed}")
+                key = CellKey("adapt", suite, 1, f"a{_id(method)}-{split}-{seed}")
                 slot = {"slot": {**base, "split": split}, "isomorphic_axes": ["angle"]}
                 cells.append({**slot, "key": asdict(key), "train_key": asdict(train)})
                 status = (ended or {}).get((method, seed), "ok")

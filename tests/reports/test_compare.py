@@ -1,11 +1,13 @@
 """Another store beside this one: its own arms join, those of both are laid over each other and tested."""
 
 import re
+import shutil
 
 import pandas as pd
 import pytest
 
 from reports import ReportError
+from reports.baselines import ABOVE, ALIKE, BELOW, against_others
 from reports.compare import beside
 from reports.page import write_report
 from results.store import Store
@@ -63,7 +65,7 @@ def test_other_versions_are_left_out_and_said(stores):
     moved = theirs[0].copy()
     moved.loc[moved["split"] == "id", "family_version"] = "2+cd"
     found = beside(mine, (moved, theirs[1]), "x")
-    assert found.left_out == ["ood, quick, point-goal, id: measured with other versions of family, suite or protocol"]
+    assert found.left_out == ["Left out: ood, quick, point-goal, id: measured with other versions of family, suite or protocol"]
     assert {split for _, cells in (found.guests, found.twins) for split in cells["split"]} == {"ood"}
 
 
@@ -73,7 +75,58 @@ def test_nothing_in_common_is_an_error(tmp_path, fill, stores):
         write_report(stores[0], tmp_path / "out", compare=other)
 
 
-def test_a_store_beside_itself_is_the_same(tmp_path, stores):
-    page = page_of(tmp_path, stores[0], stores[0])
+def test_a_store_beside_itself_is_refused_and_a_copy_is_said_to_be_one(tmp_path, stores):
+    with pytest.raises(ReportError, match="the results of the report itself"):
+        page_of(tmp_path, stores[0], stores[0])
+    shutil.copytree(stores[0], tmp_path / "copy")
+    page = page_of(tmp_path, stores[0], tmp_path / "copy")
     assert "Taken from" not in page and "0 of 6 scores differ" in page
     assert "6 could not have been told apart" in page  # two seeds against two
+    assert "8 of 8 compared cells are the same ones in both" in page
+
+
+def test_nothing_to_compare_with_names_the_option(tmp_path, stores):
+    with pytest.raises(ReportError, match=r"--compare: .*no results there"):
+        page_of(tmp_path, stores[0], tmp_path / "none")
+
+
+def test_a_method_that_was_not_measured_alike_is_named(stores):
+    mine, (rows, cells) = (Store(place, create=False).read(["ood"]) for place in stores)
+    newer, other = rows.copy(), rows.copy()
+    newer.loc[newer["method"] == "apb", "method_version"] = 2
+    other.loc[other["method"] == "zero", "config_hash"] = "beef"
+    said = beside(mine, (newer, cells), "x").remarks
+    assert said[0] == "apb was not measured as it was there: here at version 1, there at 2"
+    assert "zero was not measured as it was there: here with other settings" in beside(mine, (other, cells), "x").remarks
+    assert not any("not measured as" in remark for remark in beside(mine, (rows, cells), "x").remarks)
+
+
+def test_a_method_of_ones_own_is_tested_against_all_others(tmp_path, fill, returned):
+    mine = fill(tmp_path / "mine", methods=("apb",), seeds=6)
+    theirs = fill(tmp_path / "theirs", methods=("td3", "maml"), seeds=6)
+    page = page_of(tmp_path, mine, theirs)
+    assert "It is better than td3 and maml." in page and "No method has scores in both." in page
+    found = pd.read_csv(tmp_path / "out/data/comparison-own.csv", keep_default_na=False)
+    assert set(found["method"]) == {"apb"} and set(found["other"]) == {"td3", "maml"}
+    one = found[(found["other"] == "td3") & (found["axis"] == "radius")].iloc[0]
+    seeds = range(6)
+    a, b = ([returned(name, 0.5, seed, 200) for seed in seeds] for name in ("apb", "td3"))
+    assert one["mean"] == pytest.approx(sum(a) / 6) and one["other_mean"] == pytest.approx(sum(b) / 6)
+    assert one["difference"] == pytest.approx(10) and one["p"] == pytest.approx(2 / 924)
+    assert one["p_holm"] == pytest.approx(6 * 2 / 924)  # two others on three axes
+    few = page_of(tmp_path, fill(tmp_path / "few", methods=("apb",)), theirs)
+    assert "Against 2 of 2 so few seeds can show nothing; run it with more (--seeds)." in few
+
+
+def test_own_scores_that_are_worse_or_alike_are_called_so():
+    def scores(**means):
+        return pd.DataFrame(
+            {"suite": "s", "budget": "b", "family": "f", "split": "ood", "axis": "a", "method": name, "variant": ""}
+            | {"seed": seed, "env_steps": 100, "return_mean": mean + seed}
+            for name, mean in means.items()
+            for seed in range(8)
+        )
+
+    found = against_others(scores(mine=0.0), scores(far=50.0, near=0.5, low=-50.0))
+    assert found["other"].tolist() == ["far", "near", "low"] and found["verdict"].tolist() == [BELOW, ALIKE, ABOVE]
+    assert found["difference"].tolist() == [-50.0, -0.5, 50.0]

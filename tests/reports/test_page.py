@@ -17,9 +17,9 @@ from reports.page import write_report as write_pages
 from results.store import Store, StoreError
 
 
-def write_report(store, out, suites=None):
+def write_report(store, out, suites=None, **more):
     """The Markdown page, which has all that the other has."""
-    (page,) = write_pages(store, out, suites, ["md"])
+    (page,) = write_pages(store, out, suites, ["md"], **more)
     return page
 
 
@@ -161,6 +161,24 @@ def test_an_unknown_suite_is_named_with_those_there_are(tmp_path, fill):
     store = fill(tmp_path / "store", methods=("apb",), seeds=1)
     with pytest.raises(ReportError, match="no suite 'gap'; it has ood"):
         write_report(store, tmp_path / "out", ["gap"])
+
+
+def test_what_is_missing_and_what_is_left_over_is_told(tmp_path, fill):
+    told = []
+    store = fill(tmp_path / "store", methods=("apb", "td3"), ended={("td3", 0): "failed", ("td3", 1): "missing"})
+    write_report(store, tmp_path / "out", tell=told.append)
+    assert told == ["suite ood: 4 of 8 cells are done (2 failed, 2 missing); run it again to go on"]
+    told.clear()
+    less = fill(tmp_path / "less", methods=("apb",), splits=("id",))
+    write_report(less, tmp_path / "fresh", tell=told.append)
+    assert told == []
+    write_report(less, tmp_path / "out", tell=told.append)
+    out, fresh = (
+        {path.relative_to(tmp_path / name) for kind in ("figures/*.png", "data/*.csv") for path in (tmp_path / name).glob(kind)}
+        for name in ("out", "fresh")
+    )
+    (line,) = told
+    assert f"also holds {len(out - fresh)} figures and tables of an earlier report" in line and out - fresh
 
 
 def test_an_unwritable_place_is_an_error_with_a_way_out(tmp_path, fill):

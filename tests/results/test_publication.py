@@ -1,5 +1,7 @@
 """Published rows: as text they are what they were, always the same bytes, and whoever edits them is found out."""
 
+import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pandas as pd
 import pytest
 
 from results.files import StoreError, to_json
-from results.publication import PUBLISHED, Publication, results_at
+from results.publication import MANIFEST, PUBLISHED, Publication, results_at
 from results.publishing import tables, to_files, write_manifest
 from results.schema import COLUMNS, NOT_COMPARED, Row
 from results.store import CellKey, Store
@@ -137,9 +139,10 @@ def test_a_folder_is_told_from_a_store(store: Store, tmp_path: Path) -> None:
     publish(store, tmp_path / "published")
     assert isinstance(results_at(tmp_path / "published"), Publication)
     assert isinstance(results_at(tmp_path / "store"), Store)
-    for nothing in (tmp_path / "none", tmp_path):
-        with pytest.raises(StoreError, match="--store"):
-            results_at(nothing)
+    with pytest.raises(StoreError, match="no results there: run a suite first, or name another folder"):
+        results_at(tmp_path / "none")
+    with pytest.raises(StoreError, match="name the folder of a run, or of published results"):
+        results_at(tmp_path)
     with pytest.raises(StoreError, match="suite t is not published; these are: s"):
         Publication(tmp_path / "published").manifest("t")
     with pytest.raises(StoreError, match="nothing is published"):
@@ -150,3 +153,16 @@ def test_published_stands_for_what_came_with_the_program(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     found = results_at(Path("published"))
     assert isinstance(found, Publication) and found.root == PUBLISHED
+
+
+def test_a_stage_that_two_suites_have_has_the_record_of_each(store: Store, tmp_path: Path) -> None:
+    publish(store, tmp_path / "published")
+    shutil.copytree(tmp_path / "published/s", tmp_path / "published/t")
+    manifest = json.loads((tmp_path / "published/t" / MANIFEST).read_bytes())
+    stages = pd.read_csv(tmp_path / "published/t/stages.csv", dtype=str, keep_default_na=False)
+    stages.assign(commit="other").to_csv(tmp_path / "published/t/stages.csv", index=False, lineterminator="\n")
+    stated = {name: value for name, value in manifest.items() if name not in ("sha256", "files")}
+    write_manifest(tmp_path / "published/t", stated | {"suite": "t"})
+    both, one = Publication(tmp_path / "published"), stages[stages["stage"] == "adapt"]["id"].iloc[0]
+    commits = [both.record(CellKey("adapt", suite, 3, one)).get("commit") for suite in ("s", "t")]
+    assert commits[1] == "other" and commits[0] != "other"

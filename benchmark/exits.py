@@ -1,0 +1,98 @@
+"""How a command ends: whatever it raises becomes an exit code, and one line that says the way out."""
+
+import errno
+import io
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+
+INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 and the signal
+_INPUT_ERRORS = {
+    "benchmark.choices": "InputError",
+    "benchmark.plugins": "PluginError",
+    "envs.api": "TaskFileError",
+    "reports": "ReportError",
+    "results.files": "StoreError",
+}
+
+
+def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
+    """Run a command; bad input is one line on stderr and exit code 2.
+
+    Args:
+      verbose: show where bad input was found.
+      resumes: an interrupted command goes on where it was when it is given again.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter must not end a run
+    try:
+        with _termination_raised():
+            code = int(command() or 0)
+        return _interrupted(resumes) if code == INTERRUPTED else code  # typer may have caught it
+    except typer.TyperException as error:
+        return _complain(error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted(resumes)
+    except BrokenPipeError:  # the reader of our output has gone
+        _mute()
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _mute()
+        return _complain("there is no space left where the output goes")
+    except Exception as error:
+        if _is_interrupt(error):
+            return _interrupted(resumes)
+        if not _is_input_error(error):
+            raise
+        if verbose:
+            traceback.print_exc()
+        return _complain(str(error))
+
+
+@contextmanager
+def _termination_raised() -> Iterator[None]:
+    """Let SIGTERM unwind the command, so that its temporary folders and its workers go with it."""
+
+    def leave(number: int, frame: Any) -> NoReturn:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupted(resumes: bool) -> int:
+    print(f"\ninterrupted; run the same command again{' to go on' if resumes else ''}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: in the middle of an import, Python may turn it into another one."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__ or error.__context__))
+
+
+def _is_input_error(error: Exception) -> bool:
+    """Whether the message of `error` alone tells the user what to do. A kind whose module was never imported was not raised."""
+    return any(
+        name in sys.modules and isinstance(error, getattr(sys.modules[name], kind)) for name, kind in _INPUT_ERRORS.items()
+    )
+
+
+def _complain(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _mute() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -76,4 +76,11 @@ def test_nothing_in_common_is_an_error(tmp_path, fill, stores):
 def test_a_store_beside_itself_is_the_same(tmp_path, stores):
     page = page_of(tmp_path, stores[0], stores[0])
     assert "Taken from" not in page and "0 of 6 scores differ" in page
-    assert "6 could not have been told apart" in page  # two seeds against two
+    # two seeds against two reach p = 1/3, 14 against two 1/120
+    assert "6 could not have been told apart, whatever their distance: of 6 tests together the first needs p ≤ 0.0083," in page
+    assert " which 2 seeds here against 2 there cannot reach; 14 seeds here could.\n" in page
+
+
+def test_the_verdict_comes_first_and_to_the_left(tmp_path, stores):
+    head = "| method | verdict | here | there (lowest to highest seed) | difference | p (Holm) | least effect | detectable |"
+    assert f"{head} seeds |\n| --- | :--- |{' ---: |' * 7}\n| apb | too few seeds to tell |" in page_of(tmp_path, *stores)

@@ -161,7 +161,7 @@ def _table(found: pd.DataFrame) -> str:
             escape_markdown(method_name(one["method"], one["variant"])),
             one["verdict"],
             number(one["mean"]),
-            f"{number(one['known_mean'])} ({number(one['known_low'])} to {number(one['known_high'])})",
+            f"{number(one['known_mean'])} ({number(one['known_low'])}\u00a0to\u00a0{number(one['known_high'])})",  # one range
             number(one["difference"]),
             f"{one['p_holm']:.2g}",
             number(one["least_effect"]),

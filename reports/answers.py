@@ -50,10 +50,22 @@ def _sentence(last: pd.DataFrame) -> str:
         _best(learners),
         _below_zero_action(last, learners),
     ]
-    fewest, most = (int(f(learners.groupby(list(ARM))["seed"].nunique())) for f in (min, max))
-    seeds = str(fewest) if fewest == most else f"{fewest} to {most}"
-    said.append(f"Seeds per method: {seeds}{', too few for a claim of significance' if fewest < FEW_SEEDS else ''}.")
-    return " ".join(filter(None, said))
+    return " ".join(filter(None, [*said, _seeds(learners)]))
+
+
+def _seeds(learners: pd.DataFrame) -> str:
+    """How many seeds there are, and which methods have too few of them for a claim."""
+    n_seeds = learners.groupby(list(ARM), sort=False)["seed"].nunique()
+    fewest, most = int(n_seeds.min()), int(n_seeds.max())
+    said = f"Seeds per method: {fewest if fewest == most else f'{fewest} to {most}'}"
+    if fewest >= FEW_SEEDS:
+        return f"{said}."
+    said += f"; a claim of significance needs at least {FEW_SEEDS} of each"
+    if most < FEW_SEEDS:
+        return f"{said}."
+    return (
+        f"{said}, but there are fewer of {listing(f'{_name(arm)} ({n})' for arm, n in n_seeds[n_seeds < FEW_SEEDS].items())}."
+    )
 
 
 def _gained(learners: pd.DataFrame) -> str:

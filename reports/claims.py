@@ -17,7 +17,8 @@ from reports.improvement import OTHER
 from reports.scores import ARM, TABLE, select
 from reports.significance import differences
 from reports.stats import BOOTSTRAP_SEEDS
-from reports.text import escape_markdown, markdown_table, number
+from reports.strata import APART
+from reports.text import escape_markdown, listing, markdown_table, number
 
 JUDGED_AT = "paper"  # the only budget that a claim is judged at
 LEVEL = 0.05  # of the p-values, corrected over the families of a pair
@@ -46,44 +47,83 @@ CLAIMS = (
 )
 NOT_TESTED = ("the error falls with the coverage of meta-training", "the bound 2L·‖h‖·|X_OOD|·ε_max holds")
 
-_HEADER = ("claim", "compared", "where", "difference", "p (Holm)", "smallest detectable", "seeds", "judgement")
+_HEADER = ("compared", "judgement", "where", "difference", "p (Holm)", "detectable", "seeds")
+_WORDS = (1, 2)  # columns of the header
 
 
 def claims_table(scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
-    """All claims in Markdown, a line per pair of methods, family and shift axis that the store has finished.
+    """All claims in Markdown, a table each with a line per pair of methods, family and shift axis that the store has finished.
 
     Args:
       scores: `adaptation_scores`. exact: `exact_axes`.
     """
     last = last_scores(scores).dropna(subset=["return_mean"])
-    lines = [line for claim in CLAIMS for line in _lines(claim, last[last["suite"] == claim.suite], exact)]
-    lines += [[escape_markdown(text), "–", "no suite tests this yet", *["–"] * 4, "not measured yet"] for text in NOT_TESTED]
-    return markdown_table(_HEADER, lines)
+    parts = [f"### {escape_markdown(claim.text)}\n\n{_claim(claim, last, exact)}" for claim in CLAIMS]
+    untested = "".join(f"- {escape_markdown(text)}\n" for text in NOT_TESTED)
+    return "\n".join([*parts, f"### Claims that no suite tests yet\n\n{untested}"])
 
 
-def _lines(claim: Claim, last: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> Iterator[list[str]]:
-    text, unchanged = escape_markdown(claim.text), last[last["variant"] == ""]
-    there = [other for other in claim.others if {claim.arm, other} <= set(unchanged["method"])]
-    pairs = {other: unchanged[unchanged["method"].isin((claim.arm, other))] for other in there}
-    found = [differences(pair, (other, ""), value="return_mean") for other, pair in pairs.items()]
-    if not found or all(table.empty for table in found):
-        yield [text, escape_markdown(f"{claim.arm} − {' / '.join(claim.others)}"), "–", *["–"] * 4, "not measured yet"]
+def _claim(claim: Claim, last: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
+    """The table of one claim, as far as it is measured, and what is missing."""
+    unchanged = last[(last["suite"] == claim.suite) & (last["variant"] == "")]
+    lines, missing = [], []
+    for other in claim.others:
+        found = list(_lines(claim, other, unchanged, exact))
+        lines += found
+        if not found:
+            pair = escape_markdown(f"{claim.arm} − {other}")
+            missing.append(f"- {pair} is not measured: {escape_markdown(_missing(claim, other, last))}.\n")
+    return "\n".join(filter(None, [markdown_table(_HEADER, lines, _WORDS) if lines else "", "".join(missing)]))
+
+
+def _lines(claim: Claim, other: str, unchanged: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> Iterator[list[str]]:
+    if not {claim.arm, other} <= set(unchanged["method"]):
         return
-    for one in pd.concat(found).to_dict("records"):
+    pair = unchanged[unchanged["method"].isin((claim.arm, other))]
+    found = differences(pair, (other, ""), value="return_mean")
+    tests = found.groupby([*APART])["lowest_p"]  # Holm multiplies the lowest of these p-values by their number
+    found["reached"] = np.maximum(found["lowest_p"], tests.transform("min") * tests.transform("size"))
+    for one in found.to_dict("records"):
         place = f"{one['family']}, {axis_text(one['axis'], exact.get(one['family'], ()))}, budget {one['budget']}"
         low, high = _interval(unchanged, one)
         interval = "" if np.isnan(low) else f" [{number(low)}, {number(high)}]"
-        effect = "none with so few seeds" if np.isinf(one["smallest_effect"]) else number(one["smallest_effect"])
         yield [
-            text,
-            escape_markdown(f"{claim.arm} − {one[OTHER[0]]}"),
+            escape_markdown(f"{claim.arm} − {other}"),
+            escape_markdown(_judged(claim, one)),
             escape_markdown(place),
             number(one["difference"]) + interval,
             f"{one['p_holm']:.2g}",
-            effect,
+            "none" if np.isinf(one["smallest_effect"]) else number(one["smallest_effect"]),
             f"{one['n_seeds']}, {one['n_other']}",
-            judgement(claim, one["family"], one["budget"], one["difference"], one["p_holm"]),
         ]
+
+
+def _missing(claim: Claim, other: str, last: pd.DataFrame) -> str:
+    """Why two arms are not compared: which of them has no score, and where they have some that the claim does not count."""
+    arms, unchanged, pair = last[last["suite"] == claim.suite], last[last["variant"] == ""], (claim.arm, other)
+    lacking = [arm for arm in pair if select(unchanged, ("suite", "method"), (claim.suite, arm)).empty]
+    if not lacking:
+        return f"suite {claim.suite} has no family and shift axis where both are finished"
+    said = f"suite {claim.suite} has no finished seed of {listing(lacking)} in this report"
+    if changed := [arm for arm in lacking if arm in set(arms["method"])]:
+        said += f", of {listing(changed)} only with changed settings"
+    if elsewhere := [str(suite) for suite, of_suite in unchanged.groupby("suite") if set(pair) <= set(of_suite["method"])]:
+        said += f"; both are in {listing(elsewhere)}, but the claim is about {claim.suite}"
+    return said
+
+
+def _judged(claim: Claim, one: Mapping[Hashable, Any]) -> str:
+    """The judgement, and what is lacking where there is none."""
+    said = judgement(claim, one["family"], one["budget"], one["difference"], one["p_holm"])
+    lacking = []
+    if said == TOY:
+        other = ["family"] * (one["family"] not in FAMILIES) + ["budget"] * (one["budget"] != JUDGED_AT)
+        lacking.append(f"{listing(other)} {'are' if len(other) > 1 else 'is'} not the paper's")
+    if one["reached"] > LEVEL:
+        lacking.append(f"{one['n_seeds']} and {one['n_other']} seeds are too few to reach p ≤ {LEVEL}")
+    elif said == UNDECIDED:
+        lacking.append(f"p > {LEVEL}")
+    return f"{said}: {', '.join(lacking)}" if lacking else said
 
 
 def judgement(claim: Claim, family: str, budget: str, difference: float, p: float) -> str:

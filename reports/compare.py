@@ -10,13 +10,16 @@ from reports.answers import last_scores
 from reports.axes import axis_text
 from reports.baselines import arms_of_tables, only_in, own_section
 from reports.drawing import Arm, Style, canvas, look, step_axis
+from reports.notes import span
 from reports.output import Output
-from reports.regression import SAME, TOO_FEW, regressions
+from reports.regression import LEVEL, SAME, TOO_FEW, regressions
 from reports.scores import ARM, TABLE, adaptation_scores, select
+from reports.significance import lowest_p
 from reports.styles import themed
 from reports.text import escape_label, escape_markdown, listing, markdown_table, method_name, number, slug
 
 _COLUMNS = 4  # of panels side by side
+_MANY = 100  # seeds that nobody runs
 _PANEL = (2.6, 2.1)  # inches
 _BAND = "#8C8C8C"
 _VERSIONS = ("family_version", "suite_version", "protocol_version")
@@ -168,32 +171,40 @@ def _has_curve(scores: pd.DataFrame) -> bool:
 
 def _answer(found: pd.DataFrame) -> str:
     moved = found[~found["verdict"].isin((SAME, TOO_FEW))]
-    doubtful = int((found["verdict"] == TOO_FEW).sum())
+    doubtful = found[found["verdict"] == TOO_FEW]
     said = f"{len(moved)} of {len(found)} scores differ by more than chance and the least effect."
-    if doubtful:
-        said += (
-            f" {doubtful} could not have been told apart with so few seeds, whatever their distance: run with more (--seeds)."
-        )
+    if len(doubtful):
+        said += f" {len(doubtful)} could not have been told apart, whatever their distance: {_lacking(doubtful, len(found))}."
     return f"{said}\n"
+
+
+def _lacking(doubtful: pd.DataFrame, n_tests: int) -> str:
+    """Why scores cannot be told apart, and how many seeds here could."""
+    level = LEVEL / n_tests  # Holm's first step
+    here, there = span(doubtful["n_seeds"]), span(doubtful["n_known"]).partition(" seed")[0]
+    said = f"of {n_tests} tests together the first needs p ≤ {level:.2g}, which {here} here against {there} there cannot reach"
+    few = int(doubtful["n_known"].min())
+    enough = next((n for n in range(2, _MANY) if lowest_p(n, few) <= level), None)
+    return f"{said}; {enough} seeds here could" if enough else said
 
 
 def _table(found: pd.DataFrame) -> str:
     lines = [
         [
             escape_markdown(method_name(one["method"], one["variant"])),
+            one["verdict"],
             number(one["mean"]),
-            f"{number(one['known_mean'])} ({number(one['known_low'])} to {number(one['known_high'])})",
+            f"{number(one['known_mean'])} ({number(one['known_low'])}\u00a0to\u00a0{number(one['known_high'])})",  # one range
             number(one["difference"]),
             f"{one['p_holm']:.2g}",
             number(one["least_effect"]),
             "–" if one["detectable"] == float("inf") else number(one["detectable"]),
             f"{one['n_seeds']}, {one['n_known']}",
-            one["verdict"],
         ]
         for one in found.to_dict("records")
     ]
-    header = ["method", "here", "there (lowest to highest seed)", "difference", "p (Holm)", "least effect", "detectable"]
-    return markdown_table([*header, "seeds", "verdict"], lines)
+    header = ["method", "verdict", "here", "there (lowest to highest seed)", "difference", "p (Holm)", "least effect"]
+    return markdown_table([*header, "detectable", "seeds"], lines, words=(1,))
 
 
 def _values(lines: pd.DataFrame, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:

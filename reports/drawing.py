@@ -34,15 +34,22 @@ class Style(NamedTuple):
 
 
 def canvas(
-    n_columns: int, title: str, note: str, n_rows: int = 1, panel: tuple[float, float] = _PANEL, **shared: Any
+    n_columns: int,
+    title: str,
+    note: str,
+    n_rows: int = 1,
+    panel: tuple[float, float] = _PANEL,
+    beside: float = _LEGEND,
+    **shared: Any,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with panels row by row, a title above and a note below, both wrapped; `panel` is in inches.
+    """A figure with panels row by row, a title above and a note below, both wrapped.
 
-    Panels share their y axis unless `shared` says what else matplotlib's `subplots` shall share.
+    `panel` and the room `beside` the panels are in inches. Panels share their y axis unless `shared` says what else
+    matplotlib's `subplots` shall share.
     """
-    width = _LEGEND + panel[0] * n_columns
+    width = beside + panel[0] * n_columns
     below = textwrap.wrap(one_line(note), int(width * 16))
-    above = textwrap.wrap(one_line(title), int((width - _LEGEND) * 11.5))[:4]  # beside the legend
+    above = textwrap.wrap(one_line(title), int((width - beside) * 11.5))[:4]  # not above the legend
     foot = _NOTE_LINE * len(below) + 0.08
     figure = Figure(figsize=(width, panel[1] * n_rows + 0.7 + 0.2 * len(above) + foot), layout="constrained")
     height = figure.get_figheight()

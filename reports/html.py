@@ -19,6 +19,7 @@ from reports.files import write_text
 from reports.text import slug
 
 _KINDS = {".png": "image/png", ".pdf": "application/pdf", ".csv": "text/csv", ".webp": "image/webp"}
+_LONG = 20  # characters; longer cells of a table wrap, so that it stays narrow
 
 
 class Section(NamedTuple):
@@ -54,8 +55,8 @@ def write_html(path: Path, title: str, sections: Sequence[Section]) -> Path:
 def _rendered(markdown: str, folder: Path, part: int) -> dict[str, Any]:
     """The HTML of a section and its headings, for the table of contents."""
     parser, env = MarkdownIt("commonmark", {"html": False}).enable("table"), {"folder": folder, "part": part, "headings": []}
-    for name, rule in (("image", _image), ("link_open", _link_open), ("heading_open", _heading_open), ("th_open", _th_open)):
-        parser.add_render_rule(name, rule)
+    for rule in (_image, _link_open, _heading_open, _th_open, _td_open):
+        parser.add_render_rule(rule.__name__.removeprefix("_"), rule)
     parser.add_render_rule("th_close", lambda *_: "</button></th>\n")
     parser.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
@@ -80,7 +81,7 @@ def _link_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: Opt
 
 
 def _heading_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
-    token, text = tokens[i], "".join(child.content for child in tokens[i + 1].children or ())
+    token, text = tokens[i], _text(tokens[i + 1])
     anchor = f"part-{env['part']}-{len(env['headings'])}-{slug(text)}"
     token.attrSet("id", anchor)
     env["headings"].append({"id": anchor, "text": text, "level": int(token.tag[1:])})
@@ -90,6 +91,17 @@ def _heading_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: 
 def _th_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
     tokens[i].attrSet("scope", "col")
     return self.renderToken(tokens, i, options, env) + '<button type="button">'
+
+
+def _td_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
+    if len(_text(tokens[i + 1])) > _LONG:
+        tokens[i].attrSet("class", "long")
+    return self.renderToken(tokens, i, options, env)
+
+
+def _text(token: Token) -> str:
+    """What is shown of a line of Markdown."""
+    return "".join(child.content for child in token.children or ())
 
 
 def _embedded(folder: Path, target: Any) -> str:

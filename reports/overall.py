@@ -1,6 +1,7 @@
 """Methods over all families of a suite: aggregates, performance profiles, and who beats whom."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,9 @@ from reports.tables import plus_minus
 from reports.text import escape_label, escape_markdown, markdown_table, method_name
 
 _PANEL = (4.4, 2.8)  # inches
-_SQUARE = 0.42  # inches, of a pair of methods
+_SQUARE = 0.36  # inches, of a pair of methods
+_FEW = 8  # methods: with more, matrices stand one below the other and say no more than they must
+_MOST = 30  # methods: with more, colours alone tell
 _NAMES = {
     EXACT_IMAGES: "shift axes of exact linear images",
     OTHERS: "other shift axes",
@@ -83,45 +86,55 @@ def profile_figure(points: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Ar
 
 @themed
 def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> Figure:
-    """P(row beats column) as a matrix, a panel per group.
+    """P(row beats column) as a matrix, a panel per group; who beats the others most comes first.
 
     Args:
       pairs: `probability_of_improvement` of one suite, budget and split.
-      arms: in the order of rows and columns.
+      arms: in the order of rows and columns that are equally good.
       title: plain text above the panels.
     """
     groups = [group for group in _NAMES if group in set(pairs["group"])]
-    present = [arm for arm in arms if not select(pairs, ARM, arm).empty]
-    names = [escape_label(method_name(*arm)) for arm in present]
-    side = max(2.4, _SQUARE * len(present)) + 0.9
-    note = (
-        "Probability that a seed of the row's method scores higher than one of the column's, averaged over families; ties half."
-    )
+    n_arms = max(len(_ranked(pairs[pairs["group"] == group], arms)) for group in groups)
+    many = n_arms > _FEW
+    side = max(2.4, _SQUARE * n_arms) + 0.9
+    note = "Probability that a seed of the row's method (purple: it wins) scores higher than one of the column's, averaged over"
+    note = f"{note} families; ties half. Who wins most comes first."
+    if many:
+        note = f"{note} Without a number: below 0.5 % or above 99.5 %." if n_arms <= _MOST else note
     if pairs["n_left_out"].any():
         note = f"{note} *: over the families that both have, one has more."
-    note = f"{note} {_seeds(pairs)}"
-    figure, panels = canvas(len(groups), title, note, panel=(side, side))
+    place: dict[str, Any] = {"n_columns": 1, "n_rows": len(groups), "beside": 0.3} if many else {"n_columns": len(groups)}
+    figure, panels = canvas(title=title, note=f"{note} {_seeds(pairs)}", panel=(side, side), sharey=False, **place)
     for axes, group in zip(panels, groups, strict=True):
         of_group = pairs[pairs["group"] == group]
-        values, partial = (_matrix(of_group, present, name) for name in ("value", "n_left_out"))
-        axes.imshow(values, cmap="PuOr", vmin=0, vmax=1)
+        ranked = _ranked(of_group, arms)
+        values, partial = (_matrix(of_group, ranked, name) for name in ("value", "n_left_out"))
+        axes.imshow(values, cmap="PuOr", vmin=-0.25, vmax=1.25)  # the map's ends are too dark for numbers
         for i, j in np.argwhere(~np.isnan(values)):
-            dark = abs(values[i, j] - 0.5) > 0.35
-            colour = "white" if dark else "#1A1A1A"
-            axes.text(
-                j,
-                i,
-                f"{100 * values[i, j]:.0f}{'*' * bool(partial[i, j])}",
-                ha="center",
-                va="center",
-                fontsize=7.5,
-                color=colour,
-            )
+            if text := _cell(values[i, j], bool(partial[i, j]), n_arms):
+                colour = "white" if values[i, j] > 0.95 else "#1A1A1A"
+                axes.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
+        names = [escape_label(method_name(*arm)) for arm in ranked]
         axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(names)), names)
         axes.grid(False)
         axes.set_title(f"{group_name(group)}, %")
     return figure
+
+
+def _cell(value: float, partial: bool, n_arms: int) -> str:
+    """A probability in per cent; among many methods only what its colour does not tell."""
+    text, mark = f"{100 * value:.0f}", "*" * partial
+    if n_arms > _MOST:
+        return ""
+    return mark if n_arms > _FEW and text in ("0", "100") else text + mark
+
+
+def _ranked(pairs: pd.DataFrame, arms: Sequence[Arm]) -> list[Arm]:
+    """The arms of one group, who beats the others most often in the mean first."""
+    wins = pairs.groupby(list(ARM))["value"].mean()
+    there = [arm for arm in arms if arm in wins.index]
+    return sorted(there, key=lambda arm: -round(float(wins[arm]), 9))  # sums in another order differ in their last digits
 
 
 def _seeds(points: pd.DataFrame) -> str:

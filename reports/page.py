@@ -33,11 +33,13 @@ _HOW_TO_READ = """\
 Returns are undiscounted sums over an evaluation episode, in the units of the family; more is better. b is the number of
 environment steps that a method has used on the test task: b = 0 is zero-shot, one or two episodes are few-shot, more are
 many-shot. A score is the mean over the tasks of a level of shift, then over the levels of one shift axis; axes are never
-averaged together. Seeds are the replications: ± is half the width of the 95 % percentile bootstrap interval over seeds, or
-half the range where there are only two; one seed has none. "frozen" means that the method stops learning before, "–" that a
-number is missing; only finished cells enter a score. A curve is flat while a method gathers experience before its first update
-(by default five episodes for the TD3-type methods, none at smoke; 20 for MAML and CAVIA, 10 at quick, 2 at smoke; PEARL's two
-episodes of exploration); an untrained policy may do worse than no action, and a gain counts from there.
+averaged together. Seeds are the replications: of the scores of one family, ± is half the width of the 95 % percentile bootstrap
+interval over seeds, or half the range where there are only two; one seed has none. What is computed over families, and the
+differences of claims, have an interval only from three seeds on in every family; sentences give one only from five seeds on.
+"frozen" means that the method stops learning before, "–" that a number is missing; only finished cells enter a score. A curve
+is flat while a method gathers experience before its first update (by default five episodes for the TD3-type methods, none at
+smoke; 20 for MAML and CAVIA, 10 at quick, 2 at smoke; PEARL's two episodes of exploration); an untrained policy may do worse
+than no action, and a gain counts from there.
 Where the tasks of a shift axis are exact linear images of training tasks, a linear layer before the policy and one after it
 can undo the shift; read those axes apart from the others, since methods with such layers are at home there.
 A normalised score is per task (J − J₀) / (J_oracle − J₀), unclipped: 0 is the better of zero and random action, 1 where TD3
@@ -48,9 +50,10 @@ ends that learns the task alone, in 20 000 steps on the point families, a millio
 
 _CLAIMS = """\
 What the paper of APB claims, and the difference of mean returns that this store has for it at the end of the adaptation
-budget, with a 95 % bootstrap interval and a two-sided permutation test, corrected by Holm over families and axes. A claim is
-judged only on locomotion at the budget of the paper; whatever is smaller is toy evidence, whichever way it points. The
-smallest detectable difference is that which a test with so many seeds finds with a power of 80 %.
+budget, with a 95 % bootstrap interval from three seeds on and a two-sided permutation test, corrected by Holm over families and
+axes. A claim is judged only on locomotion at the budget of the paper; whatever is smaller is toy evidence, whichever way it
+points. Detectable is the smallest difference that a single test with so many seeds finds with a power of 80 %, "none" where so
+few can never show one.
 
 """
 

@@ -100,7 +100,9 @@ def _budgets(rows: pd.DataFrame) -> str:
         lines.append(
             [escape_markdown(str(family)), escape_markdown(str(budget)), _values(of_family["family_version"]), checkpoints]
         )
-    return markdown_table(["family", "budget", "version", "checkpoints (environment steps per test task)"], lines)
+    return markdown_table(
+        ["family", "budget", "version", "checkpoints (environment steps per test task)"], lines, words=(1, 2, 3)
+    )
 
 
 def _methods(rows: pd.DataFrame) -> str:
@@ -109,7 +111,7 @@ def _methods(rows: pd.DataFrame) -> str:
         modes = _values(of_method["eval_mode"])
         name = escape_markdown(method_name(str(method), str(variant)))
         lines.append([name, _values(of_method["method_version"]), _values(of_method["config_hash"]), modes or "–"])
-    return markdown_table(["method", "version", "configuration", "evaluation actions"], lines)
+    return markdown_table(["method", "version", "configuration", "evaluation actions"], lines, words=(2, 3))
 
 
 def _values(column: pd.Series) -> str:

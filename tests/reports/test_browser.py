@@ -15,10 +15,11 @@ if (find_spec("playwright") is None or BROWSER is None) and os.environ.get("TOX_
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, fill, hostile):
-    """A report whose methods, settings and errors are hostile, with failed and missing cells."""
+    """A report whose methods, settings and errors are hostile, with failed and missing cells, beside another store."""
     root = tmp_path_factory.mktemp("browser")
     fill(root / "store", methods=("apb", "td3", "maml", "zero", hostile), ended={("td3", 1): "failed", ("maml", 1): "missing"})
-    (page,) = write_report(root / "store", root / "out", formats=["html"])
+    fill(root / "others", methods=("apb", "td3", "zero"), seeds=5)
+    (page,) = write_report(root / "store", root / "out", formats=["html"], compare=root / "others")
     alone = root / "alone" / "page.html"  # it needs nothing beside it
     alone.parent.mkdir()
     shutil.copy(page, alone)
@@ -64,6 +65,35 @@ def test_every_figure_is_drawn(page):
 
 def test_nothing_is_wider_than_the_window(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def test_claims_comparisons_and_aggregates_fit_a_desktop_and_wider_tables_show_that_they_go_on(page):
+    judged = page.locator(".scroll", has=page.locator("th", has_text="judgement"))
+    compared = page.locator(".scroll", has=page.locator("th", has_text="verdict"))
+    assert judged.count() >= 2 and compared.count() == 3
+    measure = "tables => tables.map(table => [table.scrollWidth, table.clientWidth])"
+    if page.viewport_size["width"] == 1280:
+        assert all(inner <= outer for tables in (judged, compared) for inner, outer in tables.evaluate_all(measure))
+    wide = page.locator(".scroll", has_text="gain from b = 0").first
+    assert "local, scroll" in wide.evaluate("table => getComputedStyle(table).backgroundAttachment")
+    wide.evaluate("table => { table.scrollLeft = 1000 }")
+    first = wide.locator("td").first
+    assert first.bounding_box()["x"] - wide.bounding_box()["x"] <= 2 and first.bounding_box()["width"] >= 96
+
+
+def test_words_are_to_the_left_and_numbers_to_the_right(page):
+    def align(head, table):
+        found = page.locator("table", has=page.locator("th", has_text=head)).first
+        column = [text.split("\n")[0].strip(" ↕") for text in found.locator("th").all_inner_texts()].index(table)
+        return {
+            found.locator(f"{cell}:nth-child({column + 1})").first.evaluate("x => getComputedStyle(x).textAlign")
+            for cell in ("th", "td")
+        }
+
+    words = {"judgement": ("compared", "judgement", "where"), "verdict": ("method", "verdict")}
+    assert {side for head, columns in words.items() for name in columns for side in align(head, name)} <= {"left", "start"}
+    numbers = {"judgement": ("difference", "seeds"), "verdict": ("here", "seeds"), "gain from b = 0": ("normalised",)}
+    assert {side for head, columns in numbers.items() for name in columns for side in align(head, name)} == {"right"}
 
 
 def test_tables_sort_by_number_and_by_text_with_what_is_missing_last(page):

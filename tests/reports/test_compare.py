@@ -81,7 +81,9 @@ def test_a_store_beside_itself_is_refused_and_a_copy_is_said_to_be_one(tmp_path,
     shutil.copytree(stores[0], tmp_path / "copy")
     page = page_of(tmp_path, stores[0], tmp_path / "copy")
     assert "Taken from" not in page and "0 of 6 scores differ" in page
-    assert "6 could not have been told apart" in page  # two seeds against two
+    # two seeds against two reach p = 1/3, 14 against two 1/120
+    assert "6 could not have been told apart, whatever their distance: of 6 tests together the first needs p ≤ 0.0083," in page
+    assert " which 2 seeds here against 2 there cannot reach; 14 seeds here could.\n" in page
     assert "8 of 8 compared cells are the same ones in both" in page
 
 
@@ -130,3 +132,8 @@ def test_own_scores_that_are_worse_or_alike_are_called_so():
     found = against_others(scores(mine=0.0), scores(far=50.0, near=0.5, low=-50.0))
     assert found["other"].tolist() == ["far", "near", "low"] and found["verdict"].tolist() == [BELOW, ALIKE, ABOVE]
     assert found["difference"].tolist() == [-50.0, -0.5, 50.0]
+
+
+def test_the_verdict_comes_first_and_to_the_left(tmp_path, stores):
+    head = "| method | verdict | here | there (lowest to highest seed) | difference | p (Holm) | least effect | detectable |"
+    assert f"{head} seeds |\n| --- | :--- |{' ---: |' * 7}\n| apb | too few seeds to tell |" in page_of(tmp_path, *stores)

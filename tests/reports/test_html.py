@@ -43,3 +43,8 @@ def test_a_table_is_reachable_by_keyboard_and_its_heads_are_buttons(page):
     text = page("| a | b |\n| --- | ---: |\n| 1 | 2 |\n")
     assert text.count('scope="col"') == text.count('<button type="button">') == 2
     assert '<div class="scroll" tabindex="0"><table>' in text
+
+
+def test_long_cells_wrap_whatever_their_links_hide(page):
+    text = page(f"| a | b |\n| --- | ---: |\n| {'x ' * 12} | [2](https://a.long/address/of/a/page) |\n")
+    assert text.count('class="long"') == 1 and '<td class="long">x' in text

@@ -65,6 +65,38 @@ def test_the_matrix_says_who_beats_whom(scores):
         assert sorted(text.get_text() for text in axes.texts) == ["0"] * 3 + ["100"] * 3
 
 
+def matrix(n_arms):
+    """Pairs of `n_arms` methods of which each beats those with a lower number by 60 %, but the last always wins."""
+    lines = []
+    for i in range(n_arms):
+        for j in set(range(n_arms)) - {i}:
+            value = float(i > j) if n_arms - 1 in (i, j) else 0.5 + 0.1 * (1 if i > j else -1)
+            names = {"method": f"m{i}", "variant": "", "other": f"m{j}", "other_variant": ""}
+            lines.append(names | {"group": OTHERS, "value": value, "n_left_out": 0, "n_seeds": 5, "n_families": 2})
+    return pd.DataFrame(lines), [(f"m{i}", "") for i in range(n_arms)]
+
+
+@pytest.mark.parametrize(("n_arms", "n_numbers"), [(8, 56), (20, 19 * 18), (31, 0)])
+def test_who_wins_most_comes_first_and_many_methods_have_fewer_numbers(n_arms, n_numbers):
+    figure = improvement_figure(*matrix(n_arms), "title")
+    (axes,) = figure.axes
+    names = [f"m{i}" for i in reversed(range(n_arms))]
+    assert [text.get_text() for text in axes.get_yticklabels()] == [text.get_text() for text in axes.get_xticklabels()] == names
+    values = axes.get_images()[0].get_array().filled(np.nan)
+    assert (values[np.triu_indices(n_arms, 1)] > 0.5).all()
+    shown = [text.get_text() for text in axes.texts]
+    assert len(shown) == n_numbers and (n_arms <= 8 or not {"0", "100"} & set(shown))
+    assert ("Without a number" in " ".join(text.get_text() for text in figure.texts).replace("\n", " ")) == (8 < n_arms <= 30)
+
+
+def test_large_matrices_stand_one_below_the_other():
+    pairs, arms = matrix(9)
+    figure = improvement_figure(pd.concat([pairs, pairs.assign(group=EXACT_IMAGES)]), arms, "title")
+    figure.canvas.draw()
+    first, second = (axes.get_position() for axes in figure.axes)
+    assert first.y0 > second.y1 and first.x0 == pytest.approx(second.x0)
+
+
 def test_who_has_fewer_families_is_marked(scores):
     fewer = scores[(scores["method"] != "td3") | (scores["family"] != "h")]
     found = aggregate(fewer, EXACT, value="normalised", draws=50)

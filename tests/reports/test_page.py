@@ -43,7 +43,7 @@ def test_the_page_answers_with_its_seeds(report):
     (angle,) = [line for line in page.splitlines() if line.startswith("- **point-goal, split ood, shift axis angle (exact")]
     assert "Gained over b = 0 in every seed: apb (+26.0), td3 (+26.0) and maml (+11.8)." in angle
     assert "Highest mean return of those that learn: apb (−28.5), then td3 (−39.0)." in angle
-    assert angle.endswith("Seeds per method: 1 to 2, too few for a claim of significance.")
+    assert angle.endswith("Seeds per method: 1 to 2; a claim of significance needs at least 5 of each.")
 
 
 def test_the_page_shows_what_is_not_finished_and_what_it_rests_on(report):

@@ -34,7 +34,9 @@ def commit() -> str | None:
         tracked = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10)
         if tracked.returncode != 0:
             return None
-        changes = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+        # published results are no code: one suite that was published must not keep the next one from it
+        status = [*git, "status", "--porcelain", "-uno", "--", ":(top,exclude)results/published"]
+        changes = subprocess.run(status, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return head.stdout.strip() + ("+dirty" if changes.stdout.strip() else "")

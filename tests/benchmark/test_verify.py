@@ -286,6 +286,15 @@ class TestLevel2:
         done = cli("verify", "--published", published, *self.words, "--seeds", "2")
         assert done.code == 2 and "and this is c0ffee; take another folder with --store" in done.err
 
+    @pytest.mark.parametrize(("moved", "outcome"), [(0.0, "passed"), (1e-6, "passed"), (0.01, "failed")])
+    def test_a_state_may_score_otherwise_by_rounding_only(self, published, moved, outcome):
+        path = published / "sanity/rows.csv"
+        rows = pd.read_csv(path, keep_default_na=False, dtype={"return_mean": float})
+        rows["return_mean"] += np.where(rows["env_steps"] == 0, moved, 0.0)
+        rows.to_csv(path, index=False, lineterminator="\n")
+        seal_again(published / "sanity")
+        assert {check.outcome for check in fresh.trained_states(Publication(published), ["sanity"])} == {outcome}
+
     def test_another_trained_state_is_found(self, verify, published):
         (state,) = (published / "sanity/checkpoints").iterdir()
         weights = torch.load(state, weights_only=True)

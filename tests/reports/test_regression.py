@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reports.power import detectable_effect, pooled_deviation
 from reports.regression import BETTER, LEVEL, SAME, TOO_FEW, WORSE, regressions
 from reports.significance import permutation_test
 
@@ -58,6 +59,19 @@ def test_detectable_is_of_the_first_of_holms_steps():
     alone = regressions(scores({"a": fresh["a"]}), scores({"a": known["a"]})).iloc[0]
     among = regressions(scores(fresh), scores(known)).set_index("method").loc["a"]
     assert among["detectable"] > alone["detectable"] and among["p"] == alone["p"]
+
+
+def test_seeds_that_suffice_for_one_line_do_not_for_two():
+    alone = regressions(scores({"a": drawn(-20, 4, 0)}), scores({"a": drawn(-20, 4, 1)}))
+    both = regressions(*(scores({"a": drawn(-20, 4, i), "b": drawn(-20, 4, i + 2)}) for i in (0, 1)))
+    assert alone["verdict"].tolist() == [SAME]  # four against four reach p = 2 / 70
+    assert both["verdict"].tolist() == [TOO_FEW] * 2 and np.isinf(both["detectable"]).all()
+
+
+def test_detectable_is_found_with_a_power_of_80_percent():
+    x, y = drawn(-20, 6, 0), drawn(-20, 10, 1)
+    one = regressions(scores({"a": x}), scores({"a": y})).iloc[0]
+    assert one["detectable"] == pytest.approx(detectable_effect(pooled_deviation(x, y), 6, 10, 0.05, 0.8))
 
 
 def test_axes_and_families_are_apart_and_missing_scores_are_none():

@@ -166,3 +166,15 @@ def test_a_stage_that_two_suites_have_has_the_record_of_each(store: Store, tmp_p
     both, one = Publication(tmp_path / "published"), stages[stages["stage"] == "adapt"]["id"].iloc[0]
     commits = [both.record(CellKey("adapt", suite, 3, one)).get("commit") for suite in ("s", "t")]
     assert commits[1] == "other" and commits[0] != "other"
+
+
+def test_runs_of_the_same_cells_for_different_suites_gave_the_same_rows() -> None:
+    """They ran hours apart, beside other work: what is published can be measured again."""
+    rows, _ = Publication().read()
+    measured = [name for name in COLUMNS if name not in {*NOT_COMPARED, "suite", "suite_version"}]
+    adapted = rows[rows["stage"] == "adapt"].sort_values(["suite", "cell_id", "env_steps", "task_index"])
+    first = adapted[adapted["suite"] == "ood"].reset_index(drop=True)
+    for suite in ("placement", "sanity"):
+        again = adapted[adapted["suite"] == suite].reset_index(drop=True)
+        assert len(again) > 10_000
+        pd.testing.assert_frame_equal(again[measured], first[measured], check_exact=True)

@@ -78,5 +78,5 @@ def test_an_error_of_the_block_of_a_lock_is_its_own(tmp_path):
 def test_errors_of_the_system_are_one_line_with_the_way_out(tmp_path):
     (tmp_path / "file").touch()
     for call in ((tmp_path / "file").mkdir, (tmp_path / "file" / "below").mkdir, (tmp_path / "none").read_bytes):
-        with pytest.raises(StoreError, match=r"^[^\n]+: [^\n]+--store$"), explained(tmp_path):
+        with pytest.raises(StoreError, match=r"^[^\n]+: [^\n]+another folder$"), explained(tmp_path):
             call()

@@ -94,15 +94,15 @@ class TestOpening:
 
     def test_a_folder_of_something_else_is_left_alone(self, tmp_path):
         (tmp_path / "thesis.tex").write_text("x")
-        for create in (True, False):
-            with pytest.raises(StoreError, match=r"thesis\.tex.*--store"):
+        for create, cure in ((True, "choose an empty or new folder"), (False, "name the folder of a run")):
+            with pytest.raises(StoreError, match=rf"thesis\.tex: {cure}"):
                 Store(tmp_path, create=create)
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
     def test_another_schema_version_is_refused(self, store):
         (store.root / "store.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1}))
         for create in (True, False):
-            with pytest.raises(StoreError, match=f"version {SCHEMA_VERSION + 1}.*is {SCHEMA_VERSION}:.*--store"):
+            with pytest.raises(StoreError, match=f"version {SCHEMA_VERSION + 1}.*is {SCHEMA_VERSION}:.*another folder"):
                 Store(store.root, create=create)
 
     @pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", b"\xff", b"3"])
@@ -114,9 +114,9 @@ class TestOpening:
     def test_a_file_in_the_way_is_named(self, tmp_path):
         (tmp_path / "file").touch()
         for path in (tmp_path / "file", tmp_path / "file" / "store"):
-            with pytest.raises(StoreError, match=r"file.*--store"):
+            with pytest.raises(StoreError, match=r"file.*another folder"):
                 Store(path, create=True)
-            with pytest.raises(StoreError, match=r"no results.*--store"):
+            with pytest.raises(StoreError, match=r"no results.*another folder"):
                 Store(path, create=False)
 
     def test_reading_needs_results_and_makes_no_folder(self, tmp_path):
@@ -233,7 +233,7 @@ class TestDamage:
     def test_rows_with_other_columns_are_refused_with_the_way_out(self, store, write, monkeypatch):
         write(TRAIN)
         monkeypatch.setattr(cell, "_SCHEMA", cell._SCHEMA.remove(0))  # as a later program would have it
-        with pytest.raises(StoreError, match=r"other columns.*--store"):
+        with pytest.raises(StoreError, match=r"other columns.*another folder"):
             store.rows(TRAIN)
 
 

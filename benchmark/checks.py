@@ -118,7 +118,8 @@ def _impossible(rows: pd.DataFrame) -> list[str]:
 
 
 def _cells_of_today(suite: str, cells: pd.DataFrame) -> list[Cell]:
-    methods = {str(name): registered_methods()[str(name)] for name in cells["method"].unique()}
+    known = registered_methods()
+    methods = {str(name): known[str(name)] for name in cells["method"].unique()}
     budgets, families = cells["budget"].unique(), [str(name) for name in cells["family"].unique()]
     return [cell for budget in budgets for cell in expand(SUITES[suite], BUDGETS[str(budget)], methods, families, 1, {})]
 

@@ -29,7 +29,13 @@ class PluginError(Exception):
 
 def registered_methods() -> dict[str, str]:
     """Name → module:Class, of the built-in methods and of those other distributions register; the built-in ones win."""
-    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} | METHODS
+    return _of_others() | METHODS
+
+
+@cache
+def _of_others() -> dict[str, str]:
+    """What other distributions register; looking through all that are installed takes milliseconds."""
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
 
 
 @cache

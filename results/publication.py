@@ -46,6 +46,7 @@ class Publication:
 
     def __init__(self, root: Path = PUBLISHED) -> None:
         self.root, self._records = root, dict[tuple[str | None, str], dict[Any, Any]]()
+        self._parts = dict[str, tuple[pd.DataFrame, pd.DataFrame]]()  # read before, which takes a while
         with explained(root):
             self.suites = sorted(path.parent.name for path in _manifests(root))
         if not self.suites:
@@ -94,7 +95,9 @@ class Publication:
         Raises:
           StoreError: if a suite is not published, or a file was altered.
         """
-        parts = [self._read(suite) for suite in (self.suites if suites is None else suites)]
+        chosen = self.suites if suites is None else suites
+        self._parts |= {suite: self._read(suite) for suite in chosen if suite not in self._parts}
+        parts = [self._parts[suite] for suite in chosen]
         rows, cells = (pd.concat(found, ignore_index=True) for found in zip(*parts, strict=True))
         once = ~((rows["stage"] == "train") & rows.duplicated(["cell_id", "env_steps", "stage"]))
         return rows[once].reset_index(drop=True), cells

@@ -94,4 +94,6 @@ def test_a_class_that_fits_is_given_back(load):
 def test_entry_points_add_methods_and_replace_none(monkeypatch):
     points = [EntryPoint(name, "my.module:Mine", "apb_benchmark.methods") for name in ("mine", "apb")]
     monkeypatch.setattr(benchmark.plugins, "entry_points", lambda group: points if group == "apb_benchmark.methods" else [])
+    benchmark.plugins._of_others.cache_clear()
     assert registered_methods() == {"mine": "my.module:Mine", **METHODS}
+    benchmark.plugins._of_others.cache_clear()  # for the tests after this one

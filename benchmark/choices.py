@@ -83,7 +83,9 @@ def choose_methods(suite: Suite, budget: Budget, text: str | None, extra: Sequen
     registered = registered_methods()
     if text is not None and "all" in words(text, "methods"):
         names = [*suite.methods, *(name for name in registered if name not in suite.methods)]
-    elif text is not None and words(text, "methods") == ["none"]:
+    elif text is not None and "none" in (named := words(text, "methods")):
+        if len(named) > 1:
+            raise InputError("--methods none stands alone; leave it out, or the others")
         if not extra:
             raise InputError("--methods none leaves nothing to run; add a method of your own with --method module:Class")
         names = []

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,11 +37,17 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
-def _folder_option(*names: str, about: str) -> Any:
-    return typer.Option(*names, help=about, parser=_folder, metavar="FOLDER")
+def _own_folder(text: str) -> Path:
+    if (folder := _folder(text)) == PUBLISHED:
+        raise typer.BadParameter(f"`{PUBLISHED}` stands for the results that came with the program; name another folder")
+    return folder
 
 
-StoreOption = Annotated[Path, _folder_option("--store", about="Folder of results.")]
+def _folder_option(*names: str, about: str, parser: Callable[[str], Path] = _folder) -> Any:
+    return typer.Option(*names, help=about, parser=parser, metavar="FOLDER")
+
+
+StoreOption = Annotated[Path, _folder_option("--store", about="Folder of results.", parser=_own_folder)]
 
 
 def _version(asked: bool) -> None:
@@ -199,7 +206,7 @@ def verify(
         typer.Option(
             min=1,
             max=3,
-            help="1: tables follow from rows (seconds). 2: also fingerprints, checkpoints and fresh seeds at quick (minutes). "
+            help="1: tables follow from rows (half a minute). 2: also fingerprints, checkpoints, fresh seeds (minutes). "
             "3: fresh seeds at desk or paper. What is run again, from --cells to --record, is for levels 2 and 3.",
         ),
     ] = 1,

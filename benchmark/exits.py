@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import typer
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 and the signal
+_AGAIN_S = 5  # after which SIGTERM is taken to have been lost
 _INPUT_ERRORS = {
     "benchmark.choices": "InputError",
     "benchmark.plugins": "PluginError",
@@ -40,6 +41,10 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
         return _complain(error.format_message())
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(resumes)
+    except SystemExit as end:
+        if end.code == TERMINATED:
+            print(f"terminated; run the same command again{' to go on' if resumes else ''}", file=sys.stderr)
+        raise
     except BrokenPipeError:  # the reader of our output has gone
         _mute()
         return 1
@@ -63,13 +68,16 @@ def _termination_raised() -> Iterator[None]:
     """Let SIGTERM unwind the command, so that its temporary folders and its workers go with it."""
 
     def leave(number: int, frame: Any) -> NoReturn:
+        signal.alarm(_AGAIN_S)  # raised in a destructor, it would be lost
         raise SystemExit(TERMINATED)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGALRM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.alarm(0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupted(resumes: bool) -> int:

@@ -19,7 +19,7 @@ from envs import load_family
 from envs.api import family_version
 from reports.page import write_report
 from results.files import StoreError, explained, sync
-from results.publication import CHECKPOINTS, FACTS, MANIFEST, NAME, PUBLISHED, Publication, results_at
+from results.publication import CHECKPOINTS, FACTS, MANIFEST, PUBLISHED, Publication, results_at
 from results.publishing import tables, to_files, write_manifest
 from results.schema import PROTOCOL_VERSION
 from results.store import CellKey, Store
@@ -42,7 +42,7 @@ def publish(store: Path, suite: Suite, out: Path | None = None, dirty: bool = Fa
     """
     target = _target(out)
     _restore(target / suite.id)
-    if store == NAME or isinstance(opened := results_at(store), Publication):
+    if isinstance(opened := results_at(store), Publication):
         raise InputError(f"{store} is published already; name the store that it was made of")
     rows, cells = opened.read([suite.id])
     (plan,) = (plan for plan in opened.plans() if plan["suite"] == suite.id)

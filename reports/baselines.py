@@ -15,7 +15,13 @@ from reports.significance import differences, holm
 from reports.text import escape_markdown, listing, markdown_table, method_name, number
 
 ABOVE, BELOW, ALIKE, UNKNOWN = "better", "worse", "not told apart", "too few seeds to tell"
+_IMAGES = "The tasks of this axis are exact linear images of training tasks."
 _PLACE = (*TABLE, "axis")
+_HOW_TO_READ = """\
+Scores are those at the end of the adaptation budget ([CSV](data/comparison-own.csv)). A positive difference is in favour of the
+method above the table. p is of a permutation test over seeds, corrected by Holm over all lines of that method; detectable is
+the smallest difference that the strictest of these tests finds with a power of 80 %.
+"""
 
 
 def against_others(own: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
@@ -67,24 +73,23 @@ def own_section(own: pd.DataFrame, others: pd.DataFrame, exact: Mapping[str, fro
     if found.empty:
         return
     out.table(found, "comparison-own")
-    yield "Scores are those at the end of the adaptation budget, p is corrected over all lines of a method"
-    yield "([CSV](data/comparison-own.csv)).\n"
+    yield _HOW_TO_READ
     for key, lines in found.groupby([*ARM, *_PLACE], sort=False):
         method, variant, suite, budget, family, split, axis = map(str, key)
         name = method_name(method, variant)
-        place = f"{suite}: {family}, split {split}, {axis_text(axis, exact.get(family, ()))} (budget {budget})"
-        yield f"### {escape_markdown(f'{name} against the others, {place}')}\n\n{_answer(lines, name)}\n\n{_table(lines)}"
+        place = f"{family}, split {split}, {axis_text(axis, ())} ({suite}, {budget})"
+        told = f"{_answer(lines, name)} {_IMAGES if axis in exact.get(family, ()) else ''}".rstrip()
+        yield f"### {escape_markdown(f'{name}: {place}')}\n\n{told}\n\n{_table(lines)}"
 
 
 def _answer(lines: pd.DataFrame, name: str) -> str:
     n_seeds, mean = int(lines["n_seeds"].iloc[0]), number(lines["mean"].iloc[0])
     said = [f"{escape_markdown(name)} scores {mean} ({n_seeds} seed{'s' if n_seeds != 1 else ''})."]
-    for verdict, words in ((ABOVE, "It is better than"), (BELOW, "It is worse than")):
+    kinds = ((ABOVE, "It is better than"), (BELOW, "It is worse than"), (ALIKE, "It cannot be told apart from"))
+    for verdict, words in kinds:
         those = lines[lines["verdict"] == verdict]
         if len(those):
             said.append(f"{words} {escape_markdown(listing(map(_other, those.to_dict('records'))))}.")
-    if alike := int((lines["verdict"] == ALIKE).sum()):
-        said.append(f"It cannot be told apart from {alike} of {len(lines)}.")
     if unknown := int((lines["verdict"] == UNKNOWN).sum()):
         said.append(f"Against {unknown} of {len(lines)} so few seeds can show nothing; run it with more (--seeds).")
     return " ".join(said)

@@ -99,9 +99,10 @@ def comparison(
     theirs, known = adaptation_scores(*other.twins), arms_of_tables(pd.concat([other.guests[1], other.twins[1]]))
     own = only_in(scores, known, inside=False)
     others = pd.concat([only_in(scores, arms_of_tables(other.guests[1]), inside=True), theirs])
-    yield from own_section(own, others, exact, out)
+    tested = list(own_section(own, others, exact, out))
+    yield from tested
     if theirs.empty:
-        yield "No method has scores in both.\n"
+        yield "" if tested else "No method has scores in both.\n"
         return
     found = regressions(last_scores(scores), last_scores(theirs))
     out.table(found, "comparison")

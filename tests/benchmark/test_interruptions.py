@@ -241,7 +241,8 @@ def test_a_report_that_is_stopped_ends_without_a_word_of_its_workers(figures_wai
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     result = finish(process, timeout_s=30)
     assert result.code == code and "Traceback" not in result.err, result.err
-    assert ("interrupted; run the same command again" in result.err) == (number == signal.SIGINT)
+    word = "interrupted" if number == signal.SIGINT else "terminated"
+    assert result.err.strip() == f"{word}; run the same command again"
     assert not list((here / "out").glob("*.html"))
 
 
@@ -253,3 +254,27 @@ def test_a_verification_that_is_terminated_leaves_no_folder_behind(start, finish
     process.terminate()
     assert finish(process, timeout_s=30).code == 143
     assert not list((here / "tmp").iterdir())
+
+
+LOST = """
+import os, signal, sys, time
+from benchmark import exits
+
+class Destroyed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+
+def command():
+    one = Destroyed()
+    del one  # what is raised in a destructor goes nowhere
+    time.sleep(60)
+
+exits._AGAIN_S = 1
+sys.exit(exits.exit_code(command, False, False))
+"""
+
+
+def test_a_termination_that_is_lost_in_a_destructor_comes_again(here):
+    done = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 143 and done.stderr.splitlines()[-1] == "terminated; run the same command again"

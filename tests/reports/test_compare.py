@@ -107,7 +107,9 @@ def test_a_method_of_ones_own_is_tested_against_all_others(tmp_path, fill, retur
     mine = fill(tmp_path / "mine", methods=("apb",), seeds=6)
     theirs = fill(tmp_path / "theirs", methods=("td3", "maml"), seeds=6)
     page = page_of(tmp_path, mine, theirs)
-    assert "It is better than td3 and maml." in page and "No method has scores in both." in page
+    assert "It is better than td3 and maml." in page and "No method has scores in both." not in page
+    assert "### apb: point-goal, split ood, shift axis angle (ood, quick)" in page
+    assert page.count("The tasks of this axis are exact linear images of training tasks.") == 1  # split ood, angle
     found = pd.read_csv(tmp_path / "out/data/comparison-own.csv", keep_default_na=False)
     assert set(found["method"]) == {"apb"} and set(found["other"]) == {"td3", "maml"}
     one = found[(found["other"] == "td3") & (found["axis"] == "radius")].iloc[0]

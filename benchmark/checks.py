@@ -58,7 +58,7 @@ def _looked(name: str, look: "Look", publication: Publication, suite: str) -> Ch
         outcome, detail = look(publication, suite)
     except StoreError as error:
         outcome, detail = "failed", str(error)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
         outcome, detail = "failed", f"it cannot even be read ({type(error).__name__}: {error}); publish the suite again"
     return Check(1, f"{suite}: {name}", outcome, " ".join(detail.split()))
 

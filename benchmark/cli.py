@@ -139,7 +139,8 @@ def report(
 ) -> None:
     """Turn a store into figures, tables and one page."""
     from benchmark import choices
-    from reports.page import FORMATS, write_report
+    from reports.page import FORMATS, to_compare, write_report
+    from results.publication import results_at
 
     formats = choices.words(format_, "formats")
     for name in formats:
@@ -156,6 +157,8 @@ def report(
     if videos and set(formats) != {"latex"}:  # which shows none
         from benchmark.video import films
 
+        if compare is not None:
+            to_compare(compare, results_at(store))  # what is quick to check comes first
         clips = films(store, out, suite or None, typer.echo, method or ())
     pages = write_report(store, out, suite or None, formats, choices.available_cores(), compare, clips, typer.echo)
     typer.echo("\n".join(map(str, pages)))

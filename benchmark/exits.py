@@ -23,6 +23,10 @@ _INPUT_ERRORS = {
 }
 
 
+class _TerminatedError(BaseException):
+    """SIGTERM; no SystemExit, which a plug-in that leaves raises as well."""
+
+
 def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
     """Run a command; bad input is one line on stderr and exit code 2.
 
@@ -41,10 +45,9 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
         return _complain(error.format_message())
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(resumes)
-    except SystemExit as end:
-        if end.code == TERMINATED:
-            print(f"terminated; run the same command again{' to go on' if resumes else ''}", file=sys.stderr)
-        raise
+    except _TerminatedError:
+        print(f"terminated; run the same command again{' to go on' if resumes else ''}", file=sys.stderr)
+        return TERMINATED
     except BrokenPipeError:  # the reader of our output has gone
         _mute()
         return 1
@@ -69,7 +72,7 @@ def _termination_raised() -> Iterator[None]:
 
     def leave(number: int, frame: Any) -> NoReturn:
         signal.alarm(_AGAIN_S)  # raised in a destructor, it would be lost
-        raise SystemExit(TERMINATED)
+        raise _TerminatedError
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGALRM)}
     try:

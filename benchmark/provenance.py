@@ -36,7 +36,7 @@ def commit() -> str | None:
             return None
         # published results are no code: one suite that was published must not keep the next one from it
         status = [*git, "status", "--porcelain", "-uno", "--", ":(top,exclude)results/published"]
-        changes = subprocess.run(status, capture_output=True, text=True, timeout=10)
+        changes = subprocess.run(status, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return head.stdout.strip() + ("+dirty" if changes.stdout.strip() else "")

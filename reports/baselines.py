@@ -91,7 +91,9 @@ def _answer(lines: pd.DataFrame, name: str) -> str:
         if len(those):
             said.append(f"{words} {escape_markdown(listing(map(_other, those.to_dict('records'))))}.")
     if unknown := int((lines["verdict"] == UNKNOWN).sum()):
-        said.append(f"Against {unknown} of {len(lines)} so few seeds can show nothing; run it with more (--seeds).")
+        said.append(
+            f"For {unknown} of {len(lines)} there are too few seeds to be sure to see anything; run it with more (--seeds)."
+        )
     return " ".join(said)
 
 

@@ -98,7 +98,7 @@ def comparison(
         yield f"{escape_markdown(reason)}.\n"
     theirs, known = adaptation_scores(*other.twins), arms_of_tables(pd.concat([other.guests[1], other.twins[1]]))
     own = only_in(scores, known, inside=False)
-    others = pd.concat([only_in(scores, arms_of_tables(other.guests[1]), inside=True), theirs])
+    others = pd.concat([only_in(scores, arms_of_tables(other.guests[1]), inside=True), theirs], ignore_index=True)
     tested = list(own_section(own, others, exact, out))
     yield from tested
     if theirs.empty:

@@ -1,12 +1,14 @@
 """The folder that a report is written to."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, ParamSpec
 
 import pandas as pd
@@ -76,13 +78,24 @@ def _draw(stem: Path, make: Callable[[], Figure]) -> None:
     save_figure(make(), stem)
 
 
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it is gone, however it went."""
+
+    def watch() -> None:
+        if (parent := parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 @contextmanager
 def opened(folder: Path, jobs: int) -> Iterator[Output]:
     """An output whose figures are drawn in as many processes; in none where `jobs` is 0."""
     if jobs < 2:
         yield Output(folder, None, draws=jobs > 0)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             yield Output(folder, pool)
         except BaseException:

@@ -104,7 +104,7 @@ def write_report(
         raise ReportError(f"the suites in {store} expect no cells, so there is nothing to report; run one first")
     for line in shortfalls(cells):
         tell(line)
-    others = None if compare is None else _others(compare, results)
+    others = None if compare is None else to_compare(compare, results)
     other = None if others is None else _beside(rows, cells, others, compare, plans)
     if other is not None:
         rows, cells = (
@@ -147,8 +147,8 @@ def _fidelity() -> Section:
     return Section("Fidelity to published numbers", fidelity_section(), folded=True)
 
 
-def _others(place: Path, results: "Results") -> "Results":
-    """The results to compare with.
+def to_compare(place: Path, results: "Results") -> "Results":
+    """The results at `place`, to compare `results` with.
 
     Raises:
       ReportError: if there are none, or they are the report's own.

@@ -256,6 +256,27 @@ def test_a_verification_that_is_terminated_leaves_no_folder_behind(start, finish
     assert not list((here / "tmp").iterdir())
 
 
+def test_a_report_that_is_killed_takes_its_workers_with_it(figures_wait, start, sanity, here):
+    process = start("report", "--store", sanity, "--out", "out")
+    wait_until(lambda: any(here.glob("drawing-*")))
+    process.kill()
+    workers = [int(path.name.split("-")[1]) for path in here.glob("drawing-*")]
+    wait_until(lambda: not any(map(alive, workers)), timeout_s=30)
+
+
+SLOW_IMPORT = """
+import os, signal, time
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(5)
+class Never: ...
+"""
+
+
+def test_a_termination_is_no_fault_of_the_plug_in_that_it_meets(cli, plugin):
+    result = cli("run", "--suite", "ood", "--methods", "none", "--method", f"{plugin(SLOW_IMPORT)}:Never", "--store", "store")
+    assert (result.code, result.err) == (143, "terminated; run the same command again to go on\n")
+
+
 LOST = """
 import os, signal, sys, time
 from benchmark import exits

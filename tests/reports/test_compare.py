@@ -119,7 +119,7 @@ def test_a_method_of_ones_own_is_tested_against_all_others(tmp_path, fill, retur
     assert one["difference"] == pytest.approx(10) and one["p"] == pytest.approx(2 / 924)
     assert one["p_holm"] == pytest.approx(6 * 2 / 924)  # two others on three axes
     few = page_of(tmp_path, fill(tmp_path / "few", methods=("apb",)), theirs)
-    assert "Against 2 of 2 so few seeds can show nothing; run it with more (--seeds)." in few
+    assert "For 2 of 2 there are too few seeds to be sure to see anything; run it with more (--seeds)." in few
 
 
 def test_own_scores_that_are_worse_or_alike_are_called_so():
@@ -139,3 +139,12 @@ def test_own_scores_that_are_worse_or_alike_are_called_so():
 def test_the_verdict_comes_first_and_to_the_left(tmp_path, stores):
     head = "| method | verdict | here | there (lowest to highest seed) | difference | p (Holm) | least effect | detectable |"
     assert f"{head} seeds |\n| --- | :--- |{' ---: |' * 7}\n| apb | too few seeds to tell |" in page_of(tmp_path, *stores)
+
+
+def test_own_methods_guests_and_twins_at_once(tmp_path, fill):
+    mine = fill(tmp_path / "mine", methods=("apb", "zero"), seeds=6)
+    page = page_of(tmp_path, mine, fill(tmp_path / "theirs", methods=("zero", "td3"), seeds=6))
+    assert "It is better than td3 and zero." in page and "3 of 6 scores differ" not in page
+    found = pd.read_csv(tmp_path / "out/data/comparison-own.csv", keep_default_na=False)
+    assert found.groupby(["split", "axis"])["other"].agg(list).tolist() == [["td3", "zero"]] * 3
+    assert set(pd.read_csv(tmp_path / "out/data/comparison.csv")["method"]) == {"zero"}

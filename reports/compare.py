@@ -175,7 +175,7 @@ def _answer(found: pd.DataFrame) -> str:
     doubtful = found[found["verdict"] == TOO_FEW]
     said = f"{len(moved)} of {len(found)} scores differ by more than chance and the least effect."
     if len(doubtful):
-        said += f" {len(doubtful)} could not have been told apart, whatever their distance: {_lacking(doubtful, len(found))}."
+        said += f" {len(doubtful)} have too few seeds to be told apart for certain: {_lacking(doubtful, len(found))}."
     return f"{said}\n"
 
 

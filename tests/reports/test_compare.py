@@ -82,7 +82,7 @@ def test_a_store_beside_itself_is_refused_and_a_copy_is_said_to_be_one(tmp_path,
     page = page_of(tmp_path, stores[0], tmp_path / "copy")
     assert "Taken from" not in page and "0 of 6 scores differ" in page
     # two seeds against two reach p = 1/3, 14 against two 1/120
-    assert "6 could not have been told apart, whatever their distance: of 6 tests together the first needs p ≤ 0.0083," in page
+    assert "6 have too few seeds to be told apart for certain: of 6 tests together the first needs p ≤ 0.0083," in page
     assert " which 2 seeds here against 2 there cannot reach; 14 seeds here could.\n" in page
     assert "8 of 8 compared cells are the same ones in both" in page
 

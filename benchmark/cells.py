@@ -183,9 +183,9 @@ def _meta_training(method: type[Method], budget: Budget) -> tuple[int, int]:
     """Training tasks at a time, and environment steps summed over all of them."""
     if not method.meta_trains:
         return 0, 0
-    if getattr(method, "on_policy", False):
+    if method.on_policy:
         return budget.fresh_tasks, budget.fresh_steps
-    return budget.many_tasks if getattr(method, "many_tasks", False) else budget.train_tasks, budget.train_steps
+    return budget.many_tasks if method.many_tasks else budget.train_tasks, budget.train_steps
 
 
 def _trainer(name: str, method: type[Method]) -> str:
@@ -194,7 +194,7 @@ def _trainer(name: str, method: type[Method]) -> str:
     Raises:
       PluginError: if it names one that is not registered, or has other settings.
     """
-    trainer: str = getattr(method, "trained_by", name)
+    trainer = method.trained_by or name
     if trainer == name:
         return name
     known = registered_methods()

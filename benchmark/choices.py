@@ -176,8 +176,7 @@ def check_budgets(cells: "Iterable[Cell]") -> None:
       InputError: if there is such a cell.
     """
     for cell in {cell.train_id: cell for cell in cells if cell.meta_trains}.values():
-        least = getattr(cell.build(), "least_budget", None)
-        if least is not None and cell.train_steps < (needed := least(cell.train_tasks)):
+        if cell.train_steps < (needed := cell.build().least_budget(cell.train_tasks)):
             raise InputError(
                 f"{cell.method} on {cell.family}: one step of its meta-training takes {needed:,} environment steps and budget "
                 f"{cell.budget!r} has {cell.train_steps:,}; change its settings, or take a larger budget"
@@ -207,7 +206,7 @@ def choose_jobs(jobs: int | None) -> tuple[int, int]:
     return chosen, max(1, cores // chosen)
 
 
-def seconds(text: str) -> float:
+def seconds(text: str, option: str = "--time-limit") -> float:
     """A duration such as "90m", "2h", "1h30m" or "45s", in seconds.
 
     Raises:
@@ -216,5 +215,5 @@ def seconds(text: str) -> float:
     match = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text.strip().lower())
     total = sum(int(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
     if total <= 0:
-        raise InputError(f"--time-limit {text!r} is not a duration; write for example 90m, 2h, 1h30m or 45s")
+        raise InputError(f"{option} {text!r} is not a duration; write for example 90m, 2h, 1h30m or 45s")
     return float(total)

@@ -87,9 +87,12 @@ def run(
     jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")] = None,
     store: StoreOption = DEFAULT_STORE,
     time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
+    save_every: Annotated[
+        str, typer.Option(help="How often unfinished stages are saved; a run that is stopped saves them, too.")
+    ] = "5m",
+    force: Annotated[bool, typer.Option("--force", help="Run finished cells again, and unfinished ones from the start.")] = False,
 ) -> None:
-    """Run a suite; what is finished in the store is not run again."""
+    """Run a suite; what is finished in the store is not run again, and what is unfinished goes on where it was saved."""
     from benchmark import choices
 
     # what is quick to check comes first: the methods bring torch
@@ -97,13 +100,15 @@ def run(
     chosen_families = choices.choose_families(chosen_suite, chosen_budget, families)
     n_seeds, (workers, threads) = choices.choose_seeds(seeds, chosen_budget), choices.choose_jobs(jobs)
     time_limit_s = choices.seconds(time_limit) if time_limit is not None else None
+    save_every_s = choices.seconds(save_every, "--save-every")
     chosen = choices.choose_methods(chosen_suite, chosen_budget, methods, method or [])
     changed = choices.choose_settings(settings or [], chosen, chosen_budget)
 
     from benchmark import commands
 
     what = (chosen_suite, chosen_budget, chosen, chosen_families, n_seeds, changed)
-    raise typer.Exit(commands.run(*what, workers, threads, store=store, time_limit_s=time_limit_s, force=force))
+    how = {"store": store, "time_limit_s": time_limit_s, "force": force, "save_every_s": save_every_s}
+    raise typer.Exit(commands.run(*what, workers, threads, **how))
 
 
 @app.command()

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from benchmark.cells import expand
 from benchmark.choices import InputError, check_budgets
-from benchmark.local import LocalExecutor, Progress, TimeLimitError, stages_of
+from benchmark.local import LocalExecutor, Progress, TimeLimitError, share, stages_of
 from benchmark.plugins import load_method, registered_methods
 from benchmark.progress import Display, duration
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
@@ -41,6 +41,7 @@ def run(
     store: Path,
     time_limit_s: float | None,
     force: bool,
+    save_every_s: float,
 ) -> int:
     """Run the cells of a suite and say how it went; returns the exit code."""
     began = time.monotonic()
@@ -64,14 +65,29 @@ def run(
         f" store {store}",
         soft_wrap=True,
     )
-    executor = LocalExecutor(opened, jobs, threads, None if time_limit_s is None else began + time_limit_s, force)
+    deadline = None if time_limit_s is None else began + time_limit_s
+    executor = LocalExecutor(opened, jobs, threads, deadline, force, save_every_s, display.note)
     try:
         with display.shown():
             table = executor.run(stages, display.show)
     except TimeLimitError:
+        _tell_kept(console, executor.table)
         console.print("time limit reached; run the same command again to go on")
         return TIME_LIMIT
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM
+        _tell_kept(console, executor.table)
+        raise
     return _conclude(console, table, store, time.monotonic() - began)
+
+
+def _tell_kept(console: Console, table: list[Progress]) -> None:
+    """What is kept of each stage that was under way."""
+    for entry in table:
+        if entry.state not in ("done", "failed") and entry.started is not None:
+            kept = "nothing" if entry.kept is None else share(entry.kept, entry.stage)
+            console.print(f"kept of {entry.stage}: {kept}", soft_wrap=True)
 
 
 def _conclude(console: Console, table: list[Progress], store: Path, took_s: float) -> int:

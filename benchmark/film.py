@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from benchmark import states
 from benchmark.cells import Cell
 from benchmark.protocol import EPISODES, Evaluation, Evaluator, TaskPool, adapt
 from benchmark.seeding import Streams
@@ -53,7 +54,7 @@ def adapt_again(
     torch.set_num_threads(threads)
     method = cell.build()
     if state is not None:
-        method.load_state_dict(torch.load(io.BytesIO(state), weights_only=True))
+        method.load_state_dict(states.from_bytes(state))
     family, streams = load_family(cell.family), Streams(cell.seed, "adapt", cell.family, cell.split)
     tasks = family.split(cell.split)
     pool, watch = TaskPool(family, tasks, streams, progress=progress), _Watch(family, tasks, streams)

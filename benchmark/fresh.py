@@ -1,6 +1,5 @@
 """Levels 2 and 3 of `verify`: the code as it is now against what was published, by running it."""
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -9,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from benchmark import fingerprints, run
+from benchmark import fingerprints, run, states
 from benchmark.cells import Cell, expand
 from benchmark.checks import Check, Outcome
 from benchmark.choices import InputError, choose_jobs
@@ -24,7 +22,7 @@ from reports.answers import last_scores
 from reports.regression import BETTER, PLACE, TOO_FEW, WORSE, regressions
 from reports.scores import adaptation_scores
 from reports.text import number
-from results.publication import CHECKPOINTS, Publication
+from results.publication import STATES, Publication
 from results.store import Store
 
 # suite/family/method of the cells that are run again: one of each kind of method, and one on dynamics that vary
@@ -58,18 +56,18 @@ def known_fingerprints(store: Store, folder: Path, record: bool, show: Show, dea
 
 
 def trained_states(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
-    """Published checkpoints, evaluated again before any step on the test tasks, against the rows they were published with."""
+    """Published trained states, evaluated again before any step on the test tasks, against the rows they were published with."""
     for suite in suites:
         rows, cells = publication.read([suite])
         found = 0
         for one in cells.to_dict("records"):
-            path = publication.root / suite / CHECKPOINTS / f"{one['train_id']}.pt"
+            path = publication.root / suite / STATES / f"{one['train_id']}.safetensors"
             if one["variant"] == "" and path.is_file():
                 found += 1
                 mine = rows[(rows["cell_id"] == one["adapt_id"]) & (rows["env_steps"] == 0)].sort_values("task_index")
                 yield _evaluated(_cell_of(one), path, mine)
         if not found and cells["train_id"].notna().any():
-            yield Check(2, f"checkpoints of {suite}", "failed", "none is there; publish the suite again")
+            yield Check(2, f"trained states of {suite}", "failed", "none is there; publish the suite again")
 
 
 def _cell_of(one: dict[str, object]) -> Cell:
@@ -81,13 +79,13 @@ def _cell_of(one: dict[str, object]) -> Cell:
 
 
 def _evaluated(cell: Cell, path: Path, published: pd.DataFrame) -> Check:
-    name = f"checkpoint: {cell.suite}/{cell.family}/{cell.split}/{cell.method} seed {cell.seed}"
+    name = f"trained state: {cell.suite}/{cell.family}/{cell.split}/{cell.method} seed {cell.seed}"
     method = cell.build()
     try:
-        method.load_state_dict(torch.load(io.BytesIO(path.read_bytes()), weights_only=True))
-    except Exception as error:  # whatever torch finds in a broken file
+        method.load_state_dict(states.from_bytes(path.read_bytes()))
+    except Exception as error:  # whatever is found in a broken file
         return Check(2, name, "failed", f"it cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:120]})")
-    rows = run.adaptation(cell, method, None)
+    rows = run.rows_of(run.Adaptation(cell, method, None))
     ours = np.array([row.return_mean for row in islice(rows, cell.test_tasks)], dtype=float)
     rows.close()
     theirs = published["return_mean"].to_numpy(dtype=float)

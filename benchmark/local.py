@@ -1,7 +1,7 @@
 """The local executor: long-lived worker processes that take one stage at a time, within a budget of cores.
 
 The store and its locks are the queue between several executors; this one only decides what to try next. A worker that dies
-takes one stage with it, and an executor that dies takes its workers.
+takes with it what it did of one stage since it was saved, and an executor that dies takes its workers.
 """
 
 import logging
@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
+from benchmark.resume import SAVE_EVERY_S
 from benchmark.work import Stage, finished, record_failure
 from benchmark.worker import TELL_EVERY_S, serve
 from results.interrupts import interrupts_held
@@ -22,6 +23,7 @@ from results.store import CellKey, Store, StoreError
 State = Literal["waiting", "running", "done", "failed"]
 _LOG = logging.getLogger(__name__)
 BUSY_WAIT_S = 1.0  # before a stage held by another process is tried again
+GRACE_S = 60.0  # for a worker to end the step it is at and save its stage
 
 
 @dataclass
@@ -32,16 +34,25 @@ class Progress:
     state: State = "waiting"
     finished_before: bool = False  # found done in the store when the run began
     used: int = 0
+    kept: int | None = None  # environment steps of the newest saved state, None for none
+    resumed_at: int = 0  # environment steps that earlier processes did
     started: float | None = None  # time.monotonic
     ended: float | None = None
     error: str | None = None
     not_before: float = 0.0
 
     @property
-    def work_done(self) -> float:
-        """Environment steps summed over tasks; a finished stage counts whole."""
+    def work_left(self) -> float:
+        """Environment steps that are left, summed over tasks."""
         share = 1.0 if self.state in ("done", "failed") else self.used / max(self.stage.steps, 1)
-        return share * self.stage.work
+        return (1.0 - share) * self.stage.work
+
+    @property
+    def work_here(self) -> float:
+        """Environment steps of this run, summed over tasks; a finished stage counts as if it had used all it may."""
+        if self.started is None:
+            return 0.0
+        return self.stage.work - self.work_left - self.resumed_at / max(self.stage.steps, 1) * self.stage.work
 
 
 def stages_of(cells: Sequence[Any]) -> list[Stage]:
@@ -67,22 +78,35 @@ class LocalExecutor:
       threads: cores of each, for the simulator and torch.
       deadline: `time.monotonic()` at which to stop, None for never.
       force: run finished stages again.
+      save_every_s: seconds between two saves of a stage under way.
+      note: told, in a line for a person, what is unusual about a stage.
     """
 
-    def __init__(self, store: Store, jobs: int, threads: int, deadline: float | None = None, force: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        jobs: int,
+        threads: int,
+        deadline: float | None = None,
+        force: bool = False,
+        save_every_s: float = SAVE_EVERY_S,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._store, self._jobs, self._threads, self._force = store, jobs, threads, force
-        self._deadline = deadline
+        self._deadline, self._save_every_s, self._note = deadline, save_every_s, note
         self._workers: list[_Worker] = []
+        self.table: list[Progress] = []
 
     def run(self, stages: Sequence[Stage], show: Callable[[list[Progress]], None]) -> list[Progress]:
         """Run `stages` to their end, calling `show` several times a second and whenever one ends.
 
+        Whatever else ends it, such as Ctrl-C, first waits until running stages are saved, for `GRACE_S` at most.
+
         Raises:
-          TimeLimitError: at the deadline; running stages are lost.
+          TimeLimitError: at the deadline.
           StoreError: if the store can no longer be written.
-          KeyboardInterrupt: on Ctrl-C; running stages are lost.
         """
-        table = [Progress(stage) for stage in stages]
+        self.table = table = [Progress(stage) for stage in stages]
         if not self._force:
             self._skip_finished(table)
         try:
@@ -93,6 +117,11 @@ class LocalExecutor:
                 self._listen()
                 show(table)
             show(table)
+        except StoreError:
+            raise
+        except BaseException:
+            self._save_running()
+            raise
         finally:
             for worker in self._workers:
                 worker.end()
@@ -104,6 +133,7 @@ class LocalExecutor:
         for entry in table:
             if finished(self._store, entry.stage):
                 entry.state, entry.finished_before = "done", True
+                self._store.forget(entry.stage.key)  # of a writer that died at the very end
 
     def _assign(self, table: list[Progress]) -> None:
         """Give every idle worker the next stage whose training is over."""
@@ -122,7 +152,7 @@ class LocalExecutor:
             if worker.entry is None:
                 return worker
         if len(self._workers) < self._jobs:
-            self._workers.append(_Worker(self._store, self._threads))
+            self._workers.append(_Worker(self._store, self._threads, self._save_every_s, self._note))
             return self._workers[-1]
         return None
 
@@ -136,6 +166,22 @@ class LocalExecutor:
                 self._bury(worker)
                 continue
             worker.hear(message)
+
+    def _save_running(self) -> None:
+        """Ask the workers to save what they are at, and wait for it."""
+        signal.alarm(0)  # which would repeat SIGTERM, in case it was lost: it was not
+        deadline = time.monotonic() + GRACE_S
+        busy = [worker for worker in self._workers if worker.entry is not None]
+        for worker in busy:
+            worker.process.terminate()
+        while busy and (left := deadline - time.monotonic()) > 0:
+            for connection in wait([worker.connection for worker in busy], timeout=left):
+                worker = next(worker for worker in busy if worker.connection is connection)
+                try:
+                    worker.hear(worker.connection.recv())
+                except (EOFError, OSError, StoreError):  # it had nothing to save, or could not
+                    busy.remove(worker)
+            busy = [worker for worker in busy if worker.entry is not None]
 
     def _bury(self, worker: "_Worker") -> None:
         """A worker died: its stage failed, and the next stage gets a new one."""
@@ -151,13 +197,14 @@ class LocalExecutor:
 class _Worker:
     """A spawned process and the stage it is at."""
 
-    def __init__(self, store: Store, threads: int) -> None:
+    def __init__(self, store: Store, threads: int, save_every_s: float, note: Callable[[str], None]) -> None:
         context = multiprocessing.get_context("spawn")  # torch and MuJoCo hang in a forked child
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=serve, args=(theirs, store, threads), daemon=True)
+        self.process: BaseProcess = context.Process(target=serve, args=(theirs, store, threads, save_every_s), daemon=True)
         with interrupts_held():
             self.process.start()
         theirs.close()
+        self.note = note
         self.entry: Progress | None = None
 
     def begin(self, entry: Progress, force: bool) -> None:
@@ -171,25 +218,43 @@ class _Worker:
             self.entry, entry.state = None, "waiting"
 
     def hear(self, message: tuple[str, Any]) -> None:
-        """Note a sign of progress, or the end of the stage."""
+        """Note progress, or the end of the stage."""
         kind, value = message
         assert self.entry is not None, "only a worker at work speaks"
-        if kind == "used":
-            self.entry.used = value
+        if kind in ("used", "resumed", "kept", "note"):
+            self._hear_progress(self.entry, kind, value)
             return
         entry, self.entry = self.entry, None
         if kind == "store":
             raise StoreError(value)
         if kind == "busy":
-            entry.state, entry.not_before = "waiting", time.monotonic() + BUSY_WAIT_S
+            entry.state, entry.started, entry.not_before = "waiting", None, time.monotonic() + BUSY_WAIT_S
+        elif kind == "stopped":
+            entry.state = "waiting"
         else:
             _end(entry, "failed" if kind == "failed" else "done", value)
+
+    def _hear_progress(self, entry: Progress, kind: str, value: Any) -> None:
+        if kind == "used":
+            entry.used = value
+        elif kind == "kept":
+            entry.kept = value
+        elif kind == "resumed":
+            entry.used = entry.kept = entry.resumed_at = value
+            self.note(f"resumed {entry.stage} at {share(value, entry.stage)}")
+        else:
+            self.note(value)
 
     def end(self) -> None:
         """Kill the process; the store is written so that this is safe at any moment."""
         self.process.kill()
         self.process.join()
         self.connection.close()
+
+
+def share(used: int, stage: Stage) -> str:
+    """How far a stage is, such as "43 % (8,600 of 20,000 steps)"."""
+    return f"{100 * used // max(stage.steps, 1)} % ({used:,} of {stage.steps:,} steps)"
 
 
 def _end(entry: Progress, state: State, error: str | None) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # with torch, which a slip of the pen need not wait for
 
 ENTRY_POINTS = "apb_benchmark.methods"  # the group in which other distributions register methods
 
-_NEEDS = ("meta_train", "adapter", "state_dict", "load_state_dict")
 _DECLARES = {"version": int, "meta_trains": bool, "eval_mode": str}
 
 
@@ -77,8 +76,13 @@ def _faults(found: Any) -> Iterator[str]:
     if not inspect.isclass(found):
         yield "it is not a class"
         return
-    missing = [name for name in _NEEDS if not callable(getattr(found, name, None))]
-    if missing:
+    from methods.api import Method
+
+    if not issubclass(found, Method):
+        yield "it does not inherit methods.api.Method"
+        return
+    needed = ("trainer", "adapter") if getattr(found, "meta_trains", False) else ("adapter",)
+    if missing := [name for name in needed if getattr(found, name) is getattr(Method, name)]:
         yield f"it has no method {', '.join(missing)}"
     for name, kind in _DECLARES.items():
         if not isinstance(getattr(found, name, None), kind):

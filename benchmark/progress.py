@@ -21,12 +21,12 @@ class Display:
 
     def __init__(self, console: Console) -> None:
         self._console, self._live = console, Live(console=console, auto_refresh=False, transient=True)
-        self._began, self._plain_at, self._told = time.monotonic(), time.monotonic(), set[int]()
+        self._plain_at, self._told = time.monotonic(), set[int]()
 
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Keep the live table on the screen for a block, where there is a screen."""
-        self._began = self._plain_at = time.monotonic()
+        self._plain_at = time.monotonic()
         if not self._console.is_terminal:
             yield
             return
@@ -46,6 +46,10 @@ class Display:
                 if entry.state == "running":
                     self._line(f"running {entry.stage}: {_percent(entry)}, {_rate(entry)}", table)
 
+    def note(self, text: str) -> None:
+        """Show a line that stays."""
+        self._console.print(text, soft_wrap=True)
+
     def _line(self, text: str, table: list[Progress]) -> None:
         self._plain_at = time.monotonic()
         self._console.print(f"{self._count(table)} {text}", soft_wrap=True)
@@ -55,26 +59,23 @@ class Display:
         return f"[{over}/{len(table)}, {self._left(table)}]"
 
     def _left(self, table: list[Progress]) -> str:
-        """Time left, from the work done in this run."""
-        todo = [entry for entry in table if not entry.finished_before]
-        done, total = sum(entry.work_done for entry in todo), sum(entry.stage.work for entry in todo)
-        if done >= total:
-            return "all done" if all(entry.state in ("done", "failed") for entry in todo) else "nearly done"
-        if done <= 0:
-            return "time left unknown"
-        return f"{duration((time.monotonic() - self._began) * (total - done) / done)} left"
+        """Time left, from the rates measured in this run, of each method and stage by itself."""
+        if not any(entry.state in ("waiting", "running") for entry in table):
+            return "all done"
+        seconds = seconds_left(table)
+        return "time left unknown" if seconds is None else f"{duration(seconds)} left"
 
     def _table(self, table: list[Progress]) -> Table:
         shown = Table(title=self._count(table), title_justify="left", expand=False)
-        for name in ("stage", "state", "progress", "rate"):
+        for name in ("stage", "state", "progress", "saved", "rate"):
             shown.add_column(name, justify="left" if name in ("stage", "state") else "right")
         room = max(self._console.height - 8, 4)
         entries = [entry for entry in table if entry.state == "running"]
         entries += [entry for entry in table if entry.state == "waiting"]
         for entry in entries[:room]:
-            shown.add_row(str(entry.stage), entry.state, _percent(entry), _rate(entry))
+            shown.add_row(str(entry.stage), entry.state, _percent(entry), _saved(entry), _rate(entry))
         if len(entries) > room:
-            shown.add_row(f"… and {len(entries) - room} more", "waiting", "", "")
+            shown.add_row(f"… and {len(entries) - room} more", "waiting", "", "", "")
         return shown
 
 
@@ -86,6 +87,30 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def seconds_left(table: list[Progress]) -> float | None:
+    """Seconds until all stages are over, None before anything is known.
+
+    A step of a method's stage costs what it was measured to cost in this run, one of which nothing is known what the others cost
+    on average; work is shared by as many workers as are at work.
+    """
+    now, steps, seconds = time.monotonic(), dict[tuple[str, str], float](), dict[tuple[str, str], float]()
+    for entry in table:
+        if entry.started is not None and entry.work_here > 0:
+            kind = (entry.stage.cell.method, entry.stage.name)
+            steps[kind] = steps.get(kind, 0.0) + entry.work_here
+            seconds[kind] = seconds.get(kind, 0.0) + (entry.ended or now) - entry.started
+    if not steps:
+        return None
+    average = sum(seconds.values()) / sum(steps.values())
+    rates = {kind: seconds[kind] / steps[kind] for kind in steps}
+    costs = [entry.work_left * rates.get((entry.stage.cell.method, entry.stage.name), average) for entry in table]
+    return max(sum(costs) / max(sum(entry.state == "running" for entry in table), 1), max(costs))
+
+
+def _saved(entry: Progress) -> str:
+    return "" if entry.kept is None or entry.state == "waiting" else f"{100 * entry.kept / max(entry.stage.steps, 1):.0f} %"
+
+
 def _percent(entry: Progress) -> str:
     return "" if entry.state == "waiting" else f"{100 * entry.used / max(entry.stage.steps, 1):.0f} %"
 
@@ -95,7 +120,7 @@ def _rate(entry: Progress) -> str:
     if entry.started is None or entry.state == "waiting":
         return ""
     elapsed = (entry.ended or time.monotonic()) - entry.started
-    return f"{entry.work_done / max(elapsed, 1e-9):,.0f} steps/s"
+    return f"{entry.work_here / max(elapsed, 1e-9):,.0f} steps/s"
 
 
 def _epitaph(entry: Progress) -> str:

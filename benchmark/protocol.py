@@ -1,8 +1,10 @@
 """How a method meets its tasks: counted steps, checkpoints, and evaluation in environments of the harness's own."""
 
-from collections.abc import Callable, Iterator, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -22,9 +24,15 @@ class DivergenceError(RuntimeError):
     """A method produced actions that are not finite."""
 
 
+class UnsavableError(RuntimeError):
+    """A learner cannot be saved, and a stage that stops begins anew."""
+
+
 @dataclass
 class TaskPool:
     """The tasks of a stage, and what a method has used of them. A method gets `make_env` of it, which guards against slips.
+
+    Environments made before `settle` last as long as the learner and are part of the pool's state; later ones last for a step.
 
     Attributes:
       allowed: environment steps that may be used: of each task, or with `pooled` summed over the tasks.
@@ -45,6 +53,9 @@ class TaskPool:
     _divergences: np.ndarray = field(init=False)
     _returns: list[list[float]] = field(init=False)
     _made: int = field(init=False, default=0)
+    _settled: bool = field(init=False, default=False)
+    _lasting: "list[CountedEnv]" = field(init=False, default_factory=list)
+    _passing: "WeakSet[CountedEnv]" = field(init=False, default_factory=WeakSet)
     _seen: set[tuple[float, ...]] = field(init=False)  # parameters of the tasks that a method had
 
     def __post_init__(self) -> None:
@@ -64,8 +75,17 @@ class TaskPool:
             raise ValueError(f"task_ids must be different numbers from 0 to {len(self.tasks) - 1}, got {ids}")
         seed = self.streams.integer(f"env{self._made}")
         self._made += 1
-        env = BatchEnv(self.family, [self.tasks[i] for i in ids], copies, self.threads, seed)
-        return CountedEnv(env, np.array(ids), self)
+        batch = BatchEnv(self.family, [self.tasks[i] for i in ids], copies, self.threads, seed)
+        env = CountedEnv(batch, np.array(ids), self)
+        if self._settled:
+            self._passing.add(env)
+        else:
+            self._lasting.append(env)
+        return env
+
+    def settle(self) -> None:
+        """The learner is made; environments that it makes from now on are to last for a step."""
+        self._settled = True
 
     def fresh_tasks(self) -> Sequence[Task]:
         """Tasks for all slots, from the training law."""
@@ -109,6 +129,35 @@ class TaskPool:
         means = [float(np.mean(returns)) if returns else None for returns in self._returns]
         self._returns = [[] for _ in self.tasks]
         return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was used and seen, and every environment that lasts.
+
+        Raises:
+          UnsavableError: if an environment that was made within a step is still there.
+        """
+        if len(self._passing):
+            gc.collect()  # it may be there only as part of a cycle
+        if len(self._passing):
+            raise UnsavableError("it made an environment within a step and kept it: make it when the learner is made")
+        return {
+            "used": self.used.copy(),
+            "not_finite": self.not_finite.copy(),
+            "divergences": self._divergences.copy(),
+            "returns": [list(returns) for returns in self._returns],
+            "made": self._made,
+            "seen": np.array(sorted(self._seen), np.float64),  # [tasks, parameters]
+            "envs": [env.state_dict() for env in self._lasting],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned, into a pool of the same tasks whose learner was made alike."""
+        for mine, saved in ((self.used, "used"), (self.not_finite, "not_finite"), (self._divergences, "divergences")):
+            mine[...] = state[saved]
+        self._returns, self._made = [list(returns) for returns in state["returns"]], state["made"]
+        self._seen = {tuple(params) for params in state["seen"].tolist()}
+        for env, saved in zip(self._lasting, state["envs"], strict=True):
+            env.load_state_dict(saved)
 
 
 def _which(task: Task) -> tuple[float, ...]:
@@ -158,6 +207,15 @@ class CountedEnv:
         if self._pool.draw is None or self.n_tasks != len(self._pool.tasks):
             raise RuntimeError("fresh tasks can be drawn only in meta-training, in an environment of all its tasks")
         self._env.set_tasks(self._pool.fresh_tasks())
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the environment, and the returns in the making."""
+        return {"env": self._env.state_dict(), "return": self._return.copy(), "diverged": self._diverged.copy()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._env.load_state_dict(state["env"])
+        self._return[...], self._diverged[...] = state["return"], state["diverged"]
 
 
 class Evaluation(NamedTuple):
@@ -229,27 +287,61 @@ class Checkpoint(NamedTuple):
     diverged: BoolArray  # [N] in the evaluation, or in adaptation since the last checkpoint
 
 
+class CheckpointLoop:
+    """Adapts and evaluates in turn until the budget is used or the method has finished; the policy is the last, never the best.
+
+    A method that uses no more steps is frozen: it is evaluated once where it stopped, and never again.
+    """
+
+    def __init__(
+        self, adapter: Adapter, pool: TaskPool, evaluate: Callable[[Policy], Evaluation], streams: Streams, budget: int
+    ) -> None:
+        self._adapter, self._pool, self._evaluate, self._streams = adapter, pool, evaluate, streams
+        self._ladder = checkpoints(pool.family.horizon, budget)
+        self._reached, self._evaluated_at, self._frozen = 0, 0, False  # checkpoints, and steps at the last of them
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self._reached == len(self._ladder)
+
+    def step(self) -> Checkpoint | None:
+        """A step of the adapter, or an evaluation, which gives a checkpoint.
+
+        Raises:
+          BudgetError: if the method oversteps a checkpoint, or has used more of one task than of another when it reaches one.
+        """
+        pool, checkpoint = self._pool, self._ladder[self._reached]
+        pool.allowed, used = checkpoint, int(pool.used.max())
+        if used < checkpoint and not self._frozen:
+            before = int(pool.used.sum())
+            self._adapter.step(checkpoint - used)
+            self._frozen = int(pool.used.sum()) == before
+            return None
+        if pool.used.min() < used:
+            raise BudgetError(f"at a checkpoint as many steps must be used of each test task, got {pool.used.tolist()}")
+        if self._frozen and used == self._evaluated_at:
+            self._reached = len(self._ladder)
+            return None
+        evaluation = self._evaluate(self._adapter.policy(self._streams.numpy(f"policy{checkpoint}")))
+        diverged = evaluation.diverged | pool.not_finite | (pool.divergences() > 0)
+        self._reached, self._evaluated_at = self._reached + 1, used
+        return Checkpoint(used, self._adapter.updates, evaluation, pool.online_returns(), diverged)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is."""
+        return {"reached": self._reached, "evaluated_at": self._evaluated_at, "frozen": self._frozen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._reached, self._evaluated_at, self._frozen = state["reached"], state["evaluated_at"], state["frozen"]
+
+
 def adapt(
     adapter: Adapter, pool: TaskPool, evaluate: Callable[[Policy], Evaluation], streams: Streams, budget: int
 ) -> Iterator[Checkpoint]:
-    """Adapt and evaluate in turn until the budget is used or the method has finished; the policy is the last, never the best.
-
-    A method that uses no more steps is frozen: it is evaluated once where it stopped, and never again.
-
-    Raises:
-      BudgetError: if the method oversteps a checkpoint, or has used more of one task than of another when it reaches one.
-    """
-    frozen = False
-    for checkpoint in checkpoints(pool.family.horizon, budget):
-        before, pool.allowed = int(pool.used.max()), checkpoint
-        while not frozen and pool.used.max() < checkpoint:
-            start = int(pool.used.sum())
-            adapter.step(checkpoint - int(pool.used.max()))
-            frozen = int(pool.used.sum()) == start
-        if pool.used.min() < pool.used.max():
-            raise BudgetError(f"at a checkpoint as many steps must be used of each test task, got {pool.used.tolist()}")
-        if frozen and pool.used.max() == before:
-            return
-        evaluation = evaluate(adapter.policy(streams.numpy(f"policy{checkpoint}")))
-        diverged = evaluation.diverged | pool.not_finite | (pool.divergences() > 0)
-        yield Checkpoint(int(pool.used.max()), adapter.updates, evaluation, pool.online_returns(), diverged)
+    """The checkpoints of a `CheckpointLoop`, run to its end."""
+    loop = CheckpointLoop(adapter, pool, evaluate, streams, budget)
+    while not loop.finished:
+        if (checkpoint := loop.step()) is not None:
+            yield checkpoint

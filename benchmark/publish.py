@@ -19,12 +19,12 @@ from envs import load_family
 from envs.api import family_version
 from reports.page import write_report
 from results.files import StoreError, explained, sync
-from results.publication import CHECKPOINTS, FACTS, MANIFEST, PUBLISHED, Publication, results_at
+from results.publication import STATES, FACTS, MANIFEST, PUBLISHED, Publication, results_at
 from results.publishing import tables, to_files, write_manifest
 from results.schema import PROTOCOL_VERSION
 from results.store import CellKey, Store
 
-CHECKPOINT_SEED = 0  # whose trained states are published, to be evaluated again
+STATE_SEED = 0  # whose trained states are published, to be evaluated again
 REPORT = "report"
 _PDF = re.compile(r"\[PDF\]\([^)]*\) · ")
 _VERSIONS = ("benchmark", "python", "packages")  # of a stage's record: one for all, or the rows do not belong together
@@ -56,7 +56,7 @@ def publish(store: Path, suite: Suite, out: Path | None = None, dirty: bool = Fa
             found = tables(rows, cells, records)
             for name, data in to_files(found).items():
                 (temporary / name).write_bytes(data)
-            _save_checkpoints(opened, cells, temporary / CHECKPOINTS)
+            _save_states(opened, cells, temporary / STATES)
             write_manifest(temporary, _manifest(plan, found["stages"]))
             render(temporary, suite.id, temporary / REPORT, available_cores())
             write_manifest(temporary, _manifest(plan, found["stages"]))
@@ -217,11 +217,11 @@ def summary(stages: pd.DataFrame) -> dict[str, Any]:
 _RAN_ON = {*FACTS, "system", "architecture", "processor", "torch", "mujoco", "gymnasium", "numpy", "pandas"} - {"finished"}
 
 
-def _save_checkpoints(store: Store, cells: pd.DataFrame, folder: Path) -> None:
-    chosen = cells.loc[(cells["seed"] == CHECKPOINT_SEED) & cells["train_id"].notna(), "train_id"].unique()
+def _save_states(store: Store, cells: pd.DataFrame, folder: Path) -> None:
+    chosen = cells.loc[(cells["seed"] == STATE_SEED) & cells["train_id"].notna(), "train_id"].unique()
     folder.mkdir()
     for train_id in chosen:
-        (folder / f"{train_id}.pt").write_bytes(store.checkpoint(CellKey("train", None, None, str(train_id))))
+        (folder / f"{train_id}.safetensors").write_bytes(store.state(CellKey("train", None, None, str(train_id))))
 
 
 def render(folder: Path, suite: str, out: Path, jobs: int) -> None:

@@ -1,92 +1,220 @@
-"""One stage of a cell, as a generator of rows; knows nothing of files."""
+"""The two stages of a cell, step by step, and the rows that they leave; knows nothing of files."""
 
 import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
-from itertools import count
-from typing import Any
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict, replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from benchmark.cells import Cell
-from benchmark.protocol import Checkpoint, DivergenceError, Evaluator, TaskPool, adapt
+from benchmark.protocol import Checkpoint, CheckpointLoop, DivergenceError, Evaluator, TaskPool, UnsavableError
 from benchmark.seeding import Streams
 from envs import load_family
 from envs.api import Task
-from methods.api import Method
+from methods.api import Event, Learner, Method
 from results.schema import Row
 
 Progress = Callable[[int], None]  # told environment steps: summed in meta-training, per test task in adaptation
 
 
-def train(cell: Cell, method: Method, threads: int = 1, progress: Progress = lambda used: None) -> Iterator[Row]:
-    """Meta-train `method`, a row whenever it gives a sign of life; its return is that of the episodes which ended since then.
+class StageRun(Protocol):
+    """A stage under way: it goes on in small steps, and can be saved between any two of them."""
 
-    Raises:
-      BudgetError: if it uses more than its steps.
-      DivergenceError: if it acts with numbers that are not finite.
-    """
-    family, streams = load_family(cell.family), Streams(cell.seed, "train", cell.family)
-    clock = _Clock()
-    generator, begins = streams.numpy("tasks"), count(step=max(cell.train_tasks, 1))
+    rows: list[Row]
 
-    def draw() -> tuple[Task, ...]:
-        begin = next(begins)  # a running index, so that a task drawn again has starts of its own
-        return tuple(replace(task, index=begin + task.index) for task in family.sample(cell.train_tasks, generator))
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        ...
 
-    pool = TaskPool(family, draw(), streams, threads, pooled=True, allowed=cell.train_steps, draw=draw, progress=progress)
-    told = -1  # environment steps in the last row
-    for sign in method.meta_train(pool.make_env, cell.train_tasks, cell.train_steps, streams.child("method")):
-        if sign.explored:
-            pool.online_returns()
-            continue
-        yield _training_row(cell, pool, sign.updates, clock)
-        told = int(pool.used.sum())
-    if int(pool.used.sum()) > told:  # what a method used without a sign of life counts as well
-        yield _training_row(cell, pool, None, clock)
+    @property
+    def used(self) -> int:
+        """Environment steps so far: summed over tasks in meta-training, per test task in adaptation."""
+        ...
+
+    def step(self) -> None:
+        """Go on; `rows` may grow."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on in another process."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
 
 
-def adaptation(
-    cell: Cell,
-    method: Method,
-    meta_env_steps: int | None,
-    threads: int = 1,
-    progress: Progress = lambda used: None,
-    n_train_tasks: int | None = None,
-) -> Generator[Row, None, None]:
-    """Adapt `method` to every task of the cell's split at once, a row per task and checkpoint.
+class Training:
+    """Meta-training: a row whenever an iteration is over; its return is that of the episodes which ended since the last.
 
     Args:
+      method: learns, and at the end holds what was trained.
+      threads: of the simulator.
+    """
+
+    def __init__(self, cell: Cell, method: Method, threads: int = 1, progress: Progress = lambda used: None) -> None:
+        family, streams = load_family(cell.family), Streams(cell.seed, "train", cell.family)
+        self._cell, self._family, self._clock, self.rows = cell, family, _Clock(), list[Row]()
+        self._generator, self._drawn = streams.numpy("tasks"), 0
+        limits = {"pooled": True, "allowed": cell.train_steps}
+        self._pool = TaskPool(family, self._draw(), streams, threads, draw=self._draw, progress=progress, **limits)
+        budget = (cell.train_tasks, cell.train_steps)
+        self._trainer = method.trainer(self._pool.make_env, *budget, streams.child("method"))
+        self._pool.settle()
+        self._told = -1  # environment steps in the last row
+        self.finished = False
+
+    def _draw(self) -> tuple[Task, ...]:
+        begin, tasks = self._drawn, self._family.sample(self._cell.train_tasks, self._generator)
+        self._drawn += max(self._cell.train_tasks, 1)  # a running index, so that a task drawn again has starts of its own
+        return tuple(replace(task, index=begin + task.index) for task in tasks)
+
+    @property
+    def used(self) -> int:
+        """Environment steps so far, summed over tasks."""
+        return int(self._pool.used.sum())
+
+    def step(self) -> None:
+        """A step of the trainer.
+
+        Raises:
+          BudgetError: if it uses more than its steps.
+          DivergenceError: if it acts with numbers that are not finite.
+          TypeError: if it gives no `Event`.
+        """
+        event = self._trainer.step(self._cell.train_steps - self.used)
+        if not isinstance(event, Event):
+            raise TypeError(f"a step of a trainer must give a methods.api.Event, not {event!r}")
+        if event is Event.EXPLORED:
+            self._pool.online_returns()
+        elif event is Event.ITERATION:
+            self._tell(self._trainer.updates)
+        elif event is Event.END:
+            if self.used > self._told:  # what a method used without telling of an iteration counts as well
+                self._tell(None)
+            self.finished = True
+
+    def _tell(self, updates: int | None) -> None:
+        self.rows.append(_training_row(self._cell, self._pool, updates, self._clock))
+        self._told = self.used
+
+    def state_dict(self) -> dict[str, Any]:
+        """Trainer, environments, counters, drawn tasks, and rows so far."""
+        return {
+            **_saved(self._trainer, self._pool, self.rows, self._clock),
+            "tasks": self._generator.bit_generator.state,
+            "drawn": self._drawn,
+            "told": self._told,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.rows = _restored(state, self._trainer, self._pool, self._clock)
+        self._generator.bit_generator.state = state["tasks"]
+        self._drawn, self._told = state["drawn"], state["told"]
+
+
+class Adaptation:
+    """Adaptation to every task of the cell's split at once: a row per task and checkpoint.
+
+    Args:
+      method: meta-trained, if it is to be.
       meta_env_steps: what its meta-training used, None without one.
-      n_train_tasks: how many tasks that saw, if not those of the cell.
+      threads: of the simulator.
+      n_train_tasks: how many tasks its meta-training saw, if not those of the cell.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        method: Method,
+        meta_env_steps: int | None,
+        threads: int = 1,
+        progress: Progress = lambda used: None,
+        n_train_tasks: int | None = None,
+    ) -> None:
+        family, streams = load_family(cell.family), Streams(cell.seed, "adapt", cell.family, cell.split)
+        self._tasks, self._clock, self.rows = family.split(cell.split), _Clock(), list[Row]()
+        self._pool = TaskPool(family, self._tasks, streams, threads, progress=progress)
+        evaluate = Evaluator(family, self._tasks, streams, threads)
+        self._adapter = method.adapter(self._pool.make_env, len(self._tasks), streams.child("method"))
+        self._pool.settle()
+        self._loop = CheckpointLoop(self._adapter, self._pool, evaluate, streams, cell.adapt_steps)
+        self._every_row: dict[str, Any] = {
+            **_identity(cell),
+            "n_train_tasks": n_train_tasks or cell.train_tasks or None,
+            "suite": cell.suite,
+            "suite_version": cell.suite_version,
+            "split": cell.split,
+            "stage": "adapt",
+            "meta_env_steps": meta_env_steps,
+            "eval_mode": method.eval_mode,
+        }
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is used, or the method has finished."""
+        return self._loop.finished
+
+    @property
+    def used(self) -> int:
+        """Environment steps so far, per test task."""
+        return int(self._pool.used.max())
+
+    def step(self) -> None:
+        """A step of the adapter, or an evaluation.
+
+        Raises:
+          BudgetError: if it uses more than its steps.
+        """
+        checkpoint = self._loop.step()
+        for index, task in enumerate(self._tasks if checkpoint is not None else ()):
+            assert checkpoint is not None
+            told = {"updates": checkpoint.updates, **_task(task), **_scores(checkpoint, index), **self._clock.read()}
+            self.rows.append(Row(**self._every_row, **told))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Adapter, environments, counters, and rows so far."""
+        return {**_saved(self._adapter, self._pool, self.rows, self._clock), "loop": self._loop.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.rows = _restored(state, self._adapter, self._pool, self._clock)
+        self._loop.load_state_dict(state["loop"])
+
+
+def rows_of(stage: StageRun) -> Generator[Row, None, None]:
+    """The rows of a stage, run to its end."""
+    told = 0
+    while not stage.finished:
+        stage.step()
+        yield from stage.rows[told:]
+        told = len(stage.rows)
+
+
+def _saved(learner: Learner, pool: TaskPool, rows: list[Row], clock: "_Clock") -> dict[str, Any]:
+    """What is saved of both stages.
 
     Raises:
-      BudgetError: if it uses more than its steps.
+      UnsavableError: if the learner cannot give its state.
     """
-    family, streams = load_family(cell.family), Streams(cell.seed, "adapt", cell.family, cell.split)
-    tasks, clock = family.split(cell.split), _Clock()
-    pool = TaskPool(family, tasks, streams, threads, progress=progress)
-    evaluate = Evaluator(family, tasks, streams, threads)
-    adapter = method.adapter(pool.make_env, len(tasks), streams.child("method"))
-    for checkpoint in adapt(adapter, pool, evaluate, streams, cell.adapt_steps):
-        for index, task in enumerate(tasks):
-            yield Row(
-                **_identity(cell),
-                n_train_tasks=n_train_tasks or cell.train_tasks or None,
-                suite=cell.suite,
-                suite_version=cell.suite_version,
-                split=cell.split,
-                **_task(task),
-                stage="adapt",
-                updates=checkpoint.updates,
-                meta_env_steps=meta_env_steps,
-                eval_mode=method.eval_mode,
-                **_scores(checkpoint, index),
-                **clock.read(),
-            )
+    try:
+        state = learner.state_dict()
+    except Exception as error:  # a method of anybody's
+        raise UnsavableError(f"its state_dict raises {type(error).__name__}: {error}") from error
+    return {"learner": state, "pool": pool.state_dict(), "rows": [asdict(row) for row in rows], "wall_s": clock.seconds}
+
+
+def _restored(state: Mapping[str, Any], learner: Learner, pool: TaskPool, clock: "_Clock") -> list[Row]:
+    learner.load_state_dict(state["learner"])
+    pool.load_state_dict(state["pool"])
+    clock.seconds = state["wall_s"]
+    return [Row(**row) for row in state["rows"]]
 
 
 def _training_row(cell: Cell, pool: TaskPool, updates: int | None, clock: "_Clock") -> Row:
@@ -140,12 +268,22 @@ def _scores(checkpoint: Checkpoint, index: int) -> dict[str, Any]:
 
 
 class _Clock:
-    """Seconds since it was made, and the process's memory peak."""
+    """Seconds that a stage took so far, and the process's memory peak."""
 
     def __init__(self) -> None:
-        self._start = time.perf_counter()
+        self.seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made, or since the time it was set to."""
+        return time.perf_counter() - self._start
+
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
+        self._start = time.perf_counter() - seconds
 
     def read(self) -> dict[str, Any]:
+        """As columns of a row."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
         scale = 2**20 if sys.platform == "darwin" else 2**10
-        return {"wall_s": time.perf_counter() - self._start, "peak_mem_mb": peak / scale}
+        return {"wall_s": self.seconds, "peak_mem_mb": peak / scale}

@@ -186,7 +186,7 @@ def _trained_state(results: Store | Publication, cell: "Cell") -> bytes | None:
     if cell.train_key is None:
         return None
     try:
-        return results.checkpoint(cell.train_key)
+        return results.state(cell.train_key)
     except StoreError as error:
         raise _NotFilmedError(f"there is no trained state of it ({error})") from error
 

@@ -1,11 +1,10 @@
 """One stage, from the store to the store."""
 
 import hashlib
-import io
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,14 +12,15 @@ from typing import Any, Literal
 
 import torch
 
-from benchmark import run
+from benchmark import run, states
 from benchmark.cells import Cell
 from benchmark.provenance import provenance
+from benchmark.resume import SAVE_EVERY_S, Saver, belongings
 from methods.api import Method
 from results.schema import Row, to_frame
 from results.store import CellKey, Store, StoreError
 
-Outcome = Literal["done", "failed", "busy"]  # busy: another process holds the cell
+Outcome = Literal["done", "failed", "busy", "stopped"]  # busy: another process holds the cell
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,23 @@ class Stage:
 
 
 def perform(
-    store: Store, stage: Stage, threads: int, tell: Callable[[int], None], force: bool = False
+    store: Store,
+    stage: Stage,
+    threads: int,
+    tell: Callable[[str, Any], None] = lambda kind, value: None,
+    force: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    save_every_s: float = SAVE_EVERY_S,
 ) -> tuple[Outcome, str | None]:
-    """Run a stage unless it is finished or held elsewhere, and write what came of it.
+    """Run a stage unless it is finished or held elsewhere, from where it was saved if it was, and write what came of it.
 
     Args:
       threads: threads of the simulator; torch's are the process's.
-      tell: told the environment steps used so far, as `Stage.steps` counts them.
-      force: run it even if it is finished.
+      tell: told how it goes, environment steps as `Stage.steps` counts them: "resumed" and those that were done before, "used"
+        and those so far, "kept" and those that were saved; "note" and a line for a person.
+      force: run it from its beginning, even if it is finished.
+      stop: asked between any two steps whether to save the stage and leave it.
+      save_every_s: seconds between two saves.
 
     Returns:
       The outcome, and for a failure its reason in one line.
@@ -75,19 +84,24 @@ def perform(
             return "busy", None
         if not force and finished(store, stage):
             return "done", None
+        if force:
+            store.forget(stage.key)
         replace = store.status(stage.key) == "done"
         log = [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {stage}: {stage.steps} environment steps, settings {stage.cell.config}"]
         rows: list[Row] = []
         error: str | None = None
-        checkpoint: bytes | None = None
+        state: bytes | None = None
+        saver = _saver(store, stage, threads, save_every_s, lambda text: tell("note", f"{stage}: {text}"))
         try:
             with _warnings_into(log):
-                method = _prepared(store, stage)
-                for row in _rows(store, stage, method, threads, tell):
-                    to_frame([row])  # a method's numbers may be of any type
-                    rows.append(row)
-                    log.append(_line(row))
-                checkpoint = _saved(method) if stage.name == "train" else None
+                begin = _Beginning(store, stage, threads, tell)
+                under_way = saver.restore(begin, log)
+                rows += under_way.rows
+                if saver.kept is not None:
+                    tell("resumed", saver.kept)
+                if not _run(under_way, saver, rows, log, stop, tell, plug_in=bool(stage.cell.method_source)):
+                    return "stopped", None
+                state = _written(begin.method) if stage.name == "train" else None
         except StoreError:
             raise
         except (Exception, SystemExit) as reason:  # whatever a method raises is its result
@@ -97,9 +111,38 @@ def perform(
         used = max((row.env_steps for row in rows), default=0)
         seen = rows[-1].n_train_tasks if rows else None
         outcome = {"status": _status(rows), "error": error, "stage": str(stage), "env_steps": used, "n_train_tasks": seen}
-        record = {**outcome, "built_on": _trained_state(store, stage), **_facts(stage.cell, threads)}
-        store.write(stage.key, rows, checkpoint=checkpoint, log="\n".join(log) + "\n", record=record, replace=replace)
+        built_on, resumed = _trained_state(store, stage), {"resumed": saver.earlier} if saver.earlier else {}
+        record = {**outcome, "built_on": built_on, **resumed, **_facts(stage.cell, threads)}
+        store.write(stage.key, rows, state=state, log="\n".join(log) + "\n", record=record, replace=replace)
         return ("failed" if error else "done"), error
+
+
+def _run(
+    stage: run.StageRun,
+    saver: Saver,
+    rows: list[Row],
+    log: list[str],
+    stop: Callable[[], bool],
+    tell: Callable[[str, Any], None],
+    plug_in: bool,
+) -> bool:
+    """Run a stage to its end, saving it now and then, and add its rows to `rows`; False if it was left before."""
+    first = True
+    while not stage.finished:
+        asked = stop()
+        if (asked or saver.due()) and saver.save(stage, log):
+            tell("kept", saver.kept)
+        if asked:
+            return False
+        stage.step()
+        for row in stage.rows[len(rows) :]:
+            to_frame([row])  # a method's numbers may be of any type
+            rows.append(row)
+            log.append(_line(row))
+        if first and plug_in:
+            saver.try_out(stage)
+        first = False
+    return True
 
 
 def finished(store: Store, stage: Stage) -> bool:
@@ -115,11 +158,11 @@ def finished(store: Store, stage: Stage) -> bool:
 
 
 def _trained_state(store: Store, stage: Stage) -> str | None:
-    """SHA-256 of the checkpoint that an adapt stage begins from, None where there is none."""
+    """SHA-256 of the trained state that an adapt stage begins from, None where there is none."""
     key = stage.cell.train_key
     if stage.name == "train" or key is None or store.status(key) != "done":
         return None
-    return hashlib.sha256(store.checkpoint(key)).hexdigest()
+    return hashlib.sha256(store.state(key)).hexdigest()
 
 
 @contextmanager
@@ -137,33 +180,45 @@ def _warnings_into(log: list[str]) -> Iterator[None]:
 def record_failure(store: Store, stage: Stage, error: str) -> None:
     """Write that a stage failed in a way that it could not write itself."""
     record = {"status": "failed", "error": error, "stage": str(stage), **_facts(stage.cell, None)}
-    store.write(stage.key, [run.failed_row(stage.cell, stage.name, error)], checkpoint=None, log=error + "\n", record=record)
+    store.write(stage.key, [run.failed_row(stage.cell, stage.name, error)], state=None, log=error + "\n", record=record)
 
 
-def _prepared(store: Store, stage: Stage) -> Method:
-    """The method as the stage finds it: meta-trained before adaptation."""
-    method, key = stage.cell.build(), stage.cell.train_key
-    if stage.name == "adapt" and key is not None:
-        if store.status(key) != "done":
+class _Beginning:
+    """Makes a stage as it begins, as often as it is asked to, each with a method of its own."""
+
+    def __init__(self, store: Store, stage: Stage, threads: int, tell: Callable[[str, Any], None]) -> None:
+        self._store, self._stage, self._threads, self._tell = store, stage, threads, tell
+
+    def __call__(self) -> run.StageRun:
+        cell, key = self._stage.cell, self._stage.cell.train_key
+        self.method = cell.build()
+
+        def progress(used: int) -> None:
+            self._tell("used", used)
+
+        if self._stage.name == "train":
+            return run.Training(cell, self.method, self._threads, progress)
+        if key is None:
+            return run.Adaptation(cell, self.method, None, self._threads, progress)
+        if self._store.status(key) != "done":
             raise RuntimeError("its meta-training did not finish")
-        method.load_state_dict(torch.load(io.BytesIO(store.checkpoint(key)), weights_only=True))
-    return method
+        self.method.load_state_dict(states.from_bytes(self._store.state(key)))
+        spent = self._store.record(key)
+        tasks = spent.get("n_train_tasks")
+        return run.Adaptation(cell, self.method, spent.get("env_steps"), self._threads, progress, tasks)
 
 
-def _rows(store: Store, stage: Stage, method: Method, threads: int, tell: Callable[[int], None]) -> Iterable[Row]:
-    if stage.name == "train":
-        return run.train(stage.cell, method, threads, tell)
-    key = stage.cell.train_key
-    spent = store.record(key) if key else {}
-    return run.adaptation(stage.cell, method, spent.get("env_steps"), threads, tell, spent.get("n_train_tasks"))
+def _saver(store: Store, stage: Stage, threads: int, every_s: float, say: Callable[[str], None]) -> Saver:
+    belongs = belongings(provenance()["packages"], stage.cell.method_version, _trained_state(store, stage))
+    told = {"mujoco_threads": threads, "torch_threads": torch.get_num_threads(), "commit": provenance()["commit"]}
+    return Saver(store, stage.key, belongs, {**told, "machine": provenance()["machine"]}, every_s, say)
 
 
-def _saved(method: Method) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(method.state_dict(), buffer)
-    buffer.seek(0)
-    torch.load(buffer, weights_only=True)  # a state that cannot be read back is found now, not a night later
-    return buffer.getvalue()
+def _written(method: Method) -> bytes:
+    """A trained state; one that cannot be read back is found now, not a night later."""
+    data = states.to_bytes(method.state_dict())
+    states.from_bytes(data)
+    return data
 
 
 def _status(rows: list[Row]) -> str:

@@ -3,6 +3,7 @@
 import ctypes
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -12,11 +13,39 @@ from typing import Any
 from benchmark.work import perform
 from results.store import Store, StoreError
 
-TELL_EVERY_S = 0.2  # between signs of progress
+TELL_EVERY_S = 0.2  # between two reports of progress
 
 
-def serve(connection: Connection, store: Store, threads: int) -> None:
+class Stop:
+    """Whether this process was asked to end, by SIGTERM.
+
+    Between two stages, and until a stage begins to ask, there is nothing to save, and the process ends at once.
+    """
+
+    def __init__(self) -> None:
+        self.asked = self.heeded = False
+        signal.signal(signal.SIGTERM, self._hear)
+
+    def _hear(self, number: int, frame: Any) -> None:
+        self.asked = True
+        if not self.heeded:
+            os._exit(128 + number)
+
+    def __call__(self) -> bool:
+        """Ask; from now on to `forget` the stage will be saved."""
+        self.heeded = True
+        return self.asked
+
+    def forget(self) -> None:
+        """The stage is over."""
+        self.heeded = False
+        if self.asked:
+            os._exit(128 + signal.SIGTERM)
+
+
+def serve(connection: Connection, store: Store, threads: int, save_every_s: float) -> None:
     """A worker's life: stages in, progress and outcomes out."""
+    stop = Stop()
     import torch
 
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -29,16 +58,20 @@ def serve(connection: Connection, store: Store, threads: int) -> None:
             return
         told = 0.0
 
-        def tell(used: int) -> None:
+        def tell(kind: str, value: Any) -> None:
             nonlocal told
-            if (now := time.monotonic()) - told > TELL_EVERY_S:
-                told = now
-                _send(connection, ("used", used))
+            now = time.monotonic()
+            if kind == "used" and now - told <= TELL_EVERY_S:
+                return
+            told = now
+            _send(connection, (kind, value))
 
         try:
-            _send(connection, perform(store, stage, threads, tell, force))
+            outcome = perform(store, stage, threads, tell, force, stop, save_every_s)
         except StoreError as error:
-            _send(connection, ("store", str(error)))
+            outcome = ("store", str(error))
+        _send(connection, outcome)
+        stop.forget()
 
 
 def _send(connection: Connection, message: tuple[str, Any]) -> None:

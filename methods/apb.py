@@ -25,7 +25,7 @@ Differences from the paper, or choices it leaves open:
   would fall in the last tenth before an evaluation; `apb-unfrozen` also takes its ψ back to the meta-trained one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -33,8 +33,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from methods.api import Adapter, Frozen, MakeEnv, Memoryless, Spec, Streams, TrainRow
-from methods.core.adapt import TD3Adapter, TD3Loop
+from methods.api import Adapter, Frozen, MakeEnv, Memoryless, Method, Spec, Streams, Trainer
+from methods.core.adapt import TD3Adapter, TD3Loop, TD3Trainer
 from methods.core.nets import LAYERS, Params, actor, init_actor, init_critics, spread
 from methods.core.td3 import TD3, TD3Config
 
@@ -56,7 +56,7 @@ class ApbConfig(TD3Config):
             raise ValueError("head_scale must be from 0 to 1000 and reset_period from 0 to 1000000000")
 
 
-class Apb:
+class Apb(Method):
     """APB with a meta-trained backbone."""
 
     version: ClassVar[int] = 2  # 2: the trained state may hold more than the backbone
@@ -71,17 +71,15 @@ class Apb:
 
     # Meta-training: every ρₕᵢ, ρₜᵢ, ωᵢ and ψ
 
-    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
-        """TD3 on `n_tasks` tasks at once, one update per step, `budget` environment steps summed over them."""
+    def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
+        """TD3 on `n_tasks` tasks at once, one update per step."""
         env, generator = make_env(), streams.torch("init")
         pi = self._draw({layer: (n_tasks,) if layer in self.own else () for layer in LAYERS}, generator)
-        loop = TD3Loop(env, TD3(self._actor(), pi, {}, self._critics(n_tasks, generator), self.config), self.config, streams)
-        for step in range(1, budget // n_tasks + 1):
-            loop.step()
-            if step % self.spec.horizon == 0:
-                yield TrainRow(loop.learner.updates)
-        trained = loop.learner.pi.items()
-        self.shared = {name: tensor.clone() for name, tensor in trained if not name.startswith(self.own)}
+        learner = TD3(self._actor(), pi, {}, self._critics(n_tasks, generator), self.config)
+        return TD3Trainer(TD3Loop(env, learner, self.config, streams), self._keep)
+
+    def _keep(self, pi: Params) -> None:
+        self.shared = {name: tensor for name, tensor in pi.items() if not name.startswith(self.own)}
 
     # Adaptation: ψ frozen, ρₕ, ρₜ, ω from scratch
 
@@ -101,7 +99,7 @@ class Apb:
 
     def _meta_trained(self) -> Params:
         if not self.shared:
-            raise RuntimeError("APB has no backbone yet: run meta_train or load_state_dict before adapter")
+            raise RuntimeError("APB has no backbone yet: finish a trainer or call load_state_dict before adapter")
         return self.shared
 
     def _draw(self, lead: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> Params:

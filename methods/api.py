@@ -4,17 +4,16 @@ Axes, everywhere in `methods`: time-major `[T, N, E, …]` with `T` steps, `N` t
 `O` observation, `A` action, `D` hidden, `Z` latent, `R` recurrent entries, `F` features, `P` parameters. NumPy crosses the
 border to the harness, tensors stay inside. Budgets are environment steps.
 
-A method is a class `M(spec, config)` with a nested or module-level frozen dataclass `M.Config` of its settings. The harness
-calls `meta_train` once (if `M.meta_trains`), stores `state_dict()`, and later, in another process, loads it and calls
-`adapter` on the test tasks. A method that adapts what another registered method meta-trains names it as `trained_by`. One that
-draws fresh tasks for every step of its meta-training says `on_policy = True`, and gets the budget that such methods have; one
-that visits a few of many tasks at a time says `many_tasks = True`, and gets more tasks, each for fewer steps. If it has
-`least_budget(n_tasks)`, a run that cannot give it as many environment steps is refused before it begins.
+A method is a class `M(spec, config)` that inherits `Method`, with a nested or module-level frozen dataclass `M.Config` of its
+settings. The harness makes a `trainer` (if `M.meta_trains`) and steps it to its end, stores `state_dict()`, and later, in
+another process, loads it and steps an `adapter` on the test tasks. Between any two steps it may save either learner, stop, and
+go on in yet another process: a step is a small piece of work, seconds at most. An environment that outlives a step is made when
+the learner is made; one that is made within a step ends with it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -51,14 +50,6 @@ class MakeEnv(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class TrainRow:
-    """A sign of life from meta-training: the harness adds steps and returns from what it saw itself."""
-
-    updates: int  # optimiser steps on weights so far, per task; one of MAML's outer steps is one
-    explored: bool = False  # whether all since the last sign was exploration, whose returns are no score: it gets no row
-
-
 class Policy(Protocol):
     """A frozen policy, evaluated by the harness in environments of its own."""
 
@@ -75,16 +66,45 @@ class Policy(Protocol):
         ...
 
 
-class Adapter(Protocol):
-    """Adaptation to N test tasks at once; nothing passes between the tasks."""
+class Learner(Protocol):
+    """What trainers and adapters have in common."""
 
     @property
     def updates(self) -> int:
-        """Optimiser steps on weights so far, per task."""
+        """Optimiser steps on weights so far, per task; one of MAML's outer steps is one."""
         ...
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a learner made alike needs to go on, but its environments: tensors, arrays and plain Python."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
+
+
+class Event(Enum):
+    """What a step of meta-training ends with. The harness adds steps and returns from what it saw itself."""
+
+    NOTHING = "it is in the middle of an iteration"
+    EXPLORED = "all since the last event was exploration, whose returns are no score"
+    ITERATION = "an iteration is over and gets a row"
+    END = "the method holds what was trained; the budget allows no more, and no step was taken"
+
+
+class Trainer(Learner, Protocol):
+    """Meta-training on N tasks."""
+
+    def step(self, limit: int) -> Event:
+        """Gather experience or learn, using at most `limit` environment steps, summed over tasks: the rest of the budget."""
+        ...
+
+
+class Adapter(Learner, Protocol):
+    """Adaptation to N test tasks at once; nothing passes between the tasks."""
+
     def step(self, limit: int) -> None:
-        """Gather experience and learn, using at most `limit` > 0 environment steps of each task.
+        """Gather experience and learn, using at most `limit` > 0 steps of each task: those left until it is evaluated.
 
         It may use fewer, but as many of each task, and is called again; using none says that the method has finished adapting.
         """
@@ -94,41 +114,40 @@ class Adapter(Protocol):
         """The current policy, frozen; what it draws comes from `generator`."""
         ...
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything a restart needs: tensors and plain Python only."""
-        ...
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        ...
-
-
-@runtime_checkable
-class Method(Protocol):
+class Method:
     """A (meta-)reinforcement-learning method."""
 
     version: ClassVar[int]  # bumped whenever a change moves a score
-    Config: ClassVar[type]  # frozen dataclass of settings, every field with a default
-    meta_trains: ClassVar[bool]  # false: learns on the test task alone, `meta_train` is never called
+    Config: ClassVar[Any]  # frozen dataclass of settings, every field with a default
+    meta_trains: ClassVar[bool]  # false: learns on the test task alone, `trainer` is never called
     eval_mode: ClassVar[str]  # "deterministic" or "stochastic" evaluation actions
+    on_policy: ClassVar[bool] = False  # draws fresh tasks for every iteration, and has the budget of such methods
+    many_tasks: ClassVar[bool] = False  # visits a few of many tasks at a time: more training tasks, each for fewer steps
+    trained_by: ClassVar[str] = ""  # the registered method whose meta-training it adapts, "" for its own
+    remembers: ClassVar[bool] = False  # whether its policies find out the task within an evaluated episode
 
-    def __init__(self, spec: Spec, config: Any) -> None: ...
+    def __init__(self, spec: Spec, config: Any) -> None:
+        self.spec, self.config = spec, config
 
-    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
-        """Learn from `n_tasks` training tasks, using at most `budget` environment steps summed over them."""
-        ...
+    def least_budget(self, n_tasks: int) -> int:
+        """Environment steps, summed over tasks, without which meta-training cannot make one iteration."""
+        return 0
+
+    def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
+        """Begin to learn from `n_tasks` training tasks, with `budget` environment steps summed over them."""
+        raise NotImplementedError
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
         """Begin adaptation to `n_tasks` test tasks from the meta-trained state."""
-        ...
+        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """The meta-trained state: tensors and plain Python only."""
-        ...
+        """The meta-trained state: tensors, arrays and plain Python."""
+        return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        ...
 
 
 class Memoryless:
@@ -171,35 +190,5 @@ class Frozen:
         """Nothing."""
 
 
-class WithoutMetaTraining:
-    """What a method says of meta-training if it learns on the test task alone."""
-
-    meta_trains: ClassVar[bool] = False
-
-    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
-        """Never called."""
-        yield from ()
-
-    def state_dict(self) -> dict[str, Any]:
-        """There is no trained state."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """There is none to restore."""
-
-
-__all__ = [
-    "Adapter",
-    "Env",
-    "Frozen",
-    "MakeEnv",
-    "Memoryless",
-    "Method",
-    "Policy",
-    "Spec",
-    "Step",
-    "Streams",
-    "TrainEnv",
-    "TrainRow",
-    "WithoutMetaTraining",
-]
+__all__ = ["Adapter", "Env", "Event", "Frozen", "Learner", "MakeEnv", "Memoryless", "Method", "Policy", "Spec", "Step"]
+__all__ += ["Streams", "TrainEnv", "Trainer"]

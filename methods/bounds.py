@@ -4,25 +4,23 @@
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from methods.api import Adapter, Frozen, MakeEnv, Memoryless, Policy, Spec, Streams, WithoutMetaTraining
+from methods.api import Adapter, Frozen, MakeEnv, Memoryless, Method, Policy, Streams
 
 
-class Zero(WithoutMetaTraining):
+class Zero(Method):
     """The zero-action bound: a = 0."""
 
     version: ClassVar[int] = 1
+    meta_trains: ClassVar[bool] = False
     eval_mode: ClassVar[str] = "deterministic"
 
     @dataclass(frozen=True)
     class Config:
         """No settings."""
-
-    def __init__(self, spec: Spec, config: Any) -> None:
-        self.spec, self.config = spec, config
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
         """An adapter that uses no steps."""

@@ -26,15 +26,15 @@ Differences from the official code:
 - evaluated policies act by their mean, unless `stochastic`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from methods.api import MakeEnv, Spec, Streams, TrainRow
-from methods.core.gradient_loop import GradientAdapter, MetaLoop, outer_steps
+from methods.api import MakeEnv, Method, Spec, Streams, Trainer
+from methods.core.gradient_loop import GradientAdapter, MetaTrainer, outer_steps
 from methods.core.gradient_steps import ADAPT, GradientConfig, Learner, inner_step, leaves, task_step
 from methods.core.nets import Params, spread
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
@@ -66,7 +66,7 @@ def policy_of_all(params: Params, obs: Tensor) -> Outputs:
     return policy(params, params, obs)
 
 
-class Cavia:
+class Cavia(Method):
     """CAVIA with a REINFORCE inner step and a TRPO outer step."""
 
     version: ClassVar[int] = 1
@@ -92,7 +92,7 @@ class Cavia:
         """Environment steps of one outer step."""
         return outer_steps(self.config, self.spec.horizon, n_tasks)
 
-    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
+    def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
         """Outer steps on `n_tasks` fresh tasks each, as many as `budget` environment steps summed over them allow.
 
         Raises:
@@ -100,10 +100,10 @@ class Cavia:
         """
         n_obs, n_act, horizon, *_ = self.spec
         theta = init_gaussian_policy(n_obs + self.config.context, n_act, self.config.hidden, streams.torch("init"))
-        loop = MetaLoop(self.learner, theta, self.config, streams)
-        for row in loop.run(make_env, horizon, n_tasks, budget):
-            self.theta = loop.theta
-            yield row
+        return MetaTrainer(self.learner, theta, self.config, streams, make_env, horizon, n_tasks, budget, self._keep)
+
+    def _keep(self, theta: Params) -> None:
+        self.theta = theta
 
     # Adaptation
 
@@ -117,7 +117,7 @@ class Cavia:
 
     def _adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams, steps: int | None) -> GradientAdapter:
         if not self.theta:
-            raise RuntimeError("CAVIA has no weights yet: run meta_train or load_state_dict before adapter")
+            raise RuntimeError("CAVIA has no weights yet: finish a trainer or call load_state_dict before adapter")
         params = {name: tensor.detach() for name, tensor in self._start(self.theta, n_tasks).items()}
         params |= spread(self.theta, n_tasks)
         return GradientAdapter(make_env, self.spec.horizon, params, policy_of_all, self._learn, steps, self.config, streams)

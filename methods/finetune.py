@@ -16,19 +16,19 @@ Choices, all ours:
 - nothing is reset, as in `td3`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 from torch import Tensor
 
-from methods.api import MakeEnv, Spec, Streams, TrainRow
-from methods.core.adapt import TD3Adapter, TD3Loop
+from methods.api import MakeEnv, Method, Spec, Streams, Trainer
+from methods.core.adapt import TD3Adapter, TD3Loop, TD3Trainer
 from methods.core.nets import LAYERS, Params, actor, init_actor, init_critics, spread
 from methods.core.td3 import TD3, TD3Config
 
 
-class Finetune:
+class Finetune(Method):
     """Multi-task TD3 with one actor for all tasks, fine-tuned on each test task."""
 
     version: ClassVar[int] = 1
@@ -42,18 +42,16 @@ class Finetune:
 
     # Meta-training: one actor, critics of each task's own
 
-    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
-        """TD3 on `n_tasks` tasks at once, one update per step, `budget` environment steps summed over them."""
+    def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
+        """TD3 on `n_tasks` tasks at once, one update per step."""
         env, generator, config = make_env(), streams.torch("init"), self.config
-        n_obs, n_act, horizon, *_ = self.spec
+        n_obs, n_act, *_ = self.spec
         pi = init_actor(n_obs, n_act, config.hidden, config.depth, dict.fromkeys(LAYERS, ()), generator)
         omega = init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
-        loop = TD3Loop(env, TD3(self._actor(), pi, {}, omega, config), config, streams)
-        for step in range(1, budget // n_tasks + 1):
-            loop.step()
-            if step % horizon == 0:
-                yield TrainRow(loop.learner.updates)
-        self.pi = {name: tensor.clone() for name, tensor in loop.learner.pi.items()}
+        return TD3Trainer(TD3Loop(env, TD3(self._actor(), pi, {}, omega, config), config, streams), self._keep)
+
+    def _keep(self, pi: Params) -> None:
+        self.pi = pi
 
     # Adaptation: a copy of the actor for each task, all weights trained, fresh critics
 
@@ -64,7 +62,7 @@ class Finetune:
           RuntimeError: if there is no meta-trained actor.
         """
         if not self.pi:
-            raise RuntimeError("there is no actor to fine-tune yet: run meta_train or load_state_dict before adapter")
+            raise RuntimeError("there is no actor to fine-tune yet: finish a trainer or call load_state_dict before adapter")
         config, (n_obs, n_act, *_) = self.config, self.spec
         omega = init_critics(n_tasks, n_obs + n_act, config.hidden, streams.torch("init"))
         learner = TD3(self._actor(), spread(self.pi, n_tasks), {}, omega, config)

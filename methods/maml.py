@@ -20,14 +20,14 @@ Differences from the official code:
 - evaluated policies act by their mean, unless `stochastic`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from methods.api import MakeEnv, Spec, Streams, TrainRow
-from methods.core.gradient_loop import GradientAdapter, MetaLoop, outer_steps
+from methods.api import MakeEnv, Method, Spec, Streams, Trainer
+from methods.core.gradient_loop import GradientAdapter, MetaTrainer, outer_steps
 from methods.core.gradient_steps import ADAPT, GradientConfig, Learner, inner_step, leaves, task_step
 from methods.core.nets import Params
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
@@ -59,7 +59,7 @@ def policy(theta: Params, phi: Params, obs: Tensor) -> Outputs:
 LEARNER = Learner(start, policy)
 
 
-class Maml:
+class Maml(Method):
     """MAML with a REINFORCE inner step and a TRPO outer step."""
 
     version: ClassVar[int] = 1
@@ -79,7 +79,7 @@ class Maml:
         """Environment steps of one outer step."""
         return outer_steps(self.config, self.spec.horizon, n_tasks)
 
-    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
+    def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
         """Outer steps on `n_tasks` fresh tasks each, as many as `budget` environment steps summed over them allow.
 
         Raises:
@@ -87,10 +87,10 @@ class Maml:
         """
         n_obs, n_act, horizon, *_ = self.spec
         theta = init_gaussian_policy(n_obs, n_act, self.config.hidden, streams.torch("init"))
-        loop = MetaLoop(LEARNER, theta, self.config, streams)
-        for row in loop.run(make_env, horizon, n_tasks, budget):
-            self.theta = loop.theta
-            yield row
+        return MetaTrainer(LEARNER, theta, self.config, streams, make_env, horizon, n_tasks, budget, self._keep)
+
+    def _keep(self, theta: Params) -> None:
+        self.theta = theta
 
     # Adaptation
 
@@ -104,7 +104,7 @@ class Maml:
 
     def _adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams, steps: int | None) -> GradientAdapter:
         if not self.theta:
-            raise RuntimeError("MAML has no weights yet: run meta_train or load_state_dict before adapter")
+            raise RuntimeError("MAML has no weights yet: finish a trainer or call load_state_dict before adapter")
         phi, horizon = start(self.theta, n_tasks), self.spec.horizon
         return GradientAdapter(make_env, horizon, phi, gaussian_policy, self._learn, steps, self.config, streams)
 

@@ -27,7 +27,7 @@ In `pearl+ft` a batch is of one task, so its one divergence weighs against one t
 16 tasks against a mean; contexts are of all that was collected; the target value begins as the value.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import inf
@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from methods.api import MakeEnv, Spec, Streams, TrainRow
+from methods.api import Event, MakeEnv, Method, Spec, Streams, Trainer
 from methods.core.context_adapter import Belief, ContextAdapter, Episodes
 from methods.core.distributions import kl, product_of_gaussians
 from methods.core.nets import Params
@@ -275,7 +275,102 @@ class PearlAgent:
         self.updates = state["updates"]
 
 
-class Pearl:
+class PearlTrainer:
+    """Iterations of visits to a few tasks, on the prior and then on the posterior, and gradient steps on all tasks.
+
+    Args:
+      budget: environment steps, summed over `n_tasks`.
+      keep: told the weights at the end.
+    """
+
+    def __init__(
+        self,
+        make_env: MakeEnv,
+        n_tasks: int,
+        budget: int,
+        agent: PearlAgent,
+        spec: Spec,
+        config: PearlConfig,
+        streams: Streams,
+        keep: Callable[[Params], None],
+    ) -> None:
+        self._make_env, self._n_tasks, self._agent, self._config, self._keep = make_env, n_tasks, agent, config, keep
+        per_visit = config.prior_steps + config.posterior_steps
+        self._cost = min(config.visited, n_tasks) * per_visit  # of an iteration
+        iterations = (budget - n_tasks * config.initial_steps) // self._cost
+        most = config.initial_steps + iterations * per_visit  # of one task
+        self._replay = TaskReplay(n_tasks, min(config.replay, most), spec.observation_size, spec.action_size)
+        self._visits, self._batches, self._latents = map(streams.torch, ("visits", "batches", "visited-latents"))
+        self._iteration, self._next = 0, "explore"  # then, in turn: visit, revisit, learn
+        self._visited = torch.zeros(0, dtype=torch.int64)
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps so far."""
+        return self._agent.updates
+
+    def step(self, limit: int) -> Event:
+        """A visit to some tasks at once, or one gradient step."""
+        config = self._config
+        if self._next == "explore":
+            self._collect(torch.arange(self._n_tasks), config.initial_steps, on_prior=True)
+            self._next = "visit"
+            return Event.EXPLORED
+        if self._next == "visit":
+            if limit < self._cost:
+                self._keep(self._agent.params)
+                return Event.END
+            self._iteration += 1
+            self._visited = torch.randperm(self._n_tasks, generator=self._visits)[: config.visited]
+            self._collect(self._visited, config.prior_steps, on_prior=True)
+            self._next = "revisit"
+            return Event.EXPLORED
+        if self._next == "revisit":
+            if config.posterior_steps:
+                self._collect(self._visited, config.posterior_steps, on_prior=False)
+            self._next = "learn"
+        else:
+            self._learn()
+        if self.updates < int(self._iteration * self._cost * config.updates_per_step):
+            return Event.NOTHING
+        self._next = "visit"
+        return Event.ITERATION
+
+    def _collect(self, ids: Tensor, steps: int, on_prior: bool) -> None:
+        def believe() -> Belief:
+            return self._agent.believe(self._replay.sample_context(ids, self._config.context, self._batches))
+
+        env = self._make_env(1, tuple(ids.tolist()))
+        episodes = Episodes(env, self._config.latent, inf if on_prior else 1, self._latents)
+        self._replay.add(ids, episodes.collect(steps, self._agent.act, believe), context=on_prior)
+
+    def _learn(self) -> None:
+        config = self._config
+        ids = torch.randint(self._n_tasks, (config.meta_batch,), generator=self._batches)
+        batch = self._replay.sample(ids, config.batch, self._batches)
+        self._agent.learn(batch, self._replay.sample_context(ids, config.context, self._batches))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The agent, its experience, where the iteration is, and generators."""
+        return {
+            "agent": self._agent.state_dict(),
+            "replay": self._replay.state_dict(),
+            "generators": [generator.get_state() for generator in (self._visits, self._batches, self._latents)],
+            "iteration": self._iteration,
+            "next": self._next,
+            "visited": self._visited.clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._agent.load_state_dict(state["agent"])
+        self._replay.load_state_dict(state["replay"])
+        for generator, saved in zip((self._visits, self._batches, self._latents), state["generators"], strict=True):
+            generator.set_state(saved)
+        self._iteration, self._next, self._visited = state["iteration"], state["next"], state["visited"].clone()
+
+
+class Pearl(Method):
     """PEARL with SAC."""
 
     version: ClassVar[int] = 1
@@ -298,45 +393,22 @@ class Pearl:
         config = self.config
         return min(config.visited, n_tasks) * (config.prior_steps + config.posterior_steps)
 
-    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
+    def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
         """Visits to a few of `n_tasks` tasks and gradient steps on all, as often as `budget` steps summed over them allow.
 
         Raises:
           ValueError: if they do not allow one iteration.
         """
-        config, per_iteration = self.config, self._per_iteration(n_tasks)
         if budget < (least := self.least_budget(n_tasks)):
             raise ValueError(
-                f"{config.initial_steps} steps of each of {n_tasks} tasks and one iteration take {least} environment steps and "
-                f"the budget is {budget}; take fewer tasks or shorter visits"
+                f"{self.config.initial_steps} steps of each of {n_tasks} tasks and one iteration take {least} environment steps "
+                f"and the budget is {budget}; take fewer tasks or shorter visits"
             )
-        agent = PearlAgent(init(self.spec, config, streams.torch("init")), self.spec, config, streams)
-        iterations = (budget - n_tasks * config.initial_steps) // per_iteration
-        most = config.initial_steps + iterations * (config.prior_steps + config.posterior_steps)  # of one task
-        replay = TaskReplay(n_tasks, min(config.replay, most), self.spec.observation_size, self.spec.action_size)
-        visits, batches, latents = (streams.torch(name) for name in ("visits", "batches", "visited-latents"))
+        agent = PearlAgent(init(self.spec, self.config, streams.torch("init")), self.spec, self.config, streams)
+        return PearlTrainer(make_env, n_tasks, budget, agent, self.spec, self.config, streams, self._keep)
 
-        def collect(ids: Tensor, steps: int, on_prior: bool) -> None:
-            def believe() -> Belief:
-                return agent.believe(replay.sample_context(ids, config.context, batches))
-
-            episodes = Episodes(make_env(1, tuple(ids.tolist())), config.latent, inf if on_prior else 1, latents)
-            replay.add(ids, episodes.collect(steps, agent.act, believe), context=on_prior)
-
-        collect(torch.arange(n_tasks), config.initial_steps, on_prior=True)
-        yield TrainRow(0, explored=True)
-        for iteration in range(1, iterations + 1):
-            visited = torch.randperm(n_tasks, generator=visits)[: config.visited]
-            collect(visited, config.prior_steps, on_prior=True)
-            yield TrainRow(agent.updates, explored=True)
-            if config.posterior_steps:
-                collect(visited, config.posterior_steps, on_prior=False)
-            while agent.updates < int(iteration * per_iteration * config.updates_per_step):
-                ids = torch.randint(n_tasks, (config.meta_batch,), generator=batches)
-                batch = replay.sample(ids, config.batch, batches)
-                agent.learn(batch, replay.sample_context(ids, config.context, batches))
-            self.params = agent.params
-            yield TrainRow(agent.updates)
+    def _keep(self, params: Params) -> None:
+        self.params = params
 
     # Adaptation
 
@@ -351,7 +423,7 @@ class Pearl:
 
     def _trained(self) -> Params:
         if not self.params:
-            raise RuntimeError("PEARL has no weights yet: run meta_train or load_state_dict before adapter")
+            raise RuntimeError("PEARL has no weights yet: finish a trainer or call load_state_dict before adapter")
         return self.params
 
     def state_dict(self) -> dict[str, Any]:

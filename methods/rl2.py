@@ -19,7 +19,7 @@ Differences from that code:
 - training tasks are stratified over their law and fresh for every trial; evaluated policies act by their mean.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from methods.api import MakeEnv, Spec, Streams, TrainRow
+from methods.api import MakeEnv, Method, Spec, Streams, Trainer
 from methods.core.actor_critic import PPO, Collected, Outputs, PPOConfig, actor_critic, init_actor_critic, ppo_loss
 from methods.core.distributions import log_prob
 from methods.core.nets import Params, init_linear, linear, spread
@@ -36,7 +36,7 @@ from methods.core.policy_gradient import copies_of, sampled
 from methods.core.ranges import check_ranges
 from methods.core.recurrent import gru_cell, init_encoder, memories, seen
 from methods.core.trial_adapter import TrialAdapter
-from methods.core.trial_loop import meta_updates, steps_of
+from methods.core.trial_loop import TrialTrainer, steps_of
 from methods.core.trials import Choice, Moment, Trials, normalised_advantages, trial_advantages
 
 
@@ -160,6 +160,11 @@ class Rl2Agent:
         self.learn(trials)
         self.learn_statistics(trials)
 
+    @property
+    def statistics(self) -> dict[str, RunningMoments]:
+        """What normalises states and rewards."""
+        return {"states": self.states, "rewards": self.rewards.moments}
+
     def learn_statistics(self, trials: Trials) -> None:
         """Let the normalisers see a batch."""
         self.states.update(trials.moments.obs)
@@ -192,12 +197,13 @@ class Rl2Agent:
         self._generator.set_state(state["generator"])
 
 
-class Rl2:
+class Rl2(Method):
     """RL² with a GRU and PPO."""
 
     version: ClassVar[int] = 2
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
+    remembers: ClassVar[bool] = True
     eval_mode: ClassVar[str] = "deterministic"
     Config: ClassVar[type[Rl2Config]] = Rl2Config
 
@@ -212,7 +218,7 @@ class Rl2:
         """Environment steps of one update: a trial in each copy of each task."""
         return steps_of(self.config, n_tasks, self.spec.horizon)
 
-    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
+    def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
         """Trials of `n_tasks` fresh tasks and an update, as often as `budget` environment steps summed over them allow.
 
         Raises:
@@ -220,10 +226,11 @@ class Rl2:
         """
         config, (n_obs, n_act, horizon, *_) = self.config, self.spec
         agent = Rl2Agent(init(n_obs, n_act, config, streams.torch("init")), self.states, self.rewards, config, streams)
-        least = self.least_budget(n_tasks)
-        for updates in meta_updates(make_env, horizon, n_tasks, budget, config, agent, least):
+
+        def keep() -> None:
             self.theta = agent.ppo.params
-            yield TrainRow(updates)
+
+        return TrialTrainer(make_env, horizon, n_tasks, budget, config, agent, self.least_budget(n_tasks), keep)
 
     # Adaptation
 
@@ -238,7 +245,7 @@ class Rl2:
 
     def _trained(self) -> Params:
         if not self.theta:
-            raise RuntimeError("RL² has no weights yet: run meta_train or load_state_dict before adapter")
+            raise RuntimeError("RL² has no weights yet: finish a trainer or call load_state_dict before adapter")
         return self.theta
 
     def state_dict(self) -> dict[str, Any]:

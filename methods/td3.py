@@ -16,21 +16,19 @@ Differences from the official code:
 from functools import partial
 from typing import ClassVar, TypeAlias
 
-from methods.api import MakeEnv, Spec, Streams, WithoutMetaTraining
+from methods.api import MakeEnv, Method, Streams
 from methods.core.adapt import TD3Adapter
 from methods.core.nets import LAYERS, actor, init_actor, init_critics
 from methods.core.td3 import TD3, TD3Config
 
 
-class Td3(WithoutMetaTraining):
+class Td3(Method):
     """TD3 on each test task alone."""
 
     version: ClassVar[int] = 1
+    meta_trains: ClassVar[bool] = False
     eval_mode: ClassVar[str] = "deterministic"
     Config: TypeAlias = TD3Config
-
-    def __init__(self, spec: Spec, config: TD3Config) -> None:
-        self.spec, self.config = spec, config
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3Adapter:
         """Fresh networks for each of `n_tasks`, all parameters trained."""

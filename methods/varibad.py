@@ -28,7 +28,7 @@ Differences from that code:
 - training tasks are stratified over their law and fresh for every trial; evaluated policies act by their mean.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
@@ -36,7 +36,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from methods.api import MakeEnv, Spec, Streams, TrainRow
+from methods.api import MakeEnv, Method, Spec, Streams, Trainer
 from methods.core.actor_critic import PPO, Collected, Outputs, PPOConfig, actor_critic, init_actor_critic, ppo_loss
 from methods.core.decoders import decode, init_decoder
 from methods.core.distributions import kl, log_prob
@@ -46,7 +46,7 @@ from methods.core.policy_gradient import copies_of, sampled
 from methods.core.ranges import check_ranges
 from methods.core.recurrent import gru_cell, init_encoder, memories, seen
 from methods.core.trial_adapter import TrialAdapter
-from methods.core.trial_loop import meta_updates, steps_of
+from methods.core.trial_loop import TrialTrainer, steps_of
 from methods.core.trial_replay import Recorded, TrialReplay
 from methods.core.trials import Choice, Moment, Trials, normalised_advantages, trial_advantages
 
@@ -297,6 +297,11 @@ class VaribadAgent:
             self._adam.step()
             self._vae_steps += 1
 
+    @property
+    def statistics(self) -> dict[str, RunningMoments]:
+        """What normalises states, beliefs and rewards."""
+        return {"states": self.states, "beliefs": self.beliefs, "rewards": self.rewards.moments}
+
     def learn_statistics(self, trials: Trials) -> None:
         """Let the normalisers see a batch, and what was believed in it."""
         self.states.update(trials.moments.obs)
@@ -337,12 +342,13 @@ class VaribadAgent:
             generator.set_state(known)
 
 
-class Varibad:
+class Varibad(Method):
     """VariBAD with a GRU and PPO."""
 
     version: ClassVar[int] = 2
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
+    remembers: ClassVar[bool] = True
     eval_mode: ClassVar[str] = "deterministic"
     Config: ClassVar[type[VaribadConfig]] = VaribadConfig
 
@@ -360,7 +366,7 @@ class Varibad:
         per_batch = steps_of(self.config, n_tasks, self.spec.horizon)
         return per_batch * max(1, -(-self.config.precollect // per_batch))
 
-    def meta_train(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Iterator[TrainRow]:
+    def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
         """Trials of `n_tasks` fresh tasks and an update, as often as `budget` environment steps summed over them allow.
 
         Raises:
@@ -369,9 +375,11 @@ class Varibad:
         config, horizon, least = self.config, self.spec.horizon, self.least_budget(n_tasks)
         replay = self._replay(min(config.vae_buffer, budget))  # a trial has a step at least
         agent = self._agent(init(self.spec, config, streams.torch("init")), replay, streams)
-        for updates in meta_updates(make_env, horizon, n_tasks, budget, config, agent, least):
+
+        def keep() -> None:
             self.theta, self.phi = agent.ppo.params, agent.phi
-            yield TrainRow(updates)
+
+        return TrialTrainer(make_env, horizon, n_tasks, budget, config, agent, least, keep)
 
     # Adaptation
 
@@ -386,7 +394,7 @@ class Varibad:
 
     def _trained(self) -> tuple[Params, Params]:
         if not self.theta:
-            raise RuntimeError("VariBAD has no weights yet: run meta_train or load_state_dict before adapter")
+            raise RuntimeError("VariBAD has no weights yet: finish a trainer or call load_state_dict before adapter")
         return self.theta, self.phi
 
     def _agent(

@@ -15,10 +15,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from results import snapshot
 from results.files import DamageError, StoreError, commit, digest, explained, locked, seal, unseal
 from results.schema import COLUMNS, Row, to_frame
 
-ROWS, CHECKPOINT, LOG, CELL = "rows.parquet", "checkpoint.pt", "log.txt", "cell.json"
+ROWS, STATE, LOG, CELL = "rows.parquet", "state.safetensors", "log.txt", "cell.json"
 WRITE_LOCK = ".write.lock"
 Status = Literal["missing", "done", "failed", "corrupt"]
 STATUSES: dict[str, Status] = {"ok": "done", "diverged": "done", "failed": "failed", "timeout": "failed"}  # by record status
@@ -91,7 +92,7 @@ class Cell:
 
     def status(self) -> Status:
         """Judge the cell by every byte of it."""
-        return self._judge({ROWS, CHECKPOINT, LOG})[0]
+        return self._judge({ROWS, STATE, LOG})[0]
 
     def survey(self) -> tuple[Status, pa.Table | None]:
         """Judge the cell by its rows and by the sizes of its other files, and give the rows: quick, for many cells."""
@@ -117,21 +118,52 @@ class Cell:
             return self._read(name, files[name]["sha256"])
 
     def write(
-        self, rows: Sequence[Row], checkpoint: bytes | None, log: str, record: Mapping[str, Any], replace_done: bool = False
+        self, rows: Sequence[Row], state: bytes | None, log: str, record: Mapping[str, Any], replace_done: bool = False
     ) -> None:
         """Write the cell, unless it is done already or `replace_done`."""
-        files = {ROWS: to_parquet(self._owned(rows)), CHECKPOINT: checkpoint, LOG: log.encode(errors="backslashreplace")}
+        files = {ROWS: to_parquet(self._owned(rows)), STATE: state, LOG: log.encode(errors="backslashreplace")}
         content = self._content(files, record)
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            if replace_done or self.status() != "done":
+                with explained(self.folder):
+                    commit(self.folder, {**files, CELL: seal(content)})
+                    if STATUSES[record["status"]] == "done":
+                        snapshot.remove(self.folder)
+
+    def save(self, header: Mapping[str, Any], state: bytes) -> None:
+        """Write the snapshot of what the cell is to become."""
+        with explained(self.folder), self._alone():
+            snapshot.write(self.folder, {**header, "key": asdict(self.key)}, state)
+
+    def saved(self) -> dict[str, Any] | None:
+        """Give the header of the snapshot, None if there is none."""
+        with explained(self.folder):
+            header = snapshot.read_header(self.folder)
+        if header is not None and header.get("key") != asdict(self.key):
+            raise DamageError("it belongs to another stage")
+        return header
+
+    def saved_state(self, header: Mapping[str, Any]) -> bytes:
+        """Give the state that the header of a snapshot names."""
+        with explained(self.folder):
+            return snapshot.read_state(self.folder, header)
+
+    def forget(self) -> None:
+        """Remove the snapshot, if there is one."""
+        if self.folder.is_dir():
+            with explained(self.folder), self._alone():
+                snapshot.remove(self.folder)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         with locked(self.folder / WRITE_LOCK, _WRITE_WAIT_S) as mine:
             if not mine:
                 raise StoreError(
                     f"{self.folder}: another process has been writing for {_WRITE_WAIT_S:.0f} s: wait for it or end it"
                 )
-            if replace_done or self.status() != "done":
-                with explained(self.folder):
-                    commit(self.folder, {**files, CELL: seal(content)})
+            yield
 
     def _owned(self, rows: Sequence[Row]) -> list[Row]:
         """The rows with this cell's suite filled in."""
@@ -168,6 +200,8 @@ class Cell:
             return None
         if content.get("key") != asdict(self.key):
             raise DamageError(f"{CELL} belongs to another cell")
+        if strange := set(content["files"]) - {ROWS, STATE, LOG}:
+            raise DamageError(f"{CELL} names {min(strange)}, which this version does not read")
         return content
 
     def _found(self) -> dict[str, Any]:

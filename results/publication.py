@@ -9,7 +9,7 @@ A folder per suite holds `manifest.json` and the files that it seals. What rows 
     training.csv  a line per sign of life of a meta-training
     timings.csv   seconds and memory of all of these, the only columns in which two equal runs differ
     report/       the tables, and the numbers behind the figures, as the report renders them from these rows
-    checkpoints/  trained states of a few cells, which are evaluated again to see that they still score what they did
+    states/       trained states of a few cells, which are evaluated again to see that they still score what they did
 """
 
 import io
@@ -27,9 +27,9 @@ from results.schema import COLUMNS, SCHEMA_VERSION
 from results.store import Store
 
 PUBLISHED = Path(__file__).parent / "published"
-MANIFEST, CHECKPOINTS = "manifest.json", "checkpoints"
+MANIFEST, STATES = "manifest.json", "states"
 NAME = Path("published")  # what stands for PUBLISHED where a store may be named
-FORMAT = 1  # of the files
+FORMAT = 2  # of the files
 
 WHO = ("budget", "family", "family_version", "method", "method_version", "variant", "config_hash", "seed")
 FACTS = ("commit", "benchmark", "python", "device", "torch_threads", "mujoco_threads", "finished")  # of a stage's record
@@ -38,7 +38,7 @@ CELL = ("budget", "family", "split", "method", "variant", "seed")
 
 
 class Publication:
-    """Published suites, a folder each; reads as `results.store.Store` does, except for checkpoints and logs.
+    """Published suites, a folder each; reads as `results.store.Store` does, except for snapshots and logs.
 
     Raises:
       StoreError: if `root` holds none.
@@ -118,13 +118,13 @@ class Publication:
         packages = {name: value for name, value in told.items() if name not in {"id", "stage", *WHO, *FACTS, *MACHINE}}
         return {**facts, "packages": packages, "machine": machine}
 
-    def checkpoint(self, key: CellKey) -> bytes:
+    def state(self, key: CellKey) -> bytes:
         """The trained state of a stage, after comparing its checksum.
 
         Raises:
           StoreError: if none was published of it.
         """
-        name = f"{CHECKPOINTS}/{key.id}.pt"
+        name = f"{STATES}/{key.id}.safetensors"
         for suite in self.suites:
             if name in (files := self.manifest(suite)["files"]):
                 path = self.root / suite / name

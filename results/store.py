@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from results.cell import CHECKPOINT, WRITE_LOCK, Cell, CellKey, Status, check_name, from_tables
+from results.cell import STATE, WRITE_LOCK, Cell, CellKey, Status, check_name, from_tables
 from results.files import StoreError, commit, explained, is_locked, locked, seal, sweep, to_json
 from results.plans import EXPECTED, expected, keys, load, merge
 from results.schema import SCHEMA_VERSION, Row
@@ -83,7 +83,7 @@ class Store:
         key: CellKey,
         rows: Sequence[Row],
         *,
-        checkpoint: bytes | None,
+        state: bytes | None,
         log: str,
         record: Mapping[str, Any],
         replace: bool = False,
@@ -93,7 +93,7 @@ class Store:
         Args:
           key: the cell; its suite is filled into the rows.
           rows: at least those that say how the cell ended; kept in order.
-          checkpoint: trained state, None for a stage without.
+          state: trained state, None for a stage without.
           log: the text of log.txt.
           record: plain JSON data without NaN; `status` (ok, diverged, failed, timeout) decides what the cell counts as.
           replace: write over a cell that is done.
@@ -101,7 +101,7 @@ class Store:
           StoreError: if it cannot be written; what was there before is then still there, or the cell is missing.
           ValueError, TypeError: if rows are of another stage, or the record is not as above.
         """
-        self._cell(key).write(rows, checkpoint, log, record, replace)
+        self._cell(key).write(rows, state, log, record, replace)
 
     def record(self, key: CellKey) -> dict[str, Any]:
         """Give the record written with a cell.
@@ -111,13 +111,50 @@ class Store:
         """
         return self._cell(key).record()
 
-    def checkpoint(self, key: CellKey) -> bytes:
-        """Give the checkpoint written with a cell, after comparing its checksum.
+    def state(self, key: CellKey) -> bytes:
+        """Give the trained state written with a cell, after comparing its checksum.
 
         Raises:
-          StoreError: if the cell is missing or damaged (another run of the suite does it again), or has no checkpoint.
+          StoreError: if the cell is missing or damaged (another run of the suite does it again), or has no trained state.
         """
-        return self._cell(key).file(CHECKPOINT)
+        return self._cell(key).file(STATE)
+
+    def save(self, key: CellKey, header: Mapping[str, Any], state: bytes) -> None:
+        """Write the snapshot of an unfinished stage in the place of the one before; whoever claims the cell may.
+
+        Args:
+          header: what the state belongs to, plain JSON data.
+          state: what the stage can go on from.
+        Raises:
+          StoreError: if it cannot be written; the one before is then still there.
+        """
+        self._cell(key).save(header, state)
+
+    def saved(self, key: CellKey) -> dict[str, Any] | None:
+        """Give the header of a stage's snapshot, None if it has none.
+
+        Raises:
+          DamageError: if it was altered, or belongs to another stage.
+          StoreError: if it cannot be read.
+        """
+        return self._cell(key).saved()
+
+    def saved_state(self, key: CellKey, header: Mapping[str, Any]) -> bytes:
+        """Give the state of the snapshot with this header.
+
+        Raises:
+          DamageError: if it is gone, was cut short or altered.
+          StoreError: if it cannot be read.
+        """
+        return self._cell(key).saved_state(header)
+
+    def forget(self, key: CellKey) -> None:
+        """Remove a stage's snapshot, if it has one.
+
+        Raises:
+          StoreError: if it cannot be removed.
+        """
+        self._cell(key).forget()
 
     def rows(self, key: CellKey) -> pd.DataFrame:
         """Give the rows of a cell, failed or done, as `to_frame` made them.
@@ -161,7 +198,7 @@ class Store:
     def read(self, suites: Sequence[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Give what was measured and what was planned.
 
-        Checkpoints and logs are compared by size only, so that this stays quick.
+        Trained states and logs are compared by size only, so that this stays quick.
 
         Args:
           suites: names of suites; None for all that have a plan.

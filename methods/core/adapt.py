@@ -1,4 +1,4 @@
-"""Adaptation of a TD3-type learner to test tasks: explore, replay, one update per step and task."""
+"""Meta-training and adaptation of a TD3-type learner: explore, replay, one update per step and task."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from envs.api import Env
-from methods.api import Memoryless, Streams
+from methods.api import Event, Memoryless, Streams
 from methods.core.collect import Collector
 from methods.core.nets import Params
 from methods.core.td3 import TD3, TD3Config
@@ -57,6 +57,40 @@ class TD3Loop:
             generator.set_state(saved)
 
 
+class TD3Trainer:
+    """Meta-training by `TD3Loop`; an iteration is a horizon of every task.
+
+    Args:
+      loop: on the training tasks.
+      keep: told the actor's parameters at the end.
+    """
+
+    def __init__(self, loop: TD3Loop, keep: Callable[[Params], None]) -> None:
+        self._loop, self._keep = loop, keep
+
+    @property
+    def updates(self) -> int:
+        """Critic updates so far, per task."""
+        return self._loop.learner.updates
+
+    def step(self, limit: int) -> Event:
+        """One environment step of every task and its update."""
+        env = self._loop.collector.env
+        if limit < env.n_tasks:
+            self._keep({name: tensor.clone() for name, tensor in self._loop.learner.pi.items()})
+            return Event.END
+        self._loop.step()
+        return Event.NOTHING if self._loop.collector.steps % env.horizon else Event.ITERATION
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the loop."""
+        return self._loop.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._loop.load_state_dict(state)
+
+
 class TD3Adapter:
     """Adaptation by `TD3Loop`, with periodic resets of the task's own parameters.
 
@@ -90,12 +124,10 @@ class TD3Adapter:
         return self.loop.learner.updates
 
     def step(self, limit: int) -> None:
-        """`limit` environment steps of every task, each with its update."""
-        checkpoint = self.loop.collector.steps + limit
-        for _ in range(limit):
-            if self._reset_due(checkpoint):
-                self._reset()
-            self.loop.step()
+        """One environment step of every task and its update; `limit` says how far the next evaluation is."""
+        if self._reset_due(self.loop.collector.steps + limit):
+            self._reset()
+        self.loop.step()
 
     def _reset_due(self, checkpoint: int) -> bool:
         steps = self.loop.collector.steps

@@ -178,15 +178,16 @@ class ContextAdapter:
         self._subsets = int(torch.randint(2**62, (), generator=generators[1]))  # seed of what is inferred from
 
     def step(self, limit: int) -> None:
-        """Go on with the exploration; after it with experience and gradient steps, or with nothing."""
-        for _ in range(limit if self._learning else min(limit, self._own - self._steps)):
-            exploring = self._steps < self._own
-            self._replay.add(self._episodes.step(self._agent.mean if exploring else self._agent.act, self._believe))
-            self._steps += 1
-            while self.updates < int((self._steps - self._own) * self._ratio):
-                batch = self._replay.sample(self._batch, self._generator)
-                self._agent.learn(batch, self._replay.sample(self._context, self._generator))
-                self.updates += 1
+        """A step of the exploration; after it one of experience and its gradient steps, or nothing."""
+        exploring = self._steps < self._own
+        if not (exploring or self._learning):
+            return
+        self._replay.add(self._episodes.step(self._agent.mean if exploring else self._agent.act, self._believe))
+        self._steps += 1
+        while self.updates < int((self._steps - self._own) * self._ratio):
+            batch = self._replay.sample(self._batch, self._generator)
+            self._agent.learn(batch, self._replay.sample(self._context, self._generator))
+            self.updates += 1
 
     def _believe(self) -> Belief:
         # by the step, so that no task's subset depends on when another's episode ends

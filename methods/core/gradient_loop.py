@@ -1,6 +1,6 @@
 """The loops of gradient-based meta-RL: meta-training by outer steps, and adaptation by gradient steps on fresh batches."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from logging import getLogger
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from envs.api import FloatArray
-from methods.api import MakeEnv, Memoryless, Streams, TrainRow
+from methods.api import Event, MakeEnv, Memoryless, Streams
 from methods.core.gradient_steps import GradientConfig, Learner, inner_step, leaves, meta_step
 from methods.core.nets import Params
 from methods.core.policy_gradient import Outputs, Sampler, Samples, copies_of, sampled, samples
@@ -17,58 +17,103 @@ from methods.core.policy_gradient import Outputs, Sampler, Samples, copies_of, s
 Learn = Callable[[Params, Samples, int], Params]  # parameters [N, …], batch, steps made so far → parameters
 
 
-class MetaLoop:
+class MetaTrainer:
     """Outer steps, each on fresh tasks: experience, inner step, experience, …, outer step.
 
-    Attributes:
-      theta: the shared weights θ.
-      rejected: outer steps that found no better weights within the trust region.
+    One step goes as far as the last inner step, since what was collected until then is no score of adapted policies; the next
+    goes on with the outer step.
+
+    Args:
+      theta: the shared weights θ to begin with.
+      budget: environment steps, summed over `n_tasks`.
+      keep: told θ at the end.
+    Raises:
+      ValueError: if the budget does not allow an outer step.
     """
 
-    def __init__(self, learner: Learner, theta: Params, config: GradientConfig, streams: Streams) -> None:
-        self.theta, self.rejected = theta, 0
-        self._learner, self._config, self._generator = learner, config, streams.torch("actions")
-
-    def run(self, make_env: MakeEnv, horizon: int, n_tasks: int, budget: int) -> Iterator[TrainRow]:
-        """As many outer steps as `budget` environment steps, summed over `n_tasks`, allow.
-
-        Raises:
-          ValueError: if they do not allow one.
-        """
-        episodes, steps = self._config.episodes, outer_steps(self._config, horizon, n_tasks)
-        if budget < steps:
+    def __init__(
+        self,
+        learner: Learner,
+        theta: Params,
+        config: GradientConfig,
+        streams: Streams,
+        make_env: MakeEnv,
+        horizon: int,
+        n_tasks: int,
+        budget: int,
+        keep: Callable[[Params], None],
+    ) -> None:
+        self._cost = outer_steps(config, horizon, n_tasks)
+        if budget < self._cost:
             raise ValueError(
-                f"one outer step takes {steps} environment steps ({n_tasks} tasks × {episodes} episodes × {horizon} steps × "
-                f"{self._config.inner_steps + 1} batches) and the budget is {budget}; take fewer episodes or inner_steps"
+                f"one outer step takes {self._cost} environment steps ({n_tasks} tasks × {config.episodes} episodes × {horizon} "
+                f"steps × {config.inner_steps + 1} batches) and the budget is {budget}; take fewer episodes or inner_steps"
             )
-        env, log = make_env(copies_of(episodes, horizon)), getLogger(__name__)
-        sampler = Sampler(env, episodes)
-        for iteration in range(1, budget // steps + 1):
-            env.draw()
-            theta = leaves(self.theta)
-            seen, phi = self._adapt(sampler, theta, n_tasks)
-            yield TrainRow(iteration - 1, explored=True)
-            validation = self._batch(sampler, theta, phi)
-            self.theta, outcome = meta_step(self._learner, self.theta, seen, validation, self._config)
-            self.rejected += int(not outcome.accepted)
-            log.info("outer step %d: surrogate %+.4f, KL %.4f", iteration, outcome.improvement, outcome.kl)
-            yield TrainRow(iteration)
-        if self.rejected:
-            log.warning("%d of %d outer steps found no better weights within the trust region", self.rejected, iteration)
+        self._learner, self._config, self._keep, self._n_tasks = learner, config, keep, n_tasks
+        self._generator = streams.torch("actions")
+        self._sampler = Sampler(make_env(copies_of(config.episodes, horizon)), config.episodes)
+        self._theta, self._seen, self._phi = theta, list[Samples](), Params()  # of the outer step under way
+        self.updates = self._rejected = 0
 
-    def _adapt(self, sampler: Sampler, theta: Params, n_tasks: int) -> tuple[list[Samples], Params]:
+    def step(self, limit: int) -> Event:
+        """Inner steps on fresh tasks, or the outer step that they lead to."""
+        if self._phi:
+            self._learn()
+            return Event.ITERATION
+        if limit < self._cost:
+            self._end()
+            return Event.END
+        self._sampler.env.draw()
+        self._adapt()
+        return Event.EXPLORED
+
+    def _adapt(self) -> None:
         """A batch before each inner step, and φ after the last."""
-        seen, phi = list[Samples](), self._learner.start(theta, n_tasks)
+        theta = leaves(self._theta)
+        phi = self._learner.start(theta, self._n_tasks)
         for _ in range(self._config.inner_steps):
-            seen.append(self._batch(sampler, theta, phi))
-            phi = inner_step(self._learner, theta, phi, seen[-1], self._config.inner_rate)
-        return seen, phi
+            self._seen.append(self._batch(theta, phi))
+            phi = inner_step(self._learner, theta, phi, self._seen[-1], self._config.inner_rate)
+        self._phi = {name: tensor.detach() for name, tensor in phi.items()}
 
-    def _batch(self, sampler: Sampler, theta: Params, phi: Params) -> Samples:
+    def _learn(self) -> None:
+        """A batch of the adapted policies, and the outer step."""
+        validation = self._batch(self._theta, self._phi)
+        self._theta, outcome = meta_step(self._learner, self._theta, self._seen, validation, self._config)
+        self._seen, self._phi = [], {}
+        self.updates += 1
+        self._rejected += int(not outcome.accepted)
+        message = "outer step %d: surrogate %+.4f, KL %.4f"
+        getLogger(__name__).info(message, self.updates, outcome.improvement, outcome.kl)
+
+    def _batch(self, theta: Params, phi: Params) -> Samples:
         with torch.no_grad():
-            rollout = sampler.collect(lambda obs: sampled(self._learner.policy(theta, phi, obs), self._generator))
+            rollout = self._sampler.collect(lambda obs: sampled(self._learner.policy(theta, phi, obs), self._generator))
         assert rollout is not None, "without a limit a batch is collected whole"
         return samples(rollout, self._config.gamma, self._config.lam)
+
+    def _end(self) -> None:
+        self._keep(self._theta)
+        if self._rejected:
+            message = "%d of %d outer steps found no better weights within the trust region"
+            getLogger(__name__).warning(message, self._rejected, self.updates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """θ, and what the outer step under way has seen and adapted."""
+        return {
+            "theta": {name: tensor.detach().clone() for name, tensor in self._theta.items()},
+            "phi": {name: tensor.clone() for name, tensor in self._phi.items()},
+            "seen": [batch._asdict() for batch in self._seen],
+            "generator": self._generator.get_state(),
+            "counts": [self.updates, self._rejected],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._theta, self._phi = dict(state["theta"]), dict(state["phi"])
+        self._seen = [Samples(**batch) for batch in state["seen"]]
+        self._generator.set_state(state["generator"])
+        self.updates, self._rejected = state["counts"]
 
 
 def outer_steps(config: GradientConfig, horizon: int, n_tasks: int) -> int:
@@ -104,10 +149,10 @@ class GradientAdapter:
         self.updates = 0
 
     def step(self, limit: int) -> None:
-        """Go on with the batch; when it is complete, one gradient step of every task."""
+        """Go on with the batch for a horizon at most; when it is complete, one gradient step of every task."""
         if self.updates == self._steps:
             return
-        rollout = self._sampler.collect(self._act, limit)
+        rollout = self._sampler.collect(self._act, min(limit, self._sampler.env.horizon))
         if rollout is not None:
             batch = samples(rollout, self._config.gamma, self._config.lam)
             learned = self._learn(self._params, batch, self.updates)

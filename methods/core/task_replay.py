@@ -1,5 +1,8 @@
 """Replay of many tasks, of which a few are visited at a time; a part of it is what an inference network may see."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -52,6 +55,16 @@ class TaskReplay:
         rows = self._data.view(-1, self._data.shape[-1]).index_select(0, place.reshape(-1)).view(*index.shape, -1)
         obs, action, reward, next_obs, terminated = torch.split_with_sizes(rows, self._sizes, -1)
         return Batch(obs, action, reward[..., 0], next_obs, terminated[..., 0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The filled part of the rings, what was added, and where the contexts are."""
+        filled = min(int(self._added.max()), self._data.shape[1])
+        return {"data": self._data[:, :filled].clone(), "added": self._added.clone(), "context": self._context.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned, into a replay of the same sizes."""
+        self._data[:, : state["data"].shape[1]] = state["data"]
+        self._added, self._context = state["added"].clone(), state["context"].clone()
 
 
 def _uniform(held: Tensor, size: int, generator: torch.Generator) -> Tensor:

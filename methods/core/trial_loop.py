@@ -1,14 +1,15 @@
 """The loop of meta-training by trials: fresh tasks, a trial in each copy of each, an update, and again."""
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
-from methods.api import MakeEnv
+from methods.api import Event, MakeEnv
 from methods.core.actor_critic import PPOConfig
+from methods.core.normalise import RunningMoments
 from methods.core.trials import Agent, TrialBatch, TrialRunner, Trials
 
 
-class Learner(Agent, Protocol):
+class TrialLearner(Agent, Protocol):
     """An agent that learns from batches of trials."""
 
     memory_size: int
@@ -18,8 +19,21 @@ class Learner(Agent, Protocol):
         """Optimiser steps so far, per task."""
         ...
 
+    @property
+    def statistics(self) -> Mapping[str, RunningMoments]:
+        """What normalises, by name; moved by meta-training alone."""
+        ...
+
     def meta_learn(self, trials: Trials) -> None:
         """An update of all that meta-training moves."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes but the statistics: weights, optimisers, generators."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         ...
 
 
@@ -28,31 +42,64 @@ def steps_of(config: PPOConfig, n_tasks: int, horizon: int) -> int:
     return n_tasks * config.copies * config.trial_episodes * horizon
 
 
-def meta_updates(
-    make_env: MakeEnv, horizon: int, n_tasks: int, budget: int, config: PPOConfig, agent: Learner, least: int
-) -> Iterator[int]:
-    """Batches of trials of `n_tasks` fresh tasks, an update on each, as often as `budget` environment steps allow.
+class TrialTrainer:
+    """Batches of trials of fresh tasks, an update on each.
 
     Args:
-      budget: summed over tasks.
+      agent: acts, remembers and learns.
+      budget: environment steps, summed over `n_tasks`.
       least: what the first update takes of it.
-    Yields:
-      The agent's updates so far, after each batch.
+      keep: called at the end, when `agent` is what was trained.
     Raises:
       ValueError: if the budget does not allow one update.
     """
-    per_batch = steps_of(config, n_tasks, horizon)
-    if budget < least:
-        times = "" if least == per_batch else f", {least // per_batch} times"
-        raise ValueError(
-            f"one update takes {least} environment steps ({n_tasks} tasks × {config.copies} trials × {config.trial_episodes} "
-            f"episodes × {horizon} steps{times}) and the budget is {budget}; take fewer or shorter trials"
-        )
-    env = make_env(config.copies)
-    batch = TrialBatch(TrialRunner(env, config.trial_episodes), agent.memory_size, config.trial_episodes * horizon)
-    for _ in range(budget // per_batch):
-        env.draw()
-        trials = batch.collect(agent)
+
+    def __init__(
+        self,
+        make_env: MakeEnv,
+        horizon: int,
+        n_tasks: int,
+        budget: int,
+        config: PPOConfig,
+        agent: TrialLearner,
+        least: int,
+        keep: Callable[[], None],
+    ) -> None:
+        self._cost = steps_of(config, n_tasks, horizon)
+        if budget < least:
+            times = "" if least == self._cost else f", {least // self._cost} times"
+            raise ValueError(
+                f"one update takes {least} environment steps ({n_tasks} tasks × {config.copies} trials × "
+                f"{config.trial_episodes} episodes × {horizon} steps{times}) and the budget is {budget}; take fewer or shorter "
+                "trials"
+            )
+        self._env, self._agent, self._keep = make_env(config.copies), agent, keep
+        runner = TrialRunner(self._env, config.trial_episodes)
+        self._batch = TrialBatch(runner, agent.memory_size, config.trial_episodes * horizon)
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps so far, per task."""
+        return self._agent.updates
+
+    def step(self, limit: int) -> Event:
+        """A batch of whole trials, and the update on it."""
+        if limit < self._cost:
+            self._keep()
+            return Event.END
+        self._env.draw()
+        trials = self._batch.collect(self._agent)
         assert trials is not None, "without a limit a batch is collected whole"
-        agent.meta_learn(trials)
-        yield agent.updates
+        self._agent.meta_learn(trials)
+        return Event.ITERATION
+
+    def state_dict(self) -> dict[str, Any]:
+        """The agent and its statistics; between two steps no trial is under way."""
+        statistics = {name: moments.state_dict() for name, moments in self._agent.statistics.items()}
+        return {"agent": self._agent.state_dict(), "statistics": statistics}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._agent.load_state_dict(state["agent"])
+        for name, moments in self._agent.statistics.items():
+            moments.load_state_dict(state["statistics"][name])

@@ -1,0 +1,131 @@
+"""Saving a stage under way, and going on from what was saved."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from benchmark import states
+from benchmark.protocol import UnsavableError
+from benchmark.run import StageRun
+from results.files import DamageError, StoreError
+from results.store import CellKey, Store
+
+SAVE_EVERY_S = 300.0
+_MOST = 0.01  # of a stage's time that saving may take: what takes long to write is written less often
+_FORMAT = 1  # of what is saved
+_MOVE_BITS = ("torch", "mujoco", "numpy", "gymnasium")  # packages of another version of which a stage does not go on
+_LOG = logging.getLogger(__name__)
+
+
+class Saver:
+    """Saves one stage every few minutes, and whenever it is asked to.
+
+    Args:
+      belongs: what a saved state must agree with to be used here, as plain JSON data.
+      facts: what else is kept of this process: it is known of a stage on which machines and versions it ran.
+      every_s: seconds between two saves, at least.
+      say: told in one line, and once, what cannot be saved or used, and why.
+
+    Attributes:
+      kept: environment steps of the newest saved state, None for none.
+      earlier: of each earlier process at this stage, the steps at which it was saved last, and its facts.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        key: CellKey,
+        belongs: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        every_s: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self._store, self._key, self._every_s, self._say = store, key, every_s, say
+        self._belongs, self._facts = dict(belongs), dict(facts)
+        self._next, self._told = time.monotonic() + every_s, set[str]()
+        self.kept: int | None = None
+        self.earlier: list[dict[str, Any]] = []
+
+    def restore(self, begin: Callable[[], StageRun], log: list[str]) -> StageRun:
+        """The stage as it was saved, or at its beginning; `log` gets the lines that it had."""
+        saved, stage = self._read(), begin()
+        if saved is None:
+            return stage
+        header, tree = saved
+        try:
+            stage.load_state_dict(tree["stage"])
+        except Exception as error:  # a method of anybody's
+            self._refuse(f"{type(error).__name__}: {error}")
+            return begin()  # it may be half restored
+        self.kept = stage.used
+        self.earlier = [*tree["earlier"], {"env_steps": stage.used, **header["facts"]}]
+        log[:] = [*tree["log"], *log]
+        _LOG.info("resumed at %d environment steps, saved %s", stage.used, header["facts"].get("saved"))
+        return stage
+
+    def _read(self) -> tuple[dict[str, Any], Any] | None:
+        """Header and tree of what was saved, None where there is nothing to be used."""
+        try:
+            if (header := self._store.saved(self._key)) is None:
+                return None
+            if reason := self._foreign(header):
+                raise DamageError(reason)
+            return header, states.from_bytes(self._store.saved_state(self._key, header))
+        except (DamageError, states.StateError) as reason:
+            self._refuse(str(reason))
+            return None
+
+    def _refuse(self, reason: str) -> None:
+        self._tell_once(f"what was saved of it cannot be used ({reason}); it starts anew")
+        self._store.forget(self._key)
+
+    def _foreign(self, header: Mapping[str, Any]) -> str:
+        """What the saved state belongs to, where that is something else; "" otherwise."""
+        theirs = header.get("belongs") or {}
+        wrong = (name for name, value in self._belongs.items() if theirs.get(name) != value)
+        return next((f"{name}: {theirs.get(name)}, here {self._belongs[name]}" for name in wrong), "")
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return time.monotonic() >= self._next
+
+    def save(self, stage: StageRun, log: list[str]) -> bool:
+        """Save the stage as it is; where that fails it is told once, and what was saved before is kept."""
+        began = time.monotonic()
+        try:
+            data = states.to_bytes({"stage": stage.state_dict(), "log": log, "earlier": self.earlier})
+            facts = {**self._facts, "saved": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+            header = {"belongs": self._belongs, "facts": facts, "env_steps": stage.used}
+            self._store.save(self._key, header, data)
+        except (UnsavableError, states.StateError, MemoryError) as reason:
+            self._tell_once(f"it cannot be saved, so that it starts anew if it is stopped: {reason or 'out of memory'}")
+            return False
+        except StoreError as error:
+            self._tell_once(f"it could not be saved and goes on without: {error}")
+            return False
+        finally:
+            now = time.monotonic()
+            self._next = now + max(self._every_s, (now - began) / _MOST)
+        self.kept = stage.used
+        return True
+
+    def try_out(self, stage: StageRun) -> None:
+        """Find out at once whether the stage can be saved, and tell if it cannot."""
+        try:
+            states.to_bytes(stage.state_dict())
+        except (UnsavableError, states.StateError) as reason:
+            self._tell_once(f"it cannot be saved, so that it starts anew if it is stopped: {reason}")
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            _LOG.warning("%s", text)
+            self._say(" ".join(text.split()))
+
+
+def belongings(packages: Mapping[str, Any], method_version: int, built_on: str | None) -> dict[str, Any]:
+    """What a saved state must agree with beside the identity of its stage: whatever else moves bits of what follows."""
+    versions = {name: packages.get(name) for name in _MOVE_BITS}
+    return {"format": _FORMAT, "byte order": sys.byteorder, "method version": method_version, "built on": built_on, **versions}

@@ -1,0 +1,106 @@
+"""States as safetensors: a flat tree of named tensors, and the rest as JSON in the file's header.
+
+Reading a state runs no code, whoever wrote it. A tree is made of dictionaries, lists, tuples, tensors, NumPy arrays, numbers,
+texts and None. It comes back as it was, with the order of its tensors' axes in memory: the last bit of a matrix product can
+depend on that.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+_TREE = "tree"  # the header's entry that holds what is no tensor
+_LENGTH = 8  # bytes of the header's length, which come first in the file
+
+
+class StateError(ValueError):
+    """What is to be written is no such tree, or what is to be read is no such file."""
+
+
+def to_bytes(tree: Any) -> bytes:
+    """A tree as the content of a file; equal trees give equal bytes.
+
+    Raises:
+      StateError: if it holds something else; it says where.
+    """
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(_packed(tree, (), tensors), separators=(",", ":"), allow_nan=False)
+    try:
+        return bytes(save(tensors, {_TREE: text}))
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise StateError(f"its tensors cannot be written ({error})") from error
+
+
+def from_bytes(data: bytes) -> Any:
+    """The tree that `to_bytes` was given.
+
+    Raises:
+      StateError: if `data` is something else.
+    """
+    try:
+        tensors = load(data)
+        header = json.loads(data[_LENGTH : _LENGTH + int.from_bytes(data[:_LENGTH], "little")])
+        return _unpacked(json.loads(header["__metadata__"][_TREE]), tensors)
+    except (SafetensorError, ValueError, KeyError, TypeError, IndexError, RuntimeError, RecursionError) as error:
+        raise StateError(f"it is no saved state ({type(error).__name__}: {' '.join(str(error).split())[:120]})") from error
+
+
+def _packed(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
+    """`value` as JSON that names its tensors, which go to `tensors`; a dictionary of one key with a $ stands for what JSON lacks."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"$float": repr(value)}
+    if isinstance(value, Tensor):
+        return _packed_tensor(value.detach().cpu(), path, tensors)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return {"$array": _packed_tensor(torch.from_numpy(np.array(value)), path, tensors)}
+    if type(value) in (list, tuple):
+        items = [_packed(item, (*path, str(i)), tensors) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else {"$tuple": items}
+    if isinstance(value, Mapping):
+        items = [[key, _packed(item, (*path, str(key)), tensors)] for key, item in value.items()]
+        if all(isinstance(key, str) and not key.startswith("$") for key in value):
+            return dict(items)
+        if all(isinstance(key, str | int) for key in value):
+            return {"$dict": items}
+    raise StateError(f"{'.'.join(path) or 'it'} is a {type(value).__name__}: a state holds tensors, arrays and plain Python only")
+
+
+def _packed_tensor(tensor: Tensor, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
+    name = ".".join(path) or "value"
+    while name in tensors:
+        name += "'"
+    # axes from the slowest to the fastest in memory
+    order = sorted(range(tensor.ndim), key=lambda axis: (-tensor.stride(axis), axis))
+    tensors[name] = tensor.permute(order).clone(memory_format=torch.contiguous_format)
+    return {"$tensor": name} if order == [*range(tensor.ndim)] else {"$tensor": name, "order": order}
+
+
+def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_unpacked(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "$tensor" in value:
+        tensor = tensors[value["$tensor"]].clone()  # where torch aligns it, not where the file has it
+        order = value.get("order", [*range(tensor.ndim)])
+        return tensor.permute([order.index(axis) for axis in range(tensor.ndim)])
+    if "$array" in value:
+        return _unpacked(value["$array"], tensors).numpy()
+    if "$tuple" in value:
+        return tuple(_unpacked(value["$tuple"], tensors))
+    if "$dict" in value:
+        return {key: _unpacked(item, tensors) for key, item in value["$dict"]}
+    if "$float" in value:
+        return float(value["$float"])
+    return {key: _unpacked(item, tensors) for key, item in value.items()}

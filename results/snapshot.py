@@ -1,0 +1,73 @@
+"""The snapshot of an unfinished stage: the newest state that it can go on from, beside the cell that it is to become.
+
+`snapshot.json` names the file of the state and holds its SHA-256, and what the state belongs to. It is exchanged in one step once
+the state is on the disk, and the state before it is removed only then: a death at any moment leaves one of the two whole.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from results.files import DamageError, commit, digest, seal, stage, sweep, sync, unseal
+
+HEADER = "snapshot.json"
+_STATES = "snapshot-*.safetensors"
+
+
+def write(folder: Path, header: Mapping[str, Any], state: bytes) -> None:
+    """Put a snapshot in the place of the one before; call it with the folder's write lock held.
+
+    Raises:
+      OSError: if it cannot be written; the one before is then still there.
+    """
+    sha256 = digest(state)
+    name = _STATES.replace("*", sha256[:16])
+    try:
+        os.replace(stage(folder / name, state), folder / name)
+        sync(folder)
+        commit(folder, {HEADER: seal({**header, "file": name, "file_sha256": sha256, "size": len(state)})})
+    finally:
+        sweep(folder)  # the rest of a file that did not fit
+        with suppress(DamageError, OSError):
+            _remove_states(folder, keep=(read_header(folder) or {}).get("file"))
+
+
+def read_header(folder: Path) -> dict[str, Any] | None:
+    """What the snapshot says of itself, None if there is none.
+
+    Raises:
+      DamageError: if it was altered.
+    """
+    try:
+        return unseal((folder / HEADER).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def read_state(folder: Path, header: Mapping[str, Any]) -> bytes:
+    """The state that a header names, after comparing its checksum.
+
+    Raises:
+      DamageError: if it is gone or was altered.
+    """
+    try:
+        data = (folder / Path(str(header["file"])).name).read_bytes()
+    except (FileNotFoundError, KeyError) as error:
+        raise DamageError("its file is gone") from error
+    if digest(data) != header.get("file_sha256"):
+        raise DamageError("its file was cut short or altered")
+    return data
+
+
+def remove(folder: Path) -> None:
+    """Remove the snapshot, if there is one; call it with the folder's write lock held."""
+    (folder / HEADER).unlink(missing_ok=True)
+    _remove_states(folder)
+
+
+def _remove_states(folder: Path, keep: str | None = None) -> None:
+    for path in folder.glob(_STATES):
+        if path.name != keep:
+            path.unlink(missing_ok=True)

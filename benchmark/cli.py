@@ -90,7 +90,7 @@ def run(
     save_every: Annotated[
         str, typer.Option(help="How often unfinished stages are saved; a run that is stopped saves them, too.")
     ] = "5m",
-    force: Annotated[bool, typer.Option("--force", help="Run finished cells again, and unfinished ones from the start.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run finished cells again, unfinished ones from the start.")] = False,
 ) -> None:
     """Run a suite; what is finished in the store is not run again, and what is unfinished goes on where it was saved."""
     from benchmark import choices
@@ -107,8 +107,8 @@ def run(
     from benchmark import commands
 
     what = (chosen_suite, chosen_budget, chosen, chosen_families, n_seeds, changed)
-    how = {"store": store, "time_limit_s": time_limit_s, "force": force, "save_every_s": save_every_s}
-    raise typer.Exit(commands.run(*what, workers, threads, **how))
+    code = commands.run(*what, workers, threads, store=store, time_limit_s=time_limit_s, force=force, save_every_s=save_every_s)
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -4,6 +4,7 @@ import json
 import shlex
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ from rich.console import Console
 
 from benchmark.cells import expand
 from benchmark.choices import InputError, check_budgets
-from benchmark.local import LocalExecutor, Progress, TimeLimitError, share, stages_of
+from benchmark.local import LocalExecutor, Progress, TimeLimitError, how_far, stages_of
 from benchmark.plugins import load_method, registered_methods
 from benchmark.progress import Display, duration
+from benchmark.resume import Kept
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from envs import FAMILIES, load_family
 from envs.api import family_version
 from methods import METHODS
-from results.files import StoreError, explained
+from results.files import DamageError, StoreError, explained
 from results.publication import Publication
 from results.references import write_references
 from results.store import CellKey, Store
@@ -54,6 +56,7 @@ def run(
             "suite_version": suite.version,
             "question": suite.question,
             "arms": list(methods),
+            "remembering": [name for name, path in methods.items() if load_method(path).remembers],
             "cells": [cell.plan() for cell in cells],
         }
     )
@@ -71,23 +74,22 @@ def run(
         with display.shown():
             table = executor.run(stages, display.show)
     except TimeLimitError:
-        _tell_kept(console, executor.table)
+        _tell_kept(console, opened, executor.table)
         console.print("time limit reached; run the same command again to go on")
         return TIME_LIMIT
     except Exception:
         raise
     except BaseException:  # Ctrl-C, SIGTERM
-        _tell_kept(console, executor.table)
+        _tell_kept(console, opened, executor.table)
         raise
     return _conclude(console, table, store, time.monotonic() - began)
 
 
-def _tell_kept(console: Console, table: list[Progress]) -> None:
+def _tell_kept(console: Console, store: Store, table: list[Progress]) -> None:
     """What is kept of each stage that was under way."""
     for entry in table:
         if entry.state not in ("done", "failed") and entry.started is not None:
-            kept = "nothing" if entry.kept is None else share(entry.kept, entry.stage)
-            console.print(f"kept of {entry.stage}: {kept}", soft_wrap=True)
+            console.print(f"kept of {entry.stage}: {_saved(store, entry.stage.key) or 'nothing'}", soft_wrap=True)
 
 
 def _conclude(console: Console, table: list[Progress], store: Path, took_s: float) -> int:
@@ -184,6 +186,9 @@ def show(store: Path, prefix: str | None) -> str:
     if prefix is None:
         columns = ["adapt_id", "suite", "budget", "family", "split", "method", "variant", "seed", "status"]
         table = cells[columns].rename(columns={"adapt_id": "cell"})
+        saved = {cell["key"]["id"]: _saved_stage(opened, cell) for plan in opened.plans() for cell in plan["cells"]}
+        if any(saved.values()):
+            table["saved"] = table["cell"].map(saved)
         return str(table.to_string(index=False)) if len(table) else "no cells"
     found = {key.id: key for plan in opened.plans() for key in _keys(plan) if key.id.startswith(prefix)}
     if len(found) != 1:
@@ -196,6 +201,21 @@ def show(store: Path, prefix: str | None) -> str:
     with explained(path):
         log = path.read_text(encoding="utf-8", errors="replace")
     return f"{store / key.folder}\n\nrecord\n{record}\n\nrows\n{rows}\n\nlog\n{log}"
+
+
+def _saved_stage(store: Store, cell: Mapping[str, Any]) -> str:
+    """Which unfinished stage of a planned cell was saved, and how far; "" for none."""
+    stages = {"train": cell["train_key"], "adapt": cell["key"]}
+    found = ((name, _saved(store, CellKey(**key))) for name, key in stages.items() if key)
+    return next((f"{name} {saved}" for name, saved in found if saved), "")
+
+
+def _saved(store: Store, key: CellKey) -> str:
+    """How far an unfinished stage was saved, "" for nothing that could be used."""
+    with suppress(DamageError):
+        if header := store.saved(key):
+            return how_far(Kept(header["env_steps"], header["updates"]), header["steps"])
+    return ""
 
 
 def references(store: Path, out: Path) -> str:

@@ -56,7 +56,7 @@ def known_fingerprints(store: Store, folder: Path, record: bool, show: Show, dea
 
 
 def trained_states(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
-    """Published trained states, evaluated again before any step on the test tasks, against the rows they were published with."""
+    """Published trained states, evaluated before any step on the test tasks, against the rows they were published with."""
     for suite in suites:
         rows, cells = publication.read([suite])
         found = 0

@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
-from benchmark.resume import SAVE_EVERY_S
+from benchmark.resume import SAVE_EVERY_S, Kept
 from benchmark.work import Stage, finished, record_failure
 from benchmark.worker import TELL_EVERY_S, serve
 from results.interrupts import interrupts_held
@@ -34,7 +34,7 @@ class Progress:
     state: State = "waiting"
     finished_before: bool = False  # found done in the store when the run began
     used: int = 0
-    kept: int | None = None  # environment steps of the newest saved state, None for none
+    kept: Kept | None = None  # how far the newest saved state is, None for none
     resumed_at: int = 0  # environment steps that earlier processes did
     started: float | None = None  # time.monotonic
     ended: float | None = None
@@ -149,7 +149,7 @@ class LocalExecutor:
 
     def _idle(self) -> "_Worker | None":
         for worker in self._workers:
-            if worker.entry is None:
+            if worker.entry is None and not worker.leaving:
                 return worker
         if len(self._workers) < self._jobs:
             self._workers.append(_Worker(self._store, self._threads, self._save_every_s, self._note))
@@ -204,7 +204,7 @@ class _Worker:
         with interrupts_held():
             self.process.start()
         theirs.close()
-        self.note = note
+        self.note, self.leaving = note, False
         self.entry: Progress | None = None
 
     def begin(self, entry: Progress, force: bool) -> None:
@@ -230,7 +230,7 @@ class _Worker:
         if kind == "busy":
             entry.state, entry.started, entry.not_before = "waiting", None, time.monotonic() + BUSY_WAIT_S
         elif kind == "stopped":
-            entry.state = "waiting"
+            entry.state, self.leaving = "waiting", True
         else:
             _end(entry, "failed" if kind == "failed" else "done", value)
 
@@ -240,8 +240,8 @@ class _Worker:
         elif kind == "kept":
             entry.kept = value
         elif kind == "resumed":
-            entry.used = entry.kept = entry.resumed_at = value
-            self.note(f"resumed {entry.stage} at {share(value, entry.stage)}")
+            entry.kept, entry.used, entry.resumed_at = value, value.env_steps, value.env_steps
+            self.note(f"resumed {entry.stage} at {how_far(value, entry.stage.steps)}")
         else:
             self.note(value)
 
@@ -252,9 +252,9 @@ class _Worker:
         self.connection.close()
 
 
-def share(used: int, stage: Stage) -> str:
-    """How far a stage is, such as "43 % (8,600 of 20,000 steps)"."""
-    return f"{100 * used // max(stage.steps, 1)} % ({used:,} of {stage.steps:,} steps)"
+def how_far(kept: Kept, steps: int) -> str:
+    """How far a stage of so many environment steps was saved, such as "43 % (8,600 of 20,000 steps, 3,100 updates)"."""
+    return f"{100 * kept.env_steps // max(steps, 1)} % ({kept.env_steps:,} of {steps:,} steps, {kept.updates:,} updates)"
 
 
 def _end(entry: Progress, state: State, error: str | None) -> None:

@@ -90,8 +90,8 @@ def duration(seconds: float) -> str:
 def seconds_left(table: list[Progress]) -> float | None:
     """Seconds until all stages are over, None before anything is known.
 
-    A step of a method's stage costs what it was measured to cost in this run, one of which nothing is known what the others cost
-    on average; work is shared by as many workers as are at work.
+    A step of a method's stage costs what it was measured to cost in this run, or where that is unknown what the others cost on
+    average; what is left is shared by as many workers as are at work.
     """
     now, steps, seconds = time.monotonic(), dict[tuple[str, str], float](), dict[tuple[str, str], float]()
     for entry in table:
@@ -108,7 +108,11 @@ def seconds_left(table: list[Progress]) -> float | None:
 
 
 def _saved(entry: Progress) -> str:
-    return "" if entry.kept is None or entry.state == "waiting" else f"{100 * entry.kept / max(entry.stage.steps, 1):.0f} %"
+    return (
+        ""
+        if entry.kept is None or entry.state == "waiting"
+        else f"{100 * entry.kept.env_steps / max(entry.stage.steps, 1):.0f} %"
+    )
 
 
 def _percent(entry: Progress) -> str:

@@ -19,7 +19,7 @@ from envs import load_family
 from envs.api import family_version
 from reports.page import write_report
 from results.files import StoreError, explained, sync
-from results.publication import STATES, FACTS, MANIFEST, PUBLISHED, Publication, results_at
+from results.publication import FACTS, MANIFEST, PUBLISHED, STATES, Publication, results_at
 from results.publishing import tables, to_files, write_manifest
 from results.schema import PROTOCOL_VERSION
 from results.store import CellKey, Store
@@ -194,7 +194,7 @@ def _strangers(records: Any, dirty: bool) -> list[str]:
 
 def _manifest(plan: Mapping[str, Any], stages: pd.DataFrame) -> dict[str, Any]:
     axes = {cell["slot"]["family"]: cell["isomorphic_axes"] for cell in plan["cells"]}
-    said = {name: plan[name] for name in ("suite", "suite_version", "question", "arms")}
+    said = {name: plan[name] for name in ("suite", "suite_version", "question", "arms", "remembering")}
     return {**said, "isomorphic_axes": axes, **summary(stages)}
 
 

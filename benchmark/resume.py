@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmark import states
 from benchmark.protocol import UnsavableError
@@ -19,17 +19,25 @@ _MOVE_BITS = ("torch", "mujoco", "numpy", "gymnasium")  # packages of another ve
 _LOG = logging.getLogger(__name__)
 
 
+class Kept(NamedTuple):
+    """How far a saved state is."""
+
+    env_steps: int  # summed over tasks in meta-training, per test task in adaptation
+    updates: int  # optimiser steps, per task
+
+
 class Saver:
     """Saves one stage every few minutes, and whenever it is asked to.
 
     Args:
+      steps: environment steps that the stage may use.
       belongs: what a saved state must agree with to be used here, as plain JSON data.
       facts: what else is kept of this process: it is known of a stage on which machines and versions it ran.
       every_s: seconds between two saves, at least.
       say: told in one line, and once, what cannot be saved or used, and why.
 
     Attributes:
-      kept: environment steps of the newest saved state, None for none.
+      kept: how far the newest saved state is, None for none.
       earlier: of each earlier process at this stage, the steps at which it was saved last, and its facts.
     """
 
@@ -37,32 +45,33 @@ class Saver:
         self,
         store: Store,
         key: CellKey,
+        steps: int,
         belongs: Mapping[str, Any],
         facts: Mapping[str, Any],
         every_s: float,
         say: Callable[[str], None],
     ) -> None:
-        self._store, self._key, self._every_s, self._say = store, key, every_s, say
+        self._store, self._key, self._steps, self._every_s, self._say = store, key, steps, every_s, say
         self._belongs, self._facts = dict(belongs), dict(facts)
         self._next, self._told = time.monotonic() + every_s, set[str]()
-        self.kept: int | None = None
+        self.kept: Kept | None = None
         self.earlier: list[dict[str, Any]] = []
 
     def restore(self, begin: Callable[[], StageRun], log: list[str]) -> StageRun:
         """The stage as it was saved, or at its beginning; `log` gets the lines that it had."""
-        saved, stage = self._read(), begin()
-        if saved is None:
+        found, stage = self._read(), begin()
+        if found is None:
             return stage
-        header, tree = saved
+        header, tree = found
         try:
             stage.load_state_dict(tree["stage"])
         except Exception as error:  # a method of anybody's
             self._refuse(f"{type(error).__name__}: {error}")
             return begin()  # it may be half restored
-        self.kept = stage.used
+        self.kept = Kept(stage.used, stage.updates)
         self.earlier = [*tree["earlier"], {"env_steps": stage.used, **header["facts"]}]
-        log[:] = [*tree["log"], *log]
-        _LOG.info("resumed at %d environment steps, saved %s", stage.used, header["facts"].get("saved"))
+        saved = header["facts"].get("saved")
+        log[:] = [*tree["log"], *log, f"resumed at {stage.used} environment steps, saved {saved}"]
         return stage
 
     def _read(self) -> tuple[dict[str, Any], Any] | None:
@@ -95,9 +104,10 @@ class Saver:
         """Save the stage as it is; where that fails it is told once, and what was saved before is kept."""
         began = time.monotonic()
         try:
-            data = states.to_bytes({"stage": stage.state_dict(), "log": log, "earlier": self.earlier})
+            data = self._bytes(stage, log)
             facts = {**self._facts, "saved": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-            header = {"belongs": self._belongs, "facts": facts, "env_steps": stage.used}
+            kept = Kept(stage.used, stage.updates)
+            header = {"belongs": self._belongs, "facts": facts, "steps": self._steps, **kept._asdict()}
             self._store.save(self._key, header, data)
         except (UnsavableError, states.StateError, MemoryError) as reason:
             self._tell_once(f"it cannot be saved, so that it starts anew if it is stopped: {reason or 'out of memory'}")
@@ -108,15 +118,18 @@ class Saver:
         finally:
             now = time.monotonic()
             self._next = now + max(self._every_s, (now - began) / _MOST)
-        self.kept = stage.used
+        self.kept = kept
         return True
 
     def try_out(self, stage: StageRun) -> None:
         """Find out at once whether the stage can be saved, and tell if it cannot."""
         try:
-            states.to_bytes(stage.state_dict())
+            self._bytes(stage, [])
         except (UnsavableError, states.StateError) as reason:
             self._tell_once(f"it cannot be saved, so that it starts anew if it is stopped: {reason}")
+
+    def _bytes(self, stage: StageRun, log: list[str]) -> bytes:
+        return states.to_bytes({"stage": stage.state_dict(), "log": log, "earlier": self.earlier})
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:

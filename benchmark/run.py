@@ -36,6 +36,11 @@ class StageRun(Protocol):
         """Environment steps so far: summed over tasks in meta-training, per test task in adaptation."""
         ...
 
+    @property
+    def updates(self) -> int:
+        """Optimiser steps on weights so far, per task."""
+        ...
+
     def step(self) -> None:
         """Go on; `rows` may grow."""
         ...
@@ -61,8 +66,16 @@ class Training:
         family, streams = load_family(cell.family), Streams(cell.seed, "train", cell.family)
         self._cell, self._family, self._clock, self.rows = cell, family, _Clock(), list[Row]()
         self._generator, self._drawn = streams.numpy("tasks"), 0
-        limits = {"pooled": True, "allowed": cell.train_steps}
-        self._pool = TaskPool(family, self._draw(), streams, threads, draw=self._draw, progress=progress, **limits)
+        self._pool = TaskPool(
+            family,
+            self._draw(),
+            streams,
+            threads,
+            pooled=True,
+            allowed=cell.train_steps,
+            draw=self._draw,
+            progress=progress,
+        )
         budget = (cell.train_tasks, cell.train_steps)
         self._trainer = method.trainer(self._pool.make_env, *budget, streams.child("method"))
         self._pool.settle()
@@ -78,6 +91,11 @@ class Training:
     def used(self) -> int:
         """Environment steps so far, summed over tasks."""
         return int(self._pool.used.sum())
+
+    @property
+    def updates(self) -> int:
+        """Those of the trainer."""
+        return self._trainer.updates
 
     def step(self) -> None:
         """A step of the trainer.
@@ -165,6 +183,11 @@ class Adaptation:
     def used(self) -> int:
         """Environment steps so far, per test task."""
         return int(self._pool.used.max())
+
+    @property
+    def updates(self) -> int:
+        """Those of the adapter."""
+        return self._adapter.updates
 
     def step(self) -> None:
         """A step of the adapter, or an evaluation.

@@ -48,12 +48,12 @@ def from_bytes(data: bytes) -> Any:
         tensors = load(data)
         header = json.loads(data[_LENGTH : _LENGTH + int.from_bytes(data[:_LENGTH], "little")])
         return _unpacked(json.loads(header["__metadata__"][_TREE]), tensors)
-    except (SafetensorError, ValueError, KeyError, TypeError, IndexError, RuntimeError, RecursionError) as error:
+    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise StateError(f"it is no saved state ({type(error).__name__}: {' '.join(str(error).split())[:120]})") from error
 
 
 def _packed(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
-    """`value` as JSON that names its tensors, which go to `tensors`; a dictionary of one key with a $ stands for what JSON lacks."""
+    """`value` as JSON that names its tensors, which go to `tensors`; a key with a $ says what JSON has no word for."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | str):
@@ -73,7 +73,9 @@ def _packed(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> An
             return dict(items)
         if all(isinstance(key, str | int) for key in value):
             return {"$dict": items}
-    raise StateError(f"{'.'.join(path) or 'it'} is a {type(value).__name__}: a state holds tensors, arrays and plain Python only")
+    raise StateError(
+        f"{'.'.join(path) or 'it'} is a {type(value).__name__}: a state holds tensors, arrays and plain Python only"
+    )
 
 
 def _packed_tensor(tensor: Tensor, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
@@ -81,7 +83,8 @@ def _packed_tensor(tensor: Tensor, path: tuple[str, ...], tensors: dict[str, Ten
     while name in tensors:
         name += "'"
     # axes from the slowest to the fastest in memory
-    order = sorted(range(tensor.ndim), key=lambda axis: (-tensor.stride(axis), axis))
+    strides = tensor.stride()
+    order = sorted(range(tensor.ndim), key=lambda axis: (-strides[axis], axis))
     tensors[name] = tensor.permute(order).clone(memory_format=torch.contiguous_format)
     return {"$tensor": name} if order == [*range(tensor.ndim)] else {"$tensor": name, "order": order}
 

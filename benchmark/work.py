@@ -211,7 +211,7 @@ class _Beginning:
 def _saver(store: Store, stage: Stage, threads: int, every_s: float, say: Callable[[str], None]) -> Saver:
     belongs = belongings(provenance()["packages"], stage.cell.method_version, _trained_state(store, stage))
     told = {"mujoco_threads": threads, "torch_threads": torch.get_num_threads(), "commit": provenance()["commit"]}
-    return Saver(store, stage.key, belongs, {**told, "machine": provenance()["machine"]}, every_s, say)
+    return Saver(store, stage.key, stage.steps, belongs, {**told, "machine": provenance()["machine"]}, every_s, say)
 
 
 def _written(method: Method) -> bytes:

@@ -67,10 +67,9 @@ def serve(connection: Connection, store: Store, threads: int, save_every_s: floa
             _send(connection, (kind, value))
 
         try:
-            outcome = perform(store, stage, threads, tell, force, stop, save_every_s)
+            _send(connection, perform(store, stage, threads, tell, force, stop, save_every_s))
         except StoreError as error:
-            outcome = ("store", str(error))
-        _send(connection, outcome)
+            _send(connection, ("store", str(error)))
         stop.forget()
 
 

@@ -151,8 +151,7 @@ class BatchEnv:
     def state_dict(self) -> dict[str, Any]:
         """All that a restart needs, as plain Python and NumPy arrays.
 
-        A harness that writes it with torch turns the arrays into tensors, since `torch.load(weights_only=True)` refuses them;
-        `load_state_dict` takes either. Model fields are not in it: the tasks determine them.
+        Model fields are not in it: the tasks determine them.
         """
         return {
             "seed": self._seed,

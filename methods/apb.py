@@ -61,8 +61,9 @@ class Apb(Method):
 
     version: ClassVar[int] = 2  # 2: the trained state may hold more than the backbone
     meta_trains: ClassVar[bool] = True
-    eval_mode: ClassVar[str] = "deterministic"
+    eval_mode: str = "deterministic"
     Config: ClassVar[type[ApbConfig]] = ApbConfig
+    config: ApbConfig
     own: ClassVar[tuple[str, ...]] = ("rho_h", "rho_t")  # layers that each task has for itself; the others are shared
 
     def __init__(self, spec: Spec, config: ApbConfig) -> None:

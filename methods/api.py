@@ -121,7 +121,7 @@ class Method:
     version: ClassVar[int]  # bumped whenever a change moves a score
     Config: ClassVar[Any]  # frozen dataclass of settings, every field with a default
     meta_trains: ClassVar[bool]  # false: learns on the test task alone, `trainer` is never called
-    eval_mode: ClassVar[str]  # "deterministic" or "stochastic" evaluation actions
+    eval_mode: str  # "deterministic" or "stochastic" evaluation actions
     on_policy: ClassVar[bool] = False  # draws fresh tasks for every iteration, and has the budget of such methods
     many_tasks: ClassVar[bool] = False  # visits a few of many tasks at a time: more training tasks, each for fewer steps
     trained_by: ClassVar[str] = ""  # the registered method whose meta-training it adapts, "" for its own

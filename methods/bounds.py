@@ -16,7 +16,7 @@ class Zero(Method):
 
     version: ClassVar[int] = 1
     meta_trains: ClassVar[bool] = False
-    eval_mode: ClassVar[str] = "deterministic"
+    eval_mode: str = "deterministic"
 
     @dataclass(frozen=True)
     class Config:
@@ -34,7 +34,7 @@ class Zero(Method):
 class Random(Zero):
     """The uniform-action bound: a ~ U(−1, 1)ᴬ."""
 
-    eval_mode: ClassVar[str] = "stochastic"
+    eval_mode: str = "stochastic"
 
     def policy(self, generator: np.random.Generator) -> Policy:
         """Uniform actions."""

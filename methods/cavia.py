@@ -72,8 +72,9 @@ class Cavia(Method):
     version: ClassVar[int] = 1
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
-    eval_mode = "deterministic"
+    eval_mode: str = "deterministic"
     Config: ClassVar[type[CaviaConfig]] = CaviaConfig
+    config: CaviaConfig
 
     def __init__(self, spec: Spec, config: CaviaConfig) -> None:
         self.spec, self.config = spec, config

@@ -33,8 +33,9 @@ class Finetune(Method):
 
     version: ClassVar[int] = 1
     meta_trains: ClassVar[bool] = True
-    eval_mode: ClassVar[str] = "deterministic"
+    eval_mode: str = "deterministic"
     Config: TypeAlias = TD3Config
+    config: TD3Config
 
     def __init__(self, spec: Spec, config: TD3Config) -> None:
         self.spec, self.config = spec, config

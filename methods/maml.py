@@ -65,8 +65,9 @@ class Maml(Method):
     version: ClassVar[int] = 1
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
-    eval_mode = "deterministic"
+    eval_mode: str = "deterministic"
     Config: ClassVar[type[MamlConfig]] = MamlConfig
+    config: MamlConfig
 
     def __init__(self, spec: Spec, config: MamlConfig) -> None:
         self.spec, self.config = spec, config

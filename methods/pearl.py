@@ -376,8 +376,9 @@ class Pearl(Method):
     version: ClassVar[int] = 1
     meta_trains: ClassVar[bool] = True
     many_tasks: ClassVar[bool] = True
-    eval_mode: ClassVar[str] = "deterministic"
+    eval_mode: str = "deterministic"
     Config: ClassVar[type[PearlConfig]] = PearlConfig
+    config: PearlConfig
 
     def __init__(self, spec: Spec, config: PearlConfig) -> None:
         self.spec, self.config = spec, config
@@ -401,8 +402,8 @@ class Pearl(Method):
         """
         if budget < (least := self.least_budget(n_tasks)):
             raise ValueError(
-                f"{self.config.initial_steps} steps of each of {n_tasks} tasks and one iteration take {least} environment steps "
-                f"and the budget is {budget}; take fewer tasks or shorter visits"
+                f"{self.config.initial_steps} steps of each of {n_tasks} tasks and one iteration take {least} environment "
+                f"steps and the budget is {budget}; take fewer tasks or shorter visits"
             )
         agent = PearlAgent(init(self.spec, self.config, streams.torch("init")), self.spec, self.config, streams)
         return PearlTrainer(make_env, n_tasks, budget, agent, self.spec, self.config, streams, self._keep)

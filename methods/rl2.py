@@ -204,8 +204,9 @@ class Rl2(Method):
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
-    eval_mode: ClassVar[str] = "deterministic"
+    eval_mode: str = "deterministic"
     Config: ClassVar[type[Rl2Config]] = Rl2Config
+    config: Rl2Config
 
     def __init__(self, spec: Spec, config: Rl2Config) -> None:
         self.spec, self.config = spec, config

@@ -27,8 +27,9 @@ class Td3(Method):
 
     version: ClassVar[int] = 1
     meta_trains: ClassVar[bool] = False
-    eval_mode: ClassVar[str] = "deterministic"
+    eval_mode: str = "deterministic"
     Config: TypeAlias = TD3Config
+    config: TD3Config
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3Adapter:
         """Fresh networks for each of `n_tasks`, all parameters trained."""

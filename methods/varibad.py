@@ -349,8 +349,9 @@ class Varibad(Method):
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
-    eval_mode: ClassVar[str] = "deterministic"
+    eval_mode: str = "deterministic"
     Config: ClassVar[type[VaribadConfig]] = VaribadConfig
+    config: VaribadConfig
 
     def __init__(self, spec: Spec, config: VaribadConfig) -> None:
         self.spec, self.config = spec, config

@@ -10,7 +10,6 @@ from reports.stats import BOOTSTRAP, FEW_SEEDS, MIN_MAX
 from reports.tables import seeds_text
 from reports.text import listing, method_name
 
-REMEMBERING = ("varibad", "varibad+ft", "rl2", "rl2+ft")  # methods that infer the task within an evaluated episode
 STOPPED = "A method that stops learning earlier is shown as it was then."
 
 
@@ -34,11 +33,12 @@ def seeds_note(points: pd.DataFrame, expected: pd.DataFrame, drawn: str, curve: 
 
 
 def adaptation_note(points: pd.DataFrame, expected: pd.DataFrame) -> str:
-    """What a reader must know beside adaptation curves; `points` as there, with `held_to`."""
+    """What a reader must know beside adaptation curves; `points` as there, with `held_to`; `expected` says who `remembers`."""
     said = seeds_note(points, expected, "band", (*ARM, "axis"))
     if points.loc[~points["method"].isin(BOUNDS), "held_to"].notna().any():
         said.append("Dashed: the method has stopped learning, its policy is carried to the end of the budget.")
-    if inferring := [method for method in dict.fromkeys(points["method"]) if method in REMEMBERING]:
+    remembering = set(expected.loc[expected["remembers"], "method"])
+    if inferring := [method for method in dict.fromkeys(points["method"]) if method in remembering]:
         said.append(f"At 0 steps, as later, an episode of {listing(inferring)} is also one of finding out the task.")
     return " ".join(said)
 

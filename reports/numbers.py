@@ -1,6 +1,6 @@
 """Rows → everything that a report is drawn from."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class Numbers:
     normal_shifts: pd.DataFrame  # the same of normalised scores
     costs: pd.DataFrame  # last scores and what they cost
     training: pd.DataFrame  # scores of meta-training, per seed
-    expected: pd.DataFrame  # coverage, in the order of the plans
+    expected: pd.DataFrame  # coverage, in the order of the plans, and which methods `remembers` marks
     styles: dict[Arm, Style]
     clips: tuple[Clip, ...]  # films of policies
     exact: dict[str, frozenset[str]]  # by family, the shift axes along which test tasks are images of training tasks
@@ -40,15 +40,19 @@ def compute(
     plans: list[dict[str, Any]],
     references: pd.DataFrame | None = None,
     clips: Iterable[Clip] = (),
+    remembering: Collection[str] = (),
 ) -> Numbers:
     """Turn the rows and expected cells of a store into the numbers of its report, normalised by `references`.
 
+    Args:
+      remembering: methods that find out the task within an evaluated episode.
     Raises:
       ReportError: if rows contradict each other.
     """
     scores = adaptation_scores(rows, cells, references)
     order = {method: i for i, method in reversed(list(enumerate(method for plan in plans for method in plan["arms"])))}
     expected = coverage(cells)
+    expected["remembers"] = expected["method"].isin(remembering)
     expected = expected.sort_values("method", key=lambda names: names.map(order).fillna(len(order)), kind="stable")
     styles = method_styles(list(expected[list(ARM)].itertuples(index=False, name=None)))
     points = add_hold(summarise(scores))

@@ -110,7 +110,9 @@ def write_report(
         rows, cells = (
             pd.concat([mine, guests], ignore_index=True) for mine, guests in zip((rows, cells), other.guests, strict=True)
         )
-    numbers = compute(rows, cells, plans, load_references(), clips)
+    told = [*plans, *(others.plans() if others is not None else ())]
+    remembering = {name for plan in told for name in plan.get("remembering", ())}
+    numbers = compute(rows, cells, plans, load_references(), clips, remembering)
     with opened(out, jobs) as output:
         output.table(origins(cells, _record_of(results, others)), CELLS)
         sections = [

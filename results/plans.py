@@ -47,7 +47,9 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
     arms = new["arms"]
     if any(arm not in arms for arm in old["arms"]):  # a plan of some arms does not know the order of all
         arms = old["arms"] + [arm for arm in arms if arm not in old["arms"]]
-    return {**new, "arms": arms, "cells": list(cells.values())}
+    remembering = {*old.get("remembering", ()), *new.get("remembering", ())}
+    told = {"remembering": [arm for arm in arms if arm in remembering]} if remembering else {}
+    return {**new, "arms": arms, "cells": list(cells.values()), **told}
 
 
 def expected(plans: Iterable[Mapping[str, Any]], statuses: Mapping[CellKey, str]) -> pd.DataFrame:

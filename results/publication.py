@@ -149,7 +149,9 @@ class Publication:
             }
             for cell in self.table(suite, "cells").to_dict("records")
         ]
-        return {name: manifest[name] for name in ("suite", "suite_version", "question", "arms")} | {"cells": cells}
+        return {name: manifest[name] for name in ("suite", "suite_version", "question", "arms", "remembering")} | {
+            "cells": cells
+        }
 
     def _read(self, suite: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         version = str(self.manifest(suite)["suite_version"])

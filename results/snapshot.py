@@ -1,7 +1,7 @@
 """The snapshot of an unfinished stage: the newest state that it can go on from, beside the cell that it is to become.
 
-`snapshot.json` names the file of the state and holds its SHA-256, and what the state belongs to. It is exchanged in one step once
-the state is on the disk, and the state before it is removed only then: a death at any moment leaves one of the two whole.
+`snapshot.json` names the file of the state and holds its SHA-256, and what the state belongs to. It is exchanged in one step
+once the state is on the disk, and the state before it is removed only then: a death at any moment leaves one of the two whole.
 """
 
 import os

@@ -171,7 +171,8 @@ class Store:
         cells themselves stay.
 
         Args:
-          plan: `suite`, `suite_version`, `question`, `arms` in order, and `cells`: each a `slot` (budget, family, split,
+          plan: `suite`, `suite_version`, `question`, `arms` in order, those `remembering` the task within an episode (none if
+            left out), and `cells`: each a `slot` (budget, family, split,
             method, variant, seed), the `key` of its cell and the `train_key` it builds on or None, as `asdict` gives keys, and
             `isomorphic_axes`, the family's shift axes whose tasks are exact linear images of training tasks (none if left out).
         Raises:

@@ -1,4 +1,4 @@
-"""Peers, which several kinds of tests compare with: learn2learn's MAML, and a plain port of PEARL's training step."""
+"""What several kinds of tests share: meta-training without the harness, and peers to compare with."""
 
 import importlib
 import os
@@ -14,6 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
+
+from benchmark.protocol import TaskPool
+from methods.api import Event, Trainer
 
 LAYERS = ("pi0", "pi1", "pi2")
 
@@ -122,6 +125,32 @@ def stack(params: Mapping[str, Tensor], net: str) -> nn.Sequential:
     count = sum(name.startswith(net) and name.endswith(".w") for name in params)
     layers = [layer_of(params[f"{net}{i}.w"], params[f"{net}{i}.b"]) for i in range(count)]
     return nn.Sequential(layers[0], *(part for layer in layers[1:] for part in (nn.ReLU(), layer)))
+
+
+@pytest.fixture(scope="session")
+def meta_train() -> Callable[..., list[tuple[Event, int, int]]]:
+    """`(method, pool, n_tasks, budget, streams)`: meta-train to the end; gives each step's event, updates, steps used.
+
+    `tell(event, trainer)` is called after each step.
+    """
+
+    def train(
+        method: Any,
+        pool: TaskPool,
+        n_tasks: int,
+        budget: int,
+        streams: Any,
+        tell: Callable[[Event, Trainer], None] = lambda event, trainer: None,
+    ) -> list[tuple[Event, int, int]]:
+        trainer, steps = method.trainer(pool.make_env, n_tasks, budget, streams), list[tuple[Event, int, int]]()
+        pool.settle()
+        while not steps or steps[-1][0] is not Event.END:
+            event = trainer.step(budget - int(pool.used.sum()))
+            tell(event, trainer)
+            steps.append((event, trainer.updates, int(pool.used.sum())))
+        return steps
+
+    return train
 
 
 @pytest.fixture

@@ -46,12 +46,14 @@ class MetaTrainer:
         self._cost = outer_steps(config, horizon, n_tasks)
         if budget < self._cost:
             raise ValueError(
-                f"one outer step takes {self._cost} environment steps ({n_tasks} tasks × {config.episodes} episodes × {horizon} "
-                f"steps × {config.inner_steps + 1} batches) and the budget is {budget}; take fewer episodes or inner_steps"
+                f"one outer step takes {self._cost} environment steps ({n_tasks} tasks × {config.episodes} episodes × "
+                f"{horizon} steps × {config.inner_steps + 1} batches) and the budget is {budget}; take fewer episodes or "
+                "inner_steps"
             )
         self._learner, self._config, self._keep, self._n_tasks = learner, config, keep, n_tasks
         self._generator = streams.torch("actions")
-        self._sampler = Sampler(make_env(copies_of(config.episodes, horizon)), config.episodes)
+        self._env = make_env(copies_of(config.episodes, horizon))
+        self._sampler = Sampler(self._env, config.episodes)
         self._theta, self._seen, self._phi = theta, list[Samples](), Params()  # of the outer step under way
         self.updates = self._rejected = 0
 
@@ -63,7 +65,7 @@ class MetaTrainer:
         if limit < self._cost:
             self._end()
             return Event.END
-        self._sampler.env.draw()
+        self._env.draw()
         self._adapt()
         return Event.EXPLORED
 
@@ -149,10 +151,10 @@ class GradientAdapter:
         self.updates = 0
 
     def step(self, limit: int) -> None:
-        """Go on with the batch for a horizon at most; when it is complete, one gradient step of every task."""
+        """Go on with the batch; when it is complete, one gradient step of every task."""
         if self.updates == self._steps:
             return
-        rollout = self._sampler.collect(self._act, min(limit, self._sampler.env.horizon))
+        rollout = self._sampler.collect(self._act, limit)
         if rollout is not None:
             batch = samples(rollout, self._config.gamma, self._config.lam)
             learned = self._learn(self._params, batch, self.updates)

@@ -32,7 +32,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
 import torch
-from methods.api import TrainRow
+import methods.api
+from methods.api import Event
 
 class Policy:
     def __init__(self, action_size): self.action_size = action_size
@@ -58,20 +59,26 @@ class Walker:
     def state_dict(self): return {}
     def load_state_dict(self, state): ...
 
-class Still:
-    """Holds still, and writes down that it was run."""
+class Trainer:
+    """Meta-training by a walker: every step of all tasks is an iteration."""
+    updates = 0
+    def __init__(self, walker): self.walker = walker
+    def step(self, limit):
+        if limit < self.walker.env.n_tasks:
+            return Event.END
+        self.walker.once()
+        return Event.ITERATION
+    def state_dict(self): return {}
+    def load_state_dict(self, state): ...
+
+class Still(methods.api.Method):
+    """Holds still."""
     version, meta_trains, eval_mode = 1, False, "deterministic"
     @dataclass(frozen=True)
     class Config: ...
-    def __init__(self, spec, config): self.spec, self.config = spec, config
-    def meta_train(self, make_env, n_tasks, budget, streams):
-        walker = Walker(make_env())
-        for _ in range(budget // n_tasks):
-            walker.once()
-            yield TrainRow(0)
+    def trainer(self, make_env, n_tasks, budget, streams): return Trainer(Walker(make_env()))
     def adapter(self, make_env, n_tasks, streams): return Walker(make_env())
     def state_dict(self): return {"weight": torch.ones(2)}
-    def load_state_dict(self, state): ...
 '''
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from methods.api import Memoryless, WithoutMetaTraining
+from methods.api import Memoryless, Method
 
 
 @dataclass(frozen=True)
@@ -17,17 +17,14 @@ def act(weights, obs):  # [N, O + 1, A], [N, E, O] -> [N, E, A]
     return (torch.cat([obs, torch.ones_like(obs[..., :1])], -1) @ weights).clamp(-1, 1).numpy()
 
 
-class HillClimbing(WithoutMetaTraining):
+class HillClimbing(Method):
     """Tries a random change of a linear policy for an episode, and keeps it if the return was better."""
 
-    version, eval_mode, Config = 1, "deterministic", Config
-
-    def __init__(self, spec, config):
-        self.spec, self.noise = spec, config.noise
+    version, meta_trains, eval_mode, Config = 1, False, "deterministic", Config
 
     def adapter(self, make_env, n_tasks, streams):
         start = torch.zeros(n_tasks, self.spec.observation_size + 1, self.spec.action_size)
-        return Climber(make_env(), start, self.noise, streams.torch("changes"))
+        return Climber(make_env(), start, self.config.noise, streams.torch("changes"))
 
 
 class Climber:
@@ -36,14 +33,13 @@ class Climber:
         self.obs, self.best, self.tried = env.reset(), start, start.clone()
         self.best_return, self.episode_return = torch.full((len(start),), -torch.inf), torch.zeros(len(start))
 
-    def step(self, limit):  # an episode that a checkpoint interrupts goes on in the next call
-        for _ in range(limit):
-            step = self.env.step(act(self.tried, self.obs))
-            self.obs, ended = step.obs, step.terminated | step.truncated
-            self.episode_return += torch.from_numpy(step.reward[:, 0])
-            if ended.any():
-                self.judge(torch.from_numpy(ended[:, 0]))
-                self.obs = self.env.reset(ended)
+    def step(self, limit):  # one control step; the harness calls again, and may save and stop in between
+        step = self.env.step(act(self.tried, self.obs))
+        self.obs, ended = step.obs, step.terminated | step.truncated
+        self.episode_return += torch.from_numpy(step.reward[:, 0])
+        if ended.any():
+            self.judge(torch.from_numpy(ended[:, 0]))
+            self.obs = self.env.reset(ended)
 
     def judge(self, ended):
         better = ended & (self.episode_return > self.best_return)
@@ -56,12 +52,11 @@ class Climber:
         best = self.best.clone()
         return Memoryless(lambda obs: act(best, obs))
 
-    def state_dict(self):  # all that a restart needs, as tensors and plain Python
+    def state_dict(self):  # all that a restart needs beside the environment, as tensors, arrays and plain Python
         tensors = {name: getattr(self, name).clone() for name in ("best", "tried", "best_return", "episode_return")}
-        return tensors | {"updates": self.updates, "generator": self.generator.get_state(), "obs": torch.from_numpy(self.obs)}
+        return tensors | {"updates": self.updates, "generator": self.generator.get_state(), "obs": self.obs}
 
     def load_state_dict(self, state):
         self.generator.set_state(state["generator"])
-        self.obs = state["obs"].numpy()
-        for name in ("best", "tried", "best_return", "episode_return", "updates"):
+        for name in ("best", "tried", "best_return", "episode_return", "updates", "obs"):
             setattr(self, name, state[name])

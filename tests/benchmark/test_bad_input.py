@@ -69,7 +69,7 @@ RUN = {
     f"--time-limit {'9' * 400}h": "is not a duration",
     "--method nowhere": "'nowhere' is not of the form module:Class",
     "--method nowhere:Class": "there is no module 'nowhere'",
-    "--method methods.core.td3:TD3": "does not fit methods.api.Method: it has no method meta_train, adapter;",
+    "--method methods.core.td3:TD3": "does not fit methods.api.Method: it does not inherit methods.api.Method",
     "--method methods.td3:Td3": "would be called 'td3', as another method is",
     "--method methods.bounds:Random": "would be called 'random', as another method is",
     "--nonsense 3": "--nonsense",
@@ -106,7 +106,7 @@ def test_suite_must_be_given(cli):
 
 
 def test_a_plug_in_is_checked_before_anything_is_written(cli, plugin, here):
-    bad = plugin("class Method(Still):\n    adapter = None")
+    bad = plugin("class Method(Still): ...\ndel Still.adapter")
     assert "it has no method adapter" in cli("run", "--suite", "ood", "--method", f"{bad}:Method").complaint
     twice = plugin("class Method(Still): ...")
     words = ["--method", f"{twice}:Method"] * 2

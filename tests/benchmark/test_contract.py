@@ -1,13 +1,11 @@
 """What every registered method owes the harness."""
 
-import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from benchmark import run
+from benchmark import run, states
 from benchmark.cells import expand
 from benchmark.protocol import TaskPool
 from benchmark.seeding import Streams
@@ -30,16 +28,13 @@ def cell_of(name):
 def trained(name):
     method = cell_of(name).build()
     if method.meta_trains:
-        list(run.train(cell_of(name), method))
+        list(run.rows_of(run.Training(cell_of(name), method)))
     return method
 
 
 def reread(state):
-    """A state after a trip through a file that may hold no code."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    return torch.load(buffer, weights_only=True)
+    """A state after a trip through a file."""
+    return states.from_bytes(states.to_bytes(state))
 
 
 class Bench:
@@ -52,6 +47,13 @@ class Bench:
     def make_env(self, copies=1, task_ids=None):
         self.envs.append(self.pool.make_env(copies, task_ids))
         return self.envs[-1]
+
+    def go(self, steps):
+        """Adapt for so many environment steps of each task, or until the method is frozen."""
+        end, before = self.pool.used.max() + steps, -1
+        while before < (used := int(self.pool.used.max())) < end:
+            self.adapter.step(end - used)
+            before = used
 
     def actions(self):
         policy = self.adapter.policy(np.random.default_rng(0))
@@ -73,7 +75,7 @@ def test_a_loaded_method_adapts_identically(name, trained):
     loaded.load_state_dict(reread(trained.state_dict()))
     benches = [Bench(trained), Bench(loaded)]
     for bench in benches:
-        bench.adapter.step(70)
+        bench.go(70)
     np.testing.assert_array_equal(benches[0].actions(), benches[1].actions())
     assert benches[0].adapter.updates == benches[1].adapter.updates
     np.testing.assert_array_equal(benches[0].pool.used, benches[1].pool.used)
@@ -81,7 +83,7 @@ def test_a_loaded_method_adapts_identically(name, trained):
 
 def test_a_restored_adapter_goes_on_identically(name, trained):
     benches = [Bench(trained), Bench(trained)]
-    benches[0].adapter.step(70)
+    benches[0].go(70)
     state = reread(benches[0].adapter.state_dict())
     benches[1].adapter.load_state_dict(state)
     for env, twin in zip(benches[0].envs, benches[1].envs, strict=True):
@@ -89,7 +91,7 @@ def test_a_restored_adapter_goes_on_identically(name, trained):
     for steps in (0, 60):
         for bench in benches:
             if steps:
-                bench.adapter.step(steps)
+                bench.go(steps)
         np.testing.assert_array_equal(benches[0].actions(), benches[1].actions())
         assert benches[0].adapter.updates == benches[1].adapter.updates
 
@@ -101,25 +103,25 @@ def test_actions_are_finite_and_of_the_right_shape(name, trained):
         assert actions.shape == (3, 7, 2)
         assert np.isfinite(actions).all()
         assert np.abs(actions).max() <= 1
-        bench.adapter.step(40)
+        bench.go(40)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 50, 120])
 def test_it_keeps_to_its_limit(name, trained, limit):
     bench = Bench(trained, allowed=limit)
-    bench.adapter.step(limit)
+    bench.go(limit)
     assert (bench.pool.used <= limit).all()
 
 
 def test_a_policy_is_frozen(name, trained):
     bench = Bench(trained)
-    bench.adapter.step(60)
+    bench.go(60)
     obs = np.ones((3, 2, 4), np.float32)
     policies = [bench.adapter.policy(np.random.default_rng(0)) for _ in range(2)]
     for policy in policies:
         policy.reset(np.ones((3, 2), bool))
     before = policies[0].act(obs)
-    bench.adapter.step(60)
+    bench.go(60)
     np.testing.assert_array_equal(policies[1].act(obs), before)
 
 
@@ -128,5 +130,5 @@ def test_tasks_do_not_meet(name, trained):
     others = [TASKS[0], *PointGoal().split("ood")[5:7]]
     benches = [Bench(trained), Bench(trained, others)]
     for bench in benches:
-        bench.adapter.step(90)
+        bench.go(90)
     np.testing.assert_allclose(benches[0].actions()[0], benches[1].actions()[0], rtol=1e-4, atol=1e-5)

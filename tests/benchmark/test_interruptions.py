@@ -39,17 +39,22 @@ class Paused(Walker):
         policy.push = self.push
         return policy
 
+class Steps(Trainer):
+    def step(self, limit):
+        event, i = super().step(limit), self.updates
+        self.updates += event is Event.ITERATION
+        return event if event is Event.END or i % 50 == 0 else Event.NOTHING
+    def state_dict(self): return {"updates": self.updates}
+    def load_state_dict(self, state): self.updates = state["updates"]
+
 class Steady(Still):
     meta_trains = True
-    def meta_train(self, make_env, n_tasks, budget, streams):
+    def trainer(self, make_env, n_tasks, budget, streams):
         leave("train")
         self.weight = torch.rand(2, generator=streams.torch("weight"))
         walker = Paused(make_env())
-        for i in range(budget // n_tasks):
-            walker.action[:] = self.weight.numpy()
-            walker.once()
-            if i % 50 == 0:
-                yield TrainRow(i)
+        walker.action[:] = self.weight.numpy()
+        return Steps(walker)
     def adapter(self, make_env, n_tasks, streams):
         leave("adapt")
         walker = Paused(make_env())
@@ -96,8 +101,9 @@ def expected(monkeypatch, here):
         rows = []
         for cell in expand(SUITES["ood"], BUDGETS["smoke"], methods, ["point-goal"], SEEDS, {}):
             method = cell.build()
-            trained = list(run.train(cell, method)) if cell.meta_trains else []
-            rows += [*trained, *run.adaptation(cell, method, trained[-1].env_steps if trained else None)]
+            trained = list(run.rows_of(run.Training(cell, method))) if cell.meta_trains else []
+            spent = trained[-1].env_steps if trained else None
+            rows += [*trained, *run.rows_of(run.Adaptation(cell, method, spent))]
         order = ["method", "seed", "stage", "env_steps", "task_index"]
         return to_frame(rows).drop(columns=list(NOT_COMPARED)).sort_values(order, kind="stable").reset_index(drop=True)
 

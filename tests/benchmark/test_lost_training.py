@@ -10,11 +10,11 @@ def test_training_whose_record_was_lost_runs_again_and_its_rows_come_back(cli, h
     words = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", "--methods", "maml", "--store", "store")
     assert cli(*words).code == 0
     whole = rows_of(here / "store")
-    [checkpoint] = (here / "store" / "train").rglob("checkpoint.pt")
+    [state] = (here / "store" / "train").rglob("state.safetensors")
     if damage == "truncated":
-        checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+        state.write_bytes(state.read_bytes()[:100])
     else:
-        shutil.rmtree(checkpoint.parent)
+        shutil.rmtree(state.parent)
     assert len(rows_of(here / "store")) < len(whole)
     again = cli(*words)
     assert again.code == 0 and "1 of them before" in again.out

@@ -9,13 +9,13 @@ import pytest
 
 from benchmark.cells import Cell, expand
 from benchmark.protocol import TaskPool
-from benchmark.run import train
+from benchmark.run import Training, rows_of
 from benchmark.seeding import Streams
 from benchmark.suites import BUDGETS, SUITES
 from benchmark.work import Stage, perform
 from envs.point import PointGoal
 from methods import METHODS
-from methods.api import TrainRow
+from methods.api import Event
 from methods.core.policy_gradient import Sampler
 from results.store import Store
 
@@ -53,17 +53,23 @@ def test_a_law_of_two_tasks_has_two_whatever_is_drawn_and_each_draw_has_starts_o
     cell = replace(cell_of("maml", 3 * 4 * 2 * 200 * 2), family="cheetah-dir")
     method, indices = cell.build(), []
 
-    def train_on(make_env, n_tasks, budget, streams):
-        env = make_env()
-        for _ in range(3):
-            env.draw()
-            env.reset()
-            env.step(np.zeros((n_tasks, 1, 6), np.float32))
-            indices.extend(task.index for task in env._env.tasks)
-            yield TrainRow(0)
+    class Draws:
+        updates = 0
 
-    method.meta_train = train_on
-    assert [row.n_train_tasks for row in train(cell, method)] == [2, 2, 2]
+        def __init__(self, make_env: Any, n_tasks: int, *rest: Any) -> None:
+            self.env, self.action = make_env(), np.zeros((n_tasks, 1, 6), np.float32)
+
+        def step(self, limit: int) -> Event:
+            if len(indices) == 3 * 4:
+                return Event.END
+            self.env.draw()
+            self.env.reset()
+            self.env.step(self.action)
+            indices.extend(task.index for task in self.env._env.tasks)
+            return Event.ITERATION
+
+    method.trainer = Draws
+    assert [row.n_train_tasks for row in rows_of(Training(cell, method))] == [2, 2, 2]
     assert len(set(indices)) == len(indices) == 3 * 4
 
 
@@ -77,7 +83,8 @@ def test_the_training_curve_is_that_of_adapted_policies(name: str, inner_steps: 
 
     monkeypatch.setattr(Sampler, "collect", watched)
     cell = cell_of(name, 2 * (inner_steps + 1) * OUTER_STEP // 2)
-    rows = list(train(cell, replace(cell, config={**cell.config, "inner_steps": inner_steps}).build()))
+    method = replace(cell, config={**cell.config, "inner_steps": inner_steps}).build()
+    rows = list(rows_of(Training(cell, method)))
     adapted = rollouts[inner_steps :: inner_steps + 1]  # the last batch of each outer step
     assert len(rows) == len(adapted) == 2
     for row, rollout in zip(rows, adapted, strict=True):
@@ -90,7 +97,7 @@ def test_every_update_has_tasks_of_its_own(name: str, steps: int, monkeypatch: p
     seen, cell = [], cell_of(name, 3 * steps + 100)
     sample = PointGoal.sample
     monkeypatch.setattr(PointGoal, "sample", lambda *args: seen.append(sample(*args)) or seen[-1])
-    rows = list(train(cell, cell.build()))
+    rows = list(rows_of(Training(cell, cell.build())))
     goals = [tuple(task.params["angle"] for task in tasks) for tasks in seen]
     assert len(set(goals)) == len(goals) == 1 + 3  # those of the slots, then one draw for each update
     assert [row.n_train_tasks for row in rows] == [4, 8, 12]
@@ -101,7 +108,7 @@ def test_every_update_has_tasks_of_its_own(name: str, steps: int, monkeypatch: p
 def test_scores_say_how_many_training_tasks_were_seen(name: str, tasks: int, updates: int, tmp_path: Path) -> None:
     cell, store = cell_of(name, 2 * OUTER_STEP), Store(tmp_path / "store", create=True)
     for stage in ("train", "adapt"):
-        assert perform(store, Stage(cell, stage), 1, lambda used: None) == ("done", None)
+        assert perform(store, Stage(cell, stage), 1) == ("done", None)
     rows = store.rows(cell.adapt_key)
     assert set(rows["n_train_tasks"]) == {tasks}
     assert rows["updates"].max() == updates  # smoke's 200 steps are two batches of 2 × 50
@@ -109,7 +116,7 @@ def test_scores_say_how_many_training_tasks_were_seen(name: str, tasks: int, upd
 
 def test_a_budget_that_is_too_small_is_a_failure_that_says_so(tmp_path: Path) -> None:
     cell, store = cell_of("maml", OUTER_STEP - 1), Store(tmp_path / "store", create=True)
-    outcome, reason = perform(store, Stage(cell, "train"), 1, lambda used: None)
+    outcome, reason = perform(store, Stage(cell, "train"), 1)
     assert outcome == "failed"
     assert reason is not None and "takes 800 environment steps" in reason and "the budget is 799" in reason
     assert list(store.rows(cell.train_key)["n_train_tasks"]) == [4]

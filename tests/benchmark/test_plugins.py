@@ -10,6 +10,7 @@ from methods import METHODS
 from methods.bounds import Zero
 
 METHOD = "class Method(Still): pass\n"
+BARE = "class Method(methods.api.Method):\n"  # with nothing but the defaults
 PLAIN = "Config must hold plain numbers, strings and booleans"
 
 
@@ -34,9 +35,13 @@ SOURCES = {
     "raises": ("raise RuntimeError('out of\\n\\norder')", "does not import: RuntimeError: out of\\s+order"),
     "syntax": ("def Method(:", "does not import: SyntaxError"),
     "leaves": ("sys.exit(0)", "does not import: SystemExit"),
-    "empty": ("class Method: pass", "it has no method meta_train, adapter, state_dict, load_state_dict"),
-    "no meta_train": (METHOD + "Method.meta_train = None", "it has no method meta_train$"),
-    "no adapter": (METHOD + "Method.adapter = None", "it has no method adapter$"),
+    "of another family": ("class Method: pass", r"it does not inherit methods\.api\.Method$"),
+    "empty": (BARE + "    pass", "it has no method adapter;"),
+    "empty and to be meta-trained": (BARE + "    meta_trains = True", "it has no method trainer, adapter;"),
+    "no trainer": (METHOD + "Method.meta_trains = True\ndel Still.trainer", "it has no method trainer$"),
+    "a trainer that is none": (METHOD + "Method.meta_trains, Method.trainer = True, None", "it has no method trainer$"),
+    "no adapter": (METHOD + "del Still.adapter", "it has no method adapter$"),
+    "an adapter that is none": (METHOD + "Method.adapter = None", "it has no method adapter$"),
     "no state_dict": (METHOD + "Method.state_dict = None", "it has no method state_dict$"),
     "no load_state_dict": (METHOD + "Method.load_state_dict = 3", "it has no method load_state_dict$"),
     "no version": (METHOD + "del Still.version", "attribute version must be int, not 'missing'"),
@@ -81,13 +86,14 @@ def test_what_does_not_fit_is_named(source, complaint, load):
 
 def test_every_fault_is_named_at_once(load):
     with pytest.raises(PluginError) as refused:
-        load("class Method: version = 1.5")
-    for part in ("meta_train", "load_state_dict", "version", "meta_trains", "eval_mode", "Config"):
+        load(BARE + "    version = 1.5")
+    for part in ("no method adapter", "version must", "meta_trains must", "eval_mode must", "Config must"):
         assert part in str(refused.value)
 
 
 def test_a_class_that_fits_is_given_back(load):
     assert load(METHOD).__name__ == "Method"
+    assert load(METHOD + "del Still.trainer").__name__ == "Method"  # which nobody calls
     assert load_method("methods.bounds:Zero") is Zero
 
 

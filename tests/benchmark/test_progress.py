@@ -9,7 +9,7 @@ from rich.console import Console
 
 from benchmark.cells import expand
 from benchmark.local import Progress, stages_of
-from benchmark.progress import Display, duration
+from benchmark.progress import Display, duration, seconds_left
 from benchmark.suites import BUDGETS, SUITES
 from methods import METHODS
 
@@ -63,11 +63,29 @@ def test_time_left_comes_from_the_work_of_this_run(table):
         entry.state, entry.finished_before = "done", True
     out = io.StringIO()
     display = Display(Console(file=out))
-    display._began = time.monotonic() - 60
-    table[-1].state, table[-1].used = "running", table[-1].stage.steps // 2
+    table[-1].state = "running"
+    assert display._left(table) == "time left unknown"
+    table[-1].used, table[-1].started = table[-1].stage.steps // 2, time.monotonic() - 60
     assert display._left(table) == "60 s left"
+    table[-1].resumed_at = table[-1].stage.steps // 4  # a quarter took those 60 s
+    assert display._left(table) == "2 min left"
     table[-1].state = "done"
     assert display._left(table) == "all done"
+
+
+def test_each_stage_costs_what_its_like_did(table):
+    now = time.monotonic()
+    for entry in table:
+        if entry.stage.cell.seed == 0:  # twice as long a training as an adaptation
+            entry.state, entry.started, entry.ended = "done", now - (20 if entry.stage.name == "train" else 10), now
+        else:
+            entry.state, entry.finished_before = "done", True
+    (training,) = (entry for entry in table if str(entry.stage).endswith("seed 7 train"))
+    training.state, training.finished_before = "waiting", False
+    assert seconds_left(table) == pytest.approx(20, rel=1e-3)
+    training.stage = replace(training.stage, cell=replace(training.stage.cell, method="another"))
+    steps = sum(entry.stage.work for entry in table if entry.stage.cell.seed == 0)
+    assert seconds_left(table) == pytest.approx(training.stage.work * 30 / steps, rel=1e-3)  # what they cost on average
 
 
 @pytest.mark.parametrize(

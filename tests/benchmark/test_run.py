@@ -24,9 +24,10 @@ def rows_here(cell):
     """The rows of both stages, computed in this process."""
     method, trained = cell.build(), []
     if cell.meta_trains:
-        trained = list(run.train(cell, method))
+        trained = list(run.rows_of(run.Training(cell, method)))
     meta_env_steps = trained[-1].env_steps if trained else None
-    return to_frame([*trained, *run.adaptation(cell, method, meta_env_steps)]).drop(columns=list(NOT_COMPARED))
+    adapted = run.rows_of(run.Adaptation(cell, method, meta_env_steps))
+    return to_frame([*trained, *adapted]).drop(columns=list(NOT_COMPARED))
 
 
 @pytest.fixture
@@ -96,44 +97,57 @@ class TestRows:
         assert (train.stage, train.split, train.suite, train.return_mean) == ("train", None, None, None)
 
 
+TOLD = """
+class Calls(Trainer):
+    calls, updates = [{steps}], {updates}
+    def step(self, limit):
+        return self.calls.pop(0)(self.walker)[-1] if self.calls else Event.END
+
+class Told(Still):
+    meta_trains = True
+    def trainer(self, make_env, n_tasks, budget, streams): return Calls(Walker(make_env()))
+"""
+
+
 class TestTraining:
     """Meta-training is counted by what happened, not by what a method tells."""
 
     @pytest.fixture
     def train(self, importable):
-        def train(body, **changes):
-            indented = "\n".join(" " * 8 + line for line in body.splitlines())
-            source = (
-                "class Method(Still):\n    meta_trains = True\n    def meta_train(self, make_env, n_tasks, budget, streams):\n"
-            )
-            path = f"{importable(source + indented)}:Method"
-            cell = cell_of("method", path, **changes)
-            return run.train(cell, load_method(path)(None, None))
+        def train(*calls, updates=0):
+            """Each call of `step` does what one of `calls`, with a walker `w`, says; then it is at the end."""
+            steps = "".join(f"lambda w: {call},\n" for call in calls)
+            path = f"{importable(TOLD.format(steps=steps, updates=updates))}:Told"
+            return run.rows_of(run.Training(cell_of("method", path), load_method(path)(None, None)))
 
         return train
 
     def test_steps_after_the_last_sign_of_life_count(self, train):
-        rows = list(train("w = Walker(make_env())\nw.step(30)\nyield TrainRow(3)\nw.step(90)"))
+        rows = list(train("(w.step(30), Event.ITERATION)", "(w.step(90), Event.NOTHING)", updates=3))
         assert [(row.env_steps, row.updates) for row in rows] == [(120, 3), (480, None)]
         assert rows[1].online_return == pytest.approx(-50, abs=10)
 
     def test_silence_leaves_a_row_too(self, train):
-        assert [row.env_steps for row in train("yield from ()")] == [0]
-        assert [row.env_steps for row in train("Walker(make_env()).step(200)\nyield from ()")] == [800]
-        assert [row.env_steps for row in train("Walker(make_env()).step(200)\nyield TrainRow(0)")] == [800]
+        assert [row.env_steps for row in train()] == [0]
+        assert [row.env_steps for row in train("(w.step(200), Event.NOTHING)")] == [800]
+        assert [row.env_steps for row in train("(w.step(200), Event.ITERATION)")] == [800]
 
     def test_one_step_too_many(self, train):
         with pytest.raises(BudgetError, match="step 804 in all and may use 800"):
-            list(train("w = Walker(make_env())\nfor _ in range(999):\n    w.once()\n    yield TrainRow(0)"))
+            list(train(*["(w.once(), Event.ITERATION)"] * 999))
 
-    @pytest.mark.parametrize("sign", ["yield TrainRow(1)", "yield from ()"])
-    def test_divergence_is_found(self, train, sign):
+    def test_a_step_that_gives_no_event(self, train):
+        with pytest.raises(TypeError, match=r"must give a methods\.api\.Event, not None"):
+            list(train("(None,)"))
+
+    @pytest.mark.parametrize("event", ["ITERATION", "NOTHING"])
+    def test_divergence_is_found(self, train, event):
         with pytest.raises(DivergenceError, match="not finite"):
-            list(train(f"w = Walker(make_env())\nw.action[2, 0, 1] = np.nan\nw.step(3)\n{sign}"))
+            list(train(f"(w.action[2, 0].fill(np.nan), w.step(3), Event.{event})"))
 
     def test_progress_is_told(self, importable):
         path, told = f"{importable('class Method(Still): meta_trains = True')}:Method", []
-        list(run.train(cell_of("method", path), load_method(path)(None, None), progress=told.append))
+        list(run.rows_of(run.Training(cell_of("method", path), load_method(path)(None, None), progress=told.append)))
         assert told == list(range(4, 804, 4))
 
 
@@ -149,11 +163,12 @@ def test_a_task_that_diverged_says_so_and_the_others_do_not(importable):
     ''')
     }:Method"""
     cell = cell_of("method", path)
-    rows = to_frame(run.adaptation(cell, load_method(path)(PointGoal, None), None))
+    rows = to_frame(run.rows_of(run.Adaptation(cell, load_method(path)(PointGoal, None), None)))
     sick = rows["status"] == "diverged"
     assert set(rows["task_index"][sick]) == {3}
     assert (sick == ((rows["task_index"] == 3) & (rows["env_steps"] > 0))).all()
-    still = to_frame(run.adaptation(cell_of("zero"), load_method(METHODS["zero"])(PointGoal, None), None))
+    zero = load_method(METHODS["zero"])(PointGoal, None)
+    still = to_frame(run.rows_of(run.Adaptation(cell_of("zero"), zero, None)))
     at_start = rows[rows["env_steps"] == 0]
     np.testing.assert_array_equal(at_start["return_mean"], still["return_mean"])
     assert rows["return_mean"].notna().all()

@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def run(store: Store, stage: Stage, force: bool = False) -> None:
-    assert perform(store, stage, 1, lambda used: None, force)[0] == "done"
+    assert perform(store, stage, 1, force=force)[0] == "done"
 
 
 def test_adaptation_is_redone_when_the_state_it_began_from_is_another(cell, store):
@@ -42,7 +42,7 @@ def test_adaptation_is_redone_when_the_state_it_began_from_is_another(cell, stor
     store.write(  # as a trained state that was corrupt and came out different
         train.key,
         [],
-        checkpoint=store.checkpoint(other.key),
+        state=store.state(other.key),
         log="",
         record={"status": "ok", "env_steps": 40},
         replace=True,
@@ -83,7 +83,7 @@ def test_settings_of_adaptation_share_the_trained_state(cell):
 def test_numbers_of_the_wrong_type_fail_the_stage_and_not_the_worker(cell, store, monkeypatch):
     monkeypatch.setattr("methods.core.adapt.TD3Adapter.updates", property(lambda self: 0.5))
     run(store, Stage(cell, "train"))
-    outcome, error = perform(store, Stage(cell, "adapt"), 1, lambda used: None)
+    outcome, error = perform(store, Stage(cell, "adapt"), 1)
     assert outcome == "failed"
     assert error
     assert store.status(cell.adapt_key) == "failed"

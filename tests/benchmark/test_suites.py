@@ -11,7 +11,7 @@ from benchmark.cells import expand
 from benchmark.suites import BUDGETS, SUITES
 from envs import FAMILIES, load_family
 from methods import METHODS
-from methods.api import TrainRow
+from methods.api import Event
 from methods.bounds import Zero
 from results.references import load_references
 
@@ -98,21 +98,27 @@ def test_references_come_out_of_the_suite_oracle(cli, here, monkeypatch):
     assert "1 cells of the suite oracle" in cli(*command).complaint
 
 
-class Redraw(Zero):
+class Redraws:
     """Draws fresh tasks before every episode and notes where it starts."""
 
-    def meta_train(self, make_env, n_tasks, budget, streams):
-        env, self.starts = make_env(), []
-        for _ in range(4):
-            self.starts.append(env.reset().copy())
-            env.draw()
-        yield TrainRow(0)
+    updates = 0
+
+    def __init__(self, env):
+        self.env, self.starts = env, []
+
+    def step(self, limit):
+        if len(self.starts) == 4:
+            return Event.END
+        self.starts.append(self.env.reset().copy())
+        self.env.draw()
+        return Event.NOTHING
 
 
 def test_a_training_task_that_is_drawn_again_starts_afresh():
     """Of two tasks in all, four draws of two bring each one back."""
     cell = expand(SUITES["id"], BUDGETS["smoke"], {"zero": METHODS["zero"]}, ["cheetah-dir"], 1, {})[0]
-    method = Redraw(None, None)
-    list(run.train(replace(cell, train_tasks=2, train_steps=100), method))
-    starts = {start.tobytes() for draw in method.starts for start in draw}
+    method, made = Zero(None, None), []
+    method.trainer = lambda make_env, *rest: made.append(Redraws(make_env())) or made[0]
+    list(run.rows_of(run.Training(replace(cell, train_tasks=2, train_steps=100), method)))
+    starts = {start.tobytes() for draw in made[0].starts for start in draw}
     assert len(starts) == 8

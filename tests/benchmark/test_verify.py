@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmark import checks as checks_module
-from benchmark import fingerprints, fresh
+from benchmark import fingerprints, fresh, states
 from benchmark import publish as publishing
 from benchmark.checks import first_difference
 from benchmark.plugins import load_method
@@ -233,7 +233,7 @@ class TestLevel2:
         outcomes = {name: check["outcome"] for name, check in checks.items()}
         assert code == 0
         assert outcomes["fingerprints of the simulator"] == outcomes["fingerprints of the learner"] == "skipped"
-        assert outcomes["checkpoint: sanity/point-goal/ood/apb seed 0"] == "passed"
+        assert outcomes["trained state: sanity/point-goal/ood/apb seed 0"] == "passed"
         fresh_names = [name for name in outcomes if name.startswith("fresh: sanity/point-goal/td3")]
         assert len(fresh_names) == 2  # an axis each; two seeds against two tell nothing
         assert {outcomes[name] for name in fresh_names} == {"skipped"}
@@ -271,14 +271,14 @@ class TestLevel2:
         assert code == 1 and sum("no fresh seed has a score" in check["detail"] for check in checks.values()) == 2
 
     def test_lost_or_broken_states_are_found(self, verify, published):
-        (state,) = (published / "sanity/checkpoints").iterdir()
-        state.write_bytes(b"no pickle")
+        (state,) = (published / "sanity/states").iterdir()
+        state.write_bytes(b"no state")
         seal_again(published / "sanity")
         code, checks = verify(*self.words, "--seeds", "2")
-        assert code == 1 and "cannot be loaded" in checks["checkpoint: sanity/point-goal/ood/apb seed 0"]["detail"]
+        assert code == 1 and "cannot be loaded" in checks["trained state: sanity/point-goal/ood/apb seed 0"]["detail"]
         state.unlink()
         seal_again(published / "sanity")
-        assert failed(verify(*self.words, "--seeds", "2")[1]) == ["checkpoints of sanity"]
+        assert failed(verify(*self.words, "--seeds", "2")[1]) == ["trained states of sanity"]
 
     def test_runs_of_another_commit_are_not_taken(self, cli, published, monkeypatch):
         assert cli("verify", "--published", published, *self.words, "--seeds", "2").code == 0
@@ -296,14 +296,14 @@ class TestLevel2:
         assert {check.outcome for check in fresh.trained_states(Publication(published), ["sanity"])} == {outcome}
 
     def test_another_trained_state_is_found(self, verify, published):
-        (state,) = (published / "sanity/checkpoints").iterdir()
-        weights = torch.load(state, weights_only=True)
+        (state,) = (published / "sanity/states").iterdir()
+        weights = states.from_bytes(state.read_bytes())
         for tensor in leaves(weights):
             tensor.add_(0.1)
-        torch.save(weights, state)
+        state.write_bytes(states.to_bytes(weights))
         seal_again(published / "sanity")
         code, checks = verify(*self.words, "--seeds", "2")
-        assert code == 1 and failed(checks) == ["checkpoint: sanity/point-goal/ood/apb seed 0"]
+        assert code == 1 and failed(checks) == ["trained state: sanity/point-goal/ood/apb seed 0"]
         assert "published" in checks[failed(checks)[0]]["detail"]
 
 

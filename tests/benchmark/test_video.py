@@ -199,7 +199,7 @@ def test_the_caption_says_if_another_trained_state_was_adapted(sanity):
     other, _ = cell_of(sanity, method="apb", seed=1)
     captions = []
     for trained in (cell, other):
-        after = adapt_again(cell, 3, results.checkpoint(trained.train_key)).evaluations[1]
+        after = adapt_again(cell, 3, results.state(trained.train_key)).evaluations[1]
         facts = {"before": 0.0, "after": 0.0, "steps": 200, "ends": after.returns.mean(1).tolist()}
         captions.append(video._caption(cell, facts, rows))
     assert "does not end as the measured one" not in captions[0]

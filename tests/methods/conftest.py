@@ -26,7 +26,7 @@ def point_pool() -> Callable[..., TaskPool]:
 
 
 @pytest.fixture
-def meta_trained() -> Callable[..., Any]:
+def meta_trained(meta_train: Callable[..., Any]) -> Callable[..., Any]:
     """`(kind, config, budget)`: a method after meta-training on two tasks."""
 
     def train(kind: Any, config: Any, budget: int) -> Any:
@@ -35,7 +35,7 @@ def meta_trained() -> Callable[..., Any]:
         streams = Streams(0, "train")
         pool = TaskPool(POINT, tasks, streams, pooled=True, allowed=budget, draw=lambda: POINT.sample(TRAINED_ON, generator))
         method = kind(Spec(POINT.observation_size, POINT.action_size, POINT.horizon), config)
-        list(method.meta_train(pool.make_env, TRAINED_ON, budget, streams.child("method")))
+        meta_train(method, pool, TRAINED_ON, budget, streams.child("method"))
         return method
 
     return train

@@ -1,5 +1,8 @@
 """APB: what moves, what does not, what is shared, what a reset renews."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,7 @@ from methods.td3 import Td3
 FAMILY = PointGoal()
 SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
 CONFIG = ApbConfig(hidden=8, batch=8, warmup_episodes=0)
+Trained = Callable[..., Apb]
 
 
 def pool(steps: int, split: str = "ood", n_tasks: int = 3, pooled: bool = False) -> TaskPool:
@@ -24,14 +28,26 @@ def pool(steps: int, split: str = "ood", n_tasks: int = 3, pooled: bool = False)
     return TaskPool(FAMILY, tasks, Streams(0, "test"), pooled=pooled, allowed=steps * n_tasks if pooled else steps)
 
 
-def meta_trained(config: ApbConfig = CONFIG, steps: int = 60, seed: int = 0) -> Apb:
-    method = Apb(SPEC, config)
-    list(method.meta_train(pool(steps, pooled=True).make_env, 3, 3 * steps, Streams(seed, "train")))
-    return method
+@pytest.fixture(scope="module")
+def meta_trained(meta_train: Callable[..., Any]) -> Trained:
+    """`(config, steps)`: APB after so many steps of meta-training on each of three tasks."""
+
+    def train(config: ApbConfig = CONFIG, steps: int = 60) -> Apb:
+        method = Apb(SPEC, config)
+        meta_train(method, pool(steps, pooled=True), 3, 3 * steps, Streams(0, "train"))
+        return method
+
+    return train
 
 
 def adapter_of(method: Apb | Td3, steps: int, seed: int = 0) -> TD3Adapter:
     return method.adapter(pool(steps).make_env, 3, Streams(seed, "adapt"))
+
+
+def go(adapter: TD3Adapter, steps: int) -> None:
+    """Adapt for so many environment steps of each task."""
+    for left in range(steps, 0, -1):
+        adapter.step(left)
 
 
 def copy(params: Params) -> Params:
@@ -42,13 +58,13 @@ def same(one: Params, other: Params) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one | other)
 
 
-def test_meta_training_moves_everything_and_shares_only_the_backbone() -> None:
+def test_meta_training_moves_everything_and_shares_only_the_backbone(meta_trained: Trained) -> None:
     short, long = meta_trained(steps=50), meta_trained(steps=60)
     assert not same(short.shared, long.shared)
     assert {name: tensor.shape for name, tensor in long.shared.items()} == {"psi0.w": (8, 8), "psi0.b": (1, 8)}
 
 
-def test_adaptation_leaves_the_backbone_bit_identical_and_moves_all_else() -> None:
+def test_adaptation_leaves_the_backbone_bit_identical_and_moves_all_else(meta_trained: Trained) -> None:
     method = meta_trained()
     psi = copy(method.shared)
     adapter = adapter_of(method, 40)
@@ -57,7 +73,7 @@ def test_adaptation_leaves_the_backbone_bit_identical_and_moves_all_else() -> No
     assert set(pi) == {"rho_h.w", "rho_h.b", "rho_t.w", "rho_t.b"}
     assert all(tensor.shape[0] == 3 for tensor in pi.values())
     assert all(tensor.shape[:2] == (2, 3) for tensor in omega.values())
-    adapter.step(40)
+    go(adapter, 40)
     assert same(method.shared, psi)
     assert same(learner.frozen, psi)
     assert all(not torch.equal(learner.pi[name], pi[name]) for name in pi)
@@ -70,7 +86,7 @@ def test_adaptation_leaves_the_backbone_bit_identical_and_moves_all_else() -> No
     np.testing.assert_array_equal(policy.act(obs), action)
 
 
-def test_adaptation_starts_from_scratch_and_not_from_the_training_tasks() -> None:
+def test_adaptation_starts_from_scratch_and_not_from_the_training_tasks(meta_trained: Trained) -> None:
     method = meta_trained()
     one, other = adapter_of(method, 40), adapter_of(method, 40, seed=1)
     assert not same(one.loop.learner.pi, other.loop.learner.pi)
@@ -80,7 +96,7 @@ def test_adaptation_starts_from_scratch_and_not_from_the_training_tasks() -> Non
 
 @pytest.mark.parametrize("activate_first", [True, False])
 @pytest.mark.parametrize("depth", [1, 2])
-def test_structure_settings_reach_the_policy(depth: int, activate_first: bool) -> None:
+def test_structure_settings_reach_the_policy(depth: int, activate_first: bool, meta_trained: Trained) -> None:
     config = ApbConfig(hidden=8, batch=8, warmup_episodes=0, depth=depth, activate_first=activate_first, head_scale=0.5)
     method = meta_trained(config, steps=5)
     assert len(method.shared) == 2 * depth
@@ -99,14 +115,14 @@ def test_a_random_backbone_is_drawn_per_seed_and_never_moves() -> None:
     method = ApbRandom(SPEC, CONFIG)
     one, again, other = (adapter_of(method, 30, seed) for seed in (0, 0, 1))
     psi = copy(one.loop.learner.frozen)
-    one.step(30)
+    go(one, 30)
     assert same(one.loop.learner.frozen, psi)
     assert same(again.loop.learner.frozen, psi)
     assert not same(other.loop.learner.frozen, psi)
     assert not ApbRandom.meta_trains
 
 
-def test_td3_trains_the_same_network_whole() -> None:
+def test_td3_trains_the_same_network_whole(meta_trained: Trained) -> None:
     td3, apb = adapter_of(Td3(SPEC, CONFIG), 30).loop.learner, adapter_of(meta_trained(), 30).loop.learner
     assert td3.frozen == {}
     assert {name: tensor.shape[1:] for name, tensor in td3.pi.items() if name.startswith("psi")} == {
@@ -122,7 +138,7 @@ def reset_steps(period: int, checkpoints: list[int]) -> list[int]:
     reset = adapter._reset
     adapter._reset = lambda: (found.append(adapter.loop.collector.steps), reset())[1]  # type: ignore[method-assign]
     for checkpoint in checkpoints:
-        adapter.step(checkpoint - past)
+        go(adapter, checkpoint - past)
         past = checkpoint
     return found
 
@@ -133,10 +149,10 @@ def test_resets_come_every_period_but_never_in_the_last_tenth_before_a_checkpoin
     assert reset_steps(0, [200]) == []
 
 
-def test_a_reset_renews_the_tasks_own_parameters_and_keeps_replay_and_backbone() -> None:
+def test_a_reset_renews_the_tasks_own_parameters_and_keeps_replay_and_backbone(meta_trained: Trained) -> None:
     method = meta_trained(ApbConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20))
     adapter = adapter_of(method, 60)
-    adapter.step(20)
+    go(adapter, 20)
     learner = adapter.loop.learner
     before = TD3(learner.actor, learner.pi, {}, learner.omega, learner.config)
     experience = adapter.loop.collector.replay.state_dict()["data"]
@@ -151,24 +167,24 @@ def test_a_reset_renews_the_tasks_own_parameters_and_keeps_replay_and_backbone()
     assert same(after.frozen, method.shared)
     assert torch.equal(adapter.loop.collector.replay.state_dict()["data"], experience)
     assert adapter.updates == 20
-    adapter.step(5)
+    go(adapter, 5)
     assert adapter.updates == 25
 
 
 def test_warm_up_makes_no_update() -> None:
     adapter = adapter_of(Td3(SPEC, ApbConfig(hidden=8, batch=8, warmup_episodes=1)), 60)
     start = copy(adapter.loop.learner.pi)
-    adapter.step(50)
+    go(adapter, 50)
     assert adapter.updates == 0
     assert same(adapter.loop.learner.pi, start)
-    adapter.step(10)
+    go(adapter, 10)
     assert adapter.updates == 10
 
 
-def test_an_adapter_goes_on_from_its_state() -> None:
+def test_an_adapter_goes_on_from_its_state(meta_trained: Trained) -> None:
     method = meta_trained()
     one = adapter_of(method, 200)
-    one.step(50)  # to an episode's end, where the environment of another process begins as well
+    go(one, 50)  # to an episode's end, where the environment of another process begins as well
     other = adapter_of(method, 200)
     other.load_state_dict(one.state_dict())
     assert same(one.loop.learner.pi, other.loop.learner.pi)
@@ -180,14 +196,14 @@ def test_an_adapter_goes_on_from_its_state() -> None:
 
 
 def test_apb_without_a_backbone_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match="meta_train or load_state_dict"):
+    with pytest.raises(RuntimeError, match="finish a trainer or call load_state_dict before adapter"):
         adapter_of(Apb(SPEC, CONFIG), 10)
 
 
-def test_a_restored_adapter_draws_the_same_resets() -> None:
+def test_a_restored_adapter_draws_the_same_resets(meta_trained: Trained) -> None:
     method = meta_trained(ApbConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20))
     one, other = adapter_of(method, 200), adapter_of(method, 200)
-    one.step(30)  # one reset, after which the generator has moved on
+    go(one, 30)  # one reset, after which the generator has moved on
     other.load_state_dict(one.state_dict())
     for adapter in (one, other):
         adapter._reset()

@@ -63,6 +63,12 @@ def adapter_of(pool: TaskPool, agent: Any, **settings: Any) -> ContextAdapter:
     return ContextAdapter(pool.make_env(), agent, Z, generators(), **settings)
 
 
+def go(adapter: ContextAdapter, steps: int) -> None:
+    """Adapt for so many environment steps of each task."""
+    for left in range(steps, 0, -1):
+        adapter.step(left)
+
+
 def test_z_is_constant_within_an_episode_and_another_in_the_next(point_pool: Callable[..., TaskPool]) -> None:
     agent = Watcher()
     episodes = Episodes(point_pool(10**6).make_env(), Z, 2, generators()[0])
@@ -111,12 +117,12 @@ def test_falls_end_an_exploration_task_by_task_and_tasks_do_not_notice_each_othe
         adapter = adapter_of(pool, agent, learning=True, updates_per_step=0.1, batch=4, context=4, replay=5000)
         unequal = False
         for _ in range(60):
-            adapter.step(3)
+            go(adapter, 3)
             explored = adapter._episodes.ended >= 2
             belief = adapter.policy(np.random.default_rng(0))._belief
             assert torch.equal(belief.mean[:, 0] > 50, explored) and torch.equal(adapter._episodes.explored, explored)
             unequal |= bool(explored.any() and not explored.all())
-        adapter.step(900)
+        go(adapter, 900)
         assert unequal and len(agent.contexts[-1].reward[0]) == 2 * family.horizon
         told.append((torch.stack([z[0] for _, z in agent.acted]), adapter._subsets, adapter._generator.get_state()))
     assert torch.equal(told[0][0], told[1][0])
@@ -129,13 +135,13 @@ def test_the_posterior_is_the_prior_until_two_episodes_are_complete(point_pool: 
     believed = {}
     for used in (0, 10, H, H + 20, 2 * H, 2 * H):
         if used > pool.used.max():
-            adapter.step(used - int(pool.used.max()))
+            go(adapter, used - int(pool.used.max()))
         policy = adapter.policy(np.random.default_rng(0))
         believed[used] = policy._belief
     for used in (0, 10, H, H + 20):
         assert (believed[used].mean == 0).all() and (believed[used].var == 1).all()
     assert (believed[2 * H].mean == 100 + 2 * H).all() and (believed[2 * H].var == 0).all()
-    adapter.step(1000)
+    go(adapter, 1000)
     assert pool.used.tolist() == [2 * H] * N and adapter.updates == 0  # two episodes are all
     assert {kind for kind, _ in agent.acted} == {"mean"}
 
@@ -145,9 +151,9 @@ def test_training_on_uses_the_posterior_at_most_as_many_transitions_and_all_of_t
 ) -> None:
     pool, agent = point_pool(10**6), Watcher()
     adapter = adapter_of(pool, agent, learning=True, updates_per_step=0.4, batch=8, context=5, replay=1000)
-    adapter.step(2 * H)
+    go(adapter, 2 * H)
     assert adapter.updates == 0 and not agent.learned
-    adapter.step(3 * H + 1)
+    go(adapter, 3 * H + 1)
     assert adapter.updates == len(agent.learned) == int(0.4 * (3 * H + 1)) and pool.used.tolist() == [5 * H + 1] * N
     assert [kind for kind, _ in agent.acted] == ["mean"] * 2 * H + ["drawn"] * (3 * H + 1)
     assert all((z == 100 + 2 * H).all() for _, z in agent.acted[2 * H :])
@@ -164,7 +170,7 @@ def test_training_on_uses_the_posterior_at_most_as_many_transitions_and_all_of_t
 def test_each_evaluated_episode_draws_a_z_of_its_own_and_keeps_it(point_pool: Callable[..., TaskPool]) -> None:
     agent, tasks = Watcher(), PointGoal().split("ood")[:N]
     adapter = adapter_of(point_pool(10**6), agent)
-    adapter.step(10)
+    go(adapter, 10)
     agent.acted.clear()
     Evaluator(PointGoal(), tasks, Streams(0))(adapter.policy(np.random.default_rng(0)))
     z = torch.stack([told for _, told in agent.acted])  # [T, N, E, Z]
@@ -190,7 +196,7 @@ def test_a_restart_goes_on_as_if_never_stopped(point_pool: Callable[..., TaskPoo
     settings = {"learning": True, "updates_per_step": 0.1, "batch": 8, "context": 5, "replay": 1000}
     one_pool, agent = point_pool(10**6), Watcher()
     one = adapter_of(one_pool, agent, **settings)
-    one.step(2 * H + 20)
+    go(one, 2 * H + 20)
     state = one.state_dict()
     other_pool, other_agent = point_pool(10**6), Watcher()
     other = adapter_of(other_pool, other_agent, **settings)
@@ -198,7 +204,7 @@ def test_a_restart_goes_on_as_if_never_stopped(point_pool: Callable[..., TaskPoo
     other._episodes.env._env.load_state_dict(one._episodes.env._env.state_dict())
     other.load_state_dict(state)
     for adapter in (one, other):
-        adapter.step(2 * H)
+        go(adapter, 2 * H)
     assert one.updates == other.updates == int(0.1 * (2 * H + 20))
     for left, right in zip(agent.learned[-1], other_agent.learned[-1], strict=True):
         for a, b in zip(left, right, strict=True):

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +17,10 @@ from benchmark.protocol import TaskPool
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods import maml
-from methods.api import Spec
+from methods.api import Event, Spec
 from methods.cavia import Cavia, CaviaConfig, policy_of_all
 from methods.core import gradient_steps
-from methods.core.gradient_loop import MetaLoop
+from methods.core.gradient_loop import MetaTrainer
 from methods.core.gradient_steps import GradientConfig, Learner, MetaObjective, adapted, leaves, meta_step, task_step
 from methods.core.nets import Params, spread
 from methods.core.policy_gradient import Samples, gaussian_policy, init_gaussian_policy, mean_kl, surrogate
@@ -194,30 +196,45 @@ def test_tasks_that_step_side_by_side_step_as_each_would_alone(method: str) -> N
             torch.testing.assert_close(together[name][n : n + 1], tensor, rtol=0, atol=1e-9)
 
 
-def loop_of(steps: int, inner_steps: int = 1) -> MetaLoop:
-    """A loop after so many outer steps on point-goal."""
+@pytest.fixture
+def trained(meta_train: Callable[..., Any]) -> Callable[..., tuple[Params, int]]:
+    """`(steps, inner_steps)`: the weights after so many outer steps on point-goal, and how many of these were rejected."""
+    return partial(train, meta_train)
+
+
+def train(meta_train: Callable[..., Any], steps: int, inner_steps: int = 1) -> tuple[Params, int]:
     family, config = PointGoal(), GradientConfig(hidden=D, episodes=2, inner_steps=inner_steps)
     fresh = init_gaussian_policy(family.observation_size, family.action_size, D, torch.Generator().manual_seed(0))
     budget = steps * N * 2 * family.horizon * (inner_steps + 1)
     draw = partial(family.sample, N, np.random.default_rng(0))
     pool = TaskPool(family, draw(), Streams(0, "train"), pooled=True, allowed=budget, draw=draw)
-    loop = MetaLoop(maml.LEARNER, fresh, config, Streams(0, "method"))
-    signs = list(loop.run(pool.make_env, family.horizon, N, budget))
-    assert [sign.updates for sign in signs if not sign.explored] == list(range(1, steps + 1))
-    return loop
+    kept, rejected = list[Params](), list[int]()
+
+    def trainer(make_env: Any, n_tasks: int, budget: int, streams: Streams) -> MetaTrainer:
+        return MetaTrainer(maml.LEARNER, fresh, config, streams, make_env, family.horizon, n_tasks, budget, kept.append)
+
+    def tell(event: Event, trainer: MetaTrainer) -> None:
+        rejected.append(trainer._rejected)
+
+    told = meta_train(SimpleNamespace(trainer=trainer), pool, N, budget, Streams(0, "method"), tell)
+    assert [updates for event, updates, _ in told if event is Event.ITERATION] == list(range(1, steps + 1))
+    (theta,) = kept
+    return theta, rejected[-1]
 
 
 @pytest.mark.parametrize("inner_steps", [0, 1, 2])
-def test_outer_steps_move_the_weights_and_none_is_rejected(inner_steps: int) -> None:
-    loop = loop_of(2, inner_steps)
+def test_outer_steps_move_the_weights_and_none_is_rejected(trained: Callable[..., Any], inner_steps: int) -> None:
+    theta, rejected = trained(2, inner_steps)
     fresh = init_gaussian_policy(PointGoal.observation_size, PointGoal.action_size, D, torch.Generator().manual_seed(0))
-    assert loop.rejected == 0
-    assert all(not torch.equal(loop.theta[name], tensor) for name, tensor in fresh.items())
+    assert rejected == 0
+    assert all(not torch.equal(theta[name], tensor) for name, tensor in fresh.items())
 
 
-def test_rejected_outer_steps_are_counted_and_leave_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejected_outer_steps_are_counted_and_leave_the_weights(
+    trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gradient_steps, "mean_kl", lambda before, outputs: torch.full((N,), torch.inf))
-    loop = loop_of(3)
+    theta, rejected = trained(3)
     fresh = init_gaussian_policy(PointGoal.observation_size, PointGoal.action_size, D, torch.Generator().manual_seed(0))
-    assert loop.rejected == 3
-    assert all(torch.equal(loop.theta[name], tensor) for name, tensor in fresh.items())
+    assert rejected == 3
+    assert all(torch.equal(theta[name], tensor) for name, tensor in fresh.items())

@@ -1,5 +1,6 @@
 """Learning, in seconds, on point-goal: a gradient step of MAML or CAVIA makes a policy, and training on improves it."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,7 @@ METHODS = {
 
 
 @pytest.fixture(scope="module", params=METHODS)
-def trained(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+def trained(request: pytest.FixtureRequest, meta_train: Callable[..., Any]) -> tuple[Any, Any]:
     """The method after a few outer steps, and its fine-tuned sibling in the same state."""
     kind, sibling, config = METHODS[request.param]
     budget = 2 * OUTER_STEPS * TASKS * BATCH
@@ -35,7 +36,7 @@ def trained(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     tasks, draw = FAMILY.sample(TASKS, generator), partial(FAMILY.sample, TASKS, generator)
     pool = TaskPool(FAMILY, tasks, Streams(0, "train"), pooled=True, allowed=budget, draw=draw)
     method, tuned = kind(SPEC, config), sibling(SPEC, config)
-    list(method.meta_train(pool.make_env, TASKS, budget, Streams(0, "train", "method")))
+    meta_train(method, pool, TASKS, budget, Streams(0, "train", "method"))
     tuned.load_state_dict(method.state_dict())
     return method, tuned
 

@@ -88,7 +88,7 @@ def test_own_steps_come_after_their_batches_and_then_a_method_is_frozen_or_goes_
         assert adapter.updates == step
         assert not same(params_of(adapter), before)
     end = params_of(adapter)
-    if hasattr(method, "trained_by"):
+    if method.trained_by:
         use(adapter, pool, (OWN + 4) * BATCH)
         assert adapter.updates == OWN + 4
         assert not same(params_of(adapter), end)
@@ -194,7 +194,7 @@ def test_going_on_in_the_middle_of_a_batch_equals_never_stopping(method: Any, po
 
 def test_a_method_goes_on_from_its_state(method: Any, point_pool: Pool) -> None:
     restored = type(method)(method.spec, method.config)
-    with pytest.raises(RuntimeError, match="meta_train or load_state_dict"):
+    with pytest.raises(RuntimeError, match="finish a trainer or call load_state_dict before adapter"):
         begun(restored, point_pool(0))
     restored.load_state_dict(method.state_dict())
     assert same(restored.theta, method.theta)

@@ -1,5 +1,6 @@
 """Learning, in seconds, on point-goal: what should rise does."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from benchmark.protocol import Evaluator, TaskPool, adapt
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.apb import Apb, ApbConfig, ApbRandom
-from methods.api import Spec
+from methods.api import Event, Spec
 from methods.td3 import Td3
 
 pytestmark = pytest.mark.learning
@@ -31,13 +32,17 @@ def curve(method: Any, n_tasks: int = 3) -> list[float]:
     return [float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, STEPS)]
 
 
-def meta_trained() -> tuple[Apb, list[float]]:
+def meta_trained(meta_train: Callable[..., Any]) -> tuple[Apb, list[float]]:
     """APB after a short meta-training, and the mean return of every episode of it."""
     tasks = FAMILY.sample(4, np.random.default_rng(0))
     pool = TaskPool(FAMILY, tasks, Streams(0, "train"), pooled=True, allowed=4 * STEPS)
     method, returns = Apb(SPEC, CONFIG), []
-    for _ in method.meta_train(pool.make_env, 4, 4 * STEPS, Streams(0, "train", "method")):
-        returns.append(float(np.mean([r for r in pool.online_returns() if r is not None])))
+
+    def tell(event: Event, trainer: Any) -> None:
+        if event is Event.ITERATION:
+            returns.append(float(np.mean([r for r in pool.online_returns() if r is not None])))
+
+    meta_train(method, pool, 4, 4 * STEPS, Streams(0, "train", "method"), tell)
     return method, returns
 
 
@@ -47,8 +52,8 @@ def test_td3_learns_out_of_distribution_tasks_from_nothing() -> None:
     assert returns[-1] > returns[0] + 25
 
 
-def test_apb_meta_trains_and_then_adapts_around_its_frozen_backbone() -> None:
-    method, training = meta_trained()
+def test_apb_meta_trains_and_then_adapts_around_its_frozen_backbone(meta_train: Callable[..., Any]) -> None:
+    method, training = meta_trained(meta_train)
     assert np.mean(training[-4:]) > np.mean(training[:4]) + 20
     returns = curve(method)
     assert returns[-1] > -20

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmark.protocol import TaskPool, adapt
 from benchmark.seeding import Streams
 from envs.point import PointGoal
-from methods.api import Spec
+from methods.api import Event, Spec
 from methods.core.context_adapter import Belief
 from methods.core.replay import Batch
 from methods.core.sac import temperature_loss
@@ -191,21 +191,23 @@ def test_tasks_that_learn_alone_learn_what_each_would_learn_by_itself(auto: bool
 # Meta-training and adaptation
 
 
-def test_an_iteration_uses_what_it_says_and_learns_in_proportion(meta_trained: Callable[..., Any]) -> None:
+def test_an_iteration_uses_what_it_says_and_learns_in_proportion(meta_train: Callable[..., Any]) -> None:
     method = Pearl(Spec(O, A, H), CONFIG)
     generator = np.random.default_rng(0)
     pool = TaskPool(PointGoal(), PointGoal().sample(4, generator), Streams(0), pooled=True, allowed=10**6)
     budget = 4 * 60 + 3 * 2 * 150 + 299
-    rows_, used = [], []
-    for row in method.meta_train(pool.make_env, 4, budget, Streams(0, "m")):
-        rows_.append((row.updates, row.explored))
-        used.append(int(pool.used.sum()))
-    assert used == [240, 340, 540, 640, 840, 940, 1140]  # the rest does not hold another iteration
-    assert rows_ == [(0, True), (0, True), (15, False), (15, True), (30, False), (30, True), (45, False)]
+    *steps, end = meta_train(method, pool, 4, budget, Streams(0, "m"))
+    told = [step for step in steps if step[0] is not Event.NOTHING]
+    assert [used for *_, used in told] == [240, 340, 540, 640, 840, 940, 1140]
+    assert end == (Event.END, 45, 1140)  # the rest does not hold another iteration
+    explored = [(updates, event is Event.EXPLORED) for event, updates, _ in told]
+    assert explored == [(0, True), (0, True), (15, False), (15, True), (30, False), (30, True), (45, False)]
     assert len(set(pool.used.tolist())) > 1 and all((int(used) - 60) % 150 == 0 for used in pool.used)
 
 
-def test_the_second_part_of_a_visit_is_on_the_posterior_but_for_its_first_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_part_of_a_visit_is_on_the_posterior_but_for_its_first_episode(
+    meta_train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
     believe = PearlAgent.believe
 
@@ -216,11 +218,11 @@ def test_the_second_part_of_a_visit_is_on_the_posterior_but_for_its_first_episod
     monkeypatch.setattr(PearlAgent, "believe", watched)
     pool = TaskPool(PointGoal(), PointGoal().sample(2, np.random.default_rng(0)), Streams(0), pooled=True, allowed=10**6)
     method = Pearl(SPEC, replace(CONFIG, posterior_steps=150))
-    list(method.meta_train(pool.make_env, 2, 120 + 2 * 2 * 200, Streams(0, "m")))
+    meta_train(method, pool, 2, 120 + 2 * 2 * 200, Streams(0, "m"))
     assert asked == [C] * 4  # in each iteration once for its second and once for its third episode, never for the first
 
 
-def test_context_is_what_visits_collected_on_the_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_context_is_what_visits_collected_on_the_prior(meta_train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     added: list[tuple[int, bool]] = []
     inferred: list[tuple[int, int]] = []
     add, sample_context, learn = TaskReplay.add, TaskReplay.sample_context, PearlAgent.learn
@@ -243,7 +245,7 @@ def test_context_is_what_visits_collected_on_the_prior(monkeypatch: pytest.Monke
     monkeypatch.setattr(TaskReplay, "sample_context", sampling)
     monkeypatch.setattr(PearlAgent, "learn", learning)
     pool = TaskPool(PointGoal(), PointGoal().sample(2, np.random.default_rng(0)), Streams(0), pooled=True, allowed=10**6)
-    list(Pearl(SPEC, CONFIG).meta_train(pool.make_env, 2, BUDGET, Streams(0, "m")))
+    meta_train(Pearl(SPEC, CONFIG), pool, 2, BUDGET, Streams(0, "m"))
     assert added == [(60, True), *[(50, True), (100, False)] * 2]
     assert inferred == [(CONFIG.meta_batch, C)] * 30
 
@@ -280,8 +282,8 @@ def test_no_weight_moves_on_a_test_task_without_fine_tuning(method: Pearl, point
         tuned.load_state_dict(method.state_dict())
         adapter = tuned.adapter(point_pool(10**6).make_env, 2, Streams(0, "adapt"))
         before = {name: tensor.clone() for name, tensor in adapter._agent.params.items()}
-        for _ in range(4):
-            adapter.step(H)
+        for left in range(4 * H, 0, -1):
+            adapter.step(left)
         after = adapter._agent.params
         assert all(torch.equal(after[name], tensor) is not moves for name, tensor in before.items() if name != "log_alpha")
         assert (adapter.updates > 0) is moves
@@ -325,7 +327,7 @@ def test_no_task_parameter_reaches_the_agent(method: Pearl, point_pool: Callable
 
 def test_a_method_goes_on_from_its_state_and_refuses_without_one(method: Pearl, point_pool: Callable[..., TaskPool]) -> None:
     fresh = Pearl(method.spec, CONFIG)
-    with pytest.raises(RuntimeError, match="meta_train or load_state_dict"):
+    with pytest.raises(RuntimeError, match="finish a trainer or call load_state_dict before adapter"):
         fresh.adapter(point_pool(0).make_env, 2, Streams(0))
     fresh.load_state_dict(method.state_dict())
     assert all(torch.equal(fresh.params[name], tensor) for name, tensor in method.params.items())

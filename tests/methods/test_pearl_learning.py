@@ -1,6 +1,6 @@
 """Learning, within a minute, on point-goal: PEARL infers where the goal is, and does better for it."""
 
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from methods.pearl import Pearl, PearlAgent, PearlConfig, PearlFinetuned
 
 pytestmark = pytest.mark.learning
 
+Train = Callable[..., Any]
 FAMILY = PointGoal()
 H = FAMILY.horizon
 SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, H)
@@ -39,17 +40,17 @@ CONFIG = PearlConfig(
 )
 
 
-def meta_trained() -> Pearl:
+def meta_trained(meta_train: Train) -> Pearl:
     tasks = FAMILY.sample(TASKS, np.random.default_rng(0))
     pool = TaskPool(FAMILY, tasks, Streams(0, "train"), pooled=True, allowed=BUDGET)
     method = Pearl(SPEC, CONFIG)
-    list(method.meta_train(pool.make_env, TASKS, BUDGET, Streams(0, "train", "method")))
+    meta_train(method, pool, TASKS, BUDGET, Streams(0, "train", "method"))
     return method
 
 
-@cache
-def trained() -> Pearl:
-    return meta_trained()
+@pytest.fixture(scope="module")
+def trained(meta_train: Train) -> Pearl:
+    return meta_trained(meta_train)
 
 
 def curve(method: Any, budget: int) -> list[float]:
@@ -60,8 +61,8 @@ def curve(method: Any, budget: int) -> list[float]:
     return [float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, budget)]
 
 
-def test_it_beats_its_context_free_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, after = (curve(trained(), 2 * H)[i] for i in (0, -1))
+def test_it_beats_its_context_free_version(trained: Pearl, meta_train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = (curve(trained, 2 * H)[i] for i in (0, -1))
     assert after > before + 10
     infer = pearl.infer
 
@@ -70,13 +71,13 @@ def test_it_beats_its_context_free_version(monkeypatch: pytest.MonkeyPatch) -> N
         return Belief(0.0 * belief.mean, 1.0 + 0.0 * belief.var)
 
     monkeypatch.setattr(pearl, "infer", on_the_prior)
-    assert after > curve(meta_trained(), 2 * H)[-1] + 10
+    assert after > curve(meta_trained(meta_train), 2 * H)[-1] + 10
 
 
-def test_the_return_rises_when_the_posterior_takes_over_from_the_prior() -> None:
+def test_the_return_rises_when_the_posterior_takes_over_from_the_prior(trained: Pearl) -> None:
     """Episodes 0 and 1 of a test task explore on the prior; 2 is the first on the posterior of what they saw."""
-    tasks, method = FAMILY.split("id"), trained()
-    agent = PearlAgent(method.params, SPEC, CONFIG, Streams(0, "agent"))
+    tasks = FAMILY.split("id")
+    agent = PearlAgent(trained.params, SPEC, CONFIG, Streams(0, "agent"))
     returns = np.zeros((3, len(tasks)))
     for seed in range(5):
         pool = TaskPool(FAMILY, tasks, Streams(seed, "explore"), allowed=3 * H)
@@ -90,9 +91,9 @@ def test_the_return_rises_when_the_posterior_takes_over_from_the_prior() -> None
     assert abs(second - first) < 10  # both on the prior
 
 
-def test_training_on_alone_reaches_what_inference_cannot() -> None:
+def test_training_on_alone_reaches_what_inference_cannot(trained: Pearl) -> None:
     tuned = PearlFinetuned(SPEC, CONFIG)
-    tuned.load_state_dict(trained().state_dict())
-    own, on = curve(trained(), 2000), curve(tuned, 2000)
+    tuned.load_state_dict(trained.state_dict())
+    own, on = curve(trained, 2000), curve(tuned, 2000)
     assert on[: len(own)] == pytest.approx(own, rel=1e-3)  # until its two episodes are over, the method is the same
     assert on[-1] > own[-1] + 3

@@ -163,7 +163,7 @@ def test_the_policy_goes_on_remembering_within_an_evaluated_episode_and_forgets_
 
 def test_a_method_goes_on_from_its_state_and_refuses_without_one(method: Rl2, point_pool: Callable[..., TaskPool]) -> None:
     fresh = Rl2(method.spec, CONFIG)
-    with pytest.raises(RuntimeError, match="meta_train or load_state_dict"):
+    with pytest.raises(RuntimeError, match="finish a trainer or call load_state_dict before adapter"):
         fresh.adapter(point_pool(0).make_env, N, Streams(0))
     fresh.load_state_dict(method.state_dict())
     assert all(torch.equal(fresh.theta[name], tensor) for name, tensor in method.theta.items())

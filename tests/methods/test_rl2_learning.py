@@ -1,5 +1,6 @@
 """Learning, in seconds, on point-goal: RL² remembers where the goal is, and does better for it."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from methods.rl2 import Rl2, Rl2Agent, Rl2Config, Rl2Finetuned
 
 pytestmark = pytest.mark.learning
 
+Train = Callable[..., Any]
 FAMILY = PointGoal()
 SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
 TASKS, UPDATES = 8, 40
@@ -23,12 +25,12 @@ CONFIG = Rl2Config(
 )
 
 
-def meta_trained() -> Rl2:
+def meta_trained(meta_train: Train) -> Rl2:
     budget, generator = UPDATES * TASKS * CONFIG.copies * 2 * FAMILY.horizon, np.random.default_rng(0)
     draw = partial(FAMILY.sample, TASKS, generator)
     pool = TaskPool(FAMILY, draw(), Streams(0, "train"), pooled=True, allowed=budget, draw=draw)
     method = Rl2(SPEC, CONFIG)
-    list(method.meta_train(pool.make_env, TASKS, budget, Streams(0, "train", "method")))
+    meta_train(method, pool, TASKS, budget, Streams(0, "train", "method"))
     return method
 
 
@@ -41,16 +43,16 @@ def curve(method: Any, budget: int) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def trained() -> Rl2:
-    return meta_trained()
+def trained(meta_train: Train) -> Rl2:
+    return meta_trained(meta_train)
 
 
-def test_it_beats_its_memoryless_version(trained: Rl2, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_beats_its_memoryless_version(trained: Rl2, meta_train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     remembering = curve(trained, 100)[-1]
     monkeypatch.setattr(Rl2Agent, "remember", lambda self, memory, moment: torch.zeros_like(memory))
     recall = Rl2Agent.recall
     monkeypatch.setattr(Rl2Agent, "recall", lambda *args: 0.0 * recall(*args))
-    memoryless = curve(meta_trained(), 100)[-1]
+    memoryless = curve(meta_trained(meta_train), 100)[-1]
     assert remembering > memoryless + 8
 
 

@@ -1,5 +1,6 @@
 """The ablations of APB, and fine-tuning, differ from it in what they claim and in nothing else."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ N = 3
 FAMILY = PointGoal()
 SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
 CONFIG = ApbConfig(hidden=8, batch=8, warmup_episodes=0)
+Trained = Callable[..., Any]
 
 # method: layers of a task's own in meta-training, layers that adaptation moves, layers it leaves where they were
 CLAIMS: dict[type[Any], tuple[set[str], set[str], set[str]]] = {
@@ -35,14 +37,26 @@ def pool(steps: int, pooled: bool = False) -> TaskPool:
     return TaskPool(FAMILY, tasks, Streams(0, "test"), pooled=pooled, allowed=steps * N if pooled else steps)
 
 
-def meta_trained(kind: type[Any], config: ApbConfig = CONFIG, steps: int = 60) -> Any:
-    method = kind(SPEC, config)
-    list(method.meta_train(pool(steps, pooled=True).make_env, N, steps * N, Streams(0, "train")))
-    return method
+@pytest.fixture(scope="module")
+def meta_trained(meta_train: Trained) -> Trained:
+    """`(kind, config, steps)`: a method after so many steps of meta-training on each of its tasks."""
+
+    def train(kind: type[Any], config: ApbConfig = CONFIG, steps: int = 60) -> Any:
+        method = kind(SPEC, config)
+        meta_train(method, pool(steps, pooled=True), N, steps * N, Streams(0, "train"))
+        return method
+
+    return train
 
 
 def adapter_of(method: Any, steps: int = 200, seed: int = 0) -> Any:
     return method.adapter(pool(steps).make_env, N, Streams(seed, "adapt"))
+
+
+def go(adapter: Any, steps: int) -> None:
+    """Adapt for so many environment steps of each task."""
+    for left in range(steps, 0, -1):
+        adapter.step(left)
 
 
 def layers(params: dict[str, Tensor]) -> set[str]:
@@ -59,20 +73,22 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", CLAIMS)
-def test_layers_of_a_tasks_own_have_a_task_axis_and_the_others_are_what_meta_training_hands_over(kind: type[Any]) -> None:
+def test_layers_of_a_tasks_own_have_a_task_axis_and_the_others_are_what_meta_training_hands_over(
+    kind: type[Any], meta_trained: Trained
+) -> None:
     own, _, _ = CLAIMS[kind]
     assert layers(state_of(meta_trained(kind))) == {"rho_h", "psi0", "rho_t"} - own
     assert all(tensor.ndim == 2 for tensor in state_of(meta_trained(kind)).values())  # none of them has a task axis
 
 
 @pytest.mark.parametrize("kind", CLAIMS)
-def test_meta_training_moves_every_shared_layer(kind: type[Any]) -> None:
+def test_meta_training_moves_every_shared_layer(kind: type[Any], meta_trained: Trained) -> None:
     short, long = state_of(meta_trained(kind, steps=50)), state_of(meta_trained(kind, steps=60))
     assert moved(short, long) == layers(long)
 
 
 @pytest.mark.parametrize("kind", CLAIMS)
-def test_adaptation_moves_exactly_what_it_claims_a_copy_for_each_task(kind: type[Any]) -> None:
+def test_adaptation_moves_exactly_what_it_claims_a_copy_for_each_task(kind: type[Any], meta_trained: Trained) -> None:
     _, moving, still = CLAIMS[kind]
     method = meta_trained(kind)
     handed = {name: tensor.clone() for name, tensor in state_of(method).items()}
@@ -80,7 +96,7 @@ def test_adaptation_moves_exactly_what_it_claims_a_copy_for_each_task(kind: type
     learner = adapter.loop.learner
     before = {name: tensor.clone() for name, tensor in learner.pi.items()}
     assert (layers(learner.pi), layers(learner.frozen)) == (moving, still)
-    adapter.step(60)
+    go(adapter, 60)
     assert moved(before, learner.pi) == moving
     for name, tensor in learner.pi.items():
         assert not torch.equal(tensor[0], tensor[1]), name  # each task its own way
@@ -89,7 +105,7 @@ def test_adaptation_moves_exactly_what_it_claims_a_copy_for_each_task(kind: type
 
 
 @pytest.mark.parametrize("kind", CLAIMS)
-def test_critics_are_fresh_and_belong_to_the_task(kind: type[Any]) -> None:
+def test_critics_are_fresh_and_belong_to_the_task(kind: type[Any], meta_trained: Trained) -> None:
     method = meta_trained(kind)
     omega, other = (adapter_of(method, seed=seed).loop.learner.omega for seed in (0, 1))
     assert all(tensor.shape[:2] == (2, N) for tensor in omega.values())
@@ -97,14 +113,14 @@ def test_critics_are_fresh_and_belong_to_the_task(kind: type[Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", [ApbUnfrozen, Finetune])
-def test_what_was_meta_trained_begins_every_copy(kind: type[Any]) -> None:
+def test_what_was_meta_trained_begins_every_copy(kind: type[Any], meta_trained: Trained) -> None:
     method = meta_trained(kind)
     pi = adapter_of(method).loop.learner.pi
     for name, tensor in state_of(method).items():
         assert all(torch.equal(pi[name][n], tensor) for n in range(N))
 
 
-def test_apb_and_its_unfrozen_variant_begin_as_the_same_policy() -> None:
+def test_apb_and_its_unfrozen_variant_begin_as_the_same_policy(meta_trained: Trained) -> None:
     frozen, unfrozen = meta_trained(Apb), ApbUnfrozen(SPEC, CONFIG)
     unfrozen.load_state_dict(frozen.state_dict())  # what `trained_by` makes of it
     assert ApbUnfrozen.trained_by == "apb"
@@ -113,17 +129,17 @@ def test_apb_and_its_unfrozen_variant_begin_as_the_same_policy() -> None:
     np.testing.assert_allclose(*actions, rtol=0, atol=1e-6)
 
 
-def test_a_reset_takes_the_unfrozen_backbone_back_to_the_meta_trained_one() -> None:
+def test_a_reset_takes_the_unfrozen_backbone_back_to_the_meta_trained_one(meta_trained: Trained) -> None:
     method = meta_trained(ApbUnfrozen, ApbConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20))
     adapter = adapter_of(method)
-    adapter.step(20)
+    go(adapter, 20)
     psi = state_of(method)["psi0.w"]
     assert not torch.equal(adapter.loop.learner.pi["psi0.w"][0], psi)
     adapter._reset()
     assert all(torch.equal(adapter.loop.learner.pi["psi0.w"][n], psi) for n in range(N))
 
 
-def test_apb_random_is_apb_around_a_backbone_that_nothing_trained() -> None:
+def test_apb_random_is_apb_around_a_backbone_that_nothing_trained(meta_trained: Trained) -> None:
     one, other = (adapter_of(kind).loop.learner for kind in (meta_trained(Apb), ApbRandom(SPEC, CONFIG)))
     assert layers(one.frozen) == layers(other.frozen)
     assert all(torch.equal(tensor, other.pi[name]) for name, tensor in one.pi.items())  # the same fresh layers
@@ -133,7 +149,7 @@ def test_apb_random_is_apb_around_a_backbone_that_nothing_trained() -> None:
     assert not torch.allclose(psi[: len(rho)], rho[: len(psi)])  # nor do they repeat each other's draws
 
 
-def test_apb_none_adapts_nothing_and_equals_finetune_at_b_0() -> None:
+def test_apb_none_adapts_nothing_and_equals_finetune_at_b_0(meta_trained: Trained) -> None:
     none, finetune = meta_trained(ApbNone), meta_trained(Finetune)
     blind, tuned = adapter_of(none), adapter_of(finetune)
     obs = np.random.default_rng(0).normal(size=(N, 4, 4)).astype(np.float32)
@@ -142,26 +158,26 @@ def test_apb_none_adapts_nothing_and_equals_finetune_at_b_0() -> None:
     np.testing.assert_allclose(before, tuned.policy(np.random.default_rng(0)).act(obs), rtol=0, atol=1e-6)
     np.testing.assert_array_equal(before[1:], np.broadcast_to(before[:1], before[1:].shape))  # blind to the task
     for adapter in (blind, tuned):
-        adapter.step(60)
+        go(adapter, 60)
     np.testing.assert_array_equal(blind.policy(np.random.default_rng(0)).act(obs), before)
     assert not np.allclose(tuned.policy(np.random.default_rng(0)).act(obs), before, atol=1e-4)
     assert (blind.updates, tuned.updates) == (0, 60)
 
 
-def test_finetune_collects_its_warm_up_itself_while_only_critics_learn() -> None:
+def test_finetune_collects_its_warm_up_itself_while_only_critics_learn(meta_trained: Trained) -> None:
     quiet = ApbConfig(hidden=8, batch=8, warmup_episodes=1, exploration_noise=0.0)
     adapter: TD3Adapter = adapter_of(meta_trained(Finetune, quiet))
     learner = adapter.loop.learner
     pi, omega = ({name: tensor.clone() for name, tensor in tree.items()} for tree in (learner.pi, learner.omega))
-    adapter.step(50)
+    go(adapter, 50)
     assert moved(pi, learner.pi) == set()
     assert moved(omega, learner.omega) == {"q0", "q1", "q2"}
     seen = adapter.loop.collector.replay.sample(20, torch.Generator().manual_seed(0))
     torch.testing.assert_close(learner.act(seen.obs), seen.action)  # no noise: the actor's own actions
-    adapter.step(50)
+    go(adapter, 50)
     assert moved(pi, learner.pi) == {"rho_h", "psi0", "rho_t"}
 
 
 def test_finetune_without_an_actor_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match="meta_train or load_state_dict"):
+    with pytest.raises(RuntimeError, match="finish a trainer or call load_state_dict before adapter"):
         adapter_of(Finetune(SPEC, CONFIG))

@@ -153,7 +153,7 @@ def test_a_policy_tells_tasks_apart_by_what_it_sees_alone(method: Varibad, point
 
 def test_a_method_goes_on_from_its_state_and_refuses_without_one(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
     fresh = Varibad(method.spec, CONFIG)
-    with pytest.raises(RuntimeError, match="meta_train or load_state_dict"):
+    with pytest.raises(RuntimeError, match="finish a trainer or call load_state_dict before adapter"):
         fresh.adapter(point_pool(0).make_env, N, Streams(0))
     fresh.load_state_dict(method.state_dict())
     assert same(fresh.theta, method.theta) and same(fresh.phi, method.phi)

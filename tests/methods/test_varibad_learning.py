@@ -1,5 +1,6 @@
 """Learning, in seconds, on point-goal: VariBAD believes where the goal is, and does better for it."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from methods.varibad import Varibad, VaribadAgent, VaribadConfig, VaribadFinetun
 
 pytestmark = pytest.mark.learning
 
+Train = Callable[..., Any]
 FAMILY = PointGoal()
 SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
 TASKS, UPDATES = 8, 60
@@ -35,12 +37,12 @@ CONFIG = VaribadConfig(
 )
 
 
-def meta_trained() -> Varibad:
+def meta_trained(meta_train: Train) -> Varibad:
     budget, generator = UPDATES * TASKS * CONFIG.copies * 2 * FAMILY.horizon, np.random.default_rng(0)
     draw = partial(FAMILY.sample, TASKS, generator)
     pool = TaskPool(FAMILY, draw(), Streams(0, "train"), pooled=True, allowed=budget, draw=draw)
     method = Varibad(SPEC, CONFIG)
-    list(method.meta_train(pool.make_env, TASKS, budget, Streams(0, "train", "method")))
+    meta_train(method, pool, TASKS, budget, Streams(0, "train", "method"))
     return method
 
 
@@ -53,16 +55,16 @@ def curve(method: Any, budget: int) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def trained() -> Varibad:
-    return meta_trained()
+def trained(meta_train: Train) -> Varibad:
+    return meta_trained(meta_train)
 
 
-def test_it_beats_its_memoryless_version(trained: Varibad, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_beats_its_memoryless_version(trained: Varibad, meta_train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     remembering = curve(trained, 100)[-1]
     monkeypatch.setattr(VaribadAgent, "remember", lambda self, memory, moment: torch.zeros_like(memory))
     recall = VaribadAgent.recall
     monkeypatch.setattr(VaribadAgent, "recall", lambda *args: 0.0 * recall(*args))
-    memoryless = curve(meta_trained(), 100)[-1]
+    memoryless = curve(meta_trained(meta_train), 100)[-1]
     assert remembering > memoryless + 10
 
 

@@ -1,5 +1,7 @@
 """How environments are measured, for every body: against a bare `Batch`, Gymnasium's vector environments and EnvPool.
 
+Meta-training is measured an iteration at a time.
+
 Both sides of a ratio take turns in short stretches and the median counts; it is kept in the benchmark's `extra_info`. Peers are
 imported where they are measured, so that a file without them does not carry their threads.
 """
@@ -15,6 +17,7 @@ from mujoco.batch import Batch
 from envs.api import FloatArray, TaskFamily
 from envs.batch import BatchEnv
 from envs.model import load_model
+from methods.api import Event
 
 Stretch = Callable[[int], Any]  # run this many control steps
 
@@ -183,3 +186,20 @@ def speed_over_envpool(benchmark: Any) -> Callable[..., float]:
         return ratio
 
     return measure
+
+
+@pytest.fixture
+def iterations() -> Callable[..., Callable[[], None]]:
+    """`(method, pool, n_tasks, budget, streams)`: begins a meta-training; every call of the result is an iteration of it."""
+
+    def begin(method: Any, pool: Any, n_tasks: int, budget: int, streams: Any) -> Callable[[], None]:
+        trainer = method.trainer(pool.make_env, n_tasks, budget, streams)
+        pool.settle()
+
+        def iterate() -> None:
+            while (event := trainer.step(budget - int(pool.used.sum()))) is not Event.ITERATION:
+                assert event is not Event.END
+
+        return iterate
+
+    return begin

@@ -47,17 +47,7 @@ def loop_of(kind: str, precision: str) -> TD3Loop:
     pool = TaskPool(FAMILY, FAMILY.sample(N, np.random.default_rng(0)), Streams(0), THREADS, allowed=10**9)
     if kind == "apb meta-training":
         pool.pooled = True
-        loops: list[TD3Loop] = []
-        start = TD3Loop.__init__
-
-        def spy(self: TD3Loop, *args: Any) -> None:
-            start(self, *args)
-            loops.append(self)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(TD3Loop, "__init__", spy)
-            next(Apb(SPEC, config).meta_train(pool.make_env, N, 10**9, Streams(0)))
-        loop = loops[0]
+        loop = Apb(SPEC, config).trainer(pool.make_env, N, 10**9, Streams(0))._loop
     else:
         method = Td3(SPEC, config) if kind == "td3" else ApbRandom(SPEC, config)
         loop = method.adapter(pool.make_env, N, Streams(0)).loop

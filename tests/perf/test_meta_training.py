@@ -6,6 +6,7 @@ asserted: they belong to a machine; one that emulates bfloat16 computes in fp32.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from benchmark.worker import keep_memory
 from envs.api import Task
 from envs.cheetah import CheetahVel
 from methods.apb import Apb, ApbConfig
-from methods.api import Spec
+from methods.api import Event, Spec
 
 FAMILY = CheetahVel()
 N, STEPS = 16, 30_000
@@ -26,7 +27,7 @@ PROTOTYPE = {10_000: -195.0, 20_000: -165.0, 30_000: -135.0}
 WINDOW = 10  # episodes of each task that a return is the mean of
 
 
-def test_meta_training_reaches_the_prototypes_returns(benchmark: Any) -> None:
+def test_meta_training_reaches_the_prototypes_returns(benchmark: Any, meta_train: Callable[..., Any]) -> None:
     keep_memory()
     torch.set_num_threads(2)
     tasks = [Task(FAMILY.id, "train", i, {"target_speed": speed}) for i, speed in enumerate(np.linspace(0.1, 2.0, N).tolist())]
@@ -38,9 +39,13 @@ def test_meta_training_reaches_the_prototypes_returns(benchmark: Any) -> None:
 
     def train() -> None:
         start = time.perf_counter()
-        for _ in method.meta_train(pool.make_env, N, N * STEPS, Streams(0, "prototype", "method")):
-            curve.append(float(np.mean([value for value in pool.online_returns() if value is not None])))
-            clock.append(time.perf_counter() - start)
+
+        def tell(event: Event, trainer: Any) -> None:
+            if event is Event.ITERATION:
+                curve.append(float(np.mean([value for value in pool.online_returns() if value is not None])))
+                clock.append(time.perf_counter() - start)
+
+        meta_train(method, pool, N, N * STEPS, Streams(0, "prototype", "method"), tell)
 
     benchmark.pedantic(train, rounds=1)
     reached = {}

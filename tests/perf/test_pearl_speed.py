@@ -79,7 +79,9 @@ def test_a_gradient_step_is_faster_than_a_plain_port(benchmark: Any, ported_pear
     assert ratio >= (2.0 if precision == "bf16" else 1.0)
 
 
-def test_an_iteration_on_the_cheetah_is_gradient_steps(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_iteration_on_the_cheetah_is_gradient_steps(
+    benchmark: Any, iterations: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """How an iteration at the official sizes spends its time, with a tenth of the official gradient steps."""
     family, spent = CheetahVel(), {"learning": 0.0, "sampling": 0.0}
     config = replace(CONFIG, initial_steps=600, updates_per_step=0.04, precision="bf16" if BF16 else "fp32")
@@ -99,11 +101,10 @@ def test_an_iteration_on_the_cheetah_is_gradient_steps(benchmark: Any, monkeypat
     monkeypatch.setattr(PearlAgent, "learn", timed("learning", PearlAgent.learn))
     for name in ("sample", "sample_context"):
         monkeypatch.setattr(TaskReplay, name, timed("sampling", getattr(TaskReplay, name)))
-    signs = Pearl(SPEC, config).meta_train(pool.make_env, 10, budget, Streams(0, "method"))
-    for _ in range(3):  # the initial steps, and the two signs of the first iteration
-        next(signs)
+    iterate = iterations(Pearl(SPEC, config), pool, 10, budget, Streams(0, "method"))
+    iterate()  # and the initial steps
     spent.update(learning=0.0, sampling=0.0)
-    whole = benchmark.pedantic(lambda: seconds(lambda: (next(signs), next(signs))), rounds=1)
+    whole = benchmark.pedantic(lambda: seconds(iterate), rounds=1)
     spent["collecting"] = whole - sum(spent.values())  # acting and the simulator
     benchmark.extra_info.update({part: share / whole for part, share in spent.items()}, seconds=whole)
     assert spent["sampling"] < 0.1 * spent["learning"]

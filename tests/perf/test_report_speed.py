@@ -21,7 +21,7 @@ LIMIT_S, HELP_S = 20.0, 1.0
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: Any) -> Path:
-    """A store as a finished run at desk leaves it, but for its checkpoints."""
+    """A store as a finished run at desk leaves it, but for its trained states."""
     root = tmp_path_factory.mktemp("large")
     store, cells = Store(root, create=True), []
     for i, family in enumerate(FAMILIES):
@@ -48,8 +48,8 @@ def store(tmp_path_factory: Any) -> Path:
                     for b in CHECKPOINTS
                     for task in range(TASKS)
                 ]
-                store.write(train, curve, checkpoint=b"", log="", record={"status": "ok"})
-                store.write(adapt, rows, checkpoint=None, log="", record={"status": "ok"})
+                store.write(train, curve, state=b"", log="", record={"status": "ok"})
+                store.write(adapt, rows, state=None, log="", record={"status": "ok"})
                 cells.append({"slot": {**slot, "split": "ood"}, "key": asdict(adapt), "train_key": asdict(train)})
     store.write_plan({"suite": "ood", "suite_version": 1, "question": "Who adapts?", "arms": list(METHODS), "cells": cells})
     return root

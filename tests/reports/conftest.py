@@ -39,7 +39,7 @@ def fill(root, methods=METHODS, seeds=2, splits=("id", "ood"), ended=None, suite
             known = {**base, "family_version": "1+ab", "method_version": 1, "config_hash": "c0ffee"}
             train = CellKey("train", None, None, f"t{_id(method)}-{seed}")
             curve = [Row(**known, stage="train", env_steps=5_000 * i, online_return=-70.0 + 10 * i) for i in range(1, 5)]
-            store.write(train, curve, checkpoint=b"", log="", record={"status": "ok"})
+            store.write(train, curve, state=b"", log="", record={"status": "ok"})
             for split in splits:
                 key = CellKey("adapt", suite, 1, f"a{_id(method)}-{split}-{seed}")
                 slot = {"slot": {**base, "split": split}, "isomorphic_axes": ["angle"]}
@@ -50,7 +50,7 @@ def fill(root, methods=METHODS, seeds=2, splits=("id", "ood"), ended=None, suite
                 if status == "failed":
                     rows = [Row(**at, stage="adapt", env_steps=0, status="failed", error="loss is | not finite")]
                 if status != "missing":
-                    store.write(key, rows, checkpoint=None, log="", record={"status": status})
+                    store.write(key, rows, state=None, log="", record={"status": status})
     question = "Who adapts out of distribution?"
     store.write_plan({"suite": suite, "suite_version": 1, "question": question, "arms": list(methods), "cells": cells})
     return root

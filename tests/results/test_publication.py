@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Store:
             train = CellKey("train", None, None, f"t{seed}") if method == "m" else None
             if train:
                 curve = [Row(**known, stage="train", env_steps=10 * i, online_return=-0.1 * i, wall_s=1.5) for i in (1, 2)]
-                opened.write(train, curve, checkpoint=b"weights", log="", record=RECORD)
+                opened.write(train, curve, state=b"weights", log="", record=RECORD)
             key = CellKey("adapt", "s", 3, f"{method}{seed}")
             rows = [
                 Row(**known, **task, stage="adapt", split="ood", env_steps=b, return_mean=float(generator.normal()),
@@ -48,7 +48,7 @@ def store(tmp_path: Path) -> Store:
                     {"task_index": 1, "task_params": '{"a": 0.2}'},
                 )
             ]  # fmt: skip
-            opened.write(key, rows, checkpoint=None, log="", record=RECORD)
+            opened.write(key, rows, state=None, log="", record=RECORD)
             slot = {"slot": {**base, "split": "ood"}, "isomorphic_axes": ["angle"]}
             cells.append({**slot, "key": asdict(key), "train_key": asdict(train) if train else None})
     opened.write_plan({"suite": "s", "suite_version": 3, "question": "?", "arms": ["m", "zero"], "cells": cells})

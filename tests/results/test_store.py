@@ -13,7 +13,7 @@ from results.store import EXPECTED, CellKey, Store, StoreError
 
 TRAIN = CellKey("train", None, None, "7a01")
 ADAPT = CellKey("adapt", "ood", 1, "5b02")
-FILES = ["rows.parquet", "checkpoint.pt", "log.txt", "cell.json"]
+FILES = ["rows.parquet", "state.safetensors", "log.txt", "cell.json"]
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def row():
 
 @pytest.fixture
 def write(store, row):
-    def write(key, status="ok", checkpoint=b"weights", seed=0, n_rows=2, log="done\n"):
+    def write(key, status="ok", state=b"weights", seed=0, n_rows=2, log="done\n"):
         rows = [row(stage=key.stage, status=status, env_steps=steps, seed=seed) for steps in range(n_rows)]
-        store.write(key, rows, checkpoint=checkpoint, log=log, record={"status": status, "seed": seed})
+        store.write(key, rows, state=state, log=log, record={"status": status, "seed": seed})
 
     return write
 
@@ -134,9 +134,9 @@ class TestCells:
     def test_what_is_written_is_read(self, store, row):
         rows = [row(stage="train", seed=seed, return_mean=mean) for seed, mean in enumerate([None, 0.0, -3.5])]
         record = {"status": "diverged", "packages": {"torch": "2"}, "cores": [1, None]}
-        store.write(TRAIN, rows, checkpoint=b"\x00weights", log="häh?\n", record=record)
+        store.write(TRAIN, rows, state=b"\x00weights", log="häh?\n", record=record)
         assert store.status(TRAIN) == "done"
-        assert store.checkpoint(TRAIN) == b"\x00weights"
+        assert store.state(TRAIN) == b"\x00weights"
         assert store.record(TRAIN) == record
         assert (store.root / TRAIN.folder / "log.txt").read_text(encoding="utf-8") == "häh?\n"
         pd.testing.assert_frame_equal(store.rows(TRAIN), to_frame(rows))
@@ -146,7 +146,7 @@ class TestCells:
         frames = []
         for name in "ab":
             store = Store(tmp_path / name, create=True)
-            store.write(ADAPT, rows, checkpoint=None, log="", record={"status": "ok"})
+            store.write(ADAPT, rows, state=None, log="", record={"status": "ok"})
             frames.append(store.rows(ADAPT))
         pd.testing.assert_frame_equal(*frames)
         assert frames[0]["env_steps"].tolist() == list(range(50))
@@ -170,7 +170,7 @@ class TestCells:
             ([], {"status": "ok", "when": object()}, TypeError),
         ]:
             with pytest.raises(error):
-                store.write(ADAPT, rows, checkpoint=None, log="", record=record)
+                store.write(ADAPT, rows, state=None, log="", record=record)
         assert store.status(ADAPT) == "missing"
 
     @pytest.mark.parametrize(
@@ -184,22 +184,22 @@ class TestCells:
 
     def test_the_first_complete_record_wins(self, store, write):
         write(TRAIN, seed=1)
-        write(TRAIN, seed=2, checkpoint=b"other")
+        write(TRAIN, seed=2, state=b"other")
         write(TRAIN, seed=3, status="failed")
-        assert (store.record(TRAIN)["seed"], store.checkpoint(TRAIN), store.status(TRAIN)) == (1, b"weights", "done")
+        assert (store.record(TRAIN)["seed"], store.state(TRAIN), store.status(TRAIN)) == (1, b"weights", "done")
 
     def test_a_failed_cell_is_replaced_and_nothing_of_it_stays(self, store, write):
         write(TRAIN, seed=1, status="failed")
-        write(TRAIN, seed=2, status="timeout", checkpoint=None)
+        write(TRAIN, seed=2, status="timeout", state=None)
         assert (store.record(TRAIN)["seed"], store.status(TRAIN)) == (2, "failed")
-        with pytest.raises(StoreError, match=r"without a checkpoint\.pt"):
-            store.checkpoint(TRAIN)
-        write(TRAIN, seed=3, checkpoint=None)
+        with pytest.raises(StoreError, match=r"without a state\.safetensors"):
+            store.state(TRAIN)
+        write(TRAIN, seed=3, state=None)
         kept = sorted(path.name for path in (store.root / TRAIN.folder).iterdir() if not path.name.startswith("."))
         assert (store.status(TRAIN), kept) == ("done", ["cell.json", "log.txt", "rows.parquet"])
 
     def test_a_missing_cell_has_nothing_to_read(self, store):
-        for read in (store.rows, store.record, store.checkpoint):
+        for read in (store.rows, store.record, store.state):
             with pytest.raises(StoreError, match="no such cell yet"):
                 read(TRAIN)
         assert not (store.root / "train").exists()
@@ -217,8 +217,8 @@ class TestDamage:
         if harm == "removed":
             path.unlink()
         assert store.status(TRAIN) == ("missing" if (name, harm) == ("cell.json", "removed") else "corrupt")
-        readers = {"rows.parquet": [store.rows], "checkpoint.pt": [store.checkpoint], "log.txt": []}
-        for read in readers.get(name, [store.rows, store.record, store.checkpoint]):
+        readers = {"rows.parquet": [store.rows], "state.safetensors": [store.state], "log.txt": []}
+        for read in readers.get(name, [store.rows, store.record, store.state]):
             with pytest.raises(StoreError, match="run the suite"):
                 read(TRAIN)
         write(TRAIN, seed=2)
@@ -383,10 +383,10 @@ class TestReading:
         with pytest.raises(StoreError, match=r"suite gap, there are: ood"):
             store.read(["gap"])
 
-    def test_a_checkpoint_of_another_size_is_noticed(self, store, plan, write):
+    def test_a_state_of_another_size_is_noticed(self, store, plan, write):
         write(ADAPT)
         store.write_plan(plan((0, ADAPT, None)))
-        (store.root / ADAPT.folder / "checkpoint.pt").write_bytes(b"")
+        (store.root / ADAPT.folder / "state.safetensors").write_bytes(b"")
         rows, expected = store.read()
         assert rows.empty and expected["status"].tolist() == ["corrupt"]
 
@@ -394,7 +394,7 @@ class TestReading:
         keys = [CellKey("adapt", "ood", 1, f"{n:03x}") for n in range(200)]
         for key in keys:
             rows = [row(env_steps=steps) for steps in range(10)]
-            store.write(key, rows, checkpoint=bytes(10_000), log="", record={"status": "ok"})
+            store.write(key, rows, state=bytes(10_000), log="", record={"status": "ok"})
         store.write_plan(plan(*((seed, key, None) for seed, key in enumerate(keys))))
         start = time.monotonic()
         assert len(store.read()[0]) == 2000

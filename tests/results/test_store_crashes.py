@@ -28,7 +28,7 @@ def key(name):
     return CellKey("train", None, None, str(name))
 
 def write(store, name, seed, status="ok", size=1000):
-    store.write(key(name), rows(seed), checkpoint=bytes([seed % 256]) * size, log=str(seed),
+    store.write(key(name), rows(seed), state=bytes([seed % 256]) * size, log=str(seed),
                 record={"status": status, "seed": seed})
 
 def plan(seeds):
@@ -87,7 +87,7 @@ def check_whole(store, name):
     if status in ("done", "failed"):
         seed = store.record(key(name))["seed"]
         assert store.rows(key(name))["seed"].tolist() == [seed] * 3
-        assert set(store.checkpoint(key(name))) == {seed % 256}
+        assert set(store.state(key(name))) == {seed % 256}
         assert (store.root / key(name).folder / "log.txt").read_text() == str(seed)
     return status
 
@@ -235,7 +235,7 @@ def test_two_writers_of_one_cell_leave_one_record(store, start, finish):
 @pytest.mark.parametrize(("nth", "left"), [*((nth, "failed") for nth in range(4)), (4, "missing"), (5, "done")])
 def test_an_error_of_the_disk_leaves_a_whole_record_or_none(store, monkeypatch, code, nth, left):
     def write(status):
-        store.write(key(1), [], checkpoint=b"x", log="", record={"status": status})
+        store.write(key(1), [], state=b"x", log="", record={"status": status})
 
     write("failed")
     calls, real = [], os.fsync
@@ -334,3 +334,22 @@ def test_a_folder_without_permission(tmp_path):
     finally:
         for folder in (tmp_path, tmp_path / "store"):
             folder.chmod(0o755)
+
+
+def test_a_snapshot_that_does_not_fit_leaves_the_one_before(small_disk, start, finish):
+    script = """
+        store = Store(Path("disk/store"), create=True)
+        with store.claim(key(1)):
+            store.save(key(1), {"n": 1}, bytes(60_000))
+            for n, size in ((2, 200_000), (3, 100_000)):
+                try:
+                    store.save(key(1), {"n": n}, bytes(size))
+                except StoreError as error:
+                    print(error)
+                header = store.saved(key(1))
+                print(header["n"], len(store.saved_state(key(1), header)), len(list(store.root.rglob("snapshot*"))))
+            print(list(store.root.rglob(".*.tmp")))
+    """
+    lines = finish(start(script, before=small_disk)).splitlines()
+    full = "the disk or the quota is full: free some space and run again, finished cells are kept"
+    assert lines == [f"disk/store/train/1: {full}", "1 60000 2", "3 100000 2", "[]"]

@@ -1,0 +1,247 @@
+"""A stage that is stopped between any two steps and goes on in another process gives the rows of one that never stopped."""
+
+import base64
+import json
+import pickle
+import random
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from itertools import count, pairwise
+
+import numpy as np
+import pytest
+
+from benchmark import resume, work
+from benchmark.cells import expand
+from benchmark.suites import BUDGETS, SUITES
+from benchmark.work import Stage, perform
+from envs.point import PointGoal
+from methods import METHODS
+from results import snapshot
+from results.files import unseal
+from results.schema import NOT_COMPARED
+from results.store import Store
+
+ELSEWHERE = """
+    import base64, pickle, sys
+    from pathlib import Path
+    import numpy as np
+    import torch
+    from benchmark.work import perform
+    from envs.point import PointGoal
+    from results.store import Store
+
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        root, stage, threads, steps, falls = pickle.loads(base64.b64decode(line))
+        PointGoal.terminated = FALLS if falls else STANDS
+        left = iter(range(steps))
+        outcome = perform(Store(root, create=True), stage, threads, stop=lambda: next(left, None) is None)
+        print(outcome[0], flush=True)
+"""
+FALLS = "(lambda self, qpos, qvel: np.hypot(qpos[:, 0], qpos[:, 1]) > 0.3)"  # some fall early, some late, some never
+STANDS = "(lambda self, qpos, qvel: np.zeros(len(qpos), bool))"
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """`(root, stage, threads, steps, falls)`: go on with a stage for so many steps in another process."""
+    script = textwrap.dedent(ELSEWHERE).replace("FALLS", FALLS).replace("STANDS", STANDS)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", script], text=True, **pipes)
+
+    def go_on(*what):
+        process.stdin.write(base64.b64encode(pickle.dumps(what)).decode() + "\n")
+        process.stdin.flush()
+        return process.stdout.readline().strip()
+
+    yield go_on
+    process.stdin.close()
+    process.wait()
+
+
+def cell_of(name, **changes):
+    cell = expand(SUITES["ood"], BUDGETS["smoke"], {name: METHODS[name]}, ["point-goal"], 1, {})[0]
+    # two iterations of an on-policy method, and a reset in the middle of the ladder where there are any
+    return replace(cell, train_steps=min(cell.train_steps, 1_700), adapt_steps=170, **changes)
+
+
+def whole(store, stage, stop=lambda: False):
+    """Run a stage to its end; gives the number of its steps."""
+    steps = count()
+    assert perform(store, stage, 1, stop=lambda: next(steps) < 0 or stop()) == ("done", None)
+    return next(steps)
+
+
+def content(store, stage):
+    """What two equal stages have in common."""
+    rows = store.rows(stage.key).drop(columns=list(NOT_COMPARED))
+    return rows, store.state(stage.key) if stage.name == "train" else None
+
+
+def stages_of(cell):
+    return [Stage(cell.trainer, "train"), Stage(cell, "adapt")] if cell.meta_trains else [Stage(cell, "adapt")]
+
+
+@pytest.mark.parametrize("falls", [True, False], ids=["falls", "stands"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_goes_on_as_if_it_had_never_stopped(name, falls, tmp_path, elsewhere, monkeypatch):
+    if falls:
+        monkeypatch.setattr(PointGoal, "terminated", eval(FALLS, {"np": np}))
+    settings = {"reset_period": 40} if name in ("apb", "apb-random") else {}
+    cell = cell_of(name)
+    cell = replace(cell, config={**cell.config, **settings})
+    once, often = (Store(tmp_path / name, create=True) for name in ("once", "often"))
+    moments = random.Random(f"{name} {falls}")
+    for stage in stages_of(cell):
+        steps = whole(once, stage)
+        first, second = sorted(moments.sample(range(1, steps), 2)) if steps > 2 else (1, 1)
+        left = iter(range(first))
+        assert perform(often, stage, 1, stop=lambda left=left: next(left, None) is None) == ("stopped", None)
+        assert elsewhere(often.root, stage, 2, second - first, falls) == "stopped"
+        assert perform(often, stage, 1) == ("done", None)
+        (rows, state), (expected, trained) = content(often, stage), content(once, stage)
+        assert rows.equals(expected), rows.compare(expected)
+        assert state == trained
+        assert [part["mujoco_threads"] for part in often.record(stage.key)["resumed"]] == [1, 2]
+        assert not list((often.root / stage.key.folder).glob("snapshot*"))
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A store with a stage that was stopped, what it would have been, and a way to go on: (store, stage, rows, go on)."""
+    store, stage = Store(tmp_path / "store", create=True), Stage(cell_of("td3"), "adapt")
+    once = Store(tmp_path / "once", create=True)
+    whole(once, stage)
+    left, told = iter(range(100)), []
+
+    def go_on():
+        told.clear()
+        outcome = perform(store, stage, 1, tell=lambda kind, value: told.append((kind, value)))
+        return outcome, {kind: value for kind, value in told if kind != "used"}
+
+    assert perform(store, stage, 1, stop=lambda: next(left, None) is None) == ("stopped", None)
+    return store, stage, content(once, stage)[0], go_on
+
+
+def files_of(store, stage):
+    """The header and the state of a snapshot."""
+    folder = store.root / stage.key.folder
+    (state,) = folder.glob("snapshot-*.safetensors")
+    return folder / "snapshot.json", state
+
+
+class TestSnapshots:
+    def test_it_says_how_far_it_is_and_is_used(self, stopped):
+        store, stage, expected, go_on = stopped
+        header = store.saved(stage.key)
+        assert (header["env_steps"], header["updates"], header["steps"]) == (98, 98, 170)  # two steps were evaluations
+        outcome, told = go_on()
+        assert outcome == ("done", None) and told == {"resumed": resume.Kept(98, 98)}
+        assert content(store, stage)[0].equals(expected)
+        record = store.record(stage.key)
+        assert [part["env_steps"] for part in record["resumed"]] == [98]
+        log = (store.root / stage.key.folder / "log.txt").read_text()
+        assert "resumed at 98 environment steps" in log and log.count("td3 point-goal/ood seed 0 adapt: 170") == 2
+
+    @pytest.mark.parametrize("damage", ["cut state", "flipped state", "lost state", "flipped header", "empty header"])
+    def test_a_damaged_one_is_found_and_said_and_the_stage_starts_anew(self, stopped, damage):
+        store, stage, expected, go_on = stopped
+        header, state = files_of(store, stage)
+        what, kind = damage.split()
+        path = {"state": state, "header": header}[kind]
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        if what == "lost":
+            path.unlink()
+        else:
+            path.write_bytes({"cut": data[:-1], "flipped": data, "empty": b""}[what])
+        self.starts_anew(store, stage, expected, go_on, "altered|gone|cut short")
+
+    @pytest.mark.parametrize(
+        "name", ["format", "byte order", "method version", "built on", "torch", "mujoco", "numpy", "gymnasium"]
+    )
+    def test_one_of_another_version_or_machine_is_not_used(self, stopped, name):
+        store, stage, expected, go_on = stopped
+        header, state = store.saved(stage.key), files_of(store, stage)[1].read_bytes()
+        belongs = {**header["belongs"], name: "other"}
+        store.save(stage.key, {**header, "belongs": belongs}, state)
+        self.starts_anew(store, stage, expected, go_on, f"{name}: other, here ")
+
+    def test_one_of_another_stage_is_not_used(self, stopped):
+        store, stage, *_ = stopped
+        other = Stage(replace(stage.cell, seed=1), "adapt")
+        header, state = files_of(store, stage)
+        folder = store.root / other.key.folder
+        with store.claim(other.key):
+            for path in (header, state):
+                (folder / path.name).write_bytes(path.read_bytes())
+        told = []
+        assert perform(store, other, 1, tell=lambda *what: told.append(what)) == ("done", None)
+        assert any("belongs to another stage" in str(value) for kind, value in told if kind == "note")
+        assert not any(kind == "resumed" for kind, value in told)
+
+    def test_one_that_the_method_cannot_read_is_not_used(self, stopped):
+        store, stage, expected, go_on = stopped
+        header = store.saved(stage.key)
+        tree = resume.states.from_bytes(store.saved_state(stage.key, header))
+        del tree["stage"]["learner"]["loop"]["collector"]
+        store.save(stage.key, header, resume.states.to_bytes(tree))
+        self.starts_anew(store, stage, expected, go_on, "KeyError: 'collector'")
+
+    def starts_anew(self, store, stage, expected, go_on, reason):
+        outcome, told = go_on()
+        assert outcome == ("done", None) and set(told) == {"note"}
+        assert told["note"].startswith(f"{stage}: what was saved of it cannot be used (")
+        assert any(part in told["note"] for part in reason.split("|")) and told["note"].endswith("it starts anew")
+        assert content(store, stage)[0].equals(expected)
+        assert "cannot be used" in (store.root / stage.key.folder / "log.txt").read_text()
+
+    def test_force_begins_anew(self, stopped):
+        store, stage, expected, _ = stopped
+        told = []
+        assert perform(store, stage, 1, tell=lambda *what: told.append(what), force=True) == ("done", None)
+        assert not any(kind == "resumed" for kind, _ in told)
+        assert content(store, stage)[0].equals(expected)
+
+    def test_only_the_newest_is_kept_and_saving_is_a_hundredth_of_the_time(self, tmp_path, monkeypatch):
+        store, stage = Store(tmp_path / "store", create=True), Stage(cell_of("td3"), "adapt")
+        clock, kept = [0.0], []
+        monkeypatch.setattr(resume.time, "monotonic", lambda: clock[0])
+
+        def tick():
+            clock[0] += 1.0
+            return False
+
+        def save(*arguments):
+            clock[0] += 0.25  # what it takes to save
+            kept.append(clock[0])
+            save_as_ever(*arguments)
+            assert len(list((store.root / stage.key.folder).glob("snapshot*"))) == 2
+
+        save_as_ever = snapshot.write
+        monkeypatch.setattr(snapshot, "write", save)
+        assert perform(store, stage, 1, stop=tick, save_every_s=10.0) == ("done", None)
+        assert [round(late - early) for early, late in pairwise(kept)] == [25] * (len(kept) - 1)
+        assert len(kept) > 4
+
+    def test_a_failed_stage_keeps_what_was_saved(self, stopped):
+        store, stage, expected, go_on = stopped
+        work.record_failure(store, stage, "its worker process was killed")
+        assert store.status(stage.key) == "failed"
+        outcome, told = go_on()
+        assert outcome == ("done", None) and told == {"resumed": resume.Kept(98, 98)}
+        assert content(store, stage)[0].equals(expected)
+
+    def test_what_a_writer_that_died_left_beside_a_finished_cell_goes(self, stopped):
+        store, stage, _, go_on = stopped
+        header, state = (path.read_bytes() for path in files_of(store, stage))
+        go_on()
+        folder = store.root / stage.key.folder
+        (folder / "snapshot.json").write_bytes(header)
+        (folder / unseal(header)["file"]).write_bytes(state)
+        assert json.loads(header)["env_steps"] == 98
+        store.forget(stage.key)
+        assert not list(folder.glob("snapshot*")) and store.status(stage.key) == "done"

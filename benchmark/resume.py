@@ -13,7 +13,7 @@ from results.files import DamageError, StoreError
 from results.store import CellKey, Store
 
 SAVE_EVERY_S = 300.0
-_MOST = 0.01  # of a stage's time that saving may take: what takes long to write is written less often
+_MOST = 0.1  # of a stage's time that saving may take: what takes long to write is written less often
 _FORMAT = 1  # of what is saved
 _MOVE_BITS = ("torch", "mujoco", "numpy", "gymnasium")  # packages of another version of which a stage does not go on
 _LOG = logging.getLogger(__name__)

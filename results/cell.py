@@ -152,7 +152,7 @@ class Cell:
 
     def forget(self) -> None:
         """Remove the snapshot, if there is one."""
-        if self.folder.is_dir():
+        if snapshot.is_there(self.folder):
             with explained(self.folder), self._alone():
                 snapshot.remove(self.folder)
 

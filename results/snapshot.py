@@ -61,6 +61,11 @@ def read_state(folder: Path, header: Mapping[str, Any]) -> bytes:
     return data
 
 
+def is_there(folder: Path) -> bool:
+    """Whether there is a snapshot, or a part of one."""
+    return any(folder.glob("snapshot*"))
+
+
 def remove(folder: Path) -> None:
     """Remove the snapshot, if there is one; call it with the folder's write lock held."""
     (folder / HEADER).unlink(missing_ok=True)

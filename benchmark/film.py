@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 
 from benchmark import states
 from benchmark.cells import Cell
-from benchmark.protocol import EPISODES, Evaluation, Evaluator, TaskPool, adapt
+from benchmark.pool import TaskPool
+from benchmark.protocol import EPISODES, Evaluation, Evaluator, adapt
 from benchmark.seeding import Streams
 from envs import load_family
 from envs.api import FloatArray, Step, Task

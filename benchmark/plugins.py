@@ -81,13 +81,25 @@ def _faults(found: Any) -> Iterator[str]:
     if not issubclass(found, Method):
         yield "it does not inherit methods.api.Method"
         return
-    needed = ("trainer", "adapter") if getattr(found, "meta_trains", False) else ("adapter",)
-    if missing := [name for name in needed if getattr(found, name) is getattr(Method, name)]:
+    if missing := [name for name in _needs(found) if not _has(found, name)]:
         yield f"it has no method {', '.join(missing)}"
     for name, kind in _DECLARES.items():
         if not isinstance(getattr(found, name, None), kind):
             yield f"its class attribute {name} must be {kind.__name__}, not {getattr(found, name, 'missing')!r}"
     yield from _config_faults(getattr(found, "Config", None))
+
+
+def _needs(method: "type[Method]") -> tuple[str, ...]:
+    trainer = ("trainer",) if getattr(method, "meta_trains", False) else ()
+    return (*trainer, "adapter", "state_dict", "load_state_dict")
+
+
+def _has(method: "type[Method]", name: str) -> bool:
+    """Whether a class has a method, and not only the one that raises in its place."""
+    from methods.api import Method
+
+    found = getattr(method, name)
+    return callable(found) and (name not in ("trainer", "adapter") or found is not getattr(Method, name))
 
 
 def _config_faults(config: Any) -> Iterator[str]:

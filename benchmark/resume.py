@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from benchmark import states
-from benchmark.protocol import UnsavableError
+from benchmark.pool import UnsavableError
 from benchmark.run import StageRun
 from results.files import DamageError, StoreError
 from results.store import CellKey, Store

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmark.cells import Cell
-from benchmark.protocol import Checkpoint, CheckpointLoop, DivergenceError, Evaluator, TaskPool, UnsavableError
+from benchmark.pool import DivergenceError, TaskPool, UnsavableError
+from benchmark.protocol import Checkpoint, CheckpointLoop, Evaluator
 from benchmark.seeding import Streams
 from envs import load_family
 from envs.api import Task

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
-from benchmark.protocol import TaskPool
+from benchmark.pool import TaskPool
 from methods.api import Event, Trainer
 
 LAYERS = ("pi0", "pi1", "pi2")

@@ -10,7 +10,7 @@ from benchmark.cells import expand, resolve_config
 from benchmark.choices import choose_settings
 from benchmark.local import stages_of
 from benchmark.plugins import PluginError
-from benchmark.protocol import TaskPool
+from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from benchmark.suites import BUDGETS, SUITES
 from envs.point import PointGoal

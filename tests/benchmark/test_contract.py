@@ -7,7 +7,7 @@ import pytest
 
 from benchmark import run, states
 from benchmark.cells import expand
-from benchmark.protocol import TaskPool
+from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from benchmark.suites import BUDGETS, SUITES
 from envs.point import PointGoal

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmark.protocol import Evaluator, TaskPool
+from benchmark.pool import TaskPool
+from benchmark.protocol import Evaluator
 from benchmark.seeding import Streams
 from envs import load_family
 from envs.batch import BatchEnv

@@ -4,7 +4,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from benchmark.protocol import EPISODES, Evaluator, TaskPool, adapt
+from benchmark.pool import TaskPool
+from benchmark.protocol import EPISODES, Evaluator, adapt
 from benchmark.seeding import Streams
 from envs.batch import BatchEnv
 from envs.model import load_model

@@ -26,7 +26,7 @@ def cell(here, monkeypatch):
 
 def test_its_curve_rises(cell):
     longer = replace(cell, adapt_steps=3000)
-    rows = to_frame(run.adaptation(longer, longer.build(), None))
+    rows = to_frame(run.rows_of(run.Adaptation(longer, longer.build(), None)))
     curve = rows.groupby("env_steps")["return_mean"].mean()
     assert curve.index.tolist() == [0, 50, 100, 250, 500, 1000, 2500, 3000]
     assert curve[3000] > curve[0] + 20

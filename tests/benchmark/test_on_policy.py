@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmark.cells import Cell, expand
-from benchmark.protocol import TaskPool
+from benchmark.pool import TaskPool
 from benchmark.run import Training, rows_of
 from benchmark.seeding import Streams
 from benchmark.suites import BUDGETS, SUITES

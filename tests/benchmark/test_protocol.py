@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmark.protocol import BudgetError, Evaluation, TaskPool, adapt, checkpoints
+from benchmark.pool import BudgetError, TaskPool
+from benchmark.protocol import Evaluation, adapt, checkpoints
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 

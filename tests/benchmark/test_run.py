@@ -8,7 +8,7 @@ import pytest
 from benchmark import run
 from benchmark.cells import expand
 from benchmark.plugins import load_method
-from benchmark.protocol import BudgetError, DivergenceError
+from benchmark.pool import BudgetError, DivergenceError
 from benchmark.suites import BUDGETS, SUITES
 from envs.point import PointGoal
 from methods import METHODS

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmark.protocol import TaskPool
+from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 

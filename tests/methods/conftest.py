@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.protocol import TaskPool
+from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.api import Spec

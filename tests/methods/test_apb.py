@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.protocol import TaskPool
+from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.apb import Apb, ApbConfig, ApbRandom

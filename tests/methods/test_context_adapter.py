@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.protocol import Evaluator, TaskPool
+from benchmark.pool import TaskPool
+from benchmark.protocol import Evaluator
 from benchmark.seeding import Streams
 from envs.api import Step
 from envs.hopper import HopperRand

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.functional import hessian
 from torch.distributions import Independent, Normal, kl_divergence
 
-from benchmark.protocol import TaskPool
+from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods import maml

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.protocol import Evaluator, TaskPool, adapt
+from benchmark.pool import TaskPool
+from benchmark.protocol import Evaluator, adapt
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.api import Spec

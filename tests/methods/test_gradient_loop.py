@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.protocol import TaskPool
+from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from methods.cavia import Cavia, CaviaConfig, CaviaFinetuned
 from methods.core import gradient_loop

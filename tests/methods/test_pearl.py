@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.protocol import TaskPool, adapt
+from benchmark.pool import TaskPool
+from benchmark.protocol import adapt
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.api import Event, Spec

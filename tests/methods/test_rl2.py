@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.protocol import Evaluator, TaskPool
+from benchmark.pool import TaskPool
+from benchmark.protocol import Evaluator
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.core.nets import spread

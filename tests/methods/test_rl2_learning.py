@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.protocol import Evaluator, TaskPool, adapt
+from benchmark.pool import TaskPool
+from benchmark.protocol import Evaluator, adapt
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.api import Spec

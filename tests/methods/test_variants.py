@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.protocol import TaskPool
+from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.apb import Apb, ApbConfig, ApbNone, ApbPost, ApbPre, ApbRandom, ApbUnfrozen

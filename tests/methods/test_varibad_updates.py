@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.protocol import TaskPool
+from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from methods.core.nets import spread
 from methods.core.trial_replay import TrialReplay

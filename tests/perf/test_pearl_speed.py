@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.protocol import TaskPool
+from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from benchmark.worker import keep_memory
 from envs.cheetah import CheetahVel

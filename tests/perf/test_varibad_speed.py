@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from benchmark.protocol import CountedEnv, TaskPool
+from benchmark.pool import CountedEnv, TaskPool
 from benchmark.seeding import Streams
 from benchmark.worker import keep_memory
 from envs.cheetah import CheetahVel

@@ -186,15 +186,17 @@ def show(store: Path, prefix: str | None) -> str:
     if prefix is None:
         columns = ["adapt_id", "suite", "budget", "family", "split", "method", "variant", "seed", "status"]
         table = cells[columns].rename(columns={"adapt_id": "cell"})
-        saved = {cell["key"]["id"]: _saved_stage(opened, cell) for plan in opened.plans() for cell in plan["cells"]}
-        if any(saved.values()):
-            table["saved"] = table["cell"].map(saved)
+        told = {cell["key"]["id"]: _saved_stage(opened, cell) for plan in opened.plans() for cell in plan["cells"]}
+        if any(told.values()):
+            table["saved"] = table["cell"].map(told)
         return str(table.to_string(index=False)) if len(table) else "no cells"
     found = {key.id: key for plan in opened.plans() for key in _keys(plan) if key.id.startswith(prefix)}
     if len(found) != 1:
         many = f"{len(found)} cells begin with {prefix!r}: {', '.join(sorted(found)[:5])}; write more of it"
         raise InputError(many if found else f"no cell's id begins with {prefix!r}; `show` without it lists them")
     key = next(iter(found.values()))
+    if opened.status(key) == "missing" and (saved := _saved(opened, key)):
+        return f"{store / key.folder}\n\nnot finished; saved at {saved}"
     record = json.dumps(opened.record(key), indent=2)
     rows = opened.rows(key).dropna(axis=1, how="all").to_string(index=False)
     path = store / key.folder / "log.txt"

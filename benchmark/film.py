@@ -61,6 +61,7 @@ def adapt_again(
     pool, watch = TaskPool(family, tasks, streams, progress=progress), _Watch(family, tasks, streams)
     watch.simulation = place * EPISODES
     adapter = method.adapter(pool.make_env, len(tasks), streams.child("method"))
+    pool.settle()
     kept: list[tuple[Path, Evaluation]] = []
     for checkpoint in adapt(adapter, pool, watch, streams, cell.adapt_steps):
         kept = [*kept[:1], (watch.path, checkpoint.evaluation)]

@@ -167,7 +167,9 @@ def _run(store: Store, cells: Iterable[Cell], show: Show, deadline: float | None
     """Run cells that are not in the store yet, and give their rows; a failed one has a row that says so."""
     stages = stages_of(list(cells))
     for stage in stages:
-        if store.status(stage.key) == "done" and (ran := store.record(stage.key)["commit"]) != (now := provenance()["commit"]):
+        record = store.record(stage.key) if store.status(stage.key) == "done" else {}
+        parts, now = [record, *record.get("resumed", ())] if record else [], provenance()["commit"]
+        if ran := next((part["commit"] for part in parts if part["commit"] != now), None):
             raise InputError(f"{store.root} holds runs of commit {ran}, and this is {now}; take another folder with --store")
     LocalExecutor(store, *choose_jobs(None), deadline).run(stages, show)
     return pd.concat([store.rows(stage.key).assign(cell_id=stage.key.id) for stage in stages], ignore_index=True)

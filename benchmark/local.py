@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from benchmark.resume import SAVE_EVERY_S, Kept
 from benchmark.work import Stage, finished, record_failure
-from benchmark.worker import TELL_EVERY_S, serve
+from benchmark.worker import TELL_EVERY_S, TERMINATED, serve
 from results.interrupts import interrupts_held
 from results.store import CellKey, Store, StoreError
 
@@ -117,8 +117,6 @@ class LocalExecutor:
                 self._listen()
                 show(table)
             show(table)
-        except StoreError:
-            raise
         except BaseException:
             self._save_running()
             raise
@@ -133,7 +131,6 @@ class LocalExecutor:
         for entry in table:
             if finished(self._store, entry.stage):
                 entry.state, entry.finished_before = "done", True
-                self._store.forget(entry.stage.key)  # of a writer that died at the very end
 
     def _assign(self, table: list[Progress]) -> None:
         """Give every idle worker the next stage whose training is over."""
@@ -172,6 +169,8 @@ class LocalExecutor:
         signal.alarm(0)  # which would repeat SIGTERM, in case it was lost: it was not
         deadline = time.monotonic() + GRACE_S
         busy = [worker for worker in self._workers if worker.entry is not None]
+        if busy:
+            self._note(f"saving {len(busy)} unfinished stage{'s' * (len(busy) > 1)}; Ctrl-C again ends at once, without")
         for worker in busy:
             worker.process.terminate()
         while busy and (left := deadline - time.monotonic()) > 0:
@@ -179,7 +178,7 @@ class LocalExecutor:
                 worker = next(worker for worker in busy if worker.connection is connection)
                 try:
                     worker.hear(worker.connection.recv())
-                except (EOFError, OSError, StoreError):  # it had nothing to save, or could not
+                except Exception:  # it had nothing to save, or could not, or was cut off in the middle of a word
                     busy.remove(worker)
             busy = [worker for worker in busy if worker.entry is not None]
 
@@ -188,7 +187,9 @@ class LocalExecutor:
         self._workers.remove(worker)
         worker.process.join()
         worker.connection.close()
-        if worker.entry is not None:
+        if worker.entry is not None and worker.process.exitcode == TERMINATED:
+            worker.entry.state = "waiting"  # somebody ended it before it could be saved; that is no fault of the stage
+        elif worker.entry is not None:
             error = f"its worker process {_cause(worker.process.exitcode or 0)}"
             record_failure(self._store, worker.entry.stage, error)
             _end(worker.entry, "failed", error)
@@ -210,7 +211,7 @@ class _Worker:
     def begin(self, entry: Progress, force: bool) -> None:
         """Start a stage."""
         _LOG.info("process %d begins %s", self.process.pid, entry.stage)
-        entry.state, entry.started, entry.used = "running", time.monotonic(), 0
+        entry.state, entry.started, entry.used, entry.kept, entry.resumed_at = "running", time.monotonic(), 0, None, 0
         self.entry = entry
         try:
             self.connection.send((entry.stage, force))

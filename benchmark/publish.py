@@ -180,6 +180,7 @@ def _mixed(suite: Suite, rows: pd.DataFrame, plan: Mapping[str, Any]) -> list[st
 def _strangers(records: Any, dirty: bool) -> list[str]:
     """Stages that ran on other versions than the rest, or on code that nobody else has."""
     problems = []
+    records = [part for record in records for part in (record, *record.get("resumed", ()))]  # some ran in several places
     for name in _VERSIONS:
         if len(found := {str(record.get(name)) for record in records}) > 1:
             problems.append(f"its cells ran with several versions ({name}: {' and '.join(sorted(found))})")
@@ -194,8 +195,8 @@ def _strangers(records: Any, dirty: bool) -> list[str]:
 
 def _manifest(plan: Mapping[str, Any], stages: pd.DataFrame) -> dict[str, Any]:
     axes = {cell["slot"]["family"]: cell["isomorphic_axes"] for cell in plan["cells"]}
-    said = {name: plan[name] for name in ("suite", "suite_version", "question", "arms", "remembering")}
-    return {**said, "isomorphic_axes": axes, **summary(stages)}
+    said = {name: plan[name] for name in ("suite", "suite_version", "question", "arms")}
+    return {**said, "remembering": plan.get("remembering", []), "isomorphic_axes": axes, **summary(stages)}
 
 
 def summary(stages: pd.DataFrame) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from results.files import DamageError, StoreError
 from results.store import CellKey, Store
 
 SAVE_EVERY_S = 300.0
-_MOST = 0.1  # of a stage's time that saving may take: what takes long to write is written less often
+_MOST = 0.02  # of a stage's time that saving may take: what takes long to write is written less often
 _FORMAT = 1  # of what is saved
 _MOVE_BITS = ("torch", "mujoco", "numpy", "gymnasium")  # packages of another version of which a stage does not go on
 _LOG = logging.getLogger(__name__)
@@ -65,13 +65,18 @@ class Saver:
         header, tree = found
         try:
             stage.load_state_dict(tree["stage"])
+            lines, earlier = [*tree["log"]], [*tree["earlier"]]
+            if (stage.used, stage.updates) != (header["env_steps"], header["updates"]):
+                raise DamageError(f"once restored it is at {stage.updates} updates, not at {header['updates']}")
         except Exception as error:  # a method of anybody's
-            self._refuse(f"{type(error).__name__}: {error}")
+            self._tell_refused(f"{type(error).__name__}: {error}")
             return begin()  # it may be half restored
         self.kept = Kept(stage.used, stage.updates)
-        self.earlier = [*tree["earlier"], {"env_steps": stage.used, **header["facts"]}]
-        saved = header["facts"].get("saved")
-        log[:] = [*tree["log"], *log, f"resumed at {stage.used} environment steps, saved {saved}"]
+        self.earlier = [*earlier, {"env_steps": stage.used, **header["facts"]}]
+        saved, moved = header["facts"].get("saved"), self._moved(header["facts"])
+        log[:] = [*lines, *log, f"resumed at {stage.used} environment steps, saved {saved}{moved and f' ({moved})'}"]
+        if moved:
+            self._tell("moved", f"it goes on {moved}, so that its last digits may not be those of one run")
         return stage
 
     def _read(self) -> tuple[dict[str, Any], Any] | None:
@@ -82,17 +87,25 @@ class Saver:
             if reason := self._foreign(header):
                 raise DamageError(reason)
             return header, states.from_bytes(self._store.saved_state(self._key, header))
-        except (DamageError, states.StateError) as reason:
-            self._refuse(str(reason))
+        except (DamageError, states.StateError, MemoryError) as reason:
+            self._tell_refused(str(reason) or "out of memory")
             return None
 
-    def _refuse(self, reason: str) -> None:
-        self._tell_once(f"what was saved of it cannot be used ({reason}); it starts anew")
-        self._store.forget(self._key)
+    def _tell_refused(self, reason: str) -> None:
+        """What is refused stays until the stage is saved again: on another day it may be of use."""
+        self._tell("refused", f"what was saved of it cannot be used ({reason}); it starts anew")
+
+    def _moved(self, theirs: Mapping[str, Any]) -> str:
+        """What differs, of what moves last digits, from where a stage was before; "" for nothing."""
+        machines = [facts.get("machine", {}).get("processor") for facts in (theirs, self._facts)]
+        moved = ["on another processor"] * (machines[0] != machines[1])
+        moved += ["with other threads"] * (theirs.get("torch_threads") != self._facts["torch_threads"])
+        moved += ["with other code"] * (theirs.get("commit") != self._facts["commit"])
+        return " and ".join(moved)
 
     def _foreign(self, header: Mapping[str, Any]) -> str:
         """What the saved state belongs to, where that is something else; "" otherwise."""
-        theirs = header.get("belongs") or {}
+        theirs = header["belongs"]
         wrong = (name for name, value in self._belongs.items() if theirs.get(name) != value)
         return next((f"{name}: {theirs.get(name)}, here {self._belongs[name]}" for name in wrong), "")
 
@@ -110,10 +123,10 @@ class Saver:
             header = {"belongs": self._belongs, "facts": facts, "steps": self._steps, **kept._asdict()}
             self._store.save(self._key, header, data)
         except (UnsavableError, states.StateError, MemoryError) as reason:
-            self._tell_once(f"it cannot be saved, so that it starts anew if it is stopped: {reason or 'out of memory'}")
+            self._tell_unsavable(reason)
             return False
         except StoreError as error:
-            self._tell_once(f"it could not be saved and goes on without: {error}")
+            self._tell("disk", f"it could not be saved and goes on without: {error}")
             return False
         finally:
             now = time.monotonic()
@@ -125,15 +138,20 @@ class Saver:
         """Find out at once whether the stage can be saved, and tell if it cannot."""
         try:
             self._bytes(stage, [])
-        except (UnsavableError, states.StateError) as reason:
-            self._tell_once(f"it cannot be saved, so that it starts anew if it is stopped: {reason}")
+        except (UnsavableError, states.StateError, MemoryError) as reason:
+            self._tell_unsavable(reason)
 
     def _bytes(self, stage: StageRun, log: list[str]) -> bytes:
         return states.to_bytes({"stage": stage.state_dict(), "log": log, "earlier": self.earlier})
 
-    def _tell_once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+    def _tell_unsavable(self, reason: Exception) -> None:
+        said = str(reason) or "out of memory"
+        self._tell("unsavable", f"it cannot be saved, so that it starts anew if it is stopped: {said}")
+
+    def _tell(self, kind: str, text: str) -> None:
+        """Tell a person, once of each kind."""
+        if kind not in self._told:
+            self._told.add(kind)
             _LOG.warning("%s", text)
             self._say(" ".join(text.split()))
 

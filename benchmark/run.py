@@ -78,7 +78,8 @@ class Training:
             progress=progress,
         )
         budget = (cell.train_tasks, cell.train_steps)
-        self._trainer = method.trainer(self._pool.make_env, *budget, streams.child("method"))
+        self._streams = streams.child("method")
+        self._trainer = method.trainer(self._pool.make_env, *budget, self._streams)
         self._pool.settle()
         self._told = -1  # environment steps in the last row
         self.finished = False
@@ -125,7 +126,7 @@ class Training:
     def state_dict(self) -> dict[str, Any]:
         """Trainer, environments, counters, drawn tasks, and rows so far."""
         return {
-            **_saved(self._trainer, self._pool, self.rows, self._clock),
+            **_saved(self._trainer, self._streams, self._pool, self.rows, self._clock),
             "tasks": self._generator.bit_generator.state,
             "drawn": self._drawn,
             "told": self._told,
@@ -133,7 +134,7 @@ class Training:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.rows = _restored(state, self._trainer, self._pool, self._clock)
+        self.rows = _restored(state, self._trainer, self._streams, self._pool, self._clock)
         self._generator.bit_generator.state = state["tasks"]
         self._drawn, self._told = state["drawn"], state["told"]
 
@@ -161,7 +162,8 @@ class Adaptation:
         self._tasks, self._clock, self.rows = family.split(cell.split), _Clock(), list[Row]()
         self._pool = TaskPool(family, self._tasks, streams, threads, progress=progress)
         evaluate = Evaluator(family, self._tasks, streams, threads)
-        self._adapter = method.adapter(self._pool.make_env, len(self._tasks), streams.child("method"))
+        self._streams = streams.child("method")
+        self._adapter = method.adapter(self._pool.make_env, len(self._tasks), self._streams)
         self._pool.settle()
         self._loop = CheckpointLoop(self._adapter, self._pool, evaluate, streams, cell.adapt_steps)
         self._every_row: dict[str, Any] = {
@@ -204,11 +206,11 @@ class Adaptation:
 
     def state_dict(self) -> dict[str, Any]:
         """Adapter, environments, counters, and rows so far."""
-        return {**_saved(self._adapter, self._pool, self.rows, self._clock), "loop": self._loop.state_dict()}
+        return {**_saved(self._adapter, self._streams, self._pool, self.rows, self._clock), "loop": self._loop.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.rows = _restored(state, self._adapter, self._pool, self._clock)
+        self.rows = _restored(state, self._adapter, self._streams, self._pool, self._clock)
         self._loop.load_state_dict(state["loop"])
 
 
@@ -221,7 +223,7 @@ def rows_of(stage: StageRun) -> Generator[Row, None, None]:
         told = len(stage.rows)
 
 
-def _saved(learner: Learner, pool: TaskPool, rows: list[Row], clock: "_Clock") -> dict[str, Any]:
+def _saved(learner: Learner, streams: Streams, pool: TaskPool, rows: list[Row], clock: "_Clock") -> dict[str, Any]:
     """What is saved of both stages.
 
     Raises:
@@ -231,11 +233,20 @@ def _saved(learner: Learner, pool: TaskPool, rows: list[Row], clock: "_Clock") -
         state = learner.state_dict()
     except Exception as error:  # a method of anybody's
         raise UnsavableError(f"its state_dict raises {type(error).__name__}: {error}") from error
-    return {"learner": state, "pool": pool.state_dict(), "rows": [asdict(row) for row in rows], "wall_s": clock.seconds}
+    if not isinstance(state, Mapping):
+        raise UnsavableError(f"its state_dict gives a {type(state).__name__}, not a dictionary")
+    return {
+        "learner": state,
+        "streams": streams.state_dict(),
+        "pool": pool.state_dict(),
+        "rows": [asdict(row) for row in rows],
+        "wall_s": clock.seconds,
+    }
 
 
-def _restored(state: Mapping[str, Any], learner: Learner, pool: TaskPool, clock: "_Clock") -> list[Row]:
+def _restored(state: Mapping[str, Any], learner: Learner, streams: Streams, pool: TaskPool, clock: "_Clock") -> list[Row]:
     learner.load_state_dict(state["learner"])
+    streams.load_state_dict(state["streams"])  # those, too, that the learner forgets
     pool.load_state_dict(state["pool"])
     clock.seconds = state["wall_s"]
     return [Row(**row) for row in state["rows"]]

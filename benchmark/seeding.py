@@ -4,6 +4,8 @@ A stream is keyed by its name, not by the order of asking, so adding one never s
 """
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ class Streams:
 
     def __init__(self, seed: int, *path: str) -> None:
         self._seed, self._path = seed, path
+        self._given: list[np.random.Generator | torch.Generator] = []
 
     def child(self, name: str) -> "Streams":
         """The streams below `name`."""
@@ -28,11 +31,28 @@ class Streams:
 
     def numpy(self, name: str) -> np.random.Generator:
         """A fresh NumPy generator for the purpose `name`."""
-        return np.random.default_rng(self._entropy(f"numpy:{name}"))
+        generator = np.random.default_rng(self._entropy(f"numpy:{name}"))
+        self._given.append(generator)
+        return generator
 
     def torch(self, name: str) -> torch.Generator:
         """A fresh CPU torch generator for the purpose `name`."""
-        return torch.Generator().manual_seed(self._entropy(f"torch:{name}") >> 1)
+        generator = torch.Generator().manual_seed(self._entropy(f"torch:{name}") >> 1)
+        self._given.append(generator)
+        return generator
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the generators are that were given out, in the order of asking."""
+        torch_or_numpy = (g.get_state() if isinstance(g, torch.Generator) else g.bit_generator.state for g in self._given)
+        return {"generators": list(torch_or_numpy)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put those that were given out until now where they were; what was given out later is gone with its owner."""
+        for generator, saved in zip(self._given, state["generators"], strict=False):
+            if isinstance(generator, torch.Generator):
+                generator.set_state(saved)
+            else:
+                generator.bit_generator.state = saved
 
     def _entropy(self, name: str) -> int:
         key = "/".join([str(self._seed), *self._path, name])

@@ -31,11 +31,13 @@ def to_bytes(tree: Any) -> bytes:
       StateError: if it holds something else; it says where.
     """
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(_packed(tree, (), tensors), separators=(",", ":"), allow_nan=False)
     try:
+        text = json.dumps(_packed(tree, (), tensors), separators=(",", ":"), allow_nan=False)
         return bytes(save(tensors, {_TREE: text}))
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise StateError(f"its tensors cannot be written ({error})") from error
+    except (StateError, MemoryError):
+        raise
+    except Exception as error:  # of what a tree may hold, much cannot be written: sparse tensors, cycles, foreign byte orders
+        raise StateError(f"it cannot be written ({type(error).__name__}: {' '.join(str(error).split())[:120]})") from error
 
 
 def from_bytes(data: bytes) -> Any:

@@ -84,9 +84,9 @@ def perform(
             return "busy", None
         if not force and finished(store, stage):
             return "done", None
+        replace = store.status(stage.key) == "done"
         if force:
             store.forget(stage.key)
-        replace = store.status(stage.key) == "done"
         log = [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {stage}: {stage.steps} environment steps, settings {stage.cell.config}"]
         rows: list[Row] = []
         error: str | None = None
@@ -99,7 +99,7 @@ def perform(
                 rows += under_way.rows
                 if saver.kept is not None:
                     tell("resumed", saver.kept)
-                if not _run(under_way, saver, rows, log, stop, tell, plug_in=bool(stage.cell.method_source)):
+                if not _run(under_way, saver, rows, log, stop, tell, bool(stage.cell.method_source), saves=not replace):
                     return "stopped", None
                 state = _written(begin.method) if stage.name == "train" else None
         except StoreError:
@@ -125,12 +125,16 @@ def _run(
     stop: Callable[[], bool],
     tell: Callable[[str, Any], None],
     plug_in: bool,
+    saves: bool,
 ) -> bool:
-    """Run a stage to its end, saving it now and then, and add its rows to `rows`; False if it was left before."""
+    """Run a stage to its end, and add its rows to `rows`; False if it was left before.
+
+    It is saved now and then, unless it is the second run of a finished one: nobody could ask for that to go on.
+    """
     first = True
     while not stage.finished:
         asked = stop()
-        if (asked or saver.due()) and saver.save(stage, log):
+        if saves and (asked or saver.due()) and saver.save(stage, log):
             tell("kept", saver.kept)
         if asked:
             return False
@@ -139,7 +143,7 @@ def _run(
             to_frame([row])  # a method's numbers may be of any type
             rows.append(row)
             log.append(_line(row))
-        if first and plug_in:
+        if first and plug_in and saves:
             saver.try_out(stage)
         first = False
     return True
@@ -210,8 +214,8 @@ class _Beginning:
 
 def _saver(store: Store, stage: Stage, threads: int, every_s: float, say: Callable[[str], None]) -> Saver:
     belongs = belongings(provenance()["packages"], stage.cell.method_version, _trained_state(store, stage))
-    told = {"mujoco_threads": threads, "torch_threads": torch.get_num_threads(), "commit": provenance()["commit"]}
-    return Saver(store, stage.key, stage.steps, belongs, {**told, "machine": provenance()["machine"]}, every_s, say)
+    facts = {"mujoco_threads": threads, "torch_threads": torch.get_num_threads(), **provenance()}
+    return Saver(store, stage.key, stage.steps, belongs, facts, every_s, say)
 
 
 def _written(method: Method) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 from benchmark.work import perform
 from results.store import Store, StoreError
 
+TERMINATED = 128 + signal.SIGTERM  # exit code of a worker that was asked to end
 TELL_EVERY_S = 0.2  # between two reports of progress
 
 
@@ -29,7 +30,7 @@ class Stop:
     def _hear(self, number: int, frame: Any) -> None:
         self.asked = True
         if not self.heeded:
-            os._exit(128 + number)
+            os._exit(TERMINATED)
 
     def __call__(self) -> bool:
         """Ask; from now on to `forget` the stage will be saved."""
@@ -40,7 +41,7 @@ class Stop:
         """The stage is over."""
         self.heeded = False
         if self.asked:
-            os._exit(128 + signal.SIGTERM)
+            os._exit(TERMINATED)
 
 
 def serve(connection: Connection, store: Store, threads: int, save_every_s: float) -> None:

@@ -38,7 +38,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from methods.api import Event, MakeEnv, Method, Spec, Streams, Trainer
-from methods.core.context_adapter import Belief, ContextAdapter, Episodes
+from methods.core.context_adapter import Belief, ContextAdapter, Episodes, prior
 from methods.core.distributions import kl, product_of_gaussians
 from methods.core.nets import Params
 from methods.core.ranges import check_ranges
@@ -301,7 +301,9 @@ class PearlTrainer:
         most = config.initial_steps + iterations * per_visit  # of one task
         self._replay = TaskReplay(n_tasks, min(config.replay, most), spec.observation_size, spec.action_size)
         self._visits, self._batches, self._latents = map(streams.torch, ("visits", "batches", "visited-latents"))
-        self._iteration, self._next = 0, "explore"  # then, in turn: visit, revisit, learn
+        # all tasks on the prior first, a horizon at a time; then, in turn, visits on the prior and the posterior, and learning
+        self._exploration, self._explored = Episodes(make_env(), config.latent, inf, self._latents), 0
+        self._iteration, self._next = 0, "explore"
         self._visited = torch.zeros(0, dtype=torch.int64)
 
     @property
@@ -313,9 +315,7 @@ class PearlTrainer:
         """A visit to some tasks at once, or one gradient step."""
         config = self._config
         if self._next == "explore":
-            self._collect(torch.arange(self._n_tasks), config.initial_steps, on_prior=True)
-            self._next = "visit"
-            return Event.EXPLORED
+            return self._explore()
         if self._next == "visit":
             if limit < self._cost:
                 self._keep(self._agent.params)
@@ -336,6 +336,17 @@ class PearlTrainer:
         self._next = "visit"
         return Event.ITERATION
 
+    def _explore(self) -> Event:
+        env, ids = self._exploration.env, torch.arange(self._n_tasks)
+        steps = min(env.horizon, self._config.initial_steps - self._explored)
+        seen = self._exploration.collect(steps, self._agent.act, lambda: prior(self._n_tasks, self._config.latent))
+        self._replay.add(ids, seen, context=self._explored == 0, more=self._explored > 0)
+        self._explored += steps
+        if self._explored < self._config.initial_steps:
+            return Event.NOTHING
+        self._next = "visit"
+        return Event.EXPLORED
+
     def _collect(self, ids: Tensor, steps: int, on_prior: bool) -> None:
         def believe() -> Belief:
             return self._agent.believe(self._replay.sample_context(ids, self._config.context, self._batches))
@@ -355,6 +366,8 @@ class PearlTrainer:
         return {
             "agent": self._agent.state_dict(),
             "replay": self._replay.state_dict(),
+            "exploration": self._exploration.state_dict(),
+            "explored": self._explored,
             "generators": [generator.get_state() for generator in (self._visits, self._batches, self._latents)],
             "iteration": self._iteration,
             "next": self._next,
@@ -365,6 +378,8 @@ class PearlTrainer:
         """Restore what `state_dict` returned."""
         self._agent.load_state_dict(state["agent"])
         self._replay.load_state_dict(state["replay"])
+        self._exploration.load_state_dict(state["exploration"])
+        self._explored = state["explored"]
         for generator, saved in zip((self._visits, self._batches, self._latents), state["generators"], strict=True):
             generator.set_state(saved)
         self._iteration, self._next, self._visited = state["iteration"], state["next"], state["visited"].clone()

@@ -47,7 +47,7 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
     arms = new["arms"]
     if any(arm not in arms for arm in old["arms"]):  # a plan of some arms does not know the order of all
         arms = old["arms"] + [arm for arm in arms if arm not in old["arms"]]
-    remembering = {*old.get("remembering", ()), *new.get("remembering", ())}
+    remembering = {*new.get("remembering", ()), *(arm for arm in old.get("remembering", ()) if arm not in new["arms"])}
     told = {"remembering": [arm for arm in arms if arm in remembering]} if remembering else {}
     return {**new, "arms": arms, "cells": list(cells.values()), **told}
 

@@ -5,6 +5,7 @@ once the state is on the disk, and the state before it is removed only then: a d
 """
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,16 @@ from results.files import DamageError, commit, digest, seal, stage, sweep, sync,
 
 HEADER = "snapshot.json"
 _STATES = "snapshot-*.safetensors"
+_FIELDS = {
+    "key": dict,
+    "belongs": dict,  # what the state must agree with to be used
+    "facts": dict,  # where it was made
+    "env_steps": int,  # so far
+    "steps": int,  # that the stage may use
+    "updates": int,  # so far
+    "file": str,
+    "file_sha256": str,
+}
 
 
 def write(folder: Path, header: Mapping[str, Any], state: bytes) -> None:
@@ -27,7 +38,7 @@ def write(folder: Path, header: Mapping[str, Any], state: bytes) -> None:
     try:
         os.replace(stage(folder / name, state), folder / name)
         sync(folder)
-        commit(folder, {HEADER: seal({**header, "file": name, "file_sha256": sha256, "size": len(state)})})
+        commit(folder, {HEADER: seal({**header, "file": name, "file_sha256": sha256})})
     finally:
         sweep(folder)  # the rest of a file that did not fit
         with suppress(DamageError, OSError):
@@ -38,12 +49,17 @@ def read_header(folder: Path) -> dict[str, Any] | None:
     """What the snapshot says of itself, None if there is none.
 
     Raises:
-      DamageError: if it was altered.
+      DamageError: if it was altered, or lacks what every header has.
     """
     try:
-        return unseal((folder / HEADER).read_bytes())
+        header = unseal((folder / HEADER).read_bytes())
     except FileNotFoundError:
         return None
+    if wrong := [name for name, kind in _FIELDS.items() if not isinstance(header.get(name), kind)]:
+        raise DamageError(f"its header has no proper {wrong[0]}")
+    if not re.fullmatch(r"snapshot-[0-9a-f]{16}\.safetensors", header["file"]):
+        raise DamageError("its header names a file that no snapshot has")
+    return header
 
 
 def read_state(folder: Path, header: Mapping[str, Any]) -> bytes:
@@ -53,8 +69,8 @@ def read_state(folder: Path, header: Mapping[str, Any]) -> bytes:
       DamageError: if it is gone or was altered.
     """
     try:
-        data = (folder / Path(str(header["file"])).name).read_bytes()
-    except (FileNotFoundError, KeyError) as error:
+        data: bytes = (folder / str(header["file"])).read_bytes()
+    except FileNotFoundError as error:
         raise DamageError("its file is gone") from error
     if digest(data) != header.get("file_sha256"):
         raise DamageError("its file was cut short or altered")

@@ -21,7 +21,7 @@ class MetaTrainer:
     """Outer steps, each on fresh tasks: experience, inner step, experience, …, outer step.
 
     One step goes as far as the last inner step, since what was collected until then is no score of adapted policies; the next
-    goes on with the outer step.
+    collects with these, and a third one is the outer step.
 
     Args:
       theta: the shared weights θ to begin with.
@@ -54,14 +54,18 @@ class MetaTrainer:
         self._generator = streams.torch("actions")
         self._env = make_env(copies_of(config.episodes, horizon))
         self._sampler = Sampler(self._env, config.episodes)
-        self._theta, self._seen, self._phi = theta, list[Samples](), Params()  # of the outer step under way
+        self._theta, self._phi = theta, Params()  # φ is of the outer step under way
+        self._seen, self._validation = list[Samples](), list[Samples]()  # its batches: before each inner step, and the last
         self.updates = self._rejected = 0
 
     def step(self, limit: int) -> Event:
-        """Inner steps on fresh tasks, or the outer step that they lead to."""
-        if self._phi:
+        """Inner steps on fresh tasks, a batch after them, or the outer step that they lead to."""
+        if self._validation:
             self._learn()
             return Event.ITERATION
+        if self._phi:
+            self._validation = [self._batch(self._theta, self._phi)]
+            return Event.NOTHING
         if limit < self._cost:
             self._end()
             return Event.END
@@ -79,10 +83,10 @@ class MetaTrainer:
         self._phi = {name: tensor.detach() for name, tensor in phi.items()}
 
     def _learn(self) -> None:
-        """A batch of the adapted policies, and the outer step."""
-        validation = self._batch(self._theta, self._phi)
+        """The outer step."""
+        (validation,) = self._validation
         self._theta, outcome = meta_step(self._learner, self._theta, self._seen, validation, self._config)
-        self._seen, self._phi = [], {}
+        self._seen, self._validation, self._phi = [], [], {}
         self.updates += 1
         self._rejected += int(not outcome.accepted)
         message = "outer step %d: surrogate %+.4f, KL %.4f"
@@ -106,6 +110,7 @@ class MetaTrainer:
             "theta": {name: tensor.detach().clone() for name, tensor in self._theta.items()},
             "phi": {name: tensor.clone() for name, tensor in self._phi.items()},
             "seen": [batch._asdict() for batch in self._seen],
+            "validation": [batch._asdict() for batch in self._validation],
             "generator": self._generator.get_state(),
             "counts": [self.updates, self._rejected],
         }
@@ -113,7 +118,7 @@ class MetaTrainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._theta, self._phi = dict(state["theta"]), dict(state["phi"])
-        self._seen = [Samples(**batch) for batch in state["seen"]]
+        self._seen, self._validation = ([Samples(**batch) for batch in state[name]] for name in ("seen", "validation"))
         self._generator.set_state(state["generator"])
         self.updates, self._rejected = state["counts"]
 

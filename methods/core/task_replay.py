@@ -21,11 +21,12 @@ class TaskReplay:
         self._added = torch.zeros(n_tasks, dtype=torch.int64)
         self._context = torch.zeros(2, n_tasks, dtype=torch.int64)  # where it begins, in transitions ever added; and its size
 
-    def add(self, ids: Tensor, batch: Batch, context: bool) -> None:
+    def add(self, ids: Tensor, batch: Batch, context: bool, more: bool = False) -> None:
         """Append transitions [n, T, …] of the tasks at `ids` [n], each named once.
 
         Args:
           context: whether these, and no older ones, are from now on what the inference network may see of these tasks.
+          more: whether it may see these beside those that were added last.
         Raises:
           ValueError: if they are more than the ring holds.
         """
@@ -37,6 +38,8 @@ class TaskReplay:
         self._data[ids[:, None], place] = rows
         if context:
             self._context[0, ids], self._context[1, ids] = self._added[ids], steps
+        if more:
+            self._context[1, ids] += steps
         self._added[ids] += steps
 
     def sample(self, ids: Tensor, size: int, generator: torch.Generator) -> Batch:

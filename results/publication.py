@@ -149,9 +149,8 @@ class Publication:
             }
             for cell in self.table(suite, "cells").to_dict("records")
         ]
-        return {name: manifest[name] for name in ("suite", "suite_version", "question", "arms", "remembering")} | {
-            "cells": cells
-        }
+        said = {name: manifest[name] for name in ("suite", "suite_version", "question", "arms")}
+        return {**said, "remembering": manifest.get("remembering", []), "cells": cells}
 
     def _read(self, suite: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         version = str(self.manifest(suite)["suite_version"])

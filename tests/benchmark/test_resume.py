@@ -7,14 +7,17 @@ import random
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count, pairwise
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark import resume, work
 from benchmark.cells import expand
+from benchmark.seeding import Streams
 from benchmark.suites import BUDGETS, SUITES
 from benchmark.work import Stage, perform
 from envs.point import PointGoal
@@ -199,6 +202,61 @@ class TestSnapshots:
         assert content(store, stage)[0].equals(expected)
         assert "cannot be used" in (store.root / stage.key.folder / "log.txt").read_text()
 
+    def test_one_that_leaves_the_learner_as_it_was_is_not_used(self, stopped, monkeypatch):
+        store, stage, expected, go_on = stopped
+        monkeypatch.setattr("methods.core.adapt.TD3Adapter.load_state_dict", lambda self, state: None)
+        self.starts_anew(store, stage, expected, go_on, "once restored it is at 0 updates, not at 98")
+
+    def test_one_that_was_refused_may_be_of_use_another_day(self, stopped, monkeypatch):
+        store, stage, expected, go_on = stopped
+
+        def fails(self):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(work, "belongings", lambda *facts: {**resume.belongings(*facts), "torch": "another"})
+            elsewhere.setattr("benchmark.run.Adaptation.step", fails)
+            with pytest.raises(KeyboardInterrupt):
+                perform(store, stage, 1)
+        assert go_on()[1] == {"resumed": resume.Kept(98, 98)}
+        assert content(store, stage)[0].equals(expected)
+
+    def test_a_memory_that_is_short_for_a_moment_takes_nothing(self, stopped, monkeypatch):
+        store, stage, *_ = stopped
+        with monkeypatch.context() as short:
+            short.setattr(resume.states, "from_bytes", lambda data: (_ for _ in ()).throw(MemoryError))
+            asked = iter([False, False])
+            with suppress(RuntimeError):
+                perform(store, stage, 1, stop=lambda: next(asked))
+        assert store.saved(stage.key)["env_steps"] == 98
+
+    def test_it_says_where_else_it_goes_on(self, stopped, monkeypatch):
+        store, stage, _, go_on = stopped
+        header, state = store.saved(stage.key), files_of(store, stage)[1].read_bytes()
+        facts = {**header["facts"], "torch_threads": 7, "machine": {"processor": "another"}}
+        store.save(stage.key, {**header, "facts": facts}, state)
+        _, told = go_on()
+        assert "on another processor and with other threads" in told["note"] and "last digits" in told["note"]
+
+    def test_the_second_run_of_a_finished_stage_is_not_saved(self, stopped):
+        store, stage, expected, go_on = stopped
+        go_on()
+        left = iter(range(50))
+        assert perform(store, stage, 1, force=True, stop=lambda: next(left, None) is None) == ("stopped", None)
+        assert store.status(stage.key) == "done" and store.saved(stage.key) is None
+        assert content(store, stage)[0].equals(expected)
+
+    def test_generators_that_a_learner_forgets_are_kept(self):
+        streams, again = Streams(0, "adapt"), Streams(0, "adapt")
+        drawn = [streams.torch("a"), streams.numpy("b")]
+        other = [again.torch("a"), again.numpy("b")]
+        drawn[1].random(5)
+        torch.rand(3, generator=drawn[0])
+        streams.torch("later")
+        again.load_state_dict(resume.states.from_bytes(resume.states.to_bytes(streams.state_dict())))
+        assert drawn[1].random() == other[1].random()
+        assert torch.rand(1, generator=drawn[0]) == torch.rand(1, generator=other[0])
+
     def test_force_begins_anew(self, stopped):
         store, stage, expected, _ = stopped
         told = []
@@ -206,7 +264,7 @@ class TestSnapshots:
         assert not any(kind == "resumed" for kind, _ in told)
         assert content(store, stage)[0].equals(expected)
 
-    def test_only_the_newest_is_kept_and_saving_takes_a_tenth_of_the_time_at_most(self, tmp_path, monkeypatch):
+    def test_only_the_newest_is_kept_and_saving_takes_a_fiftieth_of_the_time_at_most(self, tmp_path, monkeypatch):
         store, stage = Store(tmp_path / "store", create=True), Stage(cell_of("td3"), "adapt")
         clock, kept = [0.0], []
         monkeypatch.setattr(resume.time, "monotonic", lambda: clock[0])
@@ -216,7 +274,7 @@ class TestSnapshots:
             return False
 
         def save(*arguments):
-            clock[0] += 3.0  # what it takes to save
+            clock[0] += 0.4  # what it takes to save
             kept.append(clock[0])
             save_as_ever(*arguments)
             assert len(list((store.root / stage.key.folder).glob("snapshot*"))) == 2
@@ -224,7 +282,7 @@ class TestSnapshots:
         save_as_ever = snapshot.write
         monkeypatch.setattr(snapshot, "write", save)
         assert perform(store, stage, 1, stop=tick, save_every_s=2.0) == ("done", None)
-        assert [round(late - early) for early, late in pairwise(kept)] == [33] * (len(kept) - 1)
+        assert {round(late - early) for early, late in pairwise(kept)} <= {20, 21}
         assert len(kept) > 4
 
     def test_a_failed_stage_keeps_what_was_saved(self, stopped):

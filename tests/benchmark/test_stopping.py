@@ -172,6 +172,8 @@ def test_show_says_how_far_a_stage_is(under_way, finish, cli, plugin):
 
 
 UNSAVABLE = """
+from methods.api import Adapter
+
 class Walks(Walker):
     def step(self, limit):
         self.once()
@@ -198,6 +200,14 @@ class Keeps(Walks):
             self.other = self.make_env()
         super().step(limit)
 
+class Stub(Adapter):
+    updates = 0
+    def __init__(self, env): self.walker = Walks(env)
+    def step(self, limit): self.walker.step(limit)
+    def policy(self, generator): return self.walker.policy(generator)
+
+class StubMethod(Still):
+    def adapter(self, make_env, n_tasks, streams): return Stub(make_env())
 class RaisesMethod(Still):
     def adapter(self, make_env, n_tasks, streams): return Raises(make_env())
 class LacksMethod(Still):
@@ -208,6 +218,7 @@ class KeepsMethod(Still):
     def adapter(self, make_env, n_tasks, streams): return Keeps(make_env)
 """
 REASONS = {
+    "Stub": "its state_dict gives a NoneType, not a dictionary",
     "Raises": "its state_dict raises NotImplementedError",
     "Lacks": "its state_dict raises AttributeError: state_dict",
     "Holds": "stage.learner.path is a PosixPath: a state holds tensors, arrays and plain Python only",

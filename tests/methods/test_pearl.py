@@ -224,14 +224,14 @@ def test_the_second_part_of_a_visit_is_on_the_posterior_but_for_its_first_episod
 
 
 def test_context_is_what_visits_collected_on_the_prior(meta_train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    added: list[tuple[int, bool]] = []
+    added: list[tuple[int, bool, bool]] = []
     inferred: list[tuple[int, int]] = []
     add, sample_context, learn = TaskReplay.add, TaskReplay.sample_context, PearlAgent.learn
     contexts: list[Batch] = []
 
-    def adding(self: TaskReplay, ids: Tensor, batch: Batch, context: bool) -> None:
-        added.append((batch.reward.shape[1], context))
-        add(self, ids, batch, context)
+    def adding(self: TaskReplay, ids: Tensor, batch: Batch, context: bool, more: bool = False) -> None:
+        added.append((batch.reward.shape[1], context, more))
+        add(self, ids, batch, context, more)
 
     def sampling(self: TaskReplay, ids: Tensor, size: int, generator: torch.Generator) -> Batch:
         contexts.append(sample_context(self, ids, size, generator))
@@ -247,7 +247,8 @@ def test_context_is_what_visits_collected_on_the_prior(meta_train: Callable[...,
     monkeypatch.setattr(PearlAgent, "learn", learning)
     pool = TaskPool(PointGoal(), PointGoal().sample(2, np.random.default_rng(0)), Streams(0), pooled=True, allowed=10**6)
     meta_train(Pearl(SPEC, CONFIG), pool, 2, BUDGET, Streams(0, "m"))
-    assert added == [(60, True), *[(50, True), (100, False)] * 2]
+    explored = [(H, True, False), (60 - H, False, True)]  # a horizon at a time
+    assert added == [*explored, *[(50, True, False), (100, False, False)] * 2]
     assert inferred == [(CONFIG.meta_batch, C)] * 30
 
 

@@ -340,14 +340,15 @@ def test_a_snapshot_that_does_not_fit_leaves_the_one_before(small_disk, start, f
     script = """
         store = Store(Path("disk/store"), create=True)
         with store.claim(key(1)):
-            store.save(key(1), {"n": 1}, bytes(60_000))
+            header = {"belongs": {}, "facts": {}, "env_steps": 1, "steps": 9, "updates": 0}
+            store.save(key(1), {**header, "n": 1}, bytes(60_000))
             for n, size in ((2, 200_000), (3, 100_000)):
                 try:
-                    store.save(key(1), {"n": n}, bytes(size))
+                    store.save(key(1), {**header, "n": n}, bytes(size))
                 except StoreError as error:
                     print(error)
-                header = store.saved(key(1))
-                print(header["n"], len(store.saved_state(key(1), header)), len(list(store.root.rglob("snapshot*"))))
+                found = store.saved(key(1))
+                print(found["n"], len(store.saved_state(key(1), found)), len(list(store.root.rglob("snapshot*"))))
             print(list(store.root.rglob(".*.tmp")))
     """
     lines = finish(start(script, before=small_disk)).splitlines()

@@ -16,9 +16,9 @@ from reports.axes import axis_text
 from reports.improvement import OTHER
 from reports.scores import ARM, TABLE, select
 from reports.significance import differences
-from reports.stats import BOOTSTRAP_SEEDS
 from reports.strata import APART
 from reports.text import escape_markdown, listing, markdown_table, number
+from reports.welch import welch_interval
 
 JUDGED_AT = "paper"  # the only budget that a claim is judged at
 LEVEL = 0.05  # of the p-values, corrected over the families of a pair
@@ -137,13 +137,8 @@ def judgement(claim: Claim, family: str, budget: str, difference: float, p: floa
     return CONTRADICTED if difference < 0 else SUPPORTED
 
 
-def _interval(scores: pd.DataFrame, one: Mapping[Hashable, Any], draws: int = 5_000) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the difference of means over seeds; NaN with too few seeds."""
+def _interval(scores: pd.DataFrame, one: Mapping[Hashable, Any]) -> tuple[float, float]:
+    """95 % interval of the difference of means over seeds; NaN with too few seeds."""
     at = select(scores, (*TABLE, "axis"), [one[name] for name in (*TABLE, "axis")])
     x, y = (select(at, ARM, [one[name] for name in names])["return_mean"].to_numpy(float) for names in (ARM, OTHER))
-    if min(x.size, y.size) < BOOTSTRAP_SEEDS:
-        return float("nan"), float("nan")
-    generator = np.random.default_rng(0)
-    means = [values[generator.integers(values.size, size=(draws, values.size))].mean(axis=1) for values in (x, y)]
-    low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
-    return float(low), float(high)
+    return welch_interval(x, y)

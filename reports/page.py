@@ -33,9 +33,10 @@ _HOW_TO_READ = """\
 Returns are undiscounted sums over an evaluation episode, in the units of the family; more is better. b is the number of
 environment steps that a method has used on the test task: b = 0 is zero-shot, one or two episodes are few-shot, more are
 many-shot. A score is the mean over the tasks of a level of shift, then over the levels of one shift axis; axes are never
-averaged together. Seeds are the replications: of the scores of one family, ± is half the width of the 95 % percentile bootstrap
-interval over seeds, or half the range where there are only two; one seed has none. What is computed over families, and the
-differences of claims, have an interval only from three seeds on in every family; sentences give one only from five seeds on.
+averaged together. Seeds are the replications: of the scores of one family, ± is half the width of the 95 % interval of
+Student's t over seeds, or half the range where there are only two; one seed has none. A difference has Welch's interval. What
+is computed over families has one of a stratified bootstrap, corrected so that it covers about 95 % with few seeds too. Both
+need three seeds in every family; sentences give an interval only from five seeds on.
 "frozen" means that the method stops learning before, "–" that a number is missing; only finished cells enter a score. A curve
 is flat while a method gathers experience before its first update (by default five episodes for the TD3-type methods, none at
 smoke; 20 for MAML and CAVIA, 10 at quick, 2 at smoke; PEARL's two episodes of exploration); an untrained policy may do worse

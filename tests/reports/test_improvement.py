@@ -64,7 +64,7 @@ def test_the_interval_covers(n_families, n_seeds):
         cells = [(f"f{i}", "x", m, draw.normal(size=n_seeds)) for i in range(n_families) for m in "ab"]
         one = probability_of_improvement(scores_of(*cells), {}, draws=300).iloc[0]
         hits.append(one["low"] <= 0.5 <= one["high"])
-    assert 0.9 < np.mean(hits)
+    assert np.mean(hits) > 0.9
 
 
 def test_groups_stay_apart_and_no_common_family_is_no_line():

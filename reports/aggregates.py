@@ -107,8 +107,8 @@ def performance_profiles(
     for key, lines in table.groupby(keys):
         for arm, mine in arms_of(lines).items():
             values = score_matrix(mine)
-            above, how = partial(share_above, thresholds=tau), {"bounds": SHARE, "corrected": corrected}
-            share, low, high = estimate(values, above, np.random.default_rng(seed), level, draws, **how)
+            above, generator = partial(share_above, thresholds=tau), np.random.default_rng(seed)
+            share, low, high = estimate(values, above, generator, level, draws, bounds=SHARE, corrected=corrected)
             curve = pd.DataFrame(dict(zip([*keys, *ARM], (*key, *arm), strict=True)), index=range(len(tau)))
             numbers = {"threshold": tau, "value": share, "low": low, "high": high, "interval": interval_of(values)}
             found.append(curve.assign(**numbers, n_seeds=_fewest(values), n_families=mine["family"].nunique()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pandas as pd
 
 from reports import ReportError
-from reports.claims import claims_table
+from reports.claims_table import claims_table
 from reports.clips import Clip
 from reports.compare import Beside, beside, comparison
 from reports.fidelity import fidelity_section
@@ -50,11 +50,17 @@ ends that learns the task alone, in 20 000 steps on the point families, a millio
 
 
 _CLAIMS = """\
-What the paper of APB claims, and the difference of mean returns that this store has for it at the end of the adaptation
-budget, with a 95 % bootstrap interval from three seeds on and a two-sided permutation test, corrected by Holm over families and
-axes. A claim is judged only on locomotion at the budget of the paper; whatever is smaller is toy evidence, whichever way it
-points. Detectable is the smallest difference that a single test with so many seeds finds with a power of 80 %, "none" where so
-few can never show one.
+What the two versions of the paper of APB claim, and what this store says to it. Each claim is tested by the statistic that it
+names. A p-value is corrected by Holm over all tests of the claim at a budget: its pairs of methods, families, shift axes and
+statistics. A claim is judged on locomotion only, at desk and at paper; anything else is toy evidence, whichever way it points.
+A difference has Welch's 95 % interval from three seeds on; of steps, both medians are shown instead. Where a claim says "comes
+near" or "on par", it is supported if the first method is found equivalent to the second or better, and not supported if it is
+found worse by more than the margin; without reference returns there is no normalised score, and it stays undecided.
+
+Detectable is the smallest difference that the strictest of the tests finds with a power of 80 %, "none" where so few seeds can
+never show one; of equivalence it is the smallest margin within which two methods that are alike would be found equivalent. "At
+b = 2H" is the difference of mean returns after two episodes on the test task, where some methods stop learning; "steps used"
+says how much of the task each has seen in the end.
 
 """
 

@@ -2,6 +2,7 @@
 
 from functools import cache
 from math import inf, nan, sqrt
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,7 +99,11 @@ def shown_margin(deviation: float, n: int, m: int, alpha: float = 0.05, power: f
 
 def seeds_for_equivalence(deviation: float, margin: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
     """The fewest seeds of each method that show equal means equivalent with that power; None for more than a thousand."""
-    return next((n for n in range(2, _MANY) if shown_margin(deviation, n, n, alpha, power) <= margin), None)
+    normal = NormalDist().inv_cdf(1 - alpha) + NormalDist().inv_cdf((1 + power) / 2)
+    least = 2 * (normal * deviation / margin) ** 2  # Student's quantiles are larger than normal ones
+    if not least < _MANY:
+        return None
+    return next((n for n in range(max(2, int(least)), _MANY) if shown_margin(deviation, n, n, alpha, power) <= margin), None)
 
 
 @cache

@@ -47,7 +47,11 @@ DESK = ("cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand")
 ANTS = ("ant-goal", "ant-dir")  # TD3's own curve on the Ant is below standing still at desk's steps
 GAPS = ("cheetah-vel-gap", "ant-dir-4", "ant-goal-gap", "hopper-mass", "walker-mass")
 FIDELITY = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3")  # to compare with published scores
-COMPARED = ("apb", "maml", "cavia", "pearl", "varibad", "td3", "finetune", "random", "zero")
+COMPARED = (
+    "apb",
+    *("maml", "maml+ft", "cavia", "cavia+ft", "pearl", "pearl+ft", "varibad", "varibad+ft"),
+    *("td3", "finetune", "random", "zero"),
+)
 
 
 def _families(desk: tuple[str, ...], paper: tuple[str, ...] = (), fast: tuple[str, ...] = FAST) -> dict[str, tuple[str, ...]]:

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from reports.estimates import Statistic, estimate, iqm, mean, median, optimality_gap, resampled_enough, share_above
+from reports.bootstrap import BOOTSTRAP, SHARE, estimate, resampled_enough
+from reports.estimates import Statistic, iqm, mean, median, optimality_gap, share_above
 from reports.scores import ARM
-from reports.stats import BOOTSTRAP
 from reports.strata import APART, STRATUM, FloatArray, add_group, arms_of, checked, score_matrix
 
 IQM, MEDIAN, MEAN, OPTIMALITY_GAP = "IQM", "median", "mean", "optimality gap"
@@ -31,6 +31,7 @@ def aggregate(
     level: float = 0.95,
     draws: int = 5_000,
     seed: int = 0,
+    corrected: bool = True,
 ) -> pd.DataFrame:
     """IQM, median, mean and optimality gap of every method over seeds × families, with stratified bootstrap intervals.
 
@@ -43,9 +44,10 @@ def aggregate(
       expected: `reports.scores.coverage`; its arms get a line though nothing of them is finished, and its seeds are expected.
         None: the arms and seeds of `scores`.
       value: the column to aggregate, which must mean the same in every family: "normalised" of `adaptation_scores`.
-      level: share of the resamples inside an interval.
+      level: how often an interval shall cover.
       draws: number of resamples.
       seed: of the generator that every arm's intervals in every group begin from anew.
+      corrected: for few seeds, as `reports.bootstrap.estimate` does.
     Returns:
       One line per suite, budget and split (where known), `group`, arm and `statistic`, sorted, the statistics in their order:
       `value`; `low` and `high`, NaN where a family has fewer than three seeds; the kind of `interval`; `n_seeds`, the fewest in
@@ -55,7 +57,7 @@ def aggregate(
     Raises:
       ValueError: if `scores` names two scores alike, lacks a column, or holds what is no number.
     Source:
-      Agarwal et al. 2021 (arXiv 2108.13264).
+      Agarwal et al. 2021 (arXiv 2108.13264); intervals of few seeds are widened.
     """
     table = add_group(checked(scores, value), exact)
     table["uncertain"] = scores["uncertain"].astype(object).eq(True).to_numpy() if "uncertain" in scores else False
@@ -65,7 +67,7 @@ def aggregate(
     for key, of_arm in cells.groupby([*apart, "group", *ARM]):
         mine = table.merge(of_arm[[*apart, *STRATUM, *ARM]], on=[*apart, *STRATUM, *ARM]).dropna(subset=["value"])
         counts = _counts(of_arm, mine)
-        for name, *numbers in _statistics(mine, level, draws, seed):
+        for name, *numbers in _statistics(mine, level, draws, seed, corrected):
             lines.append((*key, name, *numbers, *counts))
     columns = [*apart, "group", *ARM, "statistic", "value", "low", "high", "interval", *COUNTS]
     return pd.DataFrame(lines, columns=columns)
@@ -80,11 +82,12 @@ def performance_profiles(
     level: float = 0.95,
     draws: int = 5_000,
     seed: int = 0,
+    corrected: bool = True,
 ) -> pd.DataFrame:
     """Share of the seeds × families of every method that score above τ, for every τ, with pointwise intervals.
 
     Args:
-      scores, exact, value, level, draws, seed: as in `aggregate`.
+      scores, exact, value, level, draws, seed, corrected: as in `aggregate`.
       thresholds: [K] values of τ, in the units of the scores.
     Returns:
       One line per suite, budget and split (where known), `group`, arm and `threshold`, sorted: `value`, `low`, `high`,
@@ -104,7 +107,8 @@ def performance_profiles(
     for key, lines in table.groupby(keys):
         for arm, mine in arms_of(lines).items():
             values = score_matrix(mine)
-            share, low, high = estimate(values, partial(share_above, thresholds=tau), np.random.default_rng(seed), level, draws)
+            above, generator = partial(share_above, thresholds=tau), np.random.default_rng(seed)
+            share, low, high = estimate(values, above, generator, level, draws, bounds=SHARE, corrected=corrected)
             curve = pd.DataFrame(dict(zip([*keys, *ARM], (*key, *arm), strict=True)), index=range(len(tau)))
             numbers = {"threshold": tau, "value": share, "low": low, "high": high, "interval": interval_of(values)}
             found.append(curve.assign(**numbers, n_seeds=_fewest(values), n_families=mine["family"].nunique()))
@@ -139,13 +143,13 @@ def _counts(of_arm: pd.DataFrame, mine: pd.DataFrame) -> tuple[int, ...]:
     return n_seeds, mine["family"].nunique(), len(mine), n_expected - len(mine), left_out, uncertain
 
 
-def _statistics(mine: pd.DataFrame, level: float, draws: int, seed: int) -> Iterator[tuple[Any, ...]]:
+def _statistics(mine: pd.DataFrame, level: float, draws: int, seed: int, corrected: bool) -> Iterator[tuple[Any, ...]]:
     """(statistic, value, low, high, interval), all of them from the same resamples."""
     if mine.empty:
         yield from ((name, np.nan, np.nan, np.nan, "") for name in STATISTICS)
         return
     values = score_matrix(mine)
-    numbers = estimate(values, _together, np.random.default_rng(seed), level, draws)
+    numbers = estimate(values, _together, np.random.default_rng(seed), level, draws, corrected=corrected)
     for name, *found in zip(STATISTICS, *numbers, strict=True):
         yield (name, *found, interval_of(values))
 

@@ -19,7 +19,7 @@ _IMAGES = "The tasks of this axis are exact linear images of training tasks."
 _PLACE = (*TABLE, "axis")
 _HOW_TO_READ = """\
 Scores are those at the end of the adaptation budget ([CSV](data/comparison-own.csv)). A positive difference is in favour of the
-method above the table. p is of a permutation test over seeds, corrected by Holm over all lines of that method; detectable is
+method above the table. p is of a permutation test over seeds, corrected by Holm over all lines of this section; detectable is
 the smallest difference that the strictest of these tests finds with a power of 80 %.
 """
 
@@ -32,20 +32,29 @@ def against_others(own: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     Returns:
       One line per TABLE, `axis`, arm and other arm (`other`, `other_variant`), in this order, the best other first:
       `mean` and `n_seeds`, `other_mean` and `n_other`; `difference`, the mean less the other's; `p` of a two-sided permutation
-      test over seeds and `p_holm`, corrected over all places and others of the arm; `detectable`, the difference that a
-      t-test at the first of Holm's steps finds with a power of 80 %, infinite where so few seeds cannot show any; and
-      `verdict`, ABOVE, BELOW, ALIKE or UNKNOWN.
+      test over seeds and `p_holm`, corrected over all lines; `detectable`, the difference that a t-test at the first of Holm's
+      steps finds with a power of 80 %, infinite where so few seeds cannot show any; and `verdict`, ABOVE, BELOW, ALIKE or
+      UNKNOWN.
     """
     mine, theirs = (last_scores(table).dropna(subset=["return_mean"]) for table in (own, others))
-    found = [_of_arm(lines, arm, theirs) for arm, lines in mine.groupby(list(ARM), sort=False)]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*_PLACE, *ARM])
-
-
-def _of_arm(mine: pd.DataFrame, arm: Any, theirs: pd.DataFrame) -> pd.DataFrame:
-    places = mine[list(_PLACE)].drop_duplicates()
-    others = theirs.merge(places, on=list(_PLACE))
-    n_tests = len(others[[*_PLACE, *ARM]].drop_duplicates())
+    arms = dict(iter(mine.groupby(list(ARM), sort=False)))
+    n_tests = sum(len(_opponents(lines, theirs)[[*_PLACE, *ARM]].drop_duplicates()) for lines in arms.values())
     if not n_tests:
+        return pd.DataFrame(columns=[*_PLACE, *ARM])
+    found = pd.concat([_of_arm(lines, arm, theirs, n_tests) for arm, lines in arms.items()], ignore_index=True)
+    found["p_holm"] = holm(found["p"].to_numpy(float))
+    return found.assign(verdict=[_verdict(line) for line in found.to_dict("records")])
+
+
+def _opponents(mine: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """The scores of the others at the places where an arm has some."""
+    return theirs.merge(mine[list(_PLACE)].drop_duplicates(), on=list(_PLACE))
+
+
+def _of_arm(mine: pd.DataFrame, arm: Any, theirs: pd.DataFrame, n_tests: int) -> pd.DataFrame:
+    """The tests of one arm, without their correction."""
+    others = _opponents(mine, theirs)
+    if others.empty:
         return pd.DataFrame()
     table = pd.concat([mine, others], ignore_index=True)
     pairs = differences(table, against=arm, value="return_mean", alpha=LEVEL / n_tests)
@@ -55,8 +64,7 @@ def _of_arm(mine: pd.DataFrame, arm: Any, theirs: pd.DataFrame) -> pd.DataFrame:
     found["mean"] = pairs["other_mean"] - pairs["difference"]
     found = found.assign(n_seeds=pairs["n_other"], other_mean=pairs["other_mean"], n_other=pairs["n_seeds"])
     found["difference"] = -pairs["difference"]
-    found = found.assign(p=pairs["p"], p_holm=holm(pairs["p"].to_numpy(float)), detectable=pairs["smallest_effect"])
-    found["verdict"] = [_verdict(line) for line in found.to_dict("records")]
+    found = found.assign(p=pairs["p"], detectable=pairs["smallest_effect"])
     order = {"by": [*_PLACE, "other_mean"], "ascending": [True] * len(_PLACE) + [False]}
     return found.sort_values(**order, kind="stable", ignore_index=True)
 

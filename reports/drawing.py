@@ -142,11 +142,6 @@ def _literal(lines: Sequence[str]) -> str:
     return "\n".join(lines).replace("$", r"\$")  # no mathematics
 
 
-def horizon(checkpoints: Sequence[int]) -> int | None:
-    """H, where the checkpoints show it: the first after 0, if the next is twice as far."""
-    return checkpoints[1] if len(checkpoints) > 2 and checkpoints[2] == 2 * checkpoints[1] else None
-
-
 def look(arm: Arm, style: Style) -> dict[str, Any]:
     """The line and marker of an arm, as matplotlib's keywords."""
     if arm[0] in BOUNDS:

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 
-import numpy as np
 import pandas as pd
 
 from reports.answers import last_scores
@@ -15,7 +14,7 @@ from reports.text import escape_markdown, markdown_table, method_name
 
 
 def generalisation_gaps(
-    scores: pd.DataFrame, *, value: str = "score", inside: str = "id", outside: str = "ood", seed: int = 0
+    scores: pd.DataFrame, *, value: str = "score", inside: str = "id", outside: str = "ood"
 ) -> pd.DataFrame:
     """Score in distribution less score out of it, per family, shift axis and method, paired by training seed.
 
@@ -30,7 +29,6 @@ def generalisation_gaps(
         as `reports.answers.last_scores` of the suites that hold the two splits; NaN where a score is missing.
       value: the column to compare.
       inside, outside: the splits in and out of distribution.
-      seed: of the generator that every interval begins from anew.
     Returns:
       One line per budget (where known), `family`, `axis` (of `outside`) and arm, sorted: `gap`, `low`, `high` and the kind of
       `interval`, as `reports.stats.spread` has them; `n_seeds` with both scores, and `n_unpaired` with one of them.
@@ -52,7 +50,7 @@ def generalisation_gaps(
     at_home = known.drop(columns="axis").merge(axes, on=[*apart, "family"])
     pairs = at_home.merge(shifted, on=[*keys, "axis"], how="outer", suffixes=("_in", "_out"))
     pairs["gap"] = pairs["value_in"] - pairs["value_out"]
-    found = [(*key, *spread(of_arm["gap"], np.random.default_rng(seed)), len(of_arm)) for key, of_arm in pairs.groupby(curve)]
+    found = [(*key, *spread(of_arm["gap"]), len(of_arm)) for key, of_arm in pairs.groupby(curve)]
     result = pd.DataFrame(found, columns=[*curve, "gap", "low", "high", "n_seeds", "interval", "n_pairs"])
     result["n_unpaired"] = result["n_pairs"] - result["n_seeds"]
     return result.drop(columns="n_pairs")

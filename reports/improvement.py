@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from reports.aggregates import interval_of
-from reports.estimates import even_shares, improvement, percentiles, resampled_shares
+from reports.bootstrap import SHARE, freedom_of, percentiles, resampled_shares, stretched
+from reports.estimates import even_shares, improvement, placement_variances
 from reports.scores import ARM
 from reports.strata import APART, STRATUM, FloatArray, add_group, arms_of, checked
 
@@ -23,14 +24,20 @@ def probability_of_improvement(
     level: float = 0.95,
     draws: int = 5_000,
     seed: int = 0,
+    corrected: bool = True,
 ) -> pd.DataFrame:
     """P(X > Y) that a seed of one method scores higher than one of another, averaged over the families that both have.
 
     Ties count half. The seeds of the two are resampled independently, within families. P(Y > X) is 1 − P(X > Y), interval
     included. Scores are compared within a family only, so they need no normalisation.
 
+    The interval is that of `reports.bootstrap.estimate`, with the degrees of freedom of Brunner and Munzel. In 1500
+    simulations each of normal scores, 5 and 10 seeds in one family and then in six, it covered P = ½ in 96.9, 96.5, 97.7 and
+    96.7 %, and P = 0.69 in 94.0, 96.3, 97.1 and 96.0 %. P = 0.86 it covered in 97.1 and 95.7 % with six families, but in 82.3
+    and 91.7 % with one: there often every seed wins, and the interval has no width.
+
     Args:
-      scores, exact, value, level, draws, seed: as in `reports.aggregates.aggregate`.
+      scores, exact, value, level, draws, seed, corrected: as in `reports.aggregates.aggregate`.
     Returns:
       One line per suite, budget and split (where known), `group`, arm and other arm (`other`, `other_variant`), sorted:
       `value`; `low` and `high`, NaN where a family has fewer than three seeds of either; `interval`; `n_seeds`, the fewest of
@@ -52,7 +59,7 @@ def probability_of_improvement(
             if not common:
                 continue
             x, y = (_matrix([seeds[stratum] for stratum in common]) for seeds in (mine, theirs))
-            p, low, high = _estimate(x, y, np.random.default_rng(seed), level, draws)
+            p, low, high = _estimate(x, y, np.random.default_rng(seed), level, draws, corrected)
             n_seeds = min(int((~np.isnan(values)).sum(axis=1).min()) for values in (x, y))
             n_families, n_all = (len({family for family, _ in strata}) for strata in (common, mine.keys() | theirs.keys()))
             counts = (interval_of(x, y), n_seeds, n_families, n_all - n_families)
@@ -77,11 +84,13 @@ def _matrix(rows: Sequence[FloatArray]) -> FloatArray:
 
 
 def _estimate(
-    x: FloatArray, y: FloatArray, generator: np.random.Generator, level: float, draws: int
+    x: FloatArray, y: FloatArray, generator: np.random.Generator, level: float, draws: int, corrected: bool
 ) -> tuple[float, float, float]:
-    p = float(improvement(x, y, even_shares(x), even_shares(y)))
+    p = improvement(x, y, even_shares(x), even_shares(y))
     if not interval_of(x, y):
-        return p, np.nan, np.nan
-    resampled = improvement(x, y, resampled_shares(x, generator, draws), resampled_shares(y, generator, draws))
-    low, high = percentiles(resampled, level)
-    return p, float(low), float(high)
+        return float(p), np.nan, np.nan
+    x_shares, y_shares = (resampled_shares(values, generator, draws, int(corrected)) for values in (x, y))
+    low, high = percentiles(improvement(x, y, x_shares, y_shares), level)
+    if corrected:
+        low, high = stretched(p, low, high, freedom_of(*placement_variances(x, y)), level, SHARE)
+    return float(p), float(low), float(high)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from reports.drawing import BOUNDS
 from reports.scores import ARM
-from reports.stats import BOOTSTRAP, FEW_SEEDS, MIN_MAX
+from reports.stats import FEW_SEEDS, MIN_MAX, STUDENT
 from reports.tables import seeds_text
 from reports.text import listing, method_name
 
@@ -24,8 +24,8 @@ def seeds_note(points: pd.DataFrame, expected: pd.DataFrame, drawn: str, curve: 
     """
     learners = expected[~expected["method"].isin(BOUNDS) & (expected["n_done"] > 0)]
     kinds = set(points["interval"]) - {""}
-    bands = {frozenset({BOOTSTRAP}): "95 % percentile bootstrap over seeds", frozenset({MIN_MAX}): "lowest to highest seed"}
-    band = bands.get(frozenset(kinds), "95 % percentile bootstrap over seeds, lowest to highest where there are only two")
+    bands = {frozenset({STUDENT}): "95 % interval over seeds, Student's t", frozenset({MIN_MAX}): "lowest to highest seed"}
+    band = bands.get(frozenset(kinds), "95 % interval over seeds, Student's t, lowest to highest where there are only two")
     said = [f"Mean of {span(learners['n_done'])}{f'; {drawn}: {band}' if kinds else ''}.", few(learners["n_done"])]
     if (points["n_seeds"] < points.groupby(list(curve))["n_seeds"].transform("max")).any():
         said.append("Hollow: not every finished seed has a score there.")

@@ -67,7 +67,11 @@ def profile_figure(points: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Ar
       title: plain text above the panels.
     """
     groups = [group for group in _NAMES if group in set(points["group"])]
-    band = "; band: 95 % bootstrap for each τ by itself" if (points["interval"] != "").any() else ""
+    band = (
+        "; band: 95 % stratified bootstrap, corrected for few seeds, for each τ by itself"
+        if (points["interval"] != "").any()
+        else ""
+    )
     note = f"Share of seeds × families whose normalised score lies above τ{band}. {_seeds(points)}"
     figure, panels = canvas(len(groups), title, note, panel=_PANEL)
     drawn = [arm for arm in arms if not select(points, ARM, arm).empty]

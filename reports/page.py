@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pandas as pd
 
 from reports import ReportError
-from reports.claims import claims_table
+from reports.claims_table import claims_table
 from reports.clips import Clip
 from reports.compare import Beside, beside, comparison
 from reports.fidelity import fidelity_section
 from reports.files import write_text
 from reports.gaps import gaps_of, gaps_table
+from reports.guide import CLAIMS, GAPS, HOW_TO_READ
 from reports.html import Section, write_html
 from reports.latex import to_latex
 from reports.numbers import Numbers, compute
@@ -29,41 +30,6 @@ if TYPE_CHECKING:
 
 FORMATS = {"html": "report.html", "latex": "report.tex", "md": "report.md"}
 TITLE = "APB benchmark: results"
-_HOW_TO_READ = """\
-Returns are undiscounted sums over an evaluation episode, in the units of the family; more is better. b is the number of
-environment steps that a method has used on the test task: b = 0 is zero-shot, one or two episodes are few-shot, more are
-many-shot. A score is the mean over the tasks of a level of shift, then over the levels of one shift axis; axes are never
-averaged together. Seeds are the replications: of the scores of one family, ± is half the width of the 95 % percentile bootstrap
-interval over seeds, or half the range where there are only two; one seed has none. What is computed over families, and the
-differences of claims, have an interval only from three seeds on in every family; sentences give one only from five seeds on.
-"frozen" means that the method stops learning before, "–" that a number is missing; only finished cells enter a score. A curve
-is flat while a method gathers experience before its first update (by default five episodes for the TD3-type methods, none at
-smoke; 20 for MAML and CAVIA, 10 at quick, 2 at smoke; PEARL's two episodes of exploration); an untrained policy may do worse
-than no action, and a gain counts from there.
-Where the tasks of a shift axis are exact linear images of training tasks, a linear layer before the policy and one after it
-can undo the shift; read those axes apart from the others, since methods with such layers are at home there.
-A normalised score is per task (J − J₀) / (J_oracle − J₀), unclipped: 0 is the better of zero and random action, 1 where TD3
-ends that learns the task alone, in 20 000 steps on the point families, a million elsewhere. These references are fixed data;
-"–" where a task has none yet, "?" where the two are hardly apart.
-"""
-
-
-_CLAIMS = """\
-What the paper of APB claims, and the difference of mean returns that this store has for it at the end of the adaptation
-budget, with a 95 % bootstrap interval from three seeds on and a two-sided permutation test, corrected by Holm over families and
-axes. A claim is judged only on locomotion at the budget of the paper; whatever is smaller is toy evidence, whichever way it
-points. Detectable is the smallest difference that a single test with so many seeds finds with a power of 80 %, "none" where so
-few can never show one.
-
-"""
-
-
-_GAPS = """\
-What a method loses outside the training distribution at the end of the adaptation budget: its score on the split `id` less that
-on the split `ood`, paired by seed; a positive gap is a loss. Tasks farther away may allow lower returns to anybody, which
-normalised scores take out. ([CSV](data/generalisation-gaps.csv))
-
-"""
 
 
 def write_report(
@@ -116,9 +82,9 @@ def write_report(
     with opened(out, jobs) as output:
         output.table(origins(cells, _record_of(results, others)), CELLS)
         sections = [
-            Section("How to read this", _HOW_TO_READ, folded=True),
+            Section("How to read this", HOW_TO_READ, folded=True),
             *_compared(numbers, other, output),
-            Section("Claims of the paper", _CLAIMS + claims_table(numbers.scores, numbers.exact)),
+            Section("Claims of the paper", CLAIMS + claims_table(numbers.scores, numbers.exact)),
             *_gaps(numbers, output),
             *(Section(plan["suite"], "\n".join(suite_section(numbers, plan, output))) for plan in plans),
             Section("Provenance", provenance(rows, cells, plans)),
@@ -206,7 +172,7 @@ def _gaps(numbers: Numbers, output: Output) -> list[Section]:
     if gaps.empty:
         return []
     output.table(gaps, "generalisation-gaps")
-    return [Section("Generalisation gap", _GAPS + gaps_table(gaps, numbers.exact))]
+    return [Section("Generalisation gap", GAPS + gaps_table(gaps, numbers.exact))]
 
 
 def _chosen(plans: list[dict[str, Any]], suites: Sequence[str] | None, store: Path) -> list[dict[str, Any]]:

@@ -1,13 +1,57 @@
-"""How large a difference between two methods must be for so many seeds to show it."""
+"""Student's t, and how large a difference between two methods must be for so many seeds to show it."""
 
 from functools import lru_cache
-from math import erf, lgamma, log, sqrt
+from math import erf, exp, inf, isnan, lgamma, log, log1p, pi, sqrt
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(400)
+
+
+def student_tail(t: float, freedom: float) -> float:
+    """The upper tail of Student's t distribution.
+
+        P(T_ν > t) = ½ I_w(ν/2, ½),   w = ν/(ν + t²),   for t ≥ 0
+
+    with I the regularised incomplete beta function.
+
+    Args:
+      t: any number, infinite ones too.
+      freedom: ν, positive; it need not be whole.
+    Raises:
+      ValueError: if `freedom` is not positive, or one of them is missing.
+    Source:
+      Abramowitz and Stegun 1964, 26.5.27 and 26.7.1.
+    """
+    if isnan(t) or not freedom > 0:
+        raise ValueError(f"expected a number and positive degrees of freedom, got t = {t} and ν = {freedom}")
+    if t < 0:
+        return 1 - student_tail(-t, freedom)
+    return 0.0 if t == inf else _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t)) / 2
+
+
+@lru_cache(maxsize=4096)
+def student_quantile(p: float, freedom: float) -> float:
+    """The number that Student's t with ν degrees of freedom stays below with probability `p`.
+
+    Raises:
+      ValueError: if `p` is not in (0, 1) or `freedom` is not positive.
+    """
+    if not 0 < p < 1:
+        raise ValueError(f"expected a probability in (0, 1), got {p}")
+    if p == 0.5:
+        return 0.0
+    tail = min(p, 1 - p)
+    t = NormalDist().inv_cdf(1 - tail)
+    for _ in range(200):  # Newton: the tail is convex and t too small at first, so it only grows
+        step = (student_tail(t, freedom) - tail) / _density(t, freedom)
+        t += step
+        if step <= 1e-14 * t:
+            break
+    return t if p > 0.5 else -t
 
 
 def pooled_deviation(x: ArrayLike, y: ArrayLike) -> float:
@@ -71,6 +115,33 @@ def _beyond(t: float, delta: float, freedom: int) -> float:
     half = freedom / 2
     density = np.exp(log(2) + half * log(half) - lgamma(half) + (freedom - 1) * np.log(r) - half * r**2)
     return float((weight * density * (_normal(delta - t * r) + _normal(-delta - t * r))).sum())
+
+
+def _density(t: float, freedom: float) -> float:
+    """Density of Student's t."""
+    peak = exp(lgamma((freedom + 1) / 2) - lgamma(freedom / 2)) / sqrt(freedom * pi)
+    return float(peak * (1 + t * t / freedom) ** (-(freedom + 1) / 2))
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """I_x(a, b) by its continued fraction, where that converges fast, or from I_{1−x}(b, a)."""
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _incomplete_beta(b, a, 1 - x)
+    front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    value = d
+    for m in range(1, 1_000):  # some tens suffice
+        for term in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d, c = 1 / (1 + term * d), 1 + term / c
+            value *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return front * value
 
 
 def _normal(z: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

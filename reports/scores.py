@@ -107,21 +107,17 @@ def training_rows(rows: pd.DataFrame, cells: pd.DataFrame, by: Sequence[str]) ->
     return arms.merge(train, left_on="train_id", right_on="cell_id").astype({"env_steps": "int64"})
 
 
-def summarise(
-    scores: pd.DataFrame, value: str = "return_mean", by: Sequence[str] = (*GROUP, "env_steps"), seed: int = 0
-) -> pd.DataFrame:
+def summarise(scores: pd.DataFrame, value: str = "return_mean", by: Sequence[str] = (*GROUP, "env_steps")) -> pd.DataFrame:
     """Mean of a score over seeds, with an interval.
 
     Args:
       scores: one line per seed, missing scores NaN.
       value: the column to summarise.
       by: the columns that tell what is averaged over seeds from what is not.
-      seed: of the bootstrap's generator. Every interval starts from it anew, so that one method's band does not move when
-        another method joins the report.
     Returns:
       One line per combination of `by`, sorted: `mean`, `low`, `high`, `n_seeds` and the kind of `interval`.
     """
-    found = [(*key, *spread(group[value], np.random.default_rng(seed))) for key, group in scores.groupby(list(by))]
+    found = [(*key, *spread(group[value])) for key, group in scores.groupby(list(by))]
     return pd.DataFrame(found, columns=[*by, "mean", "low", "high", "n_seeds", "interval"])
 
 

@@ -1,4 +1,4 @@
-"""Whether two methods differ: permutation tests of their seeds, corrected for the number of families."""
+"""Whether two methods differ: permutation tests of their seeds, corrected for the number of tests."""
 
 from functools import lru_cache
 from itertools import chain, combinations
@@ -100,7 +100,8 @@ def differences(
 ) -> pd.DataFrame:
     """Differences of means over seeds between methods in every family, with p-values and the smallest detectable effect.
 
-    Scores are compared within a family and shift axis only, so returns need no normalisation.
+    Scores are compared within a family and shift axis only, so returns need no normalisation. Whatever is not to be corrected
+    for, such as other methods, is best left out of `scores`.
 
     Args:
       scores: one line per `family`, `axis`, `method`, `variant` and `seed`, and per `suite`, `budget` and `split` where it has
@@ -111,10 +112,10 @@ def differences(
       seed: of the generator that each test begins from anew.
     Returns:
       One line per suite, budget and split (where known), arm, other arm (`other`, `other_variant`), `family` and `axis`,
-      sorted: `difference`, arm − other; `p`; `p_holm`, corrected over the families and axes of this pair; `lowest_p` that so
-      few seeds can give; `deviation`, pooled over the two; `smallest_effect`, the difference that a two-sample t-test would
-      detect with that power, in the units of the scores, and infinite where `lowest_p` > `alpha`, since then no difference is
-      ever detected; `n_seeds` and `n_other`. A family that only one of the two has gets no line.
+      sorted: `difference`, arm − other; `p`; `p_holm`, corrected over all lines of the same suite, budget and split; `lowest_p`
+      that so few seeds can give; `deviation`, pooled over the two; `smallest_effect`, the difference that a two-sample t-test
+      would detect with that power, in the units of the scores, and infinite where `lowest_p` > `alpha`, since then none is ever
+      detected; `n_seeds` and `n_other`. A family that only one of the two has gets no line.
     Raises:
       ValueError: if `against` has no score, `scores` names two scores alike, lacks a column, or holds what is no number.
     """
@@ -137,10 +138,10 @@ def differences(
             found.append((*key, *arm, *other, x.mean() - y.mean(), p, least, deviation, effect, x.size, y.size))
     numbers = ["difference", "p", "lowest_p", "deviation", "smallest_effect", "n_seeds", "n_other"]
     result = pd.DataFrame(found, columns=[*apart, *STRATUM, *ARM, *OTHER, *numbers])
-    pair = [*apart, *ARM, *OTHER]
-    result["p_holm"] = result.groupby(pair)["p"].transform(holm) if len(result) else result["p"]
-    columns = [*pair, *STRATUM, "difference", "p", "p_holm", *numbers[2:]]
-    return result[columns].sort_values([*pair, *STRATUM], ignore_index=True)
+    together = result.groupby(apart)["p"].transform(holm) if apart and len(result) else holm(result["p"].to_numpy(float))
+    names = [*apart, *ARM, *OTHER, *STRATUM]
+    columns = [*names, "difference", "p", "p_holm", *numbers[2:]]
+    return result.assign(p_holm=together)[columns].sort_values(names, ignore_index=True)
 
 
 @lru_cache(maxsize=8)

@@ -9,6 +9,7 @@ from reports.areas import adaptation_areas
 from reports.scores import ARM, GROUP, TABLE, summarise
 from reports.text import escape_markdown, markdown_table, method_name, number, steps
 
+AREA = "area over log b, floored at the zero action"  # the header of that column
 _RETURN = ("mean", "low", "high", "n_seeds")
 
 
@@ -22,8 +23,9 @@ def score_table(scores: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
       One line per arm: `n_expected`, `n_done`, `n_failed`; `n_diverged`, the done ones with a diverged simulation;
       `meta_env_steps` and `n_train_tasks`, means over seeds; `test_env_steps`, the steps per test task at its last checkpoint;
       `gain_…` from 0 steps to there, `normalised_…` and `uncertain` there; `area_…`, the mean height of the curve over the
-      logarithm of the steps; and for every checkpoint b `return_mean@b`,
-      `return_low@b`, `return_high@b`, `n_seeds@b`. What was not measured is NaN.
+      logarithm of the steps, floored at the zero action; and for every checkpoint b `return_mean@b`, `return_low@b`,
+      `return_high@b`, `n_seeds@b`. What was not measured is NaN. The highest score at the last checkpoint comes first, of equal
+      ones the larger area; what has no score comes last.
     """
     table = expected[[*ARM, "n_expected", "n_done", "n_failed"]]
     for found in (_spent(scores), _gain(scores), _normalised(scores), _area(scores)):
@@ -32,7 +34,9 @@ def score_table(scores: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
     for b, at_b in points.groupby("env_steps"):
         names = {"mean": f"return_mean@{b}", "low": f"return_low@{b}", "high": f"return_high@{b}", "n_seeds": f"n_seeds@{b}"}
         table = table.merge(at_b[[*ARM, *_RETURN]].rename(columns=names), on=list(ARM), how="left")
-    return table
+    table = table.merge(_last(scores).groupby(list(ARM))["return_mean"].mean().rename("last").reset_index(), how="left")
+    ranked = table.sort_values(["last", "area_mean"], ascending=False, kind="stable", ignore_index=True)
+    return ranked.drop(columns="last")
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -41,7 +45,7 @@ def to_markdown(table: pd.DataFrame) -> str:
     A checkpoint that a method did not reach because it stops learning before is "frozen"; what is missing is "–".
     """
     checkpoints = [int(name.split("@")[1]) for name in table.columns if name.startswith("return_mean@")]
-    header = ["method", "seeds", *(f"b = {steps(b)}" for b in checkpoints), "gain from b = 0", "area over log b", "normalised"]
+    header = ["method", "seeds", *(f"b = {steps(b)}" for b in checkpoints), "gain from b = 0", AREA, "normalised"]
     header += ["meta-training steps", "training tasks", "steps on the test task"]
     return markdown_table(header, [_line(record, checkpoints) for record in table.to_dict("records")])
 
@@ -69,23 +73,27 @@ def _spent(scores: pd.DataFrame) -> pd.DataFrame:
     return seeds.groupby(list(ARM)).agg(how).reset_index()
 
 
+def _last(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores.loc[scores.groupby([*GROUP, "seed"])["env_steps"].idxmax()]
+
+
 def _gain(scores: pd.DataFrame) -> pd.DataFrame:
     """Gain of every arm at each seed's last checkpoint."""
-    last = scores.loc[scores.groupby([*GROUP, "seed"])["env_steps"].idxmax()]
+    last = _last(scores)
     gain = summarise(last[last["env_steps"] > 0], "gain", by=(*TABLE, "axis", *ARM))
     return gain[[*ARM, "mean", "low", "high"]].rename(columns=lambda name: name if name in ARM else f"gain_{name}")
 
 
 def _normalised(scores: pd.DataFrame) -> pd.DataFrame:
     """Normalised score of every arm at each seed's last checkpoint."""
-    last = scores.loc[scores.groupby([*GROUP, "seed"])["env_steps"].idxmax()]
+    last = _last(scores)
     found = summarise(last, "normalised", by=ARM).rename(columns=lambda name: name if name in ARM else f"normalised_{name}")
     uncertain = last.groupby(list(ARM))["uncertain"].any().reset_index()
     return found[[*ARM, "normalised_mean", "normalised_low", "normalised_high"]].merge(uncertain, on=list(ARM))
 
 
 def _area(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean height of every arm's adaptation curve, few-shot and many-shot alike."""
+    """Mean height of every arm's adaptation curve above the zero action, few-shot and many-shot alike."""
     found = summarise(adaptation_areas(scores, value="return_mean"), "area", by=ARM)
     return found[[*ARM, "mean", "low", "high"]].rename(columns=lambda name: name if name in ARM else f"area_{name}")
 

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.drawing import BOUNDS, HOLLOW, Arm, Style, canvas, draw_blind, horizon, legend, look, short_steps
+from reports.areas import horizon
+from reports.drawing import BOUNDS, HOLLOW, Arm, Style, canvas, draw_blind, legend, look, short_steps
 from reports.notes import STOPPED, seeds_note
 from reports.scores import ARM, GROUP, blind_policy, select, summarise
 from reports.styles import themed

@@ -33,7 +33,8 @@ def test_the_larger_budgets_ask_about_every_locomotion_family_once():
 
 
 def test_suites_ask_with_the_arms_and_families_of_the_protocol():
-    compared = ("apb", "maml", "cavia", "pearl", "varibad", "td3", "finetune", "random", "zero")
+    learned = ("maml", "maml+ft", "cavia", "cavia+ft", "pearl", "pearl+ft", "varibad", "varibad+ft")
+    compared = ("apb", *learned, "td3", "finetune", "random", "zero")
     variants = ("pre", "post", "none", "unfrozen")
     desk = ("cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand")
     expected = {

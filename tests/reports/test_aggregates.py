@@ -9,11 +9,11 @@ import pytest
 from reports.aggregates import COUNTS, IQM, MEAN, STATISTICS, aggregate, performance_profiles
 from reports.answers import last_scores
 from reports.areas import adaptation_areas
+from reports.bootstrap import BOOTSTRAP
 from reports.gaps import generalisation_gaps
 from reports.improvement import probability_of_improvement
 from reports.scores import IN_DISTRIBUTION, adaptation_scores, coverage
 from reports.significance import differences
-from reports.stats import BOOTSTRAP
 from reports.strata import EXACT_IMAGES, OTHERS
 from results.schema import Row, to_frame
 
@@ -199,8 +199,18 @@ def test_profiles_are_shares_above_each_threshold():
     ]
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
     assert of(table, "n_seeds", "n_families", "interval", method="td3", threshold=0.9) == [[3, 1, BOOTSTRAP]]
-    falling = performance_profiles(FULL, EXACT).groupby(["group", "method"])[["value", "low", "high"]].diff().dropna()
-    assert (falling <= 1e-12).all(axis=None)
+    profiles = performance_profiles(FULL, EXACT)
+    assert (profiles.groupby(["group", "method"])["value"].diff().dropna() <= 1e-12).all()
+    assert profiles[["low", "high"]].stack().between(0, 1).all()
+
+
+def test_intervals_are_corrected_unless_told_otherwise():
+    for tabulate in (aggregate, performance_profiles):
+        corrected, plain = (tabulate(FULL, EXACT, corrected=which) for which in (True, False))
+        pd.testing.assert_frame_equal(corrected.drop(columns=["low", "high"]), plain.drop(columns=["low", "high"]))
+        assert not corrected[["low", "high"]].equals(plain[["low", "high"]])
+    wide, narrow = (of(aggregate(FULL, EXACT, corrected=which), "low", "high", statistic=MEAN)[1] for which in (True, False))
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
 def test_nothing_measured_gives_empty_tables():

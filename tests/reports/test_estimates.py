@@ -6,17 +6,18 @@ from itertools import product
 import numpy as np
 import pytest
 
+from reports.bootstrap import estimate, freedom_of, resampled_shares
 from reports.estimates import (
-    estimate,
     even_shares,
     improvement,
     iqm,
     mean,
     median,
     optimality_gap,
-    resampled_shares,
+    placement_variances,
     share_above,
 )
+from reports.power import student_quantile
 
 NAN = float("nan")
 RAGGED = np.array([[0.1, 0.9, 0.4, 1.3, 0.2], [0.5, 0.7, NAN, NAN, NAN], [-0.3, 2.0, 0.6, NAN, NAN]])
@@ -86,7 +87,7 @@ def test_families_with_fewer_seeds_count_as_much():
 def test_equals_a_loop_on_scores_and_on_resamples(name):
     for values in (RAGGED, generator(3).normal(size=(6, 10)), np.array([[2.0]])):
         np.testing.assert_allclose(now(STATISTICS[name], values), naive(name, families(values)), rtol=0, atol=1e-13)
-        shares = resampled_shares(values, generator(1), 50)
+        shares = resampled_shares(values, generator(1), 50, fewer=0)
         scores = families(values)
         for share, got in zip(shares, STATISTICS[name](values, shares), strict=True):
             counts = [np.rint(row[: len(x)] * len(x)).astype(int) for row, x in zip(share, scores, strict=True)]
@@ -120,7 +121,7 @@ def test_improvement_by_hand_and_by_a_loop():
 
 
 def test_resamples_are_of_the_seeds_of_each_family():
-    shares = resampled_shares(RAGGED, generator(), 4_000)
+    shares = resampled_shares(RAGGED, generator(), 4_000, fewer=0)
     assert shares.shape == (4_000, 3, 5)
     np.testing.assert_allclose(shares.sum(axis=2), 1)
     assert (shares[:, np.isnan(RAGGED)] == 0).all()
@@ -132,40 +133,69 @@ def test_resamples_are_of_the_seeds_of_each_family():
 
 
 @pytest.mark.parametrize("name", ["mean", "median", "iqm"])
-def test_the_interval_equals_the_quantiles_of_all_resamples(name):
+def test_the_plain_interval_equals_the_quantiles_of_all_resamples(name):
     values = np.array([[0.0, 1.0, 4.0], [2.0, 3.0, 9.0]])
     every = [naive(name, [list(a), list(b)]) for a in product(values[0], repeat=3) for b in product(values[1], repeat=3)]
-    value, low, high = estimate(values, STATISTICS[name], generator(), level=0.8, draws=60_000)
-    np.testing.assert_allclose([value, low, high], [naive(name, families(values)), *np.quantile(every, [0.1, 0.9])], atol=0.17)
+    found = estimate(values, STATISTICS[name], generator(), level=0.8, draws=60_000, corrected=False)
+    np.testing.assert_allclose(found, [naive(name, families(values)), *np.quantile(every, [0.1, 0.9])], atol=0.17)
 
 
-@pytest.mark.parametrize(
-    ("n_families", "n_seeds", "covers"),
-    [(1, 10, 0.904), (6, 5, 0.908)],  # P(|T| ≤ z₀.₉₇₅ √((n − 1)/n)), T of F(n − 1) degrees of freedom: below 0.95
-)
-def test_the_interval_of_the_mean_covers_as_often_as_theory_says(n_families, n_seeds, covers):
-    draw, resample = generator(1), generator(2)
-    scores = draw.normal(3.0, 2.0, size=(1_500, n_families, n_seeds))
-    intervals = [estimate(values, mean, resample, draws=600)[1:] for values in scores]
-    covered = np.mean([low <= 3.0 <= high for low, high in intervals])
-    assert abs(covered - covers) < 0.025  # three standard errors, √(0.9 · 0.1/1500) = 0.0077
+def test_the_corrected_interval_by_hand():
+    """Of n − 1 seeds all resamples, their percentiles stretched by t over z."""
+    values = np.array([[0.0, 1.0, 4.0], [2.0, 3.0, 9.0]])
+    every = [(np.mean(a) + np.mean(b)) / 2 for a in product(values[0], repeat=2) for b in product(values[1], repeat=2)]
+    variances = values.var(axis=1, ddof=1) / 3
+    factor = student_quantile(0.9, variances.sum() ** 2 / (variances**2 / 2).sum()) / 1.2815516
+    centre = values.mean()
+    expected = [centre, *(centre + factor * (np.quantile(every, [0.1, 0.9]) - centre))]
+    np.testing.assert_allclose(estimate(values, mean, generator(), level=0.8, draws=60_000), expected, atol=0.02)
+    capped = estimate(values, mean, generator(), level=0.8, draws=2_000, bounds=(2.0, 4.0))
+    assert capped[1:] == (2.0, 4.0)
 
 
-def test_the_interval_of_the_iqm_covers_about_as_often():
-    draw, resample = generator(3), generator(4)
-    intervals = [estimate(values, iqm, resample, draws=400)[1:] for values in draw.normal(0.7, 0.3, size=(800, 6, 5))]
-    assert 0.88 < np.mean([low <= 0.7 <= high for low, high in intervals]) < 0.945  # 0.912 in 2000 of them
+def test_resampled_means_of_one_seed_fewer_have_the_variance_of_a_mean():
+    shares = resampled_shares(RAGGED, generator(), 60_000)
+    means = np.nansum(RAGGED * shares, axis=2)
+    expected = [np.var(row, ddof=1) / len(row) for row in families(RAGGED)]
+    np.testing.assert_allclose(means.var(axis=0), expected, rtol=0.03)
 
 
-def test_the_interval_of_an_improvement_covers():
-    draw, resample = generator(5), generator(6)
-    hits = []
-    for _ in range(500):
-        x, y = draw.normal(0.0, 1.0, (6, 8)), draw.normal(0.0, 1.0, (6, 8))
-        drawn = improvement(x, y, resampled_shares(x, resample, 400), resampled_shares(y, resample, 400))
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        hits.append(low <= 0.5 <= high)
-    assert 0.9 < np.mean(hits) < 0.98
+def test_degrees_of_freedom():
+    sizes = np.array([5.0, 5.0, 3.0])
+    assert freedom_of(np.array([1.0, 1.0, 0.5]), sizes) == pytest.approx(2.5**2 / (0.25 + 0.25 + 0.125))
+    assert freedom_of(np.array([1.0, 0.0, 0.0]), sizes) == 4 and freedom_of(np.zeros(3), sizes) == 10
+
+
+def test_variances_of_placements_by_hand():
+    x, y = np.array([[1.0, 2.0, 4.0]]), np.array([[0.0, 2.0, 3.0, NAN]])
+    variances, sizes = placement_variances(x, y)
+    of_x, of_y = [1 / 3, 1.5 / 3, 1.0], [1.0, 1.5 / 3, 1 / 3]
+    np.testing.assert_allclose(variances, [np.var(terms, ddof=1) / 3 for terms in (of_x, of_y)])
+    assert sizes.tolist() == [3, 3]
+
+
+def covered(name, scores, truth, draws=500):
+    found = [estimate(values, STATISTICS[name], generator(i), draws=draws)[1:] for i, values in enumerate(scores)]
+    return np.mean([low <= truth <= high for low, high in found])
+
+
+@pytest.mark.parametrize(("n_families", "n_seeds"), [(1, 5), (1, 10), (6, 5), (6, 10)])
+@pytest.mark.parametrize("name", ["mean", "iqm", "median", "gap"])
+def test_the_interval_covers_as_often_as_it_says(n_families, n_seeds, name):
+    scores = generator(100 + n_seeds).normal(0.7, 0.3, size=(600, n_families, n_seeds))
+    truth = 0.324975 if name == "gap" else 0.7  # E max(1 − X, 0) = 0.3 Φ(1) + 0.3 φ(1)
+    assert 0.92 < covered(name, scores, truth) < 0.99  # about 95 %, the median 98 %, and three standard errors, 0.027
+
+
+def test_the_interval_of_the_mean_covers_where_one_family_varies_most():
+    deviations = np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.1])[:, None]
+    assert 0.92 < covered("mean", 0.7 + deviations * generator(7).normal(size=(600, 6, 5)), 0.7) < 0.98
+
+
+def test_the_plain_interval_covers_less():
+    scores = generator(1).normal(3.0, 2.0, size=(600, 1, 5))
+    found = [estimate(values, mean, generator(i), draws=500, corrected=False)[1:] for i, values in enumerate(scores)]
+    assert np.mean([low <= 3.0 <= high for low, high in found]) < 0.88  # P(|T| ≤ z √(4/5)) = 0.846, T of 4 degrees of freedom
 
 
 def test_too_few_seeds_have_a_value_and_no_interval():

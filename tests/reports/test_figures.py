@@ -139,7 +139,7 @@ def test_the_note_says_seeds_and_interval_and_gaps():
         "Mean of 2 seeds; band: lowest to highest seed. Fewer than five seeds: a description, not a test."
     )
     six = add_hold(summarise(scores_of(["apb"], n_seeds=6)))
-    assert adaptation_note(six, expected_of(["apb"], 6, 6)) == "Mean of 6 seeds; band: 95 % percentile bootstrap over seeds."
+    assert adaptation_note(six, expected_of(["apb"], 6, 6)) == "Mean of 6 seeds; band: 95 % interval over seeds, Student's t."
     gaps = expected_of(["apb", "td3"], n_done=1, n_failed=1)
     assert unfinished_note(gaps) == (
         "Not complete: apb unfinished (1 of 2 seeds, 1 failed) and td3 unfinished (1 of 2 seeds, 1 failed)."

@@ -6,7 +6,7 @@ import pytest
 
 from reports.gaps import generalisation_gaps
 from reports.scores import IN_DISTRIBUTION
-from reports.stats import BOOTSTRAP, MIN_MAX
+from reports.stats import MIN_MAX, STUDENT, student_interval
 
 NAN = float("nan")
 
@@ -23,9 +23,10 @@ RADIUS = scores_of("ood", "radius", {0: 0.0, 1: 20.0, 2: 40.0, 3: NAN})
 
 def test_pairs_seeds_and_keeps_axes_apart():
     table = generalisation_gaps(pd.concat([INSIDE, ANGLE, RADIUS])).set_index("axis")
-    assert table.loc["angle", ["gap", "low", "high"]].tolist() == [2.0, 1.0, 3.0]  # all resamples of 1, 2, 3
-    assert table.loc["angle", ["n_seeds", "n_unpaired", "interval"]].tolist() == [3, 2, BOOTSTRAP]
-    assert table.loc["radius", ["gap", "low", "high", "n_seeds", "n_unpaired"]].tolist() == [0.0, -10.0, 10.0, 3, 1]
+    assert table.loc["angle", ["gap", "low", "high"]].tolist() == [2.0, *student_interval([1.0, 2.0, 3.0])]
+    assert table.loc["angle", ["n_seeds", "n_unpaired", "interval"]].tolist() == [3, 2, STUDENT]
+    assert table.loc["radius", ["gap", "low", "high"]].tolist() == [0.0, *student_interval([-10.0, 0.0, 10.0])]
+    assert table.loc["radius", ["n_seeds", "n_unpaired"]].tolist() == [3, 1]
     assert len(table) == 2
 
 

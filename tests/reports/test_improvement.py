@@ -37,7 +37,7 @@ def test_by_hand_with_ties_and_ragged_seeds():
     assert table.loc["a", "value"] == pytest.approx(p) and table.loc["b", "value"] == pytest.approx(1 - p)
     assert table.loc["a", ["other", "other_variant", "n_seeds", "n_families", "n_left_out"]].tolist() == ["b", "", 3, 2, 2]
     low, high = table.loc["a", ["low", "high"]]
-    assert 0 < low < p < high <= 1
+    assert 0 <= low < p < high <= 1
     assert table.loc["b", ["low", "high"]].tolist() == [1 - high, 1 - low]
 
 
@@ -53,8 +53,18 @@ def test_equals_a_bootstrap_by_loops():
             left, right = now[f, "a"][:, None], now[f, "b"]
             of_families.append(((left > right) + (left == right) / 2).mean())
         drawn.append(np.mean(of_families))
-    got = probability_of_improvement(pair, {}, draws=20_000).iloc[0]
+    got = probability_of_improvement(pair, {}, draws=20_000, corrected=False).iloc[0]
     np.testing.assert_allclose(got[["low", "high"]].to_list(), np.quantile(drawn, [0.025, 0.975]), atol=0.02)
+
+
+@pytest.mark.parametrize(("n_families", "n_seeds"), [(1, 5), (1, 10), (6, 5)])
+def test_the_interval_covers(n_families, n_seeds):
+    draw, hits = np.random.default_rng(5), []
+    for _ in range(150):
+        cells = [(f"f{i}", "x", m, draw.normal(size=n_seeds)) for i in range(n_families) for m in "ab"]
+        one = probability_of_improvement(scores_of(*cells), {}, draws=300).iloc[0]
+        hits.append(one["low"] <= 0.5 <= one["high"])
+    assert np.mean(hits) > 0.9
 
 
 def test_groups_stay_apart_and_no_common_family_is_no_line():

@@ -3,7 +3,39 @@
 import numpy as np
 import pytest
 
-from reports.power import detectable_effect, pooled_deviation
+from reports.power import detectable_effect, pooled_deviation, student_quantile, student_tail
+
+
+@pytest.mark.parametrize(
+    ("p", "freedom", "t"),
+    [
+        (0.975, 1, 12.7062),
+        (0.975, 2, 4.30265),
+        (0.95, 4, 2.13185),
+        (0.995, 9, 3.24984),
+        (0.9, 30, 1.31042),
+        (0.975, 1e6, 1.95997),
+    ],
+)
+def test_known_quantiles_of_students_t(p, freedom, t):
+    """Of printed tables."""
+    assert student_quantile(p, freedom) == pytest.approx(t, rel=1e-5)
+    assert student_quantile(1 - p, freedom) == -student_quantile(p, freedom)
+    assert student_tail(t, freedom) == pytest.approx(1 - p, rel=1e-4) and student_quantile(0.5, freedom) == 0
+
+
+def test_the_tail_of_students_t():
+    for t in (-3.0, -0.1, 0.0, 0.4, 7.0):  # one degree of freedom is Cauchy's law, two have a closed form
+        assert student_tail(t, 1) == pytest.approx(0.5 - np.arctan(t) / np.pi, rel=1e-12)
+        assert student_tail(t, 2) == pytest.approx((1 - t / np.sqrt(2 + t * t)) / 2, rel=1e-12)
+    assert [student_tail(t, 2.5) for t in (-np.inf, np.inf)] == [1.0, 0.0]
+    between = student_quantile(0.975, 7.3)
+    assert student_quantile(0.975, 8) < between < student_quantile(0.975, 7)
+    for wrong in ((np.nan, 3), (1.0, 0), (1.0, np.nan)):
+        with pytest.raises(ValueError, match="positive degrees of freedom"):
+            student_tail(*wrong)
+    with pytest.raises(ValueError, match=r"probability in \(0, 1\), got 1"):
+        student_quantile(1, 3)
 
 
 @pytest.mark.parametrize(

@@ -121,10 +121,11 @@ def test_summary_over_ragged_seeds():
     rows = to_frame([adapt(0, v, seed=s, b=b) for (s, b), v in values.items()])
     points = summarise(adaptation_scores(rows, expect(("m", 0), ("m", 1), ("m", 2))))
     np.testing.assert_equal(points["mean"].to_list(), [3.0, 4.0, 7.0])
-    np.testing.assert_equal(points["low"].to_list(), [1.0, 2.0, np.nan])
-    np.testing.assert_equal(points["high"].to_list(), [5.0, 6.0, np.nan])
+    half = 4.302653 * 2 / np.sqrt(3)  # t of two degrees of freedom, s = 2
+    np.testing.assert_allclose(points["low"].to_list(), [3 - half, 2.0, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(points["high"].to_list(), [3 + half, 6.0, np.nan], rtol=1e-6)
     assert points["n_seeds"].tolist() == [3, 2, 1]
-    assert points["interval"].tolist() == ["95 % bootstrap", "min–max", ""]
+    assert points["interval"].tolist() == ["95 % Student t", "min–max", ""]
 
 
 def test_an_interval_does_not_depend_on_who_else_is_in_the_report():

@@ -182,7 +182,17 @@ def test_another_method_moves_nothing():
     more = pd.concat([scores_of(("f", "speed", "aa", [0.0, 9.0]), ("h", "mass", "A", A)), SCORES])
     table = differences(more)
     those = table[table["method"].isin(["a", "b"]) & table["other"].isin(["a", "b"])].reset_index(drop=True)
-    pd.testing.assert_frame_equal(those, differences(SCORES))
+    pd.testing.assert_frame_equal(those.drop(columns="p_holm"), differences(SCORES).drop(columns="p_holm"))
+    np.testing.assert_allclose(table["p_holm"], naive_holm(table["p"].tolist()))  # of all pairs
+
+
+def test_among_equal_methods_hardly_ever_any_pair_differs():
+    """Four methods, two families, six seeds: twelve tests together."""
+    draw, alarms = generator(7), 0
+    for _ in range(200):
+        equal = scores_of(*((family, "x", method, draw.normal(size=6)) for family in "fg" for method in "abcd"))
+        alarms += (differences(equal)["p_holm"] <= 0.05).any()
+    assert alarms / 200 <= 0.05
 
 
 def test_so_few_seeds_that_nothing_is_ever_detected():

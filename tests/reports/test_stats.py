@@ -1,63 +1,44 @@
-"""The bootstrap against what can be worked out by hand, by enumeration and by simulation."""
-
-from itertools import product
+"""Student's interval and the spread over seeds, by hand and by simulation."""
 
 import numpy as np
 import pytest
 
-from reports.stats import BOOTSTRAP, MIN_MAX, bootstrap_interval, spread
-
-
-def generator(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
+from reports.stats import MIN_MAX, STUDENT, spread, student_interval
 
 
 def test_equal_values_have_an_interval_of_no_width():
-    assert bootstrap_interval([2.5] * 7, generator()) == (2.5, 2.5)
+    assert student_interval([2.5] * 7) == (2.5, 2.5)
 
 
-def test_of_three_seeds_the_95_percent_interval_is_the_range():
-    # each extreme mean has probability 1/27 = 3.7 %, more than the 2.5 % that are cut off
-    assert bootstrap_interval([0.0, 3.0, 6.0], generator()) == (0.0, 6.0)
+def test_by_hand():
+    half = 4.302653 * 3 / np.sqrt(3)  # t of two degrees of freedom, s = 3
+    np.testing.assert_allclose(student_interval([0.0, 3.0, 6.0]), (3 - half, 3 + half), rtol=1e-6)
+    half = 2.131847 * np.sqrt(10 / 5)  # at 90 %, four degrees of freedom, s² = 10
+    np.testing.assert_allclose(student_interval([0, 2, 4, 6, 8], level=0.9), (4 - half, 4 + half), rtol=1e-6)
 
 
-def test_equals_the_quantiles_of_all_resamples():
-    values = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
-    means = np.array([np.mean(resample) for resample in product(values, repeat=5)])
-    expected = np.quantile(means, [0.05, 0.95])
-    np.testing.assert_allclose(bootstrap_interval(values, generator(), level=0.9, draws=40_000), expected, atol=0.11)
+@pytest.mark.parametrize("n_seeds", [5, 10])
+def test_covers_the_mean_as_often_as_it_says(n_seeds):
+    samples = np.random.default_rng(n_seeds).normal(3.0, 2.0, size=(4_000, n_seeds))
+    intervals = [student_interval(sample) for sample in samples]
+    assert 0.94 < np.mean([low <= 3.0 <= high for low, high in intervals]) < 0.96
 
 
-def test_covers_the_mean_about_as_often_as_it_says():
-    draw, resample = generator(1), generator(2)
-    samples = draw.normal(3.0, 2.0, size=(400, 20))
-    intervals = [bootstrap_interval(sample, resample, draws=400) for sample in samples]
-    covered = np.mean([low <= 3.0 <= high for low, high in intervals])
-    assert 0.88 < covered < 0.97  # the percentile method is a little too narrow at 20 values
-
-
-def test_draws_come_from_the_generator_alone():
-    np.random.seed(0)
-    first = bootstrap_interval([1.0, 5.0, 2.0, 8.0, 7.0], generator(3))
-    np.random.seed(1)
-    assert bootstrap_interval([1.0, 5.0, 2.0, 8.0, 7.0], generator(3)) == first
-
-
-@pytest.mark.parametrize("values", [[], [[1.0, 2.0]], [1.0, float("nan")]])
+@pytest.mark.parametrize("values", [[], [1.0], [[1.0, 2.0]], [1.0, float("nan")]])
 def test_refuses_what_is_not_a_vector_of_seeds(values):
     with pytest.raises(ValueError, match="one per seed"):
-        bootstrap_interval(values, generator())
+        student_interval(values)
 
 
 def test_refuses_a_level_that_is_no_share():
     with pytest.raises(ValueError, match=r"\(0, 1\), got 95"):
-        bootstrap_interval([1.0, 2.0], generator(), level=95)
+        student_interval([1.0, 2.0], level=95)
 
 
 def test_spread_by_number_of_seeds():
     nan = float("nan")
-    np.testing.assert_equal(spread([], generator()), (nan, nan, nan, 0, ""))
-    np.testing.assert_equal(spread([nan], generator()), (nan, nan, nan, 0, ""))
-    np.testing.assert_equal(spread([4.0, nan], generator()), (4.0, nan, nan, 1, ""))
-    assert spread([4.0, 1.0], generator()) == (2.5, 1.0, 4.0, 2, MIN_MAX)
-    assert spread([0.0, 3.0, 6.0], generator()) == (3.0, 0.0, 6.0, 3, BOOTSTRAP)
+    np.testing.assert_equal(spread([]), (nan, nan, nan, 0, ""))
+    np.testing.assert_equal(spread([nan]), (nan, nan, nan, 0, ""))
+    np.testing.assert_equal(spread([4.0, nan]), (4.0, nan, nan, 1, ""))
+    assert spread([4.0, 1.0]) == (2.5, 1.0, 4.0, 2, MIN_MAX)
+    assert spread([0.0, 3.0, 6.0]) == (3.0, *student_interval([0.0, 3.0, 6.0]), 3, STUDENT)

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from reports.tables import score_table, seeds_text, to_csv, to_markdown
 
@@ -40,7 +41,7 @@ def scores():
 
 def test_numbers():
     table = score_table(scores(), expected()).set_index("method")
-    assert list(table.index) == ["apb", "maml", "td3", "zero"]
+    assert list(table.index) == ["apb", "maml", "zero", "td3"]
     assert table.loc["apb", ["return_mean@100", "return_low@100", "return_high@100", "n_seeds@100"]].tolist() == [
         -25,
         -30,
@@ -57,9 +58,10 @@ def test_numbers():
 
 def test_markdown():
     rows = [line.strip("| ").split(" | ") for line in to_markdown(score_table(scores(), expected())).splitlines()]
-    head, _, apb, maml, td3, zero = rows
+    head, _, apb, maml, zero, td3 = rows
     assert head[:6] == ["method", "seeds", "b = 0", "b = 50", "b = 100", "gain from b = 0"]
-    assert head[6:] == ["area over log b", "normalised", "meta-training steps", "training tasks", "steps on the test task"]
+    area = "area over log b, floored at the zero action"
+    assert head[6:] == [area, "normalised", "meta-training steps", "training tasks", "steps on the test task"]
     assert apb[1:6] == ["2 (1 with diverged simulations)", "−52.0 ± 2.00", "−41.0 ± 1.00", "−25.0 ± 5.00", "27.0 ± 3.00"]
     assert apb[6:8] == ["−33.0 ± 3.00", "0.50 ± 0.10"]
     assert maml[1:] == [
@@ -93,6 +95,22 @@ def test_the_area_is_that_of_the_curve_in_the_logarithm_of_the_steps():
         inside.columns[-1] / inside.columns[0]
     )
     np.testing.assert_allclose(table.loc["apb", "area_mean"], areas.mean())
+
+
+def test_the_best_last_score_comes_first_and_of_equal_ones_the_larger_area():
+    lines = scores().query("method != 'maml'")
+    same = lines[lines["method"] == "apb"].assign(method="td3")
+    same.loc[same["env_steps"] == 50, "return_mean"] += 5.0
+    table = score_table(pd.concat([lines, same]), expected())
+    assert table["method"].tolist() == ["td3", "apb", "zero", "maml"]
+    assert "last" not in table and table["gain_mean"].iloc[0] == table["gain_mean"].iloc[1]
+
+
+def test_the_area_counts_what_is_below_the_zero_action_as_that():
+    lines = scores()
+    low = lines.assign(return_mean=lines["return_mean"].mask((lines["method"] == "apb") & (lines["env_steps"] == 50), -900.0))
+    low.loc[low["method"] == "zero", "return_mean"] = -40.0
+    assert score_table(low, expected()).set_index("method").loc["apb", "area_mean"] == pytest.approx((-40 - 25) / 2)
 
 
 def test_nothing_measured():

@@ -22,7 +22,9 @@ RUN = {
     "--budget oracle-fast": "suite 'ood' has no families of its own at budget 'oracle-fast', only at smoke, quick, desk, paper",
     "--methods maml --set maml.episodes=1000": "maml on point-goal: one step of its meta-training takes 400,000 env",
     "--methods rl2 --set rl2.copies=100": "takes 40,000 environment steps and budget 'smoke' has 4,000",
-    "--budget oracle-fast --families point-goal": "has no meta-training; leave out apb, maml, cavia, pearl, varibad, finetune",
+    "--budget oracle-fast --families point-goal": (
+        "has no meta-training; leave out apb, maml, maml+ft, cavia, cavia+ft, pearl, pearl+ft, varibad, varibad+ft, finetune"
+    ),
     "--methods abp": "unknown method 'abp'; did you mean apb",
     "--methods apb,xyzzy": "unknown method 'xyzzy'; known: apb",
     "--methods=": "the list of methods is empty",

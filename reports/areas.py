@@ -53,7 +53,9 @@ def adaptation_areas(
             zero = y[:, steps == 0][:, 0] if 0 in steps else np.full(len(wide), np.nan)
             held = float(steps[-1]) if steps[-1] < last else np.nan
             floor = float(floors.get(curves["axis"].iloc[0], np.nan))
-            areas = _areas(steps, np.where(y < floor, floor, y), first, last)  # a missing score stays missing
+            if curves["method"].iloc[0] != ZERO:
+                y = np.where(y < floor, floor, y)  # a missing score stays missing
+            areas = _areas(steps, y, first, last)
             found += [(*key, seed, *numbers, held, floor) for seed, *numbers in zip(wide.index, areas, zero, strict=True)]
     columns = [*keys, "seed", "area", "at_zero", "held_from", "floor"]
     return pd.DataFrame(found, columns=columns).sort_values([*keys, "seed"], ignore_index=True)

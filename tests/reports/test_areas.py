@@ -62,6 +62,7 @@ def test_a_curve_counts_as_the_zero_action_while_it_is_below_it():
     expected = (3.0 * np.log(2) + 4.0 * np.log(4)) / np.log(8)  # 3, 3 and 5: the mean of the zero action is 3
     np.testing.assert_allclose(found.loc[[("a", 0), ("b", 0)], "area"], [expected] * 2)
     assert found.loc[("b", 0), "at_zero"] == -90.0 and (found["floor"] == 3.0).all()
+    assert found.loc["zero", "area"].tolist() == [2.0, 4.0]  # its own scores, though one is below their mean
 
 
 def test_the_floor_is_that_of_the_suite_family_and_axis_and_keeps_gaps():

@@ -14,7 +14,7 @@ from typing import Any
 from benchmark.plugins import PluginError, load_method, registered_methods, source_digest
 from benchmark.suites import Budget, Suite
 from envs import load_family
-from envs.api import checksum, family_version
+from envs.api import TaskFamily, checksum, family_version
 from methods.api import Method, Spec
 from methods.core.actor_critic import PPOConfig
 from methods.core.gradient_steps import GradientConfig
@@ -69,8 +69,11 @@ class Cell:
         if self.trained_by == self.method:
             return cell
         path = registered_methods()[self.trained_by]
-        version, source = load_method(path).version, source_digest(path)
-        return replace(cell, method=self.trained_by, method_path=path, method_version=version, method_source=source)
+        method, source = load_method(path), source_digest(path)
+        config = {field.name: self.config[field.name] for field in fields(method.Config)}
+        settings = tuple(name for name in self.adapt_settings if name in config)
+        cell = replace(cell, config=config, adapt_settings=settings)
+        return replace(cell, method=self.trained_by, method_path=path, method_version=method.version, method_source=source)
 
     @cached_property
     def train_id(self) -> str:
@@ -152,7 +155,7 @@ def _cell(
     suite: Suite, budget: Budget, family_id: str, split: str, name: str, path: str, changed: Mapping[str, Any], seed: int
 ) -> Cell:
     method, family = load_method(path), load_family(family_id)
-    tasks, (train_tasks, train_steps) = family.split(split), _meta_training(method, budget)
+    tasks, (train_tasks, train_steps) = family.split(split), _meta_training(method, budget, family)
     usual, config = resolve_config(method, budget, {}), resolve_config(method, budget, changed)
     return Cell(
         suite=suite.id,
@@ -179,13 +182,14 @@ def _cell(
     )
 
 
-def _meta_training(method: type[Method], budget: Budget) -> tuple[int, int]:
+def _meta_training(method: type[Method], budget: Budget, family: TaskFamily) -> tuple[int, int]:
     """Training tasks at a time, and environment steps summed over all of them."""
     if not method.meta_trains:
         return 0, 0
     if method.on_policy:
         return budget.fresh_tasks, budget.fresh_steps
-    return budget.many_tasks if method.many_tasks else budget.train_tasks, budget.train_steps
+    many = min(budget.many_tasks, family.law_size or budget.many_tasks)  # the same task twice tells nothing new
+    return many if method.many_tasks else budget.train_tasks, budget.train_steps
 
 
 def _trainer(name: str, method: type[Method]) -> str:
@@ -204,8 +208,14 @@ def _trainer(name: str, method: type[Method]) -> str:
         raise PluginError(
             f"method {name} is trained by {trainer!r}, which is no registered method that meta-trains; those are {can}"
         )
-    if like.Config is not method.Config:
-        raise PluginError(f"method {name} is trained by {trainer!r}, whose Config it must share to adapt what that one trained")
+    more = {field.name for field in fields(method.Config) if field.metadata.get("stage") != "adapt"} - {
+        field.name for field in fields(like.Config)
+    }
+    if not issubclass(method.Config, like.Config) or more:
+        raise PluginError(
+            f"method {name} is trained by {trainer!r}, whose Config it must share to adapt what that one trained; a subclass "
+            'may add settings of adaptation, marked with metadata={"stage": "adapt"}'
+        )
     return trainer
 
 

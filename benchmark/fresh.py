@@ -170,6 +170,8 @@ def _run(store: Store, cells: Iterable[Cell], show: Show, deadline: float | None
         record = store.record(stage.key) if store.status(stage.key) == "done" else {}
         parts, now = [record, *record.get("resumed", ())] if record else [], provenance()["commit"]
         if others := [part["commit"] for part in parts if part["commit"] != now]:  # None: of an installed package
-            raise InputError(f"{store.root} holds runs of commit {others[0]}, and this is {now}; take another folder with --store")
+            raise InputError(
+                f"{store.root} holds runs of commit {others[0]}, and this is {now}; take another folder with --store"
+            )
     LocalExecutor(store, *choose_jobs(None), deadline).run(stages, show)
     return pd.concat([store.rows(stage.key).assign(cell_id=stage.key.id) for stage in stages], ignore_index=True)

@@ -140,6 +140,8 @@ _QUICK_VARIBAD = {
     "vae_updates": 2,
     "posteriors": 20,
     "transitions": 20,
+    "kl_weight": 0.1,
+    "dynamics_kl_weight": 0.1,
 }
 
 BUDGETS: dict[str, Budget] = {
@@ -219,7 +221,7 @@ BUDGETS: dict[str, Budget] = {
                 "reset_period": 30_000,
             },
             # a quarter of the official gradient steps: 60 000 in all, which are hours on two cores
-            sac={"updates_per_step": 0.1},
+            sac={"updates_per_step": 0.1, "initial_steps": 1000},
         ),
         Budget(
             id="paper",

@@ -136,6 +136,7 @@ class AntDir4(AntDir):
     """
 
     id: ClassVar[str] = "ant-dir-4"
+    law_size: ClassVar[int | None] = len(AXES)
     isomorphic: ClassVar[frozenset[str]] = frozenset()
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:

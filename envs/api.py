@@ -121,6 +121,7 @@ class TaskFamily(Protocol):
     observation_size: ClassVar[int]
     action_size: ClassVar[int]
     frame_skip: ClassVar[int]  # simulator steps per control step
+    law_size: ClassVar[int | None]  # different tasks of the training law, None where it is continuous
     isomorphic: ClassVar[frozenset[str]]  # shift axes whose test tasks are exact linear images of tasks in the law
 
     def xml(self) -> Path:

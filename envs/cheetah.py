@@ -115,6 +115,7 @@ class CheetahDir(Cheetah):
 
     id: ClassVar[str] = "cheetah-dir"
     kind: ClassVar[str] = "reward"
+    law_size: ClassVar[int | None] = len(DIRECTIONS)
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, both directions equally often (an odd one is drawn)."""
@@ -139,6 +140,7 @@ class CheetahJoints(Cheetah):
 
     id: ClassVar[str] = "cheetah-joints"
     kind: ClassVar[str] = "transition"
+    law_size: ClassVar[int | None] = len(REVERSED)
     isomorphic: ClassVar[frozenset[str]] = frozenset({"joints"})  # signs of action entries
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:

@@ -15,6 +15,7 @@ class Family:
 
     id: ClassVar[str]
     version: ClassVar[int] = 1
+    law_size: ClassVar[int | None] = None
     isomorphic: ClassVar[frozenset[str]] = frozenset()
 
     def split(self, name: str) -> tuple[Task, ...]:

@@ -50,6 +50,7 @@ class Permuted:
         self.id, self.version, self.kind = PREFIX + base.id, 100 * VERSION + base.version, base.kind
         self.horizon, self.frame_skip = base.horizon, base.frame_skip
         self.observation_size, self.action_size = base.observation_size, base.action_size
+        self.law_size = base.law_size
 
     def xml(self) -> Path:
         """The base's MJCF file."""

@@ -9,6 +9,7 @@ METHODS: dict[str, str] = {
     "apb-post": "methods.apb:ApbPost",
     "apb-none": "methods.apb:ApbNone",
     "apb-unfrozen": "methods.apb:ApbUnfrozen",
+    "apb-reset": "methods.apb:ApbReset",
     "finetune": "methods.finetune:Finetune",
     "maml": "methods.maml:Maml",
     "maml+ft": "methods.maml:MamlFinetuned",

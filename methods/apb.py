@@ -12,7 +12,8 @@ Its ablations are here too, each the same but for one thing:
 - `apb-random`: ψ is a random one, drawn for the seed and the test split, and there is no meta-training;
 - `apb-pre`, `apb-post`: a task owns ρₕ only, or ρₜ only; the layer left out belongs to the shared, then frozen, network;
 - `apb-none`: a task owns no layer, so adaptation moves no weight of the actor: what meta-training alone is worth;
-- `apb-unfrozen`: adapts the backbone that `apb` meta-trains, a copy for each test task, together with fresh ρₕ, ρₜ, ω.
+- `apb-unfrozen`: adapts the backbone that `apb` meta-trains, a copy for each test task, together with fresh ρₕ, ρₜ, ω;
+- `apb-reset`: draws ρₕ, ρₜ, ω anew from time to time, as the paper does.
 
 Differences from the paper, or choices it leaves open:
 - the losses are TD3's (twin critics, delayed and smoothed), as in the paper's action-space protocol; critics are plain and
@@ -21,8 +22,8 @@ Differences from the paper, or choices it leaves open:
 - a fresh ρₜ has `head_scale` times torch's default scale, which decides the return before any adaptation (b = 0);
 - "aggregated" is the sum over tasks; Adam makes the scale immaterial;
 - exploration is Gaussian action noise; the evolutionary search over (ρₕ, ρₜ) is not implemented;
-- a periodic reset draws what the task owns and ω anew, with their optimisers and targets, keeps replay, and waits where it
-  would fall in the last tenth before an evaluation; `apb-unfrozen` also takes its ψ back to the meta-trained one.
+- resets are left to `apb-reset`, since within our budgets they cost more than they give: a reset draws what the task owns and ω
+  anew, with their optimisers and targets, keeps replay, and waits where it would fall in the last tenth before an evaluation.
 """
 
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ from torch import Tensor
 from methods.api import Adapter, Frozen, MakeEnv, Memoryless, Method, Spec, Streams, Trainer
 from methods.core.adapt import TD3Adapter, TD3Loop, TD3Trainer
 from methods.core.nets import LAYERS, Params, actor, init_actor, init_critics, spread
+from methods.core.ranges import check_ranges
 from methods.core.td3 import TD3, TD3Config
 
 
@@ -45,15 +47,25 @@ class ApbConfig(TD3Config):
 
     activate_first: bool = True  # whether a ReLU follows ρₕ
     head_scale: float = 1.0  # scale of a fresh ρₜ, in units of torch's default
-    # environment steps of a test task between resets of ρₕ, ρₜ, ω; 0 for none
-    reset_period: int = field(default=0, metadata={"stage": "adapt"})
+    linear_rate: float = 1.0  # learning rate of ρₕ and ρₜ, over the others'
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.depth < 1:
             raise ValueError(f"depth must be at least 1, not {self.depth}: without a layer there is no backbone to share")
-        if not 0.0 <= self.head_scale <= 1000.0 or not 0 <= self.reset_period <= 10**9:
-            raise ValueError("head_scale must be from 0 to 1000 and reset_period from 0 to 1000000000")
+        check_ranges(self, {"head_scale": (0.0, 1000.0), "linear_rate": (1e-6, 1e6)})
+
+
+@dataclass(frozen=True)
+class ApbResetConfig(ApbConfig):
+    """Settings of `apb-reset` beside APB's."""
+
+    # environment steps of a test task between resets of ρₕ, ρₜ, ω
+    reset_period: int = field(default=30_000, metadata={"stage": "adapt"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, {"reset_period": (1, 10**9)})
 
 
 class Apb(Method):
@@ -76,7 +88,7 @@ class Apb(Method):
         """TD3 on `n_tasks` tasks at once, one update per step."""
         env, generator = make_env(), streams.torch("init")
         pi = self._draw({layer: (n_tasks,) if layer in self.own else () for layer in LAYERS}, generator)
-        learner = TD3(self._actor(), pi, {}, self._critics(n_tasks, generator), self.config)
+        learner = self._learner(pi, {}, self._critics(n_tasks, generator))
         return TD3Trainer(TD3Loop(env, learner, self.config, streams), self._keep)
 
     def _keep(self, pi: Params) -> None:
@@ -86,9 +98,12 @@ class Apb(Method):
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
         """Fresh linear layers and critics for each of `n_tasks` around the frozen backbone."""
+        return self._adapter(make_env, n_tasks, streams)
+
+    def _adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams, reset_period: int = 0) -> Adapter:
         rho, omega = self._fresh(n_tasks, streams.torch("init"))
-        learner = TD3(self._actor(), rho, self._frozen(streams), omega, self.config)
-        return TD3Adapter(make_env(), learner, self.config, streams, partial(self._fresh, n_tasks), self.config.reset_period)
+        learner = self._learner(rho, self._frozen(streams), omega)
+        return TD3Adapter(make_env(), learner, self.config, streams, partial(self._fresh, n_tasks), reset_period)
 
     def _fresh(self, n_tasks: int, generator: torch.Generator) -> tuple[Params, Params]:
         """What a test task begins with, and again after a reset: its own layers and its critics."""
@@ -109,6 +124,12 @@ class Apb(Method):
 
     def _critics(self, n_tasks: int, generator: torch.Generator) -> Params:
         return init_critics(n_tasks, self.spec.observation_size + self.spec.action_size, self.config.hidden, generator)
+
+    def _learner(self, pi: Params, frozen: Params, omega: Params) -> TD3:
+        config = self.config
+        linear = [name for name in pi if name.startswith(("rho_h", "rho_t"))]
+        rates = dict.fromkeys(linear, config.linear_rate * config.learning_rate)
+        return TD3(self._actor(), pi, frozen, omega, config, rates)
 
     def _actor(self) -> partial[Tensor]:
         return partial(actor, depth=self.config.depth, activate_first=self.config.activate_first)
@@ -166,3 +187,15 @@ class ApbUnfrozen(Apb):
 
     def _frozen(self, streams: Streams) -> Params:
         return {}
+
+
+class ApbReset(Apb):
+    """APB that draws the task's own parameters anew from time to time."""
+
+    trained_by: ClassVar[str] = "apb"
+    Config: ClassVar[type[ApbResetConfig]] = ApbResetConfig
+    config: ApbResetConfig
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
+        """As APB's, with resets."""
+        return self._adapter(make_env, n_tasks, streams, self.config.reset_period)

@@ -15,11 +15,13 @@ the outer step's settings.
 Differences from the official code:
 - the Fisher-vector product of the outer step is a product with Jᵀ M J, where the official one differentiates the divergence
   twice (the same matrix);
-- the trust region bounds KL(old ‖ new), as TRPO's paper has it; there it is KL(new ‖ old);
+- the trust region bounds KL(old ‖ new), as TRPO's paper has it; there it is KL(new ‖ old). As there, its bound and its damping
+  are per entry of the action, over which that code averages the divergence;
 - a batch is as many steps as its episodes have at most: one that ends early makes room for another, and one that the end of the
   batch cuts off is bootstrapped from the baseline, and left out of its fit. There, each of so many episodes runs to its end;
 - the baseline predicts the batch that it was fitted to, in the outer step too, where the official one predicts the experience
   of the adapted policies from what it learned before adaptation; and it clips observations to ±10 (rllab's);
+- a test task is adapted to by as many gradient steps as meta-training made, one (official: five); more are a setting;
 - test batches are as large as training ones (official: 40 episodes);
 - actions are clipped by the environment, not rescaled;
 - training tasks are stratified over their law, and as many as the budget says (official: 20);
@@ -27,7 +29,7 @@ Differences from the official code:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -35,7 +37,7 @@ from torch import Tensor
 
 from methods.api import MakeEnv, Method, Spec, Streams, Trainer
 from methods.core.gradient_loop import GradientAdapter, MetaTrainer, outer_steps
-from methods.core.gradient_steps import ADAPT, GradientConfig, Learner, inner_step, leaves, task_step
+from methods.core.gradient_steps import GradientConfig, Learner, inner_step, leaves, task_step
 from methods.core.nets import Params, spread
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
 
@@ -47,7 +49,6 @@ class CaviaConfig(GradientConfig):
     context: int = 2  # context parameters, Z; official
     gamma: float = 0.95  # official
     inner_rate: float = 1.0  # official
-    own_steps: int = field(default=5, metadata=ADAPT)  # official
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,7 +70,7 @@ def policy_of_all(params: Params, obs: Tensor) -> Outputs:
 class Cavia(Method):
     """CAVIA with a REINFORCE inner step and a TRPO outer step."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: the official trust region; one gradient step on a test task, not five
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
     eval_mode: str = "deterministic"
@@ -80,6 +81,8 @@ class Cavia(Method):
         self.spec, self.config = spec, config
         self.eval_mode = "stochastic" if config.stochastic else self.eval_mode
         self.learner = Learner(self._start, policy)
+        # the divergence of all entries of an action, which `trpo` takes, is so many times their mean
+        self._outer = replace(config, max_kl=spec.action_size * config.max_kl, damping=spec.action_size * config.damping)
         self.theta: Params = {}  # empty until meta-trained or loaded
 
     def _start(self, theta: Params, n_tasks: int) -> Params:
@@ -101,7 +104,7 @@ class Cavia(Method):
         """
         n_obs, n_act, horizon, *_ = self.spec
         theta = init_gaussian_policy(n_obs + self.config.context, n_act, self.config.hidden, streams.torch("init"))
-        return MetaTrainer(self.learner, theta, self.config, streams, make_env, horizon, n_tasks, budget, self._keep)
+        return MetaTrainer(self.learner, theta, self._outer, streams, make_env, horizon, n_tasks, budget, self._keep)
 
     def _keep(self, theta: Params) -> None:
         self.theta = theta
@@ -148,4 +151,4 @@ class CaviaFinetuned(Cavia):
     def _learn(self, params: Params, batch: Samples, steps: int) -> Params:
         if steps < self.config.own_steps:
             return super()._learn(params, batch, steps)
-        return task_step(policy_of_all, params, batch, self.config)[0]
+        return task_step(policy_of_all, params, batch, self._outer)[0]

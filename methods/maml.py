@@ -16,6 +16,7 @@ Differences from the official code:
   there, while here all steps count: it is bootstrapped from the baseline, and left out of its fit;
 - the baseline predicts the batch that it was fitted to, where the official one was fitted to the batch before, another task's;
 - actions are clipped by the environment, not rescaled;
+- a test task is adapted to by as many gradient steps as meta-training made, one (official: three); more are a setting;
 - training tasks are stratified over their law, and as many as the budget says (official: 40);
 - evaluated policies act by their mean, unless `stochastic`.
 """
@@ -62,7 +63,7 @@ LEARNER = Learner(start, policy)
 class Maml(Method):
     """MAML with a REINFORCE inner step and a TRPO outer step."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: one gradient step on a test task, not three
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
     eval_mode: str = "deterministic"

@@ -1,7 +1,7 @@
 """RL²: a recurrent policy that learns to learn, by reinforcement learning over trials of several episodes.
 
-The policy sees the state and a memory of the trial: of every action, reward and state so far, across episodes. It is trained
-to earn much over the whole trial, so it learns to find out which task it is on. On a test task nothing but the memory changes.
+The policy sees a memory of the trial: of every action, reward and state so far, across episodes. It is trained to earn much
+over the whole trial, so it learns to find out which task it is on. On a test task nothing but the memory changes.
 
 Papers: Duan et al. 2016, "RL²: Fast Reinforcement Learning via Slow Reinforcement Learning" (arXiv 1611.02779); Wang et al.
 2016, "Learning to reinforcement learn" (arXiv 1611.05763).
@@ -11,12 +11,15 @@ otherwise.
 `rl2+ft` goes on after its own trial: PPO on the test task alone, on batches of trials there.
 
 Differences from that code:
-- a policy sees the state beside the memory, and policy and value have networks of their own, as VariBAD has them: the two
-  methods differ in what they remember and how that is learned;
+- a batch is a trial of each of the budget's tasks (official: two of each of 16 processes);
+- a minibatch is of whole trials, not of steps drawn from all of them;
+- the memory's units between it and the policy are one layer, not one each for a mean and a log-variance;
+- weights begin with torch's default scales, not orthogonal or of norm 1;
 - a trial that falls end early makes room for another, so that batches have no padding;
-- the end of a trial by the clock is bootstrapped, where that code gives its last step no advantage;
-- the state's normaliser moves after an update, not before it, so that old and new densities are of one policy;
-- training tasks are stratified over their law and fresh for every trial; evaluated policies act by their mean.
+- advantages go on from one episode of a trial to the next, and the trial's end by the clock is bootstrapped, as VariBAD's;
+- the reward's scale moves after an update, not with every step;
+- training tasks are stratified over their law and fresh for every trial.
+As there, the policy does not see a state before its first step, nor that to which an episode's end resets it.
 """
 
 from collections.abc import Mapping
@@ -28,7 +31,7 @@ import torch
 from torch import Tensor
 
 from methods.api import MakeEnv, Method, Spec, Streams, Trainer
-from methods.core.actor_critic import PPO, Collected, Outputs, PPOConfig, actor_critic, init_actor_critic, ppo_loss
+from methods.core.actor_critic import PPO, Collected, Outputs, PPOConfig, outputs_of, ppo_loss
 from methods.core.distributions import log_prob
 from methods.core.nets import Params, init_linear, linear, spread
 from methods.core.normalise import RewardScale, RunningMoments
@@ -46,7 +49,7 @@ class Rl2Config(PPOConfig):
 
     minibatches: int = 4
     memory: int = 128  # units of the GRU, R
-    latent: int = 128  # units between it and the policy
+    latent: int = 256  # units between it and the policy
     action_embedding: int = 16
     state_embedding: int = 32
     reward_embedding: int = 16
@@ -64,12 +67,22 @@ def init(n_obs: int, n_act: int, config: Rl2Config, generator: torch.Generator) 
     embeddings = config.action_embedding, config.state_embedding, config.reward_embedding
     params = init_encoder(n_obs, n_act, embeddings, config.memory, generator)
     params |= init_linear("latent", (), config.memory, config.latent, generator)
-    return params | init_actor_critic(n_obs, config.latent, n_act, config, generator)
+    for net, n_out in (("actor", n_act), ("critic", 1)):
+        params |= init_linear(f"{net}0", (), config.latent, config.hidden, generator)
+        params |= init_linear(f"{net}1", (), config.hidden, n_out, generator)
+    return params | {"log_std": torch.zeros(1, n_act)}
 
 
-def latent(params: Mapping[str, Tensor], memory: Tensor) -> Tensor:
-    """What the policy is told of a memory."""
-    return linear(params, "latent", memory).relu()
+def networks(params: Params) -> list[list[str]]:
+    """Names of the weights of the memory, and of those of policy and value: their gradients are clipped apart."""
+    heads = [name for name in params if name.startswith(("actor", "critic", "log_std"))]
+    return [[name for name in params if name not in heads], heads]
+
+
+def outputs(params: Mapping[str, Tensor], memory: Tensor) -> Outputs:
+    """Policy and value with memories [..., B, R]: of each a hidden layer."""
+    latent = linear(params, "latent", memory).relu()
+    return outputs_of(params, lambda net: linear(params, f"{net}1", linear(params, f"{net}0", latent).tanh()))
 
 
 class Rl2Agent:
@@ -77,7 +90,7 @@ class Rl2Agent:
 
     Args:
       params: weights, shared by all tasks or each with a leading axis [N].
-      states, rewards: statistics; they move with `meta_learn`.
+      rewards: statistics; they move with `meta_learn`.
       streams: named generators; "actions" and "minibatches" are drawn from.
       lead: () or (N,).
     """
@@ -85,14 +98,13 @@ class Rl2Agent:
     def __init__(
         self,
         params: Params,
-        states: RunningMoments,
         rewards: RewardScale,
         config: Rl2Config,
         streams: Streams,
         lead: tuple[int, ...] = (),
     ) -> None:
-        self.config, self.states, self.rewards, self.memory_size = config, states, rewards, config.memory
-        self.ppo = PPO(params, config, streams.torch("minibatches"), lead)
+        self.config, self.rewards, self.memory_size = config, rewards, config.memory
+        self.ppo = PPO(params, config, streams.torch("minibatches"), lead, networks(params))
         self._lead, self._generator = lead, streams.torch("actions")
 
     @property
@@ -104,36 +116,33 @@ class Rl2Agent:
 
     def act(self, obs: Tensor, memory: Tensor) -> Choice:
         """As `core.trials.Agent.act`."""
-        mean, log_std, value = self._outputs(obs, memory)
+        mean, log_std, value = outputs(self.ppo.params, memory)
         action = sampled((mean, log_std), self._generator)
         return Choice(action, log_prob(action, mean, log_std), value)
 
     def mean(self, obs: Tensor, memory: Tensor) -> Tensor:
         """The most likely action."""
-        return self._outputs(obs, memory).mean
+        return outputs(self.ppo.params, memory).mean
 
     def value(self, obs: Tensor, memory: Tensor) -> Tensor:
         """[N, E] of what is to come in the trial."""
-        return self._outputs(obs, memory).value
-
-    def _outputs(self, obs: Tensor, memory: Tensor) -> Outputs:
-        params = self.ppo.params
-        return actor_critic(params, self.states.whitened(obs), latent(params, memory))
+        return outputs(self.ppo.params, memory).value
 
     def remember(self, memory: Tensor, moment: Moment) -> Tensor:
         """As `core.trials.Agent.remember`."""
         params = self.ppo.params
-        gates = linear(params, "gru_x", seen(params, moment.action, moment.reward, moment.next_obs))
+        x = seen(params, moment.action, moment.reward, moment.next_obs, moment.ended)
+        gates = linear(params, "gru_x", x)
         return gru_cell(params, "gru", gates, memory)
 
     def recall(self, moments: Moment, index: Tensor | None = None, params: Mapping[str, Tensor] | None = None) -> Tensor:
         """The memory [T, …, R] before each step of trials [T, N, E, …], or of those at an index into their columns."""
         params = self.ppo.params if params is None else params
-        action, reward, next_obs, ended = (
-            self._columns(part, index) for part in (moments.action, moments.reward, moments.next_obs, moments.trial_ended)
-        )
-        start = torch.zeros(*ended.shape[1:], self.memory_size)
-        return memories(params, "gru", seen(params, action, reward, next_obs), ended, start)[:-1]
+        known = (moments.action, moments.reward, moments.next_obs, moments.ended)
+        x = seen(params, *(self._columns(part, index) for part in known))
+        trial_ended = self._columns(moments.trial_ended, index)
+        start = torch.zeros(*trial_ended.shape[1:], self.memory_size)
+        return memories(params, "gru", x, trial_ended, start)[:-1]
 
     # Learning
 
@@ -144,30 +153,27 @@ class Rl2Agent:
         advantage, returns = trial_advantages(trials, reward, config.gamma, config.lam)
         advantage = normalised_advantages(advantage, alone=bool(self._lead))
         kept = Collected(moments.action, choices.log_prob, choices.value, advantage, returns)
-        obs = self.states.whitened(moments.obs)
 
         def loss_of(params: Params, index: Tensor) -> Tensor:
-            memory = self.recall(moments, index, params)
-            state, told = self._rows(self._columns(obs, index)), self._rows(latent(params, memory))
+            memory = self._rows(self.recall(moments, index, params))
             samples = Collected(*(self._rows(self._columns(part, index)) for part in kept))
-            return ppo_loss(actor_critic(params, state, told), samples, config)
+            return ppo_loss(outputs(params, memory), samples, config)
 
         columns = moments.reward.shape[2] if self._lead else moments.reward[0].numel()
         self.ppo.update(loss_of, columns)
 
     def meta_learn(self, trials: Trials) -> None:
-        """Learn, then let the normalisers see the batch."""
+        """Learn, then let the normaliser see the batch."""
         self.learn(trials)
         self.learn_statistics(trials)
 
     @property
     def statistics(self) -> dict[str, RunningMoments]:
-        """What normalises states and rewards."""
-        return {"states": self.states, "rewards": self.rewards.moments}
+        """What normalises rewards."""
+        return {"rewards": self.rewards.moments}
 
     def learn_statistics(self, trials: Trials) -> None:
-        """Let the normalisers see a batch."""
-        self.states.update(trials.moments.obs)
+        """Let the normaliser see a batch."""
         self.rewards.learn(trials.moments.reward, trials.moments.trial_ended)
 
     def _columns(self, values: Tensor, index: Tensor | None) -> Tensor:
@@ -200,7 +206,7 @@ class Rl2Agent:
 class Rl2(Method):
     """RL² with a GRU and PPO."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
@@ -211,7 +217,7 @@ class Rl2(Method):
     def __init__(self, spec: Spec, config: Rl2Config) -> None:
         self.spec, self.config = spec, config
         self.theta: Params = {}  # empty until meta-trained or loaded
-        self.states, self.rewards = RunningMoments(spec.observation_size), RewardScale(config.gamma)
+        self.rewards = RewardScale(config.gamma)
 
     # Meta-training
 
@@ -226,7 +232,7 @@ class Rl2(Method):
           ValueError: if they do not allow one.
         """
         config, (n_obs, n_act, horizon, *_) = self.config, self.spec
-        agent = Rl2Agent(init(n_obs, n_act, config, streams.torch("init")), self.states, self.rewards, config, streams)
+        agent = Rl2Agent(init(n_obs, n_act, config, streams.torch("init")), self.rewards, config, streams)
 
         def keep() -> None:
             self.theta = agent.ppo.params
@@ -241,7 +247,7 @@ class Rl2(Method):
         Raises:
           RuntimeError: if there is no meta-trained policy.
         """
-        agent = Rl2Agent(self._trained(), self.states, self.rewards, self.config, streams)
+        agent = Rl2Agent(self._trained(), self.rewards, self.config, streams)
         return TrialAdapter(make_env, self.spec.horizon, self.config.trial_episodes, agent)
 
     def _trained(self) -> Params:
@@ -250,13 +256,12 @@ class Rl2(Method):
         return self.theta
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, and the statistics of states and rewards."""
-        return {"theta": self.theta, "states": self.states.state_dict(), "rewards": self.rewards.moments.state_dict()}
+        """Weights, and the statistics of rewards."""
+        return {"theta": self.theta, "rewards": self.rewards.moments.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.theta = dict(state["theta"])
-        self.states.load_state_dict(state["states"])
         self.rewards.moments.load_state_dict(state["rewards"])
 
 
@@ -266,8 +271,8 @@ class Rl2Finetuned(Rl2):
     trained_by: ClassVar[str] = "rl2"
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TrialAdapter:
-        """RL²'s own trial, then PPO on each task for as long as there is budget; the normalisers stay."""
+        """RL²'s own trial, then PPO on each task for as long as there is budget; the normaliser stays."""
         config = self.config
-        agent = Rl2Agent(spread(self._trained(), n_tasks), self.states, self.rewards, config, streams, (n_tasks,))
+        agent = Rl2Agent(spread(self._trained(), n_tasks), self.rewards, config, streams, (n_tasks,))
         copies = copies_of(config.tuned_copies, self.spec.horizon)
         return TrialAdapter(make_env, self.spec.horizon, config.trial_episodes, agent, agent.learn, copies)

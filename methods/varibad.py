@@ -11,21 +11,24 @@ Official code: lmzintgraf/varibad; settings are those of its cheetah-vel unless 
 
 Differences from that code:
 - where dynamics vary, states are decoded beside rewards, by a decoder as large as that of its walker, whose rewards it does not
-  decode, whose latent has 10 entries, whose actions are embedded in 32 and whose KL weighs 1;
-- the decoder of rewards is told the state that a step led to, not the state and the action before it as well, for which that
-  code has settings;
-- the KL is averaged over the trials of a batch, as the errors are and as that code first had it and still says; its latest
-  version, where posteriors are drawn, sums it over them, so that 0.1 of its 10 trials is 1 here;
+  decode, whose latent has 10 entries, whose actions and rewards are embedded in 32, and whose PPO has 2 minibatches and ε = 0.05;
+- the KL is averaged over the trials of a batch, as the errors are; that code sums it over them, so that its weight of 0.1, and of
+  1 on its walker, is 1 here, and 10 where dynamics vary, for a batch of 10 trials;
+- the end of an episode is told to the encoder alone; there it is an entry of every state, which policy and decoders see too;
 - a batch is a trial of each of the budget's tasks (official: of 16 processes);
+- how many updates the autoencoder makes follows from the budget and `vae_updates` (official: 15 625, one after each batch);
 - policy and value have embeddings of their own; weights begin with torch's default scales, not orthogonal or of norm 1;
 - a trial that falls end early makes room for another, and the batch's end cuts one off, which is replayed as far as it goes;
 - trials are replayed with replacement, and so are the posteriors of trials that differ in length;
-- the end of a trial by the clock is bootstrapped, where that code gives its last step no advantage;
+- advantages go on from one episode of a trial to the next, and the trial's end by the clock is bootstrapped: what the paper
+  maximises is the return of the whole trial. There, the last step of each episode has no advantage, which cuts the sum at every
+  episode's end; tried on point-goal, that was no better (three seeds: −29 against −26 after an episode);
 - the policy learns from the first batch after `precollect`, where that code leaves out the first of all;
+- the cost of an action is that of the action as the joints get it, clipped; there, of the action as it was drawn;
 - the normalisers of state, belief and reward move after the policy's update, not before it or with every step, so that old
   and new densities are of one policy: the first batch is seen raw unless `precollect` asks for more than one; the belief's
   moves before the encoder does, so that it sees what the policy saw;
-- training tasks are stratified over their law and fresh for every trial; evaluated policies act by their mean.
+- training tasks are stratified over their law and fresh for every trial.
 """
 
 from collections.abc import Mapping
@@ -37,7 +40,16 @@ import torch
 from torch import Tensor
 
 from methods.api import MakeEnv, Method, Spec, Streams, Trainer
-from methods.core.actor_critic import PPO, Collected, Outputs, PPOConfig, actor_critic, init_actor_critic, ppo_loss
+from methods.core.actor_critic import (
+    PPO,
+    Collected,
+    Outputs,
+    PPOConfig,
+    actor_critic,
+    assign_clipped,
+    init_actor_critic,
+    ppo_loss,
+)
 from methods.core.decoders import decode, init_decoder
 from methods.core.distributions import kl, log_prob
 from methods.core.nets import Params, init_linear, linear, spread
@@ -55,6 +67,7 @@ from methods.core.trials import Choice, Moment, Trials, normalised_advantages, t
 class VaribadConfig(PPOConfig):
     """Settings of VariBAD beside PPO's."""
 
+    embedding: int = 64  # units of the policy's and the value's embeddings of state and belief
     # encoder
     memory: int = 128  # units of the GRU, R
     latent_size: int = 5  # entries of the latent variable, Z
@@ -72,7 +85,9 @@ class VaribadConfig(PPOConfig):
     posteriors: int = 50  # drawn of each trial
     transitions: int = 50  # drawn for each posterior
     truncation: int = 50  # steps after which gradients are cut
-    kl_weight: float = 0.1
+    kl_weight: float = 1.0
+    dynamics_kl_weight: float = 10.0  # the same, where dynamics vary
+    vae_max_grad_norm: float = 1.0  # of the encoder's gradient and of each decoder's
     precollect: int = 5_000  # environment steps before the first update
     # trials of a test task in a batch of `varibad+ft`, fewer where they do not divide the horizon, and in its buffer; ours
     tuned_copies: int = field(default=4, metadata={"stage": "adapt"})
@@ -80,12 +95,21 @@ class VaribadConfig(PPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = ("memory", "latent_size", "action_embedding", "state_embedding", "reward_embedding", "reward_decoder")
+        sizes = (
+            "embedding",
+            "memory",
+            "latent_size",
+            "action_embedding",
+            "state_embedding",
+            "reward_embedding",
+            "reward_decoder",
+        )
         counts = ("vae_batch", "tuned_copies", "posteriors", "transitions", "truncation")
         ranges: dict[str, tuple[float, float]] = dict.fromkeys((*sizes, "state_decoder"), (1, 8192))
         ranges |= dict.fromkeys(counts, (1, 10_000)) | dict.fromkeys(("vae_buffer", "tuned_buffer"), (1, 10_000_000))
-        rest = {"vae_learning_rate": (1e-9, 1.0), "vae_updates": (1, 1000), "kl_weight": (0.0, 1e6), "precollect": (0, 1e9)}
-        check_ranges(self, ranges | rest)
+        ranges |= dict.fromkeys(("kl_weight", "dynamics_kl_weight"), (0.0, 1e6))
+        ranges |= {"vae_learning_rate": (1e-9, 1.0), "vae_updates": (1, 1000), "vae_max_grad_norm": (1e-9, 1e9)}
+        check_ranges(self, ranges | {"precollect": (0, 1e9)})
 
 
 def init(spec: Spec, config: VaribadConfig, generator: torch.Generator) -> tuple[Params, Params]:
@@ -94,11 +118,18 @@ def init(spec: Spec, config: VaribadConfig, generator: torch.Generator) -> tuple
     embeddings = config.action_embedding, config.state_embedding, config.reward_embedding
     phi = init_encoder(n_obs, n_act, embeddings, config.memory, generator)
     phi |= init_linear("belief", (), config.memory, 2 * n_latent, generator)
-    state, action = (n_obs, config.state_embedding), (n_act, config.action_embedding)
-    phi |= init_decoder("reward", n_latent, {"s": state}, config.reward_decoder, 1, generator)
+    state, action = ("s", n_obs, config.state_embedding), ("a", n_act, config.action_embedding)
+    phi |= init_decoder("reward", n_latent, (state, action, state), config.reward_decoder, 1, generator)
     if spec.kind == "transition":
-        phi |= init_decoder("state", n_latent, {"s": state, "a": action}, config.state_decoder, n_obs, generator)
-    return init_actor_critic(n_obs, 2 * n_latent, n_act, config, generator), phi
+        phi |= init_decoder("state", n_latent, (state, action), config.state_decoder, n_obs, generator)
+    return init_actor_critic(n_obs, 2 * n_latent, n_act, config.embedding, config.hidden, generator), phi
+
+
+def networks(phi: Params) -> list[list[str]]:
+    """Names of the weights of each network: the encoder, the decoder of rewards and, if there is one, that of states."""
+    decoders = [[name for name in phi if name.startswith(kind)] for kind in ("reward", "state")]
+    encoder = [name for name in phi if not name.startswith(("reward", "state"))]
+    return [network for network in (encoder, *decoders) if network]
 
 
 def belief(params: Mapping[str, Tensor], memory: Tensor) -> Tensor:
@@ -146,7 +177,7 @@ def elbo(params: Mapping[str, Tensor], trials: Recorded, draws: Draws, truncatio
     """
     ended = torch.zeros_like(trials.reward, dtype=torch.bool)
     start = trials.reward.new_zeros(*trials.length.shape, params["gru_m.w"].shape[-2])
-    x = seen(params, trials.action, trials.reward, trials.next_obs)
+    x = seen(params, trials.action, trials.reward, trials.next_obs, trials.ended)
     q = belief(params, memories(params, "gru", x, ended, start, truncation)).movedim(0, -2)  # [*lead, B, L + 1, 2Z]
     before = torch.cat([torch.zeros_like(q[..., :1, :]), q], -2)  # μ = 0 and log σ² = 0 are N(0, I)
     mean, log_var = _at(q, draws.posterior).chunk(2, -1)
@@ -167,12 +198,11 @@ def _errors(params: Mapping[str, Tensor], trials: Recorded, transition: Tensor, 
     def summed(error: Tensor) -> Tensor:
         return error.square().mean(-1).view(flat.shape).sum(-1)
 
-    next_obs = step(trials.next_obs)
-    reward = summed(decode(params, "reward", rows, {"s": next_obs}) - step(trials.reward[..., None]))
+    next_obs, before = step(trials.next_obs), (("s", step(trials.obs)), ("a", step(trials.action)))
+    reward = summed(decode(params, "reward", rows, (*before, ("s", next_obs))) - step(trials.reward[..., None]))
     if "state0.w" not in params:
         return reward, torch.zeros_like(reward)
-    inputs = {"s": step(trials.obs), "a": step(trials.action)}
-    return reward, summed(decode(params, "state", rows, inputs) - next_obs)
+    return reward, summed(decode(params, "state", rows, before) - next_obs)
 
 
 def _at(values: Tensor, index: Tensor) -> Tensor:
@@ -207,6 +237,8 @@ class VaribadAgent:
         self.ppo = PPO(params[0], config, streams.torch("minibatches"), lead)
         self.phi = {name: tensor.detach().clone() for name, tensor in params[1].items()}
         self._adam = torch.optim.Adam(list(self.phi.values()), config.vae_learning_rate, fused=True)
+        self._kl_weight = config.dynamics_kl_weight if "state0.w" in self.phi else config.kl_weight
+        self._networks = networks(self.phi)
         self._lead, self._generator, self._draws = lead, streams.torch("actions"), streams.torch("autoencoder")
         self._collected = self._vae_steps = 0
 
@@ -237,13 +269,14 @@ class VaribadAgent:
 
     def remember(self, memory: Tensor, moment: Moment) -> Tensor:
         """As `core.trials.Agent.remember`."""
-        gates = linear(self.phi, "gru_x", seen(self.phi, moment.action, moment.reward, moment.next_obs))
+        x = seen(self.phi, moment.action, moment.reward, moment.next_obs, moment.ended)
+        gates = linear(self.phi, "gru_x", x)
         return gru_cell(self.phi, "gru", gates, memory)
 
     def recall(self, moments: Moment) -> Tensor:
         """The memory [T, N, E, R] before each step of trials [T, N, E, …]."""
         start = torch.zeros(*moments.reward.shape[1:], self.memory_size)
-        x = seen(self.phi, moments.action, moments.reward, moments.next_obs)
+        x = seen(self.phi, moments.action, moments.reward, moments.next_obs, moments.ended)
         with torch.no_grad():
             return memories(self.phi, "gru", x, moments.trial_ended, start)[:-1]
 
@@ -290,10 +323,9 @@ class VaribadAgent:
             trials = self.replay.sample(config.vae_batch, self._draws)
             leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.phi.items()}
             terms = elbo(leaves, trials, draw(trials.length, config, self._draws), config.truncation)
-            loss = (terms.reward + terms.state + config.kl_weight * terms.kl).mean(-1)  # [*lead]
-            gradient = torch.autograd.grad(loss.sum(), list(leaves.values()))
-            for tensor, g in zip(self.phi.values(), gradient, strict=True):
-                tensor.grad = g
+            loss = (terms.reward + terms.state + self._kl_weight * terms.kl).mean(-1)  # [*lead]
+            gradient = dict(zip(leaves, torch.autograd.grad(loss.sum(), list(leaves.values())), strict=True))
+            assign_clipped(self.phi, gradient, self._networks, config.vae_max_grad_norm, self._lead)
             self._adam.step()
             self._vae_steps += 1
 
@@ -345,7 +377,7 @@ class VaribadAgent:
 class Varibad(Method):
     """VariBAD with a GRU and PPO."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
@@ -404,8 +436,8 @@ class Varibad(Method):
         return VaribadAgent(params, self.states, self.beliefs, self.rewards, self.config, replay, streams, lead)
 
     def _replay(self, capacity: int, lead: tuple[int, ...] = ()) -> TrialReplay:
-        steps, (n_obs, n_act, horizon, kind) = self.config.trial_episodes, self.spec
-        return TrialReplay(capacity, steps * horizon, n_obs, n_act, lead, keep_obs=kind == "transition")
+        n_obs, n_act, horizon, *_ = self.spec
+        return TrialReplay(capacity, self.config.trial_episodes * horizon, n_obs, n_act, lead)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, and the statistics of states, beliefs and rewards."""

@@ -1,4 +1,4 @@
-"""The policy and the value of RL² and VariBAD: two networks on what is seen and what is remembered, and PPO on both."""
+"""What learners with a memory share: PPO on a policy and a value, and VariBAD's two networks on what is seen and believed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -14,14 +14,15 @@ from methods.core.policy_gradient import LEAST_LOG_STD
 from methods.core.ppo import clipped_surrogate, clipped_value_loss, minibatches
 from methods.core.ranges import check_ranges
 
+Networks = Sequence[Sequence[str]]  # names of parameters, network by network
+
 
 @dataclass(frozen=True)
 class PPOConfig:
     """Settings of the policy and of PPO; official VariBAD's on cheetah-vel unless a comment says otherwise."""
 
     # networks
-    hidden: int = 128  # units of both hidden layers, of the policy's and of the value's network
-    embedding: int = 64  # units of the state's and of the latent's embedding
+    hidden: int = 128  # units of each hidden layer, of the policy's and of the value's network
     # learning
     learning_rate: float = 7e-4  # Adam
     epochs: int = 2
@@ -42,7 +43,6 @@ class PPOConfig:
 
 RANGES: dict[str, tuple[float, float]] = {  # beyond them a setting is a slip of the pen
     "hidden": (1, 8192),
-    "embedding": (1, 8192),
     "learning_rate": (1e-9, 1.0),
     "epochs": (1, 1000),
     "minibatches": (1, 10_000),
@@ -65,15 +65,15 @@ class Outputs(NamedTuple):
     value: Tensor  # [..., B]
 
 
-def init_actor_critic(n_obs: int, n_latent: int, n_act: int, config: PPOConfig, generator: torch.Generator) -> Params:
-    """Fresh weights; torch's default scales, σ = 1."""
+def init_actor_critic(n_obs: int, n_latent: int, n_act: int, embedding: int, hidden: int, generator: torch.Generator) -> Params:
+    """Fresh weights, with so many units of each embedding and of both hidden layers; torch's default scales, σ = 1."""
     params: Params = {}
     for net, n_out in (("actor", n_act), ("critic", 1)):
-        params |= init_linear(f"{net}_s", (), n_obs, config.embedding, generator)
-        params |= init_linear(f"{net}_m", (), n_latent, config.embedding, generator)
-        params |= init_linear(f"{net}0", (), 2 * config.embedding, config.hidden, generator)
-        params |= init_linear(f"{net}1", (), config.hidden, config.hidden, generator)
-        params |= init_linear(f"{net}2", (), config.hidden, n_out, generator)
+        params |= init_linear(f"{net}_s", (), n_obs, embedding, generator)
+        params |= init_linear(f"{net}_m", (), n_latent, embedding, generator)
+        params |= init_linear(f"{net}0", (), 2 * embedding, hidden, generator)
+        params |= init_linear(f"{net}1", (), hidden, hidden, generator)
+        params |= init_linear(f"{net}2", (), hidden, n_out, generator)
     return params | {"log_std": torch.zeros(1, n_act)}
 
 
@@ -87,6 +87,11 @@ def actor_critic(params: Mapping[str, Tensor], state: Tensor, latent: Tensor) ->
             h = linear(params, layer, h).tanh()
         return linear(params, f"{name}2", h)
 
+    return outputs_of(params, net)
+
+
+def outputs_of(params: Mapping[str, Tensor], net: Callable[[str], Tensor]) -> Outputs:
+    """What the two networks `net` say, "actor" and "critic"."""
     return Outputs(net("actor"), params["log_std"].clamp(min=LEAST_LOG_STD), net("critic").squeeze(-1))
 
 
@@ -118,9 +123,18 @@ class PPO:
     Args:
       params: shared by all samples, or each with a leading axis [N] of tasks.
       lead: () or (N,).
+      networks: names of the parameters whose gradients are clipped together; all of them if there is nothing else to say.
     """
 
-    def __init__(self, params: Mapping[str, Tensor], config: PPOConfig, generator: torch.Generator, lead: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        params: Mapping[str, Tensor],
+        config: PPOConfig,
+        generator: torch.Generator,
+        lead: tuple[int, ...] = (),
+        networks: Networks | None = None,
+    ) -> None:
+        self._networks = [list(params)] if networks is None else networks
         self.params = {name: tensor.detach().clone() for name, tensor in params.items()}
         self._config, self._generator, self._lead = config, generator, lead
         self._adam = torch.optim.Adam(list(self.params.values()), config.learning_rate, eps=1e-8, fused=True)
@@ -131,10 +145,10 @@ class PPO:
         for _ in range(self._config.epochs):
             for index in minibatches(size, self._config.minibatches, self._generator):
                 leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.params.items()}
-                gradient = torch.autograd.grad(loss_of(leaves, index).sum(), list(leaves.values()))
-                clipped = clip_gradients(gradient, self._config.max_grad_norm, self._lead)
-                for tensor, g in zip(self.params.values(), clipped, strict=True):
-                    tensor.grad = g
+                gradient = dict(
+                    zip(leaves, torch.autograd.grad(loss_of(leaves, index).sum(), list(leaves.values())), strict=True)
+                )
+                assign_clipped(self.params, gradient, self._networks, self._config.max_grad_norm, self._lead)
                 self._adam.step()
                 self.updates += 1
 
@@ -154,6 +168,13 @@ class PPO:
         self._adam.load_state_dict(deepcopy(state["adam"]))  # Adam would go on in the caller's tensors
         self._generator.set_state(state["generator"])
         self.updates = state["updates"]
+
+
+def assign_clipped(params: Params, gradient: Params, networks: Networks, max_norm: float, lead: tuple[int, ...] = ()) -> None:
+    """Give the parameters of each network their gradients, clipped as `clip_gradients` does."""
+    for names in networks:
+        for name, g in zip(names, clip_gradients([gradient[name] for name in names], max_norm, lead), strict=True):
+            params[name].grad = g
 
 
 def clip_gradients(gradients: Sequence[Tensor], max_norm: float, lead: tuple[int, ...] = ()) -> list[Tensor]:

@@ -35,9 +35,8 @@ class GradientConfig:
     inner_rate: float = 0.1  # α; official MAML
     inner_steps: int = 1  # gradient steps in meta-training; official
     first_order: bool = False  # whether the meta-gradient takes the inner gradient for a constant
-    own_steps: int = field(
-        default=3, metadata=ADAPT
-    )  # gradient steps on a test task, the method's own stage; the suite's protocol
+    # gradient steps on a test task, the method's own stage; ours: as many as in meta-training
+    own_steps: int = field(default=1, metadata=ADAPT)
     stochastic: bool = field(default=False, metadata=ADAPT)  # whether evaluated actions are drawn, as in the official code
     # outer step
     max_kl: float = 0.01  # δ; official

@@ -2,9 +2,9 @@
 
 A memory is what is known *before* a step. With m₀ = 0 at the beginning of a trial,
 
-    mₜ₊₁ = GRU(mₜ, xₜ),   xₜ of (aₜ, s′ₜ, rₜ),
+    mₜ₊₁ = GRU(mₜ, xₜ),   xₜ of (aₜ, s′ₜ, eₜ, rₜ),
 
-where s′ₜ is the state that the step t led to, not one that a reset put in its place. So a policy acts at t on (sₜ, mₜ), and mₜ
+where s′ₜ is the state that the step t led to, not one that a reset put in its place, and eₜ whether the episode ended there. So a policy acts at t on (sₜ, mₜ), and mₜ
 depends on nothing from t on. A trial may hold several episodes; memory goes on across them, and ends with the trial.
 """
 
@@ -26,14 +26,20 @@ def init_gru(name: str, n_in: int, size: int, generator: torch.Generator, dtype:
 def init_encoder(n_obs: int, n_act: int, embeddings: tuple[int, int, int], size: int, generator: torch.Generator) -> Params:
     """Fresh weights of a memory of R = `size` units: `see_a`, `see_s` and `see_r`, of so many units, and the GRU `gru`."""
     params: Params = {}
-    for name, n_in, n_out in zip("asr", (n_act, n_obs, 1), embeddings, strict=True):
+    for name, n_in, n_out in zip("asr", (n_act, n_obs + 1, 1), embeddings, strict=True):
         params |= init_linear(f"see_{name}", (), n_in, n_out, generator)
     return params | init_gru("gru", sum(embeddings), size, generator)
 
 
-def seen(params: Mapping[str, Tensor], action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
-    """x of a step, what the GRU is fed: its action, reward and next state, each embedded, [..., I]."""
-    parts = (("a", action), ("s", next_obs), ("r", reward[..., None]))
+def seen(params: Mapping[str, Tensor], action: Tensor, reward: Tensor, next_obs: Tensor, ended: Tensor) -> Tensor:
+    """x of a step, what the GRU is fed: its action, its reward, and the next state with the end of the episode, [..., I].
+
+    Args:
+      action: [..., A]. reward: [...]. next_obs: [..., O].
+      ended: [...] whether the episode ended with the step, for whatever reason.
+    """
+    state = torch.cat([next_obs, ended[..., None].to(next_obs.dtype)], -1)
+    parts = (("a", action), ("s", state), ("r", reward[..., None]))
     return torch.cat([linear(params, f"see_{name}", part).relu() for name, part in parts], -1)
 
 

@@ -142,10 +142,19 @@ class TD3:
       pi: actor parameters that learn; tensors without a task axis are shared.
       frozen: actor parameters that do not.
       omega: twin critics, leading axes [2, N].
+      rates: learning rates of the actor's parameters that have one of their own, by name.
     """
 
-    def __init__(self, actor: Actor, pi: Params, frozen: Params, omega: Params, config: TD3Config) -> None:
-        self.actor, self.config, self.updates = actor, config, 0
+    def __init__(
+        self,
+        actor: Actor,
+        pi: Params,
+        frozen: Params,
+        omega: Params,
+        config: TD3Config,
+        rates: Mapping[str, float] | None = None,
+    ) -> None:
+        self.actor, self.config, self.updates, self._rates = actor, config, 0, dict(rates or {})
         self.pi, self.frozen, self.omega = _copy(pi), dict(frozen), _copy(omega)
         self.pi_target, self.omega_target = _copy(pi), _copy(omega)
         self._critic_gradient = gradient_of(partial(critic_objective, actor=actor, config=config), config.compile)
@@ -154,8 +163,10 @@ class TD3:
 
     def _start_adam(self) -> None:
         # Adam is elementwise, so one optimiser over the stack equals one per task while all tasks step together
-        rate = self.config.learning_rate
-        self._pi_adam = torch.optim.Adam(list(self.pi.values()), rate, fused=True)
+        rate, groups = self.config.learning_rate, dict[float, list[Tensor]]()
+        for name, tensor in self.pi.items():
+            groups.setdefault(self._rates.get(name, rate), []).append(tensor)
+        self._pi_adam = torch.optim.Adam([{"params": params, "lr": own} for own, params in groups.items()], fused=True)
         self._omega_adam = torch.optim.Adam(list(self.omega.values()), rate, fused=True)
 
     def restart(self, pi: Params, omega: Params) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from envs.api import BoolArray, FloatArray, Step
 from methods.api import MakeEnv
-from methods.core.trials import Agent, Moment, TrialBatch, TrialRunner, Trials, known_of
+from methods.core.trials import Agent, Choice, Moment, TrialBatch, TrialRunner, Trials, known_of
 
 
 class EvaluatedAgent(Agent, Protocol):
@@ -41,6 +41,20 @@ class EvaluatedAgent(Agent, Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         ...
+
+
+class ByMean:
+    """An agent that acts by its mean, as in evaluation."""
+
+    def __init__(self, agent: EvaluatedAgent) -> None:
+        self._agent = agent
+        self.value, self.remember = agent.value, agent.remember
+
+    def act(self, obs: Tensor, memory: Tensor) -> Choice:
+        """The most likely action; nothing learns from it, so its density and value are not asked for."""
+        mean = self._agent.mean(obs, memory)
+        nothing = mean.new_zeros(mean.shape[:-1])
+        return Choice(mean, nothing, nothing)
 
 
 class RememberingPolicy:
@@ -77,7 +91,7 @@ class RememberingPolicy:
 
 
 class TrialAdapter:
-    """One trial of k episodes on each test task; evaluated episodes begin with what its first k − 1 episodes taught so far.
+    """One trial of k episodes on each test task, by mean actions; an evaluated episode begins with what its first k − 1 taught.
 
     With `learn`, training goes on afterwards, on batches of E trials of each task.
 
@@ -114,7 +128,7 @@ class TrialAdapter:
     def step(self, limit: int) -> None:
         """Go on with the trial; after it with batches of trials and updates, or with nothing."""
         if self._own_stage:
-            trials = self._trial.collect(self._agent, limit)
+            trials = self._trial.collect(ByMean(self._agent), limit)
             if trials is None:
                 self._known = self._trial.known(self._episodes - 1)
             else:

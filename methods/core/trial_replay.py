@@ -36,27 +36,25 @@ class Recorded(NamedTuple):
     action: Tensor  # [L, *lead, B, A]
     reward: Tensor  # [L, *lead, B]
     next_obs: Tensor  # [L, *lead, B, O] what the step led to
-    obs: Tensor  # [L, *lead, B, O], or [L, *lead, B, 0] where it was not kept
+    obs: Tensor  # [L, *lead, B, O]
+    ended: Tensor  # [L, *lead, B] 1 where an episode ended with the step, else 0
     length: Tensor  # [*lead, B] steps of each trial
 
 
 class TrialReplay:
     """Rings of the last C trials, one for all tasks or one for each, in one tensor [G, C, T, F] of float32.
 
-    Memory is G·C·T·F·4 bytes, taken from the system only as it fills; F is A + 1 + O, and O more with `keep_obs`.
+    Memory is G·C·T·F·4 bytes with F = A + 2·O + 2, taken from the system only as it fills.
 
     Args:
       capacity: C.
       steps: of the longest trial, T.
       n_obs: O. n_act: A.
       lead: () for one ring, (N,) for one of each task.
-      keep_obs: whether the state before each step is wanted.
     """
 
-    def __init__(
-        self, capacity: int, steps: int, n_obs: int, n_act: int, lead: tuple[int, ...] = (), keep_obs: bool = False
-    ) -> None:
-        self._lead, self._sizes = lead, [n_act, 1, n_obs, n_obs * keep_obs]
+    def __init__(self, capacity: int, steps: int, n_obs: int, n_act: int, lead: tuple[int, ...] = ()) -> None:
+        self._lead, self._sizes = lead, [n_act, 1, n_obs, n_obs, 1]
         rings = lead[0] if lead else 1
         self._data = torch.empty(rings, capacity, steps, sum(self._sizes))
         self._length = torch.zeros(rings, capacity, dtype=torch.int64)
@@ -77,7 +75,7 @@ class TrialReplay:
         rank = torch.arange(len(ring)) - (count.cumsum(0) - count)[ring]  # among those of its ring
         fits = rank >= count[ring] - capacity  # of too many, the last
         column, start, length, ring, rank = (part[fits] for part in (*cuts, ring, rank))
-        parts = (moments.action, moments.reward[..., None], moments.next_obs, moments.obs[..., : self._sizes[3]])
+        parts = (moments.action, moments.reward[..., None], moments.next_obs, moments.obs, moments.ended[..., None])
         rows = torch.cat(parts, -1).flatten(1, 2)  # [T, N·E, F]
         within = torch.arange(steps) < length[:, None]  # [M, T]
         time = (start[:, None] + torch.arange(steps)).clamp(max=len(rows) - 1)
@@ -99,8 +97,8 @@ class TrialReplay:
         rows = self._data.view(-1, *self._data.shape[2:])[place, :longest].movedim(2, 0)  # [L, G, B, F]
         if not self._lead:
             rows, length = rows[:, 0], length[0]
-        action, reward, next_obs, obs = torch.split_with_sizes(rows, self._sizes, -1)
-        return Recorded(action, reward[..., 0], next_obs, obs, length)
+        action, reward, next_obs, obs, ended = torch.split_with_sizes(rows, self._sizes, -1)
+        return Recorded(action, reward[..., 0], next_obs, obs, ended[..., 0], length)
 
     def state_dict(self) -> dict[str, Any]:
         """The filled part of the rings."""

@@ -21,6 +21,11 @@ class Moment(NamedTuple):
     truncated: Tensor  # [N, E] bool
     trial_ended: Tensor  # [N, E] bool: the last of the trial's episodes ended with the step
 
+    @property
+    def ended(self) -> Tensor:
+        """[N, E] bool: the episode ended with the step."""
+        return self.terminated | self.truncated
+
 
 class Choice(NamedTuple):
     """An action, and what a learner must know of it later. Over T steps every tensor has a leading [T]."""
@@ -173,7 +178,7 @@ def known_of(moments: Moment, memory: Tensor, episodes: int) -> Tensor:
       moments: [T, N, E, …].
       memory: [T or T + 1, N, E, R] before each step, and perhaps after the last.
     """
-    over = (moments.terminated | moments.truncated)[:, :, 0].to(torch.int64)  # [T, N]
+    over = moments.ended[:, :, 0].to(torch.int64)  # [T, N]
     ended = over.cumsum(0) - over  # before each step
     first_trial = moments.trial_ended[:, :, 0].to(torch.int64).cumsum(0) - moments.trial_ended[:, :, 0].to(torch.int64) == 0
     steps = ((ended < episodes) & first_trial).sum(0)  # [N]

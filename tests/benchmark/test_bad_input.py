@@ -56,7 +56,7 @@ RUN = {
     "--set td3.policy_delay=0": "--set for td3: policy_delay must be from 1 to",
     "--set td3.warmup_episodes=-1": "--set for td3: warmup_episodes must be from 0 to",
     "--set td3.replay=0": "--set for td3: replay must be from 1 to",
-    "--set apb.reset_period=-1": "reset_period from 0 to 1000000000",
+    "--set apb-reset.reset_period=0 --methods apb-reset": "reset_period must be from 1 to 1000000000",
     "--seeds 0": "give a number from 1 to 1000",
     "--seeds -1": "give a number from 1 to 1000",
     "--seeds 99999999": "give a number from 1 to 1000",

@@ -103,6 +103,13 @@ class TestIdentity:
         assert (pearl.train_tasks, pearl.train_steps) == (7, budget.train_steps)
         assert (apb.train_tasks, apb.train_steps) == (budget.train_tasks, budget.train_steps)
 
+    @pytest.mark.parametrize(("family", "tasks"), [("cheetah-joints", 10), ("ant-dir-4", 4), ("cheetah-dir", 2)])
+    def test_but_no_more_than_the_law_has(self, family, tasks):
+        budget, suite = replace(SMOKE, many_tasks=100), OOD if family == "cheetah-joints" else SUITES["oracle"]
+        pearl = cell_of("pearl", budget=budget, family=family, suite=suite)
+        assert (pearl.train_tasks, pearl.train_steps) == (tasks, budget.train_steps)
+        assert cell_of("pearl", budget=budget, family="cheetah-vel").train_tasks == 100
+
     @pytest.mark.parametrize(("family", "kind"), [("point-goal", "reward"), ("point-rand", "transition")])
     def test_a_method_is_told_what_varies(self, family, kind):
         assert cell_of("pearl", family=family).build().spec.kind == kind
@@ -144,6 +151,8 @@ class TestExpansion:
             ("adapt", "apb-pre"),
         ]
         assert len({cell.adapt_key for cell in cells}) == 3
+        assert cell_of("apb-reset").train_key == cells[0].train_key  # though it has a setting more
+        assert cell_of("apb-reset").trainer.build().config == cells[0].build().config
         longer = cell_of("apb-unfrozen", settings={"hidden": 17})
         assert longer.train_key == cell_of(settings={"hidden": 17}).train_key != cells[0].train_key
 

@@ -93,7 +93,7 @@ def stages_of(cell):
 def test_every_method_goes_on_as_if_it_had_never_stopped(name, falls, tmp_path, elsewhere, monkeypatch):
     if falls:
         monkeypatch.setattr(PointGoal, "terminated", eval(FALLS, {"np": np}))
-    settings = {"reset_period": 40} if name in ("apb", "apb-random") else {}
+    settings = {"reset_period": 40} if name == "apb-reset" else {}
     cell = cell_of(name)
     cell = replace(cell, config={**cell.config, **settings})
     once, often = (Store(tmp_path / name, create=True) for name in ("once", "often"))

@@ -73,7 +73,8 @@ def test_an_edited_plug_in_is_another_method(tmp_path, monkeypatch):
     assert source_digest("methods.td3:Td3") == ""
 
 
-def test_settings_of_adaptation_share_the_trained_state(cell):
+def test_settings_of_adaptation_share_the_trained_state():
+    cell = expand(SUITES["ood"], BUDGETS["smoke"], {"apb-reset": "methods.apb:ApbReset"}, ["point-goal"], 1, {})[0]
     other = replace(cell, config={**cell.config, "reset_period": 7})
     assert cell.adapt_settings == ("reset_period",)
     assert other.train_id == cell.train_id

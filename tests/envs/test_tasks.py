@@ -193,3 +193,11 @@ def test_training_tasks_are_stratified_on_every_parameter(family_id: str, n: int
 def test_the_version_names_the_model(family: TaskFamily) -> None:
     number, digest = family_version(family).split("+")
     assert int(number) == family.version and len(digest) == 8
+
+
+@pytest.mark.parametrize("family_id", FAMILIES)
+def test_a_law_says_how_many_tasks_it_has(family_id: str) -> None:
+    family = load_family(family_id)
+    drawn = {tuple(task.params.items()) for task in family.sample(60, np.random.default_rng(0))}
+    assert len(drawn) == (family.law_size or 60)
+    assert load_family(f"permuted-{family_id}").law_size == family.law_size

@@ -27,14 +27,14 @@ def point_pool() -> Callable[..., TaskPool]:
 
 @pytest.fixture
 def meta_trained(meta_train: Callable[..., Any]) -> Callable[..., Any]:
-    """`(kind, config, budget)`: a method after meta-training on two tasks."""
+    """`(method, config, budget)`: a method after meta-training on two tasks; `kind` says what varies from task to task."""
 
-    def train(kind: Any, config: Any, budget: int) -> Any:
+    def train(of: Any, config: Any, budget: int, kind: str = "reward") -> Any:
         generator = np.random.default_rng(0)
         tasks = POINT.sample(TRAINED_ON, generator)
         streams = Streams(0, "train")
         pool = TaskPool(POINT, tasks, streams, pooled=True, allowed=budget, draw=lambda: POINT.sample(TRAINED_ON, generator))
-        method = kind(Spec(POINT.observation_size, POINT.action_size, POINT.horizon), config)
+        method = of(Spec(POINT.observation_size, POINT.action_size, POINT.horizon, kind), config)
         meta_train(method, pool, TRAINED_ON, budget, streams.child("method"))
         return method
 

@@ -10,7 +10,7 @@ import torch
 from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from envs.point import PointGoal
-from methods.apb import Apb, ApbConfig, ApbRandom
+from methods.apb import Apb, ApbConfig, ApbRandom, ApbReset, ApbResetConfig
 from methods.api import Spec
 from methods.core.adapt import TD3Adapter
 from methods.core.nets import Params
@@ -30,10 +30,10 @@ def pool(steps: int, split: str = "ood", n_tasks: int = 3, pooled: bool = False)
 
 @pytest.fixture(scope="module")
 def meta_trained(meta_train: Callable[..., Any]) -> Trained:
-    """`(config, steps)`: APB after so many steps of meta-training on each of three tasks."""
+    """`(config, steps, kind)`: APB after so many steps of meta-training on each of three tasks."""
 
-    def train(config: ApbConfig = CONFIG, steps: int = 60) -> Apb:
-        method = Apb(SPEC, config)
+    def train(config: ApbConfig = CONFIG, steps: int = 60, kind: Callable[..., Any] = Apb) -> Apb:
+        method = kind(SPEC, config)
         meta_train(method, pool(steps, pooled=True), 3, 3 * steps, Streams(0, "train"))
         return method
 
@@ -133,7 +133,8 @@ def test_td3_trains_the_same_network_whole(meta_trained: Trained) -> None:
 
 def reset_steps(period: int, checkpoints: list[int]) -> list[int]:
     """Steps at which an adapter with that reset period renews its learner."""
-    method = ApbRandom(SPEC, ApbConfig(hidden=4, batch=1, warmup_episodes=10**6, reset_period=period))
+    method = ApbReset(SPEC, ApbResetConfig(hidden=4, batch=1, warmup_episodes=10**6, reset_period=period))
+    method.load_state_dict({"shared": method._draw({"psi": ()}, torch.Generator())})
     adapter, found, past = adapter_of(method, checkpoints[-1]), [], 0
     reset = adapter._reset
     adapter._reset = lambda: (found.append(adapter.loop.collector.steps), reset())[1]  # type: ignore[method-assign]
@@ -146,11 +147,32 @@ def reset_steps(period: int, checkpoints: list[int]) -> list[int]:
 def test_resets_come_every_period_but_never_in_the_last_tenth_before_a_checkpoint() -> None:
     assert reset_steps(30, [100]) == [30, 60]  # 90 is in the last tenth of 100
     assert reset_steps(30, [99, 200]) == [30, 60, 99, 120, 150]  # the one due at 90 waits for 99; 180 is too late for 200
-    assert reset_steps(0, [200]) == []
+
+
+def test_apb_makes_no_reset() -> None:
+    adapter = adapter_of(ApbRandom(SPEC, ApbConfig(hidden=4, batch=1, warmup_episodes=10**6)), 40_000)
+    assert isinstance(adapter, TD3Adapter) and adapter._period == 0
+    assert {"reset_period"} == vars(ApbResetConfig()).keys() - vars(ApbConfig()).keys()
+
+
+@pytest.mark.parametrize("rate", [0.25, 3.0])
+def test_the_linear_layers_learn_at_a_rate_of_their_own(meta_trained: Trained, rate: float) -> None:
+    """Adam's first step is as long as its rate, wherever the gradient is not small."""
+    config = ApbConfig(hidden=8, batch=8, warmup_episodes=0, linear_rate=rate, learning_rate=1e-3)
+    method = Apb(SPEC, config)
+    generator = torch.Generator().manual_seed(0)
+    pi, omega = method._draw({"rho_h": (3,), "psi": (), "rho_t": (3,)}, generator), method._critics(3, generator)
+    learner, before = method._learner(pi, {}, omega), copy(pi)
+    collect = TD3Adapter(pool(60).make_env(), learner, config, Streams(0, "adapt"))
+    go(collect, config.policy_delay)
+    for name, tensor in learner.pi.items():
+        moved = (tensor - before[name]).abs().max()
+        expected = 1e-3 * (rate if name.startswith("rho") else 1.0)
+        assert float(moved) == pytest.approx(expected, rel=0.01), name
 
 
 def test_a_reset_renews_the_tasks_own_parameters_and_keeps_replay_and_backbone(meta_trained: Trained) -> None:
-    method = meta_trained(ApbConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20))
+    method = meta_trained(ApbResetConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20), kind=ApbReset)
     adapter = adapter_of(method, 60)
     go(adapter, 20)
     learner = adapter.loop.learner
@@ -201,7 +223,7 @@ def test_apb_without_a_backbone_says_what_to_do() -> None:
 
 
 def test_a_restored_adapter_draws_the_same_resets(meta_trained: Trained) -> None:
-    method = meta_trained(ApbConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20))
+    method = meta_trained(ApbResetConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20), kind=ApbReset)
     one, other = adapter_of(method, 200), adapter_of(method, 200)
     go(one, 30)  # one reset, after which the generator has moved on
     other.load_state_dict(one.state_dict())
@@ -211,7 +233,7 @@ def test_a_restored_adapter_draws_the_same_resets(meta_trained: Trained) -> None
     assert same(one.loop.learner.omega, other.loop.learner.omega)
 
 
-@pytest.mark.parametrize("absurd", [{"depth": 0}, {"head_scale": float("nan")}, {"reset_period": -1}])
+@pytest.mark.parametrize("absurd", [{"depth": 0}, {"head_scale": float("nan")}, {"linear_rate": 0}, {"reset_period": 0}])
 def test_settings_that_make_no_sense_are_refused(absurd: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(absurd))}.* must be|{next(iter(absurd))} from"):
-        ApbConfig(**absurd)
+        ApbResetConfig(**absurd)

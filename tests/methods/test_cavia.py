@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Normal, kl_divergence
 
 from benchmark.seeding import Streams
 from methods.cavia import Cavia, CaviaConfig, CaviaFinetuned, policy, policy_of_all
-from methods.core.gradient_steps import inner_step, leaves
+from methods.core.gradient_steps import MetaObjective, inner_step, leaves, meta_step
+from methods.core.trpo import conjugate_gradient, flatten, unflatten
 
 BATCH, OWN, Z = 100, 2, 3
 CONFIG = CaviaConfig(hidden=8, episodes=2, own_steps=OWN, context=Z)
@@ -45,10 +47,41 @@ def test_every_step_on_a_test_task_uses_the_rate_of_meta_training(
         assert torch.equal(adapter.state_dict()["params"]["context"], expected["context"])
 
 
-def test_defaults_are_the_official_ones() -> None:
-    official = {"context": 2, "gamma": 0.95, "lam": 1.0, "inner_rate": 1.0, "inner_steps": 1, "own_steps": 5, "episodes": 20}
+def test_defaults_are_the_official_ones_but_for_the_steps_on_a_test_task() -> None:
+    official = {"context": 2, "gamma": 0.95, "lam": 1.0, "inner_rate": 1.0, "inner_steps": 1, "episodes": 20}
     region = {"max_kl": 0.01, "damping": 1e-5, "cg_iterations": 10, "backtracks": 15, "backtrack_ratio": 0.8}
-    assert vars(CaviaConfig()) == {**official, **region, "hidden": 100, "first_order": False, "stochastic": False}
+    ours = {"hidden": 100, "first_order": False, "stochastic": False, "own_steps": 1}
+    assert vars(CaviaConfig()) == {**official, **region, **ours}
+
+
+def official_kl(new: tuple[torch.Tensor, ...], old: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The mean over steps and then over entries of the action, as the official `weighted_mean` takes it."""
+    distributions = [Normal(mean, log_std.exp().expand_as(mean)) for mean, log_std in (new, old)]
+    return kl_divergence(*distributions).mean(0).mean()
+
+
+def test_the_outer_step_goes_as_far_as_the_official_bound_lets_it(
+    meta_trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quadratic model of a full step is the bound, in the official units; the true divergence is near it."""
+    steps, kls = [], []
+
+    def watched(learner: Any, theta: Any, batches: Any, validation: Any, config: Any) -> Any:
+        objective = MetaObjective(learner, theta, batches, validation, config)
+        direction = conjugate_gradient(objective.fisher(), objective.gradient(), config.cg_iterations)
+        full = direction * (2.0 * config.max_kl / (direction * objective.fisher()(direction)).sum()).sqrt()
+        before = objective._now
+        pieces = unflatten(flatten(list(objective.theta.values())).detach() + 0.1 * full, list(objective.theta.values()))
+        after = objective._outputs(leaves(dict(zip(theta, pieces, strict=True))))
+        kl = [official_kl((after[0][n], after[1][0]), (before[0][n], before[1][0])) for n in range(2)]
+        kls.append(float(torch.stack(kl).mean().detach()))
+        steps.append(config.max_kl)
+        return meta_step(learner, theta, batches, validation, config)
+
+    monkeypatch.setattr("methods.core.gradient_loop.meta_step", watched)
+    meta_trained(Cavia, replace(CONFIG, episodes=10), 20 * BATCH)
+    assert steps == [0.01 * 2]
+    assert kls[0] == pytest.approx(0.01 * 0.1**2, rel=0.2)  # a tenth of the way, where the model is good
 
 
 def test_fine_tuning_moves_context_and_weights(meta_trained: Callable[..., Any], point_pool: Callable[..., Any]) -> None:

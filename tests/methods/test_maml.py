@@ -45,18 +45,24 @@ def test_the_first_step_on_a_test_task_uses_alpha_and_later_ones_half_of_it(
         assert_same(after, inner_step(LEARNER, {}, leaves(params), batch, rate))
 
 
-def test_defaults_are_the_official_ones() -> None:
+def test_defaults_are_the_official_ones_but_for_the_steps_on_a_test_task() -> None:
     official = {
         "gamma": 0.99,
         "lam": 1.0,
         "inner_rate": 0.1,
         "later_rate": 0.5,
         "inner_steps": 1,
-        "own_steps": 3,
         "episodes": 20,
     }
     region = {"max_kl": 0.01, "damping": 1e-5, "cg_iterations": 10, "backtracks": 15, "backtrack_ratio": 0.8}
-    assert vars(MamlConfig()) == {**official, **region, "hidden": 100, "first_order": False, "stochastic": False}
+    assert vars(MamlConfig()) == {
+        **official,
+        **region,
+        "hidden": 100,
+        "first_order": False,
+        "stochastic": False,
+        "own_steps": 1,
+    }
 
 
 def test_fine_tuning_is_trpo_on_each_task(meta_trained: Callable[..., Any], point_pool: Callable[..., Any]) -> None:

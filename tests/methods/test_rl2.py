@@ -14,13 +14,13 @@ from benchmark.protocol import Evaluator
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.core.nets import spread
+from methods.core.trial_adapter import ByMean
 from methods.core.trials import Moment, TrialBatch, TrialRunner
-from methods.rl2 import Rl2, Rl2Agent, Rl2Config, Rl2Finetuned
+from methods.rl2 import Rl2, Rl2Agent, Rl2Config, Rl2Finetuned, networks, outputs
 
 H, K, N = 50, 2, 2
 CONFIG = Rl2Config(
     hidden=8,
-    embedding=4,
     memory=6,
     latent=5,
     action_embedding=3,
@@ -39,7 +39,7 @@ def method(meta_trained: Callable[..., Any]) -> Rl2:
 
 def agent_of(method: Rl2, lead: tuple[int, ...] = ()) -> Rl2Agent:
     theta = spread(method.theta, *lead) if lead else method.theta
-    return Rl2Agent(theta, method.states, method.rewards, CONFIG, Streams(0, "agent"), lead)
+    return Rl2Agent(theta, method.rewards, CONFIG, Streams(0, "agent"), lead)
 
 
 def trials_of(agent: Rl2Agent, pool: TaskPool, copies: int = 2) -> Any:
@@ -78,28 +78,56 @@ def test_the_loss_at_the_old_policy_has_ratio_one_and_its_gradient_goes_through_
     assert all(g.abs().sum() > 0 for g in gradient.values()), [name for name, g in gradient.items() if not g.abs().sum()]
 
 
+def test_a_policy_knows_no_more_of_a_state_than_it_remembers(method: Rl2) -> None:
+    agent, memory = agent_of(method), torch.randn(N, 2, CONFIG.memory, generator=torch.Generator().manual_seed(0))
+    here, there = torch.zeros(N, 2, 4), torch.ones(N, 2, 4)
+    assert torch.equal(agent.mean(here, memory), agent.mean(there, memory))
+    assert not torch.allclose(agent.mean(here, memory), agent.mean(here, -memory))
+
+
+def test_policy_and_value_are_a_hidden_layer_each_on_relus_of_the_memory(method: Rl2) -> None:
+    theta, memory = method.theta, torch.randn(3, CONFIG.memory, generator=torch.Generator().manual_seed(0))
+    latent = torch.relu(memory @ theta["latent.w"] + theta["latent.b"])
+    for net, ours in (("actor", outputs(theta, memory).mean), ("critic", outputs(theta, memory).value[..., None])):
+        h = torch.tanh(latent @ theta[f"{net}0.w"] + theta[f"{net}0.b"])
+        torch.testing.assert_close(ours, h @ theta[f"{net}1.w"] + theta[f"{net}1.b"])
+
+
+def test_gradients_of_the_memory_and_of_the_heads_are_clipped_apart(
+    method: Rl2, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = agent_of(method)
+    trials, params = trials_of(agent, point_pool(10**6)), agent.ppo.params
+    assert sorted(sum(networks(params), [])) == sorted(params)
+    agent.ppo.update(lambda leaves, index: 100.0 * sum(tensor.sum() for tensor in leaves.values()), 4)
+    for network in networks(params):
+        norm = torch.cat([params[name].grad.flatten() for name in network]).norm()
+        assert float(norm) == pytest.approx(CONFIG.max_grad_norm, rel=1e-4)
+    agent.learn(trials)
+
+
 def test_statistics_move_once_the_policy_has_learned(
     method: Rl2, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent, counts = agent_of(method), []
-    trials, count = trials_of(agent, point_pool(10**6)), float(method.states.count)
+    trials, count = trials_of(agent, point_pool(10**6)), float(method.rewards.moments.count)
     update = agent.ppo.update
 
     def watched(loss_of: Callable[[Any, Tensor], Tensor], size: int) -> None:
-        counts.append((float(method.states.count), float(method.rewards.moments.count)))
+        counts.append(float(method.rewards.moments.count))
         update(loss_of, size)
 
     monkeypatch.setattr(agent.ppo, "update", watched)
     agent.meta_learn(trials)
-    assert counts == [(count, count)] and agent.updates == CONFIG.epochs * CONFIG.minibatches
-    assert float(method.states.count) == float(method.rewards.moments.count) == count + N * 2 * K * H
+    assert counts == [count] and agent.updates == CONFIG.epochs * CONFIG.minibatches
+    assert float(method.rewards.moments.count) == count + N * 2 * K * H
 
 
 def test_no_statistic_moves_on_a_test_task_and_no_weight_without_fine_tuning(
     method: Rl2, point_pool: Callable[..., TaskPool]
 ) -> None:
     theta = {name: tensor.clone() for name, tensor in method.theta.items()}
-    mean, scale = method.states.mean.clone(), method.rewards.moments.var.clone()
+    scale = method.rewards.moments.var.clone()
     for kind, moves in ((Rl2, False), (Rl2Finetuned, True)):
         tuned = kind(method.spec, CONFIG)
         tuned.load_state_dict(method.state_dict())
@@ -111,7 +139,7 @@ def test_no_statistic_moves_on_a_test_task_and_no_weight_without_fine_tuning(
         assert all(torch.equal(after[name], tensor) is not moves for name, tensor in before.items())
         assert (adapter.updates > 0) is moves
     assert all(torch.equal(method.theta[name], tensor) for name, tensor in theta.items())
-    assert torch.equal(method.states.mean, mean) and torch.equal(method.rewards.moments.var, scale)
+    assert torch.equal(method.rewards.moments.var, scale)
 
 
 def test_an_evaluated_episode_begins_with_the_memory_after_the_first_episode_of_the_trial(
@@ -120,7 +148,7 @@ def test_an_evaluated_episode_begins_with_the_memory_after_the_first_episode_of_
     pool = point_pool(10**6)
     adapter = method.adapter(pool.make_env, N, Streams(0, "adapt"))
     batch = TrialBatch(TrialRunner(point_pool(10**6).make_env(), K), CONFIG.memory, K * H)
-    trials = batch.collect(Rl2Agent(method.theta, method.states, method.rewards, CONFIG, Streams(0, "adapt")))
+    trials = batch.collect(ByMean(Rl2Agent(method.theta, method.rewards, CONFIG, Streams(0, "other"))))  # it draws nothing
     for used, expected in ((0, 0), (20, 20), (H, H), (H + 20, H), (K * H, H), (K * H, H)):
         if used > pool.used.max():
             adapter.step(used - int(pool.used.max()))
@@ -168,7 +196,7 @@ def test_a_method_goes_on_from_its_state_and_refuses_without_one(method: Rl2, po
         fresh.adapter(point_pool(0).make_env, N, Streams(0))
     fresh.load_state_dict(method.state_dict())
     assert all(torch.equal(fresh.theta[name], tensor) for name, tensor in method.theta.items())
-    assert torch.equal(fresh.states.mean, method.states.mean)
+    assert torch.equal(fresh.rewards.moments.var, method.rewards.moments.var)
 
 
 def test_a_budget_too_small_is_refused_with_its_numbers(meta_trained: Callable[..., Any]) -> None:

@@ -21,9 +21,7 @@ Train = Callable[..., Any]
 FAMILY = PointGoal()
 SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
 TASKS, UPDATES = 8, 40
-CONFIG = Rl2Config(
-    hidden=32, embedding=16, memory=32, latent=32, copies=4, minibatches=4, epochs=4, learning_rate=2e-3, gamma=0.95, lam=0.95
-)
+CONFIG = Rl2Config(hidden=32, memory=32, latent=32, copies=4, minibatches=4, epochs=4, learning_rate=2e-3, gamma=0.95, lam=0.95)
 
 
 def meta_trained(meta_train: Train) -> Rl2:

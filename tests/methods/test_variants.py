@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from envs.point import PointGoal
-from methods.apb import Apb, ApbConfig, ApbNone, ApbPost, ApbPre, ApbRandom, ApbUnfrozen
+from methods.apb import Apb, ApbConfig, ApbNone, ApbPost, ApbPre, ApbRandom, ApbReset, ApbResetConfig, ApbUnfrozen
 from methods.api import Spec
 from methods.core.adapt import TD3Adapter
 from methods.finetune import Finetune
@@ -129,14 +129,18 @@ def test_apb_and_its_unfrozen_variant_begin_as_the_same_policy(meta_trained: Tra
     np.testing.assert_allclose(*actions, rtol=0, atol=1e-6)
 
 
-def test_a_reset_takes_the_unfrozen_backbone_back_to_the_meta_trained_one(meta_trained: Trained) -> None:
-    method = meta_trained(ApbUnfrozen, ApbConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20))
-    adapter = adapter_of(method)
-    go(adapter, 20)
-    psi = state_of(method)["psi0.w"]
-    assert not torch.equal(adapter.loop.learner.pi["psi0.w"][0], psi)
-    adapter._reset()
-    assert all(torch.equal(adapter.loop.learner.pi["psi0.w"][n], psi) for n in range(N))
+def test_the_variant_with_resets_adapts_what_apb_meta_trains_and_begins_as_apb_does(meta_trained: Trained) -> None:
+    apb, reset = meta_trained(Apb), ApbReset(SPEC, ApbResetConfig(**vars(CONFIG), reset_period=20))
+    reset.load_state_dict(apb.state_dict())  # what `trained_by` makes of it
+    assert ApbReset.trained_by == "apb"
+    one, other = adapter_of(apb), adapter_of(reset)
+    go(one, 20)
+    go(other, 20)
+    for same in (True, False):  # until the first reset
+        layers = zip(one.loop.learner.pi.values(), other.loop.learner.pi.values(), strict=True)
+        assert all(torch.equal(*pair) is same for pair in layers)
+        go(one, 20)
+        go(other, 20)
 
 
 def test_apb_random_is_apb_around_a_backbone_that_nothing_trained(meta_trained: Trained) -> None:

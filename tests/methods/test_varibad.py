@@ -14,9 +14,9 @@ from benchmark.seeding import Streams
 from envs.api import Step
 from methods.api import Spec
 from methods.core.nets import spread
-from methods.core.trial_replay import TrialReplay
-from methods.core.trials import Moment, TrialBatch, TrialRunner
-from methods.varibad import Varibad, VaribadAgent, VaribadConfig, VaribadFinetuned, belief, init
+from methods.core.trial_adapter import ByMean
+from methods.core.trials import TrialBatch, TrialRunner
+from methods.varibad import Varibad, VaribadAgent, VaribadConfig, VaribadFinetuned, belief, init, networks
 
 H, K, N = 50, 2, 2
 CONFIG = VaribadConfig(
@@ -79,6 +79,8 @@ def test_a_belief_rests_on_nothing_from_its_step_on(method: Varibad, point_pool:
     unknown = {name: getattr(moments, name).clone() for name in ("action", "reward", "next_obs")}
     for part in unknown.values():
         part[t:] = torch.nan
+    unknown["truncated"] = moments.truncated.clone()
+    unknown["truncated"][t:] ^= True
     beliefs = belief(agent.phi, agent.recall(moments._replace(**unknown)))
     assert beliefs[: t + 1].isfinite().all()
     assert beliefs[t + 1 :].isnan().all()
@@ -125,7 +127,7 @@ def test_an_evaluated_episode_begins_with_the_belief_after_the_first_episode_of_
     pool = point_pool(10**6)
     adapter = method.adapter(pool.make_env, N, Streams(0, "adapt"))
     batch = TrialBatch(TrialRunner(point_pool(10**6).make_env(), K), CONFIG.memory, K * H)
-    trials = batch.collect(method._agent(method._trained(), method._replay(1), Streams(0, "adapt")))
+    trials = batch.collect(ByMean(method._agent(method._trained(), method._replay(1), Streams(0, "other"))))  # it draws nothing
     for used, expected in ((0, 0), (20, 20), (H, H), (H + 20, H), (K * H, H), (K * H, H)):
         if used > pool.used.max():
             adapter.step(used - int(pool.used.max()))
@@ -133,6 +135,17 @@ def test_an_evaluated_episode_begins_with_the_belief_after_the_first_episode_of_
         torch.testing.assert_close(policy._start, trials.memory[expected, :, 0], rtol=1e-5, atol=1e-6)
     adapter.step(100)
     assert pool.used.tolist() == [K * H] * N  # one trial is all
+
+
+def test_the_end_of_an_episode_is_seen_and_is_told_apart_from_a_step_within_it(
+    method: Varibad, point_pool: Callable[..., TaskPool]
+) -> None:
+    agent = agent_of(method)
+    moments = trials_of(agent, point_pool(10**6)).moments
+    assert moments.ended[H - 1].all() and not moments.ended[: H - 1].any()
+    none = torch.zeros_like(moments.truncated)
+    blind, told = (agent.recall(moments._replace(truncated=truncated)) for truncated in (none, moments.truncated))
+    assert torch.equal(blind[:H], told[:H]) and not torch.allclose(blind[H], told[H])
 
 
 def test_a_policy_tells_tasks_apart_by_what_it_sees_alone(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
@@ -145,7 +158,7 @@ def test_a_policy_tells_tasks_apart_by_what_it_sees_alone(method: Varibad, point
         action = policy.act(obs)
         np.testing.assert_array_equal(action[0], action[1])
         obs = np.repeat(generator.normal(size=(1, 1, 4)).astype(np.float32), N, 0)
-        reward = np.float32([[1.0], [1.0 + 4.0 * (step == 4)]])
+        reward = np.float32([[1.0], [1.0 - 9.0 * (step == 4)]])
         policy.observe(Step(obs, reward, none, none))
     action = policy.act(obs)
     assert not np.array_equal(action[0], action[1])  # they differ in a reward
@@ -162,16 +175,13 @@ def test_a_method_goes_on_from_its_state_and_refuses_without_one(method: Varibad
 
 
 @pytest.mark.parametrize("kind", ["reward", "transition"])
-def test_states_are_decoded_and_kept_where_dynamics_vary(kind: str) -> None:
+def test_states_are_decoded_where_dynamics_vary(kind: str) -> None:
     method = Varibad(Spec(4, 2, H, kind), CONFIG)
     theta, phi = init(method.spec, CONFIG, torch.Generator().manual_seed(0))
     assert any(name.startswith("state") for name in phi) is (kind == "transition")
     assert not any(name.startswith(("state", "reward")) for name in theta)
-    replay: TrialReplay = method._replay(3)
-    none = torch.zeros(K * H, 1, 1, dtype=torch.bool)
-    obs, action, reward = torch.randn(K * H, 1, 1, 4), torch.randn(K * H, 1, 1, 2), torch.randn(K * H, 1, 1)
-    replay.add(Moment(obs, action, reward, obs, none, none, none))
-    assert replay.at(torch.zeros(1, 1, dtype=torch.int64)).obs.shape[-1] == (4 if kind == "transition" else 0)
+    named = [name for network in networks(phi) for name in network]
+    assert sorted(named) == sorted(phi) and len(networks(phi)) == (3 if kind == "transition" else 2)
 
 
 def test_a_budget_too_small_is_refused_with_its_numbers(meta_trained: Callable[..., Any]) -> None:

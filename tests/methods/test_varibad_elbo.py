@@ -23,7 +23,6 @@ CONFIG = VaribadConfig(
     state_decoder=8,
     posteriors=5,
     transitions=4,
-    kl_weight=0.5,
 )
 
 
@@ -41,7 +40,7 @@ def trials_of(lengths: list[int], seed: int = 0) -> Recorded:
     """Trials of such lengths, with noise for padding."""
     size = len(lengths)
     parts = noise(seed, L, size, A), noise(seed + 1, L, size), noise(seed + 2, L, size, O), noise(seed + 3, L, size, O)
-    return Recorded(*parts, torch.tensor(lengths))
+    return Recorded(*parts, (noise(seed + 4, L, size) > 0.5).double(), torch.tensor(lengths))
 
 
 def layer(phi: Params, name: str) -> nn.Linear:
@@ -60,13 +59,14 @@ def posteriors_of(phi: Params, trials: Recorded, b: int) -> list[Independent]:
         mean, log_var = layer(phi, "belief")(memory).chunk(2)
         found.append(Independent(Normal(mean, log_var.exp().sqrt()), 1))
         if t < trials.length[b]:
-            parts = ("a", trials.action[t, b]), ("s", trials.next_obs[t, b]), ("r", trials.reward[t, b][None])
+            state = torch.cat([trials.next_obs[t, b], trials.ended[t, b][None]])
+            parts = ("a", trials.action[t, b]), ("s", state), ("r", trials.reward[t, b][None])
             memory = cell(torch.cat([layer(phi, f"see_{name}")(part).relu() for name, part in parts]), memory)
     return found
 
 
-def decoded(phi: Params, name: str, z: Tensor, **inputs: Tensor) -> Tensor:
-    told = [layer(phi, f"{name}_{kind}")(value).relu() for kind, value in inputs.items()]
+def decoded(phi: Params, name: str, z: Tensor, *inputs: tuple[str, Tensor]) -> Tensor:
+    told = [layer(phi, f"{name}_{kind}")(value).relu() for kind, value in inputs]
     h = layer(phi, f"{name}0")(torch.cat([z, *told])).relu()
     return layer(phi, f"{name}2")(layer(phi, f"{name}1")(h).relu())
 
@@ -80,10 +80,11 @@ def naive(phi: Params, trials: Recorded, draws: Draws, b: int) -> list[Tensor]:
         sums[2] = sums[2] + kl_divergence(q, before)
         z = q.mean + q.stddev * draws.noise[b, p]
         for i in draws.transition[b, p].tolist():
-            next_obs = trials.next_obs[i, b]
-            sums[0] = sums[0] + (decoded(phi, "reward", z, s=next_obs)[0] - trials.reward[i, b]) ** 2
+            next_obs, before_it = trials.next_obs[i, b], (("s", trials.obs[i, b]), ("a", trials.action[i, b]))
+            guess = decoded(phi, "reward", z, *before_it, ("s", next_obs))
+            sums[0] = sums[0] + (guess[0] - trials.reward[i, b]) ** 2
             if "state0.w" in phi:
-                guess = decoded(phi, "state", z, s=trials.obs[i, b], a=trials.action[i, b])
+                guess = decoded(phi, "state", z, *before_it)
                 sums[1] = sums[1] + (guess - next_obs).square().mean()
     return sums
 
@@ -133,7 +134,7 @@ def test_a_padded_batch_is_each_trial_alone() -> None:
     trials, draws = trials_of(lengths), some(lengths)
     together = elbo(phi, trials, draws, None)
     for b, length in enumerate(lengths):
-        parts = (part[:length, b : b + 1] for part in trials[:4])
+        parts = (part[:length, b : b + 1] for part in trials[:5])
         alone = Recorded(*parts, trials.length[b : b + 1])
         one = elbo(phi, alone, Draws(*(part[b : b + 1] for part in draws)), None)
         for ours, theirs in zip(together, one, strict=True):
@@ -145,7 +146,7 @@ def test_tasks_with_weights_and_trials_of_their_own_are_each_task_alone() -> Non
     lengths = ([L, 2, 5], [3, 6, 4])
     alone = [trials_of(lengths[n], seed=10 * n) for n in range(N)]
     draws = [some(lengths[n]) for n in range(N)]
-    joined = Recorded(*(torch.stack(parts, 1) for parts in zip(*(t[:4] for t in alone), strict=True)), torch.tensor(lengths))
+    joined = Recorded(*(torch.stack(parts, 1) for parts in zip(*(t[:5] for t in alone), strict=True)), torch.tensor(lengths))
     together = elbo(own, joined, Draws(*(torch.stack(parts) for parts in zip(*draws, strict=True))), 3)
     for n in range(N):
         one = elbo({name: tensor[n] for name, tensor in own.items()}, alone[n], draws[n], 3)

@@ -117,9 +117,14 @@ def test_the_autoencoder_learns_from_rewards_as_they_were(method: Varibad, point
     assert not torch.allclose(method.rewards(trials.moments.reward), trials.moments.reward)
 
 
-def test_the_autoencoder_learns_as_adam_does_by_hand(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+@pytest.mark.parametrize("norm", [0.01, 1e6])
+@pytest.mark.parametrize("kind", ["reward", "transition"])
+def test_the_autoencoder_learns_as_adam_does_by_hand_with_each_network_clipped(
+    meta_trained: Callable[..., Any], point_pool: Callable[..., TaskPool], kind: str, norm: float
+) -> None:
+    method = meta_trained(Varibad, CONFIG, 2 * BUDGET, kind=kind)
     agent = agent_of(method)
-    agent.config = config = replace(CONFIG, vae_updates=3, truncation=7, kl_weight=2.0)
+    agent.config = config = replace(CONFIG, vae_updates=3, truncation=7, vae_max_grad_norm=norm)
     trials = trials_of(agent, point_pool(10**6))
     expected = {name: tensor.clone().requires_grad_() for name, tensor in agent.phi.items()}
     adam = torch.optim.Adam(expected.values(), config.vae_learning_rate)
@@ -132,9 +137,15 @@ def test_the_autoencoder_learns_as_adam_does_by_hand(method: Varibad, point_pool
         batch = agent.replay.sample(3, generator)
         assert batch.length.tolist() == [K * H] * 3
         terms = elbo(expected, batch, draw(batch.length, config, generator), 7)
-        losses = [terms.reward[b] + terms.state[b] + 2.0 * terms.kl[b] for b in range(3)]
+        weight = {"reward": 1.0, "transition": 10.0}[kind]
+        losses = [terms.reward[b] + terms.state[b] + weight * terms.kl[b] for b in range(3)]
         adam.zero_grad()
         (sum(losses) / 3).backward()
+        norms = []
+        for names in (("see", "gru", "belief"), ("reward",), ("state",)):
+            mine = [tensor for name, tensor in expected.items() if name.startswith(names)]
+            norms.append(float(torch.nn.utils.clip_grad_norm_(mine, norm)) if mine else 0.0)
+        assert min(norms[:2]) > 0.01 and (norms[2] > 0.01) is (kind == "transition")  # so that clipping shows
         adam.step()
     for name, tensor in agent.phi.items():
         torch.testing.assert_close(tensor, expected[name].detach(), rtol=1e-4, atol=1e-6, msg=name)

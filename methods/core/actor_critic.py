@@ -145,10 +145,9 @@ class PPO:
         for _ in range(self._config.epochs):
             for index in minibatches(size, self._config.minibatches, self._generator):
                 leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.params.items()}
-                gradient = dict(
-                    zip(leaves, torch.autograd.grad(loss_of(leaves, index).sum(), list(leaves.values())), strict=True)
-                )
-                assign_clipped(self.params, gradient, self._networks, self._config.max_grad_norm, self._lead)
+                gradient = torch.autograd.grad(loss_of(leaves, index).sum(), list(leaves.values()))
+                named = dict(zip(leaves, gradient, strict=True))
+                assign_clipped(self.params, named, self._networks, self._config.max_grad_norm, self._lead)
                 self._adam.step()
                 self.updates += 1
 

@@ -98,7 +98,7 @@ def test_gradients_of_the_memory_and_of_the_heads_are_clipped_apart(
 ) -> None:
     agent = agent_of(method)
     trials, params = trials_of(agent, point_pool(10**6)), agent.ppo.params
-    assert sorted(sum(networks(params), [])) == sorted(params)
+    assert sorted(name for network in networks(params) for name in network) == sorted(params)
     agent.ppo.update(lambda leaves, index: 100.0 * sum(tensor.sum() for tensor in leaves.values()), 4)
     for network in networks(params):
         norm = torch.cat([params[name].grad.flatten() for name in network]).norm()

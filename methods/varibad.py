@@ -12,8 +12,8 @@ Official code: lmzintgraf/varibad; settings are those of its cheetah-vel unless 
 Differences from that code:
 - where dynamics vary, states are decoded beside rewards, by a decoder as large as that of its walker, whose rewards it does not
   decode, whose latent has 10 entries, whose actions and rewards are embedded in 32, and whose PPO has 2 minibatches and ε 0.05;
-- the KL is averaged over the trials of a batch, as the errors are; that code sums it over them, so that its weight of 0.1, or of
-  1 on its walker, is here, for a batch of 10 trials, 1, or 10 where dynamics vary;
+- the KL is averaged over the trials of a batch, as the errors are; that code sums it over them, so that its weight of 0.1, or 1
+  on its walker, is here, for a batch of 10 trials, 1, or 10 where dynamics vary;
 - the end of an episode is told to the encoder alone; there it is an entry of every state, which policy and decoders see too;
 - a batch is a trial of each of the budget's tasks (official: of 16 processes);
 - how many updates the autoencoder makes follows from the budget and `vae_updates` (official: 15 625, one after each batch);

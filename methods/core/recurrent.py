@@ -5,7 +5,8 @@ A memory is what is known *before* a step. With m₀ = 0 at the beginning of a t
     mₜ₊₁ = GRU(mₜ, xₜ),   xₜ of (aₜ, s′ₜ, eₜ, rₜ),
 
 where s′ₜ is the state that the step t led to, not one that a reset put in its place, and eₜ whether the episode ended there. So
-a policy acts at t on (sₜ, mₜ), and mₜ depends on nothing from t on. A trial may hold several episodes; memory goes on across them, and ends with the trial.
+a policy acts at t on (sₜ, mₜ), and mₜ depends on nothing from t on. A trial may hold several episodes; memory goes on across
+them, and ends with the trial.
 """
 
 from collections.abc import Mapping

@@ -6,17 +6,17 @@ import math
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import pandas as pd
 
-from benchmark.cells import Cell, expand
+from benchmark.additions import of_today, stage_keys
 from benchmark.plugins import load_method, registered_methods
 from benchmark.protocol import EPISODES
-from benchmark.publish import REPORT, render, stage_keys, summary
-from benchmark.suites import BUDGETS, SUITES
+from benchmark.publish import REPORT, render, summary
+from benchmark.suites import SUITES
 from envs import load_family
 from envs.api import family_version
 from results.files import StoreError
@@ -91,11 +91,8 @@ def _whole(publication: Publication, suite: str) -> "Found":
     manifest, stages = publication.manifest(suite), publication.table(suite, "stages")
     wrong = [name for name, value in summary(stages).items() if manifest.get(name) != value]
     rows, cells = publication.read([suite])
-    known = {(cell.family, cell.split, cell.method): cell for cell in _cells_of_today(suite, cells)}
-    for one in cells[cells["variant"] == ""].to_dict("records"):
-        cell = known.get((one["family"], one["split"], one["method"]))
-        if cell is None or replace(cell, seed=int(one["seed"])).adapt_key.id != one["adapt_id"]:
-            wrong.append(f"{one['method']} on {one['family']}/{one['split']} seed {one['seed']}")
+    for one in cells[~of_today(cells)].to_dict("records"):
+        wrong.append(f"{one['method']} on {one['family']}/{one['split']} seed {one['seed']}")
     if unmeasured := set(cells["adapt_id"]) - set(rows["cell_id"]):
         wrong.append(f"{len(unmeasured)} cells without a row")
     wrong += _impossible(rows[rows["stage"] == "adapt"])
@@ -115,13 +112,6 @@ def _impossible(rows: pd.DataFrame) -> list[str]:
     return [
         f"{int((~good.fillna(False)).sum())} rows with an impossible {name}" for name, good in fair.items() if not good.all()
     ]
-
-
-def _cells_of_today(suite: str, cells: pd.DataFrame) -> list[Cell]:
-    known = registered_methods()
-    methods = {str(name): known[str(name)] for name in cells["method"].unique()}
-    budgets, families = cells["budget"].unique(), [str(name) for name in cells["family"].unique()]
-    return [cell for budget in budgets for cell in expand(SUITES[suite], BUDGETS[str(budget)], methods, families, 1, {})]
 
 
 def _canonical(publication: Publication, suite: str) -> "Found":

@@ -196,6 +196,9 @@ def publish(
     store: StoreOption = DEFAULT_STORE,
     out: Annotated[Path | None, _folder_option(about="Folder of published results. [default: this checkout's]")] = None,
     dirty: Annotated[bool, typer.Option("--dirty", help="Publish what ran on code that was not committed.")] = False,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add the finished cells to what is published, the suite whole or not.")
+    ] = False,
 ) -> None:
     """Publish a finished suite: rows per seed, manifest, tables and figures, trained states of one seed."""
     from benchmark import choices
@@ -203,7 +206,7 @@ def publish(
     chosen = choices.choose_suite(suite)
     from benchmark.publish import publish as write
 
-    typer.echo(str(write(store, chosen, out, dirty)))
+    typer.echo(str(write(store, chosen, out, dirty, add, typer.echo)))
 
 
 @app.command()

@@ -5,12 +5,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from benchmark.additions import Parts, added, parts_of
 from benchmark.choices import InputError, available_cores
 from benchmark.plugins import load_method, registered_methods
 from benchmark.provenance import provenance
@@ -18,11 +19,11 @@ from benchmark.suites import BUDGETS, SUITES, Suite
 from envs import load_family
 from envs.api import family_version
 from reports.page import write_report
-from results.files import StoreError, explained, sync
+from results.files import StoreError, explained, sync, to_json
 from results.publication import FACTS, MANIFEST, PUBLISHED, STATES, Publication, results_at
 from results.publishing import tables, to_files, write_manifest
 from results.schema import PROTOCOL_VERSION
-from results.store import CellKey, Store
+from results.store import CellKey
 
 STATE_SEED = 0  # whose trained states are published, to be evaluated again
 REPORT = "report"
@@ -30,12 +31,21 @@ _PDF = re.compile(r"\[PDF\]\([^)]*\) · ")
 _VERSIONS = ("benchmark", "python", "packages")  # of a stage's record: one for all, or the rows do not belong together
 
 
-def publish(store: Path, suite: Suite, out: Path | None = None, dirty: bool = False) -> Path:
+def publish(
+    store: Path,
+    suite: Suite,
+    out: Path | None = None,
+    dirty: bool = False,
+    add: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Path:
     """Write `out`/<suite>/, whole or not at all; what was published there before is replaced.
 
     Args:
       out: folder of published results; None for those of this checkout.
       dirty: publish although the code was not committed when it ran.
+      add: add the cells that are finished to those that were published there, if they are still what the code would run.
+      tell: called with a line that says how many were added.
     Raises:
       InputError: if what the store holds is not fit to be published; it says what is missing.
       StoreError: if there is no such store, or it or `out` cannot be read or written.
@@ -44,22 +54,24 @@ def publish(store: Path, suite: Suite, out: Path | None = None, dirty: bool = Fa
     _restore(target / suite.id)
     if isinstance(opened := results_at(store), Publication):
         raise InputError(f"{store} is published already; name the store that it was made of")
-    rows, cells = opened.read([suite.id])
-    (plan,) = (plan for plan in opened.plans() if plan["suite"] == suite.id)
-    records = {key.id: opened.record(key) for key in stage_keys(cells)}
-    if problems := [*_unfinished(suite, cells), *_mixed(suite, rows, plan), *_strangers(records.values(), dirty)]:
+    parts = parts_of(opened, suite.id)
+    if add:
+        parts = _with_published(parts, target, suite.id, tell)
+    incomplete = _empty(parts.cells) if add else _unfinished(suite, parts.cells)
+    problems = [*incomplete, *_mixed(suite, parts.rows, parts.plan), *_strangers(parts.records.values(), dirty)]
+    if problems:
         raise InputError(f"suite {suite.id} in {store} cannot be published: {'; '.join(problems)}")
     with explained(target):
         target.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{suite.id}.", dir=target))
         try:
-            found = tables(rows, cells, records)
+            found = tables(parts.rows, parts.cells, parts.records)
             for name, data in to_files(found).items():
                 (temporary / name).write_bytes(data)
-            _save_states(opened, cells, temporary / STATES)
-            write_manifest(temporary, _manifest(plan, found["stages"]))
+            _save_states(parts, temporary / STATES)
+            write_manifest(temporary, _manifest(parts.plan, found["stages"]))
             render(temporary, suite.id, temporary / REPORT, available_cores())
-            write_manifest(temporary, _manifest(plan, found["stages"]))
+            write_manifest(temporary, _manifest(parts.plan, found["stages"]))
             temporary.chmod(0o755)
             _exchange(temporary, target / suite.id)
         finally:
@@ -114,14 +126,23 @@ def _away(place: Path) -> Path:
     return place.with_name(f".{place.name}.old")
 
 
-def stage_keys(cells: pd.DataFrame) -> list[CellKey]:
-    """The stages of every cell that is done, each once."""
-    keys = dict[CellKey, None]()
-    for cell in cells[cells["status"] == "done"].to_dict("records"):
-        keys[CellKey("adapt", cell["suite"], int(cell["suite_version"]), cell["adapt_id"])] = None
-        if pd.notna(cell["train_id"]):
-            keys[CellKey("train", None, None, cell["train_id"])] = None
-    return list(keys)
+def _with_published(parts: Parts, target: Path, suite: str, tell: Callable[[str], None]) -> Parts:
+    published = (target / suite / MANIFEST).is_file()
+    parts, line = added(parts_of(Publication(target), suite) if published else None, parts)
+    tell(line)
+    return parts
+
+
+def _empty(cells: pd.DataFrame) -> list[str]:
+    """What keeps a part of a suite from being published: that there is none, or that its budget is not for that."""
+    if cells.empty:
+        return ["no cell is finished"]
+    return [f"budget {budget} is not for publishing" for budget in cells["budget"].unique() if not _wanted(str(budget))]
+
+
+def _wanted(budget: str) -> int:
+    """Seeds that a published table needs, 0 for a budget that is not for publishing."""
+    return BUDGETS[budget].published_seeds if budget in BUDGETS else 0
 
 
 def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
@@ -133,8 +154,7 @@ def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
         which = f"{one['method']} on {one['family']} seed {one['seed']} ({one['status']})"
         problems.append(f"{len(open_cells)} of {len(cells)} cells are not done, such as {which}; run it again to go on")
     for budget, of_budget in cells.groupby("budget"):
-        wanted = BUDGETS[str(budget)].published_seeds if budget in BUDGETS else 0
-        if not wanted:
+        if not (wanted := _wanted(str(budget))):
             problems.append(f"budget {budget} is not for publishing")
         seeds = of_budget.groupby(["family", "split", "method", "variant"])["seed"].nunique()
         if len(seeds) and seeds.min() < wanted:
@@ -182,7 +202,7 @@ def _strangers(records: Any, dirty: bool) -> list[str]:
     problems = []
     records = [part for record in records for part in (record, *record.get("resumed", ()))]  # some ran in several places
     for name in _VERSIONS:
-        if len(found := {str(record.get(name)) for record in records}) > 1:
+        if len(found := {to_json(record.get(name)).decode() for record in records}) > 1:
             problems.append(f"its cells ran with several versions ({name}: {' and '.join(sorted(found))})")
     commits = {str(record.get("commit")) for record in records} | {str(provenance()["commit"])}  # and of who renders
     if not dirty and (bad := [commit for commit in commits if commit == "None" or commit.endswith("+dirty")]):
@@ -218,11 +238,12 @@ def summary(stages: pd.DataFrame) -> dict[str, Any]:
 _RAN_ON = {*FACTS, "system", "architecture", "processor", "torch", "mujoco", "gymnasium", "numpy", "pandas"} - {"finished"}
 
 
-def _save_states(store: Store, cells: pd.DataFrame, folder: Path) -> None:
+def _save_states(parts: Parts, folder: Path) -> None:
+    cells = parts.cells
     chosen = cells.loc[(cells["seed"] == STATE_SEED) & cells["train_id"].notna(), "train_id"].unique()
     folder.mkdir()
     for train_id in chosen:
-        (folder / f"{train_id}.safetensors").write_bytes(store.state(CellKey("train", None, None, str(train_id))))
+        (folder / f"{train_id}.safetensors").write_bytes(parts.state(CellKey("train", None, None, str(train_id))))
 
 
 def render(folder: Path, suite: str, out: Path, jobs: int) -> None:

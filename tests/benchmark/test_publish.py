@@ -16,7 +16,7 @@ from benchmark.publish import publish
 from benchmark.suites import BUDGETS, SUITES
 from methods import METHODS
 from results.publication import Publication
-from results.store import Store, StoreError
+from results.store import CellKey, Store, StoreError
 
 SANITY = replace(SUITES["sanity"], families={"smoke": ("point-goal",)})
 
@@ -185,3 +185,62 @@ def test_bad_input_is_one_line(cli, sanity):
     assert "unknown suite 'oood'" in cli("publish", "--suite", "oood").complaint
     assert "no results" in cli("publish", "--suite", "ood", "--out", "out").complaint
     assert "no results of suite ood" in cli("publish", "--suite", "ood", "--store", sanity, "--out", "out").complaint
+
+
+class TestAdding:
+    """`--add`: what a store has finished joins what is published, cell by cell."""
+
+    @pytest.fixture
+    def parts(self, sanity, tmp_path, monkeypatch):
+        """The folder that holds seed 0 of `sanity` as published, and a store with all of it."""
+        monkeypatch.setitem(SUITES, "sanity", SANITY)
+        monkeypatch.setattr(publishing, "render", lambda folder, suite, out, jobs: out.mkdir())  # it takes seconds
+        shutil.copytree(sanity, tmp_path / "first")
+        first = Store(tmp_path / "first", create=False)
+        for key in [key for key, seed in seeds_of(first) if seed == 1]:
+            (first.root / key.folder / "cell.json").unlink()
+        publish(first.root, SANITY, tmp_path / "out", dirty=True, add=True)
+        return tmp_path / "out"
+
+    def test_seed_by_seed_gives_the_same_bytes_as_at_once(self, sanity, parts, tmp_path):
+        assert len(Publication(parts).read()[1]) == 3
+        told = []
+        folder = publish(sanity, SANITY, parts, dirty=True, add=True, tell=told.append)
+        assert told == ["3 cells added, 3 kept"]
+        assert contents(folder) == contents(publish(sanity, SANITY, tmp_path / "whole", dirty=True))
+        again = publish(sanity, SANITY, parts, dirty=True, add=True, tell=told.append)
+        assert told[1:] == ["0 cells added, 6 kept"] and contents(again) == contents(tmp_path / "whole/sanity")
+
+    def test_what_was_published_stays_where_a_store_has_the_same_cell(self, parts, store):
+        before = contents(parts / "sanity")["rows.csv"]
+        cell = Store(store, create=False)
+        key = next(key for key, seed in seeds_of(cell) if seed == 0)
+        assert cell.record(key)["commit"] != "c0ffee"
+        publish(store, SANITY, parts, dirty=True, add=True)
+        after = contents(parts / "sanity")["rows.csv"]
+        assert set(before.splitlines()) < set(after.splitlines())
+
+    def test_what_the_code_would_not_run_any_more_is_left_out_and_said(self, sanity, parts, monkeypatch):
+        other = replace(BUDGETS["smoke"], published_seeds=2, td3={**BUDGETS["smoke"].td3, "batch": 15})
+        monkeypatch.setitem(BUDGETS, "smoke", other)
+        told = []
+        with pytest.raises(InputError, match="no cell is finished"):
+            publish(sanity, SANITY, parts, dirty=True, add=True, tell=told.append)
+        why = "6 of the store left out, as the code would not run them like that today"
+        assert told == [f"0 cells added, 0 kept; {why}; 3 published ones left out for the same reason"]
+
+    def test_other_software_is_refused(self, parts, store, monkeypatch):
+        record = Store.record
+        monkeypatch.setattr(Store, "record", lambda self, key: record(self, key) | {"packages": {"torch": "1.0"}})
+        with pytest.raises(InputError, match="its cells ran with several versions"):
+            publish(store, SANITY, parts, dirty=True, add=True)
+
+    def test_from_the_command_line(self, cli, sanity, parts):
+        done = cli("publish", "--suite", "sanity", "--store", sanity, "--out", parts, "--add", "--dirty")
+        assert done.code == 0 and "3 cells added, 3 kept" in done.out
+
+
+def seeds_of(store):
+    """The adapt stages of the cells, each with its seed."""
+    (plan,) = store.plans()
+    return [(CellKey(**cell["key"]), cell["slot"]["seed"]) for cell in plan["cells"]]

@@ -1,0 +1,117 @@
+"""What is published of a suite: the finished cells of a store, alone or added to what was published before."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from benchmark.cells import Cell, expand
+from benchmark.plugins import registered_methods
+from benchmark.suites import BUDGETS, SUITES
+from results.plans import merge
+from results.publication import CELL, Publication
+from results.store import CellKey, Store
+
+
+class Parts(NamedTuple):
+    """All that belongs to a suite, of a store or of a publication."""
+
+    rows: pd.DataFrame  # as `results.store.Store.read` gives them
+    cells: pd.DataFrame
+    plan: Mapping[str, Any]
+    records: Mapping[str, Mapping[str, Any]]  # by stage: commit, versions, machine
+    state: Callable[[CellKey], bytes]  # a trained state
+
+
+def parts_of(source: Store | Publication, suite: str) -> Parts:
+    """What `source` holds of a suite, whether finished or not.
+
+    Raises:
+      StoreError: if it holds nothing of it, or cannot be read.
+    """
+    rows, cells = source.read([suite])
+    (plan,) = (plan for plan in source.plans() if plan["suite"] == suite)
+    return Parts(rows, cells, plan, {key.id: source.record(key) for key in stage_keys(cells)}, source.state)
+
+
+def stage_keys(cells: pd.DataFrame) -> list[CellKey]:
+    """The stages of every cell that is done, each once."""
+    keys = dict[CellKey, None]()
+    for cell in cells[cells["status"] == "done"].to_dict("records"):
+        keys[CellKey("adapt", cell["suite"], int(cell["suite_version"]), cell["adapt_id"])] = None
+        if pd.notna(cell["train_id"]):
+            keys[CellKey("train", None, None, cell["train_id"])] = None
+    return list(keys)
+
+
+def added(old: Parts | None, new: Parts) -> tuple[Parts, str]:
+    """What was published, and what `new` has finished beside it; of both only what the code would run today.
+
+    A cell that both have stays as it was published.
+
+    Returns:
+      All of it, and a line that says how much came from where.
+    """
+    done = _only(new, new.cells["status"] == "done")
+    of_now = _only(done, of_today(done.cells))
+    kept = _only(of_now if old is None else old, of_today(old.cells) if old else of_now.cells["seed"] < 0)
+    fresh = _only(of_now, ~of_now.cells["adapt_id"].isin(kept.cells["adapt_id"]))
+    told = f"{len(fresh.cells)} cells added, {len(kept.cells)} kept"
+    if gone := len(done.cells) - len(of_now.cells):
+        told += f"; {gone} of the store left out, as the code would not run them like that today"
+    if old and (gone := len(_other_slots(old.cells[~of_today(old.cells)], fresh.cells))):
+        told += f"; {gone} published ones left out for the same reason"
+    return _joined(kept, fresh, old.plan if old else new.plan, new.plan), told
+
+
+def _other_slots(cells: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
+    slots = set(taken[list(CELL)].itertuples(index=False, name=None))
+    return cells[[slot not in slots for slot in cells[list(CELL)].itertuples(index=False, name=None)]]
+
+
+def _joined(kept: Parts, fresh: Parts, old_plan: Mapping[str, Any], plan: Mapping[str, Any]) -> Parts:
+    there = set(kept.cells["train_id"].dropna())
+    trained_before = (fresh.rows["stage"] == "train") & fresh.rows["cell_id"].isin(there)
+    cells = pd.concat([kept.cells, fresh.cells], ignore_index=True)
+    planned = {cell["key"]["id"]: cell for cell in (*plan["cells"], *old_plan["cells"])}
+
+    def state(key: CellKey) -> bytes:
+        return (kept if key.id in there else fresh).state(key)
+
+    rows = pd.concat([kept.rows, fresh.rows[~trained_before]], ignore_index=True)
+    both = {**merge(old_plan, plan), "cells": [planned[str(key)] for key in cells["adapt_id"]]}
+    return Parts(rows, cells, both, {**fresh.records, **kept.records}, state)
+
+
+def _only(parts: Parts, chosen: "pd.Series[bool]") -> Parts:
+    cells = parts.cells[chosen].reset_index(drop=True)
+    ids = {*cells["adapt_id"], *cells["train_id"].dropna()}
+    plan = {**parts.plan, "cells": [cell for cell in parts.plan["cells"] if cell["key"]["id"] in set(cells["adapt_id"])]}
+    records = {stage: record for stage, record in parts.records.items() if stage in ids}
+    return Parts(parts.rows[parts.rows["cell_id"].isin(ids)].reset_index(drop=True), cells, plan, records, parts.state)
+
+
+def of_today(cells: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether each cell is the one that the code would run; with settings of the command line nobody knows, and it counts."""
+    known = dict[tuple[str, ...], Cell]()
+    for suite, of_suite in cells.groupby("suite"):
+        for cell in _would_run(str(suite), of_suite):
+            known[cell.suite, cell.budget, cell.family, cell.split, cell.method] = cell
+
+    def current(one: Mapping[str, Any]) -> bool:
+        cell = known.get(tuple(one[name] for name in ("suite", "budget", "family", "split", "method")))
+        if cell is None or one["variant"] != "":
+            return cell is not None
+        return replace(cell, seed=int(one["seed"])).adapt_key.id == str(one["adapt_id"])
+
+    return pd.Series([current(one) for one in cells.to_dict("records")], index=cells.index, dtype=bool)
+
+
+def _would_run(suite: str, cells: pd.DataFrame) -> list[Cell]:
+    """Of each budget, family, split and method among the cells, the one with seed 0."""
+    known = registered_methods()
+    methods = {str(name): known[str(name)] for name in cells["method"].unique() if name in known}
+    budgets = [BUDGETS[str(name)] for name in cells["budget"].unique() if name in BUDGETS]
+    families = [str(name) for name in cells["family"].unique()]
+    return [cell for budget in budgets for cell in expand(SUITES[suite], budget, methods, families, 1, {})]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from benchmark.plugins import load_method, registered_methods
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
-from envs import FAMILIES, is_family, load_family
+from envs import FAMILIES, has_tuning_law, is_family, load_family
 from envs.permuted import PREFIX
 
 if TYPE_CHECKING:
@@ -98,6 +98,23 @@ def choose_methods(suite: Suite, budget: Budget, text: str | None, extra: Sequen
     if not budget.train_tasks and (trained := [name for name, path in chosen.items() if load_method(path).meta_trains]):
         raise InputError(f"budget {budget.id!r} has no meta-training; leave out {', '.join(trained)}")
     return chosen
+
+
+def choose_tuned(method: str, family: str, budget: Budget) -> tuple[str, str]:
+    """Name and module:Class of the method to be tuned on a family at a budget."""
+    if family not in FAMILIES:
+        raise unknown("family", family, FAMILIES)
+    if not has_tuning_law(family):
+        raise InputError(f"family {family!r} is there to compare with published scores and has no tuning law; take another")
+    if ":" in method:
+        ((name, path),) = own_methods([method]).items()
+    elif method in (registered := registered_methods()):
+        name, path = method, registered[method]
+    else:
+        raise unknown("method", method, registered)
+    if not budget.train_tasks and load_method(path).meta_trains:
+        raise InputError(f"budget {budget.id!r} has no meta-training, which {name} needs; take another")
+    return name, path
 
 
 def own_methods(paths: Sequence[str]) -> dict[str, str]:

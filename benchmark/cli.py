@@ -112,6 +112,34 @@ def run(
 
 
 @app.command()
+def tune(
+    family: Annotated[str, typer.Option(help="On whose tuning law; `list` shows the families.")],
+    method: Annotated[str, typer.Option(help="Name of a method, or module:Class of your own; its `space` says what is tried.")],
+    trials: Annotated[int, typer.Option(min=2, max=1000, help="Settings to try: the budget's own, and others.")] = 6,
+    budget: Annotated[str, typer.Option(help="Whose settings are tuned; trials get a quarter of it, the best half.")] = "quick",
+    seed: Annotated[int, typer.Option(min=0, max=1_000_000, help="Of the draws and the trials.")] = 0,
+    jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")] = None,
+    store: StoreOption = Path("results/tuning-runs"),
+    out: Annotated[Path, _folder_option(about="Folder of the logs.")] = Path("results/tuning"),
+    time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")] = None,
+    save_every: Annotated[str, typer.Option(help="How often unfinished stages are saved.")] = "5m",
+) -> None:
+    """Try settings of a method on a family's tuning law and its validation tasks, none of which is tested; write all down."""
+    from benchmark import choices
+
+    chosen_budget = choices.choose_budget(budget)
+    name, path = choices.choose_tuned(method, family, chosen_budget)
+    workers, threads = choices.choose_jobs(jobs)
+    time_limit_s = choices.seconds(time_limit) if time_limit is not None else None
+    save_every_s = choices.seconds(save_every, "--save-every")
+
+    from benchmark import commands
+
+    what = (name, path, family, chosen_budget, trials, seed, workers, threads)
+    raise typer.Exit(commands.tune(*what, store=store, out=out, time_limit_s=time_limit_s, save_every_s=save_every_s))
+
+
+@app.command()
 def report(
     store: Annotated[
         Path | None,

@@ -9,15 +9,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
-from benchmark.cells import expand
+from benchmark import tune as tuning
+from benchmark.cells import Cell, expand
 from benchmark.choices import InputError, check_budgets
 from benchmark.local import LocalExecutor, Progress, TimeLimitError, how_far, stages_of
 from benchmark.plugins import load_method, registered_methods
 from benchmark.progress import Display, duration
 from benchmark.resume import Kept
+from benchmark.seeding import Streams
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
+from benchmark.work import Stage
 from envs import FAMILIES, load_family
 from envs.api import family_version
 from methods import METHODS
@@ -26,7 +30,7 @@ from results.publication import Publication
 from results.references import write_references
 from results.store import CellKey, Store
 
-__all__ = ["as_text", "catalogue", "references", "run", "show"]
+__all__ = ["as_text", "catalogue", "references", "run", "show", "tune"]
 
 DONE, FAILED, TIME_LIMIT = 0, 1, 3  # exit codes
 
@@ -50,16 +54,7 @@ def run(
     cells = expand(suite, budget, methods, families, seeds, settings)
     check_budgets(cells)
     opened = Store(store, create=True)
-    opened.write_plan(
-        {
-            "suite": suite.id,
-            "suite_version": suite.version,
-            "question": suite.question,
-            "arms": list(methods),
-            "remembering": [name for name, path in methods.items() if load_method(path).remembers],
-            "cells": [cell.plan() for cell in cells],
-        }
-    )
+    opened.write_plan(_plan(suite, methods, cells))
     console = Console(markup=False, emoji=False, highlight=False)
     display = Display(console)
     stages = stages_of(cells)
@@ -69,20 +64,77 @@ def run(
         soft_wrap=True,
     )
     deadline = None if time_limit_s is None else began + time_limit_s
-    executor = LocalExecutor(opened, jobs, threads, deadline, force, save_every_s, display.note)
+    table = _execute(
+        console, LocalExecutor(opened, jobs, threads, deadline, force, save_every_s, display.note), stages, display
+    )
+    return TIME_LIMIT if table is None else _conclude(console, table, store, time.monotonic() - began)
+
+
+def tune(
+    name: str,
+    path: str,
+    family: str,
+    budget: Budget,
+    n_trials: int,
+    seed: int,
+    jobs: int,
+    threads: int,
+    store: Path,
+    out: Path,
+    time_limit_s: float | None,
+    save_every_s: float,
+) -> int:
+    """Tune a method on a family, rung by rung, and say what came of it; returns the exit code."""
+    began = time.monotonic()
+    deadline = None if time_limit_s is None else began + time_limit_s
+    generator = Streams(seed, "tune", name, family).numpy("settings")
+    drawn = dict(enumerate(tuning.draw_settings(path, budget, n_trials, generator)))
+    opened, lines = Store(store, create=True), list[dict[str, Any]]()
+    console = Console(markup=False, emoji=False, highlight=False)
+    for rung, (fraction, _) in enumerate(tuning.RUNGS):
+        chosen = [*drawn] if rung == 0 else tuning.promoted(pd.DataFrame(lines), rung)
+        trials = tuning.trials_of(name, path, family, budget, rung, {number: drawn[number] for number in chosen}, seed)
+        check_budgets(trial.cell for trial in trials)
+        opened.write_plan(_plan(tuning.SUITE, {name: path}, [trial.cell for trial in trials]))
+        console.print(f"{name} on {family}: {len(trials)} trials at {fraction:g} of {budget.id}, store {store}", soft_wrap=True)
+        display, stages = Display(console), stages_of([trial.cell for trial in trials])
+        executor = LocalExecutor(opened, jobs, threads, deadline, False, save_every_s, display.note)
+        table = _execute(console, executor, stages, display)
+        if table is None:
+            return TIME_LIMIT
+        lines += [tuning.line_of(trial, opened, threads) for trial in trials]
+        log = tuning.write_log(out, budget, lines)
+    best = tuning.best_of(pd.DataFrame(lines))
+    console.print(f"best: trial {best['trial']} with {best['settings']}, validation score {best['score']:.2f}", soft_wrap=True)
+    console.print(f"{len(lines)} trials in {duration(time.monotonic() - began)}, written to {log}", soft_wrap=True)
+    return FAILED if best["status"] != "ok" else DONE
+
+
+def _plan(suite: Suite, methods: Mapping[str, str], cells: list[Cell]) -> dict[str, Any]:
+    return {
+        "suite": suite.id,
+        "suite_version": suite.version,
+        "question": suite.question,
+        "arms": list(methods),
+        "remembering": [name for name, path in methods.items() if load_method(path).remembers],
+        "cells": [cell.plan() for cell in cells],
+    }
+
+
+def _execute(console: Console, executor: LocalExecutor, stages: list[Stage], display: Display) -> list[Progress] | None:
+    """Run stages with their progress shown; None if time was up, which then has been said."""
     try:
         with display.shown():
-            table = executor.run(stages, display.show)
+            return executor.run(stages, display.show)
     except TimeLimitError:
-        _tell_kept(console, opened, executor.table)
+        _tell_kept(console, executor.store, executor.table)
         console.print("time limit reached; run the same command again to go on")
-        return TIME_LIMIT
+        return None
     except Exception:
         raise
     except BaseException:  # Ctrl-C, SIGTERM
-        _tell_kept(console, opened, executor.table)
+        _tell_kept(console, executor.store, executor.table)
         raise
-    return _conclude(console, table, store, time.monotonic() - began)
 
 
 def _tell_kept(console: Console, store: Store, table: list[Progress]) -> None:

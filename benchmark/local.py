@@ -92,7 +92,7 @@ class LocalExecutor:
         save_every_s: float = SAVE_EVERY_S,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._store, self._jobs, self._threads, self._force = store, jobs, threads, force
+        self.store, self._jobs, self._threads, self._force = store, jobs, threads, force
         self._deadline, self._save_every_s, self._note = deadline, save_every_s, note
         self._workers: list[_Worker] = []
         self.table: list[Progress] = []
@@ -129,7 +129,7 @@ class LocalExecutor:
     def _skip_finished(self, table: list[Progress]) -> None:
         """Mark what need not run. Training whose record was lost runs again even if nothing waits: its rows are results."""
         for entry in table:
-            if finished(self._store, entry.stage):
+            if finished(self.store, entry.stage):
                 entry.state, entry.finished_before = "done", True
 
     def _assign(self, table: list[Progress]) -> None:
@@ -149,7 +149,7 @@ class LocalExecutor:
             if worker.entry is None and not worker.leaving:
                 return worker
         if len(self._workers) < self._jobs:
-            self._workers.append(_Worker(self._store, self._threads, self._save_every_s, self._note))
+            self._workers.append(_Worker(self.store, self._threads, self._save_every_s, self._note))
             return self._workers[-1]
         return None
 
@@ -191,7 +191,7 @@ class LocalExecutor:
             worker.entry.state = "waiting"  # somebody ended it before it could be saved; that is no fault of the stage
         elif worker.entry is not None:
             error = f"its worker process {_cause(worker.process.exitcode or 0)}"
-            record_failure(self._store, worker.entry.stage, error)
+            record_failure(self.store, worker.entry.stage, error)
             _end(worker.entry, "failed", error)
 
 

@@ -220,7 +220,8 @@ BUDGETS: dict[str, Budget] = {
                 "compile": True,
                 "reset_period": 30_000,
             },
-            # a quarter of the official gradient steps: 60 000 in all, which are hours on two cores
+            # gradient steps: a quarter of the official number on the cheetah, an eighth on ants, hopper and walker; 70 000 in
+            # all, which are hours on two cores
             sac={"updates_per_step": 0.1, "initial_steps": 1000},
         ),
         Budget(

@@ -29,17 +29,29 @@ FAMILIES: dict[str, str] = {
 }
 
 
+TUNING = "tuning-"  # before the id of a family, its tuning law
+UNTUNED = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3")  # families without one
+
+
 def is_family(family_id: str) -> bool:
-    """Whether `load_family` knows it: a registered family, or "permuted-" and a registered family."""
-    return family_id.removeprefix(PREFIX) in FAMILIES
+    """Whether `load_family` knows it: a registered family, or "permuted-" or "tuning-" and a registered family."""
+    return family_id.removeprefix(PREFIX) in FAMILIES or has_tuning_law(family_id.removeprefix(TUNING), family_id)
+
+
+def has_tuning_law(base: str, family_id: str | None = None) -> bool:
+    """Whether the family `base` has a tuning law, and `family_id`, if given, names it."""
+    return base in FAMILIES and base not in UNTUNED and family_id in (None, TUNING + base)
 
 
 def load_family(family_id: str) -> TaskFamily:
-    """The family registered under `family_id`; "permuted-" before an id gives `Permuted` of that family.
+    """The family registered under `family_id`; "permuted-" before an id gives `Permuted` of it, "tuning-" its tuning law.
 
     Raises:
       KeyError: if there is none.
     """
+    if has_tuning_law(base := family_id.removeprefix(TUNING), family_id):
+        name = "Tuning" + FAMILIES[base].partition(":")[2]
+        return cast(TaskFamily, getattr(import_module("envs.tuning"), name)())
     if family_id not in FAMILIES and is_family(family_id):
         # A protocol's class variables cannot be an instance's for the type checker; whoever reads them cannot tell.
         return cast(TaskFamily, Permuted(load_family(family_id.removeprefix(PREFIX))))

@@ -100,10 +100,11 @@ class AntDir(Ant):
     id: ClassVar[str] = "ant-dir"
     observation_size: ClassVar[int] = 27
     isomorphic: ClassVar[frozenset[str]] = frozenset({"direction"})  # quarter turns
+    max_direction: ClassVar[float] = MAX_DIRECTION
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, one in each of n equal intervals of direction."""
-        directions = (MAX_DIRECTION * stratified(n, generator)).tolist()
+        directions = (self.max_direction * stratified(n, generator)).tolist()
         return tuple(Task(self.id, "train", i, {"direction": direction}) for i, direction in enumerate(directions))
 
     def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
@@ -138,8 +139,9 @@ class AntDir4(AntDir):
     id: ClassVar[str] = "ant-dir-4"
     law_size: ClassVar[int | None] = len(AXES)
     isomorphic: ClassVar[frozenset[str]] = frozenset()
+    axes: ClassVar[tuple[float, ...]] = AXES
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, no direction twice before every one was drawn once more."""
-        kinds = cycled(n, len(AXES), generator).tolist()
-        return tuple(Task(self.id, "train", i, {"direction": AXES[kind]}) for i, kind in enumerate(kinds))
+        kinds = cycled(n, len(self.axes), generator).tolist()
+        return tuple(Task(self.id, "train", i, {"direction": self.axes[kind]}) for i, kind in enumerate(kinds))

@@ -142,11 +142,12 @@ class CheetahJoints(Cheetah):
     kind: ClassVar[str] = "transition"
     law_size: ClassVar[int | None] = len(REVERSED)
     isomorphic: ClassVar[frozenset[str]] = frozenset({"joints"})  # signs of action entries
+    reversed_joints: ClassVar[tuple[tuple[str, ...], ...]] = REVERSED
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
-        """`n` training tasks, none twice before each of the ten was drawn once more."""
-        kinds = cycled(n, len(REVERSED), generator)
-        return tuple(Task(self.id, "train", i, signs(REVERSED[kind])) for i, kind in enumerate(kinds))
+        """`n` training tasks, none twice before each was drawn once more."""
+        kinds = cycled(n, len(self.reversed_joints), generator)
+        return tuple(Task(self.id, "train", i, signs(self.reversed_joints[kind])) for i, kind in enumerate(kinds))
 
     def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Gears, each times the sign of its joint."""

@@ -71,6 +71,7 @@ class RandomDynamics:
     id: ClassVar[str]
     bodies: ClassVar[tuple[str, ...]]
     hinges: ClassVar[tuple[str, ...]]
+    max_exponent: ClassVar[float] = MAX_EXPONENT
 
     def names(self) -> tuple[str, ...]:
         """Names of the exponents."""
@@ -80,7 +81,7 @@ class RandomDynamics:
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, a Latin hypercube over the exponents."""
         names = self.names()
-        exponents = MAX_EXPONENT * np.stack([2 * stratified(n, generator) - 1 for _ in names], axis=1)  # [n, exponents]
+        exponents = self.max_exponent * np.stack([2 * stratified(n, generator) - 1 for _ in names], axis=1)  # [n, exponents]
         return tuple(Task(self.id, "train", i, dict(zip(names, row, strict=True))) for i, row in enumerate(exponents.tolist()))
 
     def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -108,10 +109,11 @@ class CommonMass:
     """
 
     id: ClassVar[str]
+    bands: ClassVar[tuple[tuple[float, float], ...]] = MASS_BANDS
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, one in each of n equal pieces of the two bands laid end to end."""
-        exponents = union(stratified(n, generator), MASS_BANDS).tolist()
+        exponents = union(stratified(n, generator), self.bands).tolist()
         return tuple(Task(self.id, "train", i, {"exponent": exponent}) for i, exponent in enumerate(exponents))
 
     def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

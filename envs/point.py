@@ -62,10 +62,11 @@ class PointGoal(Point):
     id: ClassVar[str] = "point-goal"
     kind: ClassVar[str] = "reward"
     isomorphic: ClassVar[frozenset[str]] = frozenset({"angle"})  # mirror images and quarter turns
+    arcs: ClassVar[tuple[tuple[float, float], ...]] = ARCS
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, one in each of n equal pieces of the two arcs laid end to end."""
-        angles = union(stratified(n, generator), ARCS)
+        angles = union(stratified(n, generator), self.arcs)
         rows = ({"angle": float(angle), "radius": GOAL_RADIUS} for angle in angles)
         return tuple(Task(self.id, "train", i, params) for i, params in enumerate(rows))
 
@@ -87,11 +88,12 @@ class PointRand(Point):
     id: ClassVar[str] = "point-rand"
     kind: ClassVar[str] = "transition"
     isomorphic: ClassVar[frozenset[str]] = frozenset({"rotation"})  # quarter turns of the actuators
+    max_rotation: ClassVar[float] = MAX_ROTATION
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, a Latin hypercube over rotation and the exponents of mass and damping."""
         rotation, mass, damping = (2 * stratified(n, generator) - 1 for _ in range(3))
-        columns = rotation * MAX_ROTATION, NOMINAL_MASS * FACTOR**mass, NOMINAL_DAMPING * FACTOR**damping
+        columns = rotation * self.max_rotation, NOMINAL_MASS * FACTOR**mass, NOMINAL_DAMPING * FACTOR**damping
         rows = zip(*(column.tolist() for column in columns), strict=True)
         keys = "rotation", "mass", "damping"
         return tuple(Task(self.id, "train", i, dict(zip(keys, row, strict=True))) for i, row in enumerate(rows))

@@ -74,6 +74,14 @@ class Apb(Method):
     version: ClassVar[int] = 2  # 2: the trained state may hold more than the backbone
     meta_trains: ClassVar[bool] = True
     eval_mode: str = "deterministic"
+    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (3e-4, 1e-3, 2e-3),
+        "depth": (1, 2, 3),
+        "head_scale": (0.1, 1.0),
+        "linear_rate": (0.3, 1.0, 3.0),
+        "exploration_noise": (0.1, 0.2, 0.3),
+        "tau": (0.005, 0.02),
+    }
     Config: ClassVar[type[ApbConfig]] = ApbConfig
     config: ApbConfig
     own: ClassVar[tuple[str, ...]] = ("rho_h", "rho_t")  # layers that each task has for itself; the others are shared

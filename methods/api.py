@@ -126,6 +126,7 @@ class Method:
     many_tasks: ClassVar[bool] = False  # visits a few of many tasks at a time: more training tasks, each for fewer steps
     trained_by: ClassVar[str] = ""  # the registered method whose meta-training it adapts, "" for its own
     remembers: ClassVar[bool] = False  # whether its policies find out the task within an evaluated episode
+    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}  # what tuning tries: settings, each with its values
 
     def __init__(self, spec: Spec, config: Any) -> None:
         self.spec, self.config = spec, config

@@ -74,6 +74,13 @@ class Cavia(Method):
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
     eval_mode: str = "deterministic"
+    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "inner_rate": (0.3, 1.0, 3.0),
+        "max_kl": (0.01, 0.02),
+        "gamma": (0.95, 0.99),
+        "episodes": (5, 10, 20),
+        "context": (2, 5),
+    }
     Config: ClassVar[type[CaviaConfig]] = CaviaConfig
     config: CaviaConfig
 

@@ -34,6 +34,12 @@ class Finetune(Method):
     version: ClassVar[int] = 1
     meta_trains: ClassVar[bool] = True
     eval_mode: str = "deterministic"
+    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (3e-4, 1e-3, 2e-3),
+        "depth": (1, 2),
+        "exploration_noise": (0.1, 0.2, 0.3),
+        "tau": (0.005, 0.02),
+    }
     Config: TypeAlias = TD3Config
     config: TD3Config
 

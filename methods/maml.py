@@ -67,6 +67,12 @@ class Maml(Method):
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
     eval_mode: str = "deterministic"
+    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "inner_rate": (0.03, 0.1, 0.3),
+        "max_kl": (0.01, 0.02),
+        "gamma": (0.95, 0.99),
+        "episodes": (5, 10, 20),
+    }
     Config: ClassVar[type[MamlConfig]] = MamlConfig
     config: MamlConfig
 

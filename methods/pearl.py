@@ -392,6 +392,13 @@ class Pearl(Method):
     meta_trains: ClassVar[bool] = True
     many_tasks: ClassVar[bool] = True
     eval_mode: str = "deterministic"
+    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (3e-4, 1e-3, 2e-3),
+        "kl_weight": (0.1, 1.0),
+        "auto_entropy": (False, True),
+        "tau": (0.005, 0.02),
+        "meta_batch": (8, 16),
+    }
     Config: ClassVar[type[PearlConfig]] = PearlConfig
     config: PearlConfig
 

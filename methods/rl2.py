@@ -211,6 +211,13 @@ class Rl2(Method):
     on_policy: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
     eval_mode: str = "deterministic"
+    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (3e-4, 7e-4, 2e-3),
+        "entropy_weight": (0.0, 0.01),
+        "copies": (1, 2, 3),
+        "clip": (0.05, 0.1, 0.2),
+        "epochs": (2, 4),
+    }
     Config: ClassVar[type[Rl2Config]] = Rl2Config
     config: Rl2Config
 

@@ -13,8 +13,9 @@ Differences from the official code:
   networks.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from methods.api import MakeEnv, Method, Streams
 from methods.core.adapt import TD3Adapter
@@ -28,6 +29,12 @@ class Td3(Method):
     version: ClassVar[int] = 1
     meta_trains: ClassVar[bool] = False
     eval_mode: str = "deterministic"
+    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (3e-4, 1e-3, 2e-3),
+        "depth": (1, 2),
+        "exploration_noise": (0.1, 0.2, 0.3),
+        "tau": (0.005, 0.02),
+    }
     Config: TypeAlias = TD3Config
     config: TD3Config
 

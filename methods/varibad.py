@@ -375,6 +375,14 @@ class Varibad(Method):
     on_policy: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
     eval_mode: str = "deterministic"
+    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (3e-4, 7e-4, 2e-3),
+        "kl_weight": (0.1, 1.0),
+        "dynamics_kl_weight": (0.1, 1.0, 10.0),
+        "vae_updates": (1, 3),
+        "copies": (1, 2, 3),
+        "clip": (0.05, 0.1, 0.2),
+    }
     Config: ClassVar[type[VaribadConfig]] = VaribadConfig
     config: VaribadConfig
 

@@ -1,0 +1,152 @@
+"""Tuning: the settings of a method are tried on a family's tuning law, and every try is written down.
+
+Successive halving: all trials get a quarter of the budget, the best third of them, at least two, half of it. The first trial
+has the budget's own settings, the others are drawn from the space that the method declares. Score is the mean return on the
+validation tasks at the end of adaptation. Seeds are none that tables use, and tasks are none that are tested.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import ceil, inf
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from benchmark.cells import Cell, expand, resolve_config
+from benchmark.choices import InputError
+from benchmark.plugins import load_method
+from benchmark.provenance import provenance
+from benchmark.suites import Budget, Suite
+from envs import TUNING
+from results.files import commit, explained
+from results.store import Store
+
+TUNED_SEED = 1_000_000  # of every trial, plus what the command line says
+SUITE = Suite("tuning", 1, "Which settings adapt best to tasks outside a tuning law?", ("validation",), {}, ())
+Settings = Mapping[str, Any]
+
+
+class Rung(NamedTuple):
+    """A round of successive halving."""
+
+    fraction: float  # of the budget's steps
+    share: float  # of the trials, the best of the rung before
+
+
+RUNGS = (Rung(0.25, 1.0), Rung(0.5, 1 / 3))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A method with settings, tried at one rung."""
+
+    number: int
+    settings: Settings
+    rung: int
+    cell: Cell
+
+
+def draw_settings(path: str, budget: Budget, n: int, generator: np.random.Generator) -> list[Settings]:
+    """The settings of `n` trials: the budget's own, then different draws from the method's space, as many as it has.
+
+    Raises:
+      InputError: if the method declares no space, or one that its Config refuses.
+    """
+    method = load_method(path)
+    if not method.space:
+        raise InputError(
+            f"{path} declares nothing to tune: give its class `space`, such as {{'learning_rate': (3e-4, 1e-3)}}, "
+            "the settings to try, each with its values"
+        )
+    usual = resolve_config(method, budget, {})
+    if strange := [name for name in method.space if name not in usual]:
+        raise InputError(f"{path} declares {', '.join(strange)} in `space`, which is no setting of its Config")
+    points = [dict(zip(method.space, point, strict=True)) for point in product(*method.space.values())]
+    points = [point for point in points if any(usual[name] != value for name, value in point.items())]
+    chosen = [points[i] for i in generator.permutation(len(points))[: n - 1]]
+    moved = [{name: value for name, value in point.items() if usual[name] != value} for point in chosen]
+    for settings in moved:
+        try:
+            resolve_config(method, budget, settings)
+        except Exception as error:  # a Config of anybody's
+            raise InputError(f"{path} declares a space that its Config refuses: {error}") from error
+    return [{}, *moved]
+
+
+def scaled(budget: Budget, fraction: float) -> Budget:
+    """The budget with a fraction of its steps, for training and for adaptation."""
+    return replace(
+        budget,
+        id=f"{budget.id} x {fraction:g}",
+        train_steps=int(budget.train_steps * fraction),
+        fresh_steps=int(budget.fresh_steps * fraction),
+        adapt_steps=int(budget.adapt_steps * fraction),
+    )
+
+
+def trials_of(
+    name: str, path: str, family: str, budget: Budget, rung: int, chosen: Mapping[int, Settings], seed: int
+) -> list[Trial]:
+    """The trials of a rung, by their numbers."""
+    found = []
+    for number, settings in chosen.items():
+        (cell,) = expand(SUITE, scaled(budget, RUNGS[rung].fraction), {name: path}, [TUNING + family], 1, {name: settings})
+        found.append(Trial(number, settings, rung, replace(cell, seed=TUNED_SEED + seed)))
+    return found
+
+
+def promoted(lines: pd.DataFrame, rung: int) -> list[int]:
+    """The numbers of the trials that go on to a rung: the best of the one before; of equals, the first."""
+    before = lines[lines["rung"] == rung - 1].sort_values(["score", "trial"], ascending=[False, True], kind="stable")
+    return sorted(before["trial"].head(max(2, ceil(RUNGS[rung].share * len(before)))).tolist())
+
+
+def line_of(trial: Trial, store: Store, threads: int) -> dict[str, Any]:
+    """What the log says of a finished trial."""
+    cell, train = trial.cell, trial.cell.train_key
+    rows = store.rows(cell.adapt_key)
+    last = rows[rows["env_steps"] == rows["env_steps"].max()]
+    failed = sorted(set(rows["status"]) - {"ok"})
+    wall_s = sum(float(store.rows(key)["wall_s"].max()) for key in (train, cell.adapt_key) if key)
+    return {
+        "family": cell.family.removeprefix(TUNING),
+        "method": cell.method,
+        "method_version": cell.method_version,
+        "rung": trial.rung,
+        "fraction": RUNGS[trial.rung].fraction,
+        "trial": trial.number,
+        "settings": json.dumps(dict(trial.settings), sort_keys=True),
+        "config_hash": cell.config_hash,
+        "seed": cell.seed,
+        "score": -inf if failed else float(last["return_mean"].astype(float).mean()),
+        "status": ",".join(failed) or "ok",
+        "meta_env_steps": cell.train_steps if train else 0,
+        "adapt_steps": cell.adapt_steps,
+        "core_s": round(wall_s * threads, 1),
+        "commit": provenance()["commit"],
+    }
+
+
+def best_of(lines: pd.DataFrame) -> pd.Series:
+    """The line of the trial to take: the best of the last rung."""
+    last = lines[lines["rung"] == lines["rung"].max()]
+    return last.sort_values(["score", "trial"], ascending=[False, True], kind="stable").iloc[0]
+
+
+def write_log(folder: Path, budget: Budget, lines: Sequence[Mapping[str, Any]]) -> Path:
+    """Write the log of a method on a family at a budget, in order.
+
+    Raises:
+      StoreError: if it cannot be written.
+    """
+    table = pd.DataFrame(lines).assign(budget=budget.id).sort_values(["rung", "trial"], ignore_index=True)
+    first = table.iloc[0]
+    path = folder / f"{budget.id}_{first['family']}_{first['method']}.csv"
+    with explained(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        commit(folder, {path.name: table.to_csv(index=False, lineterminator="\n").encode()})
+    return path

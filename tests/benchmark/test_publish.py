@@ -33,6 +33,12 @@ def store(sanity, tmp_path):
     return tmp_path / "store"
 
 
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Publish without a report, which takes seconds."""
+    monkeypatch.setattr(publishing, "render", lambda folder, suite, out, jobs: out.mkdir())
+
+
 def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -63,6 +69,7 @@ def test_what_is_published_is_all_that_was_measured(sanity, tmp_path):
     assert states.from_bytes(state.read_bytes())
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_what_a_killed_publication_left_is_taken_up_and_swept(sanity, tmp_path):
     folder = publish(sanity, SANITY, tmp_path, dirty=True)
     before = contents(folder)
@@ -74,6 +81,7 @@ def test_what_a_killed_publication_left_is_taken_up_and_swept(sanity, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["sanity"]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_an_exchange_that_fails_puts_the_old_one_back(sanity, tmp_path, monkeypatch):
     folder = publish(sanity, SANITY, tmp_path, dirty=True)
     before, rename = contents(folder), Path.rename
@@ -89,6 +97,7 @@ def test_an_exchange_that_fails_puts_the_old_one_back(sanity, tmp_path, monkeypa
     assert contents(tmp_path) == {f"sanity/{name}": data for name, data in before.items()}
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize("link", [False, True])
 def test_other_peoples_files_stay(sanity, tmp_path, link):
     theirs = tmp_path / ("theirs" if link else "out/sanity")
@@ -163,6 +172,7 @@ def test_cells_of_several_machines_software_are_refused(store, monkeypatch):
     assert "its cells ran with several versions (packages: " in refused(store)
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     ("commit", "complaint"),
     [(None, "outside a checkout"), ("ab12+dirty", "on changes that were not committed (ab12+dirty)")],
@@ -191,10 +201,9 @@ class TestAdding:
     """`--add`: what a store has finished joins what is published, cell by cell."""
 
     @pytest.fixture
-    def parts(self, sanity, tmp_path, monkeypatch):
+    def parts(self, sanity, tmp_path, monkeypatch, unrendered):
         """The folder that holds seed 0 of `sanity` as published, and a store with all of it."""
         monkeypatch.setitem(SUITES, "sanity", SANITY)
-        monkeypatch.setattr(publishing, "render", lambda folder, suite, out, jobs: out.mkdir())  # it takes seconds
         shutil.copytree(sanity, tmp_path / "first")
         first = Store(tmp_path / "first", create=False)
         for key in [key for key, seed in seeds_of(first) if seed == 1]:

@@ -55,14 +55,16 @@ def added(old: Parts | None, new: Parts) -> tuple[Parts, str]:
     """
     done = _only(new, new.cells["status"] == "done")
     of_now = _only(done, of_today(done.cells))
-    kept = _only(of_now if old is None else old, of_today(old.cells) if old else of_now.cells["seed"] < 0)
+    before = old or _only(of_now, pd.Series(False, index=of_now.cells.index))  # nothing
+    current = of_today(before.cells)
+    kept, outdated = _only(before, current), before.cells[~current]
     fresh = _only(of_now, ~of_now.cells["adapt_id"].isin(kept.cells["adapt_id"]))
     told = f"{len(fresh.cells)} cells added, {len(kept.cells)} kept"
     if gone := len(done.cells) - len(of_now.cells):
         told += f"; {gone} of the store left out, as the code would not run them like that today"
-    if old and (gone := len(_other_slots(old.cells[~of_today(old.cells)], fresh.cells))):
+    if gone := len(_other_slots(outdated, fresh.cells)):
         told += f"; {gone} published ones left out for the same reason"
-    return _joined(kept, fresh, old.plan if old else new.plan, new.plan), told
+    return _joined(kept, fresh, before.plan, new.plan), told
 
 
 def _other_slots(cells: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """A store → a report: pages as HTML, LaTeX and Markdown, their figures, and the numbers behind them as CSV."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +21,8 @@ from reports.output import Output, opened
 from reports.provenance import CELLS, origins, provenance, shortfalls
 from reports.sections import suite_section
 from reports.text import escape_markdown
+from reports.tuning import tuning_section
+from results.trials import load_trials
 
 if TYPE_CHECKING:
     from results.publication import Publication
@@ -102,7 +104,7 @@ def to_page(sections: Sequence[Section]) -> str:
 
 
 _WRITERS: dict[str, Callable[[Path, Numbers, Sequence[Section]], Path]] = {
-    "html": lambda path, numbers, sections: write_html(path, TITLE, [*sections[:-1], _fidelity(), sections[-1]]),
+    "html": lambda path, numbers, sections: write_html(path, TITLE, [*sections[:-1], *_beside_rows(), sections[-1]]),
     "latex": lambda path, numbers, sections: write_text(
         path, to_latex(numbers.plans, numbers.scores, numbers.expected, numbers.exact)
     ),
@@ -110,9 +112,11 @@ _WRITERS: dict[str, Callable[[Path, Numbers, Sequence[Section]], Path]] = {
 }
 
 
-def _fidelity() -> Section:
+def _beside_rows() -> Iterator[Section]:
     """What no rows of a store say, and so belongs to the page alone."""
-    return Section("Fidelity to published numbers", fidelity_section(), folded=True)
+    if tried := tuning_section(load_trials()):
+        yield Section("Tuning", tried, folded=True)
+    yield Section("Fidelity to published numbers", fidelity_section(), folded=True)
 
 
 def to_compare(place: Path, results: "Results") -> "Results":

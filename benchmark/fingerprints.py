@@ -1,8 +1,9 @@
 """Fingerprints of simulator and learners: what a fixed short run gives, kept beside the published results.
 
 The simulator's are exact, and hold for one version of MuJoCo on one kind of processor. The learners' are returns at smoke, to
-a tolerance, since their sums depend on the processor too: they hold for one version of torch, one kind of processor with
-one set of instructions, and one number of threads. Where there is none for this machine, nothing is known, and nothing passes.
+a tolerance, since their sums depend on the processor too: they hold for one version of the method and of torch, one kind of
+processor with one set of instructions, and one number of threads. Where there is none for this machine, nothing is known, and
+nothing passes.
 """
 
 import hashlib
@@ -61,21 +62,21 @@ def _digest(name: str) -> str:
 
 
 def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
-    """By method, what a smoke run gave: the return of every task at the last checkpoint, at all of them the mean returns of
+    """By method@version, what a smoke run gave: the return of every task at the last checkpoint, at all of them the mean returns of
     evaluated and of its own episodes, and its updates.
 
     Args:
       rows: of one seed of each method on one family.
     """
     found = {}
-    for method, of_method in rows[rows["stage"] == "adapt"].groupby("method"):
+    for (method, version), of_method in rows[rows["stage"] == "adapt"].groupby(["method", "method_version"]):
         at = of_method.groupby("env_steps")
         means = [at[name].mean().astype("Float64").dropna().round(6) for name in ("return_mean", "online_return")]
         last = (
             of_method[of_method["env_steps"] == of_method["env_steps"].max()].sort_values("task_index")["return_mean"].round(6)
         )
         returns = pd.concat([last.astype("Float64"), *means]).to_numpy(dtype=float, na_value=np.nan)
-        found[str(method)] = [*map(float, returns), float(at["updates"].max().iloc[-1])]
+        found[f"{method}@{version}"] = [*map(float, returns), float(at["updates"].max().iloc[-1])]
     return found
 
 

@@ -354,9 +354,25 @@ class TestFingerprints:
         assert mujoco.__version__ in fingerprints.simulator_key()
         assert torch.__version__.partition("+")[0] in fingerprints.learner_key()
         assert torch.backends.cpu.get_cpu_capability() in fingerprints.learner_key()
-        for kind, names in (("simulator", FAMILIES), ("learner", METHODS)):
-            for known in fingerprints.load(PUBLISHED)[kind].values():
-                assert set(known) == set(names)  # who adds one, records it
+        recorded = fingerprints.load(PUBLISHED)
+        assert all(set(known) == set(FAMILIES) for known in recorded["simulator"].values())  # who adds one, records it
+        somewhere = {name for known in recorded["learner"].values() for name in known}
+        assert {f"{name}@{load_method(path).version}" for name, path in METHODS.items()} <= somewhere
+
+    def test_a_learner_of_another_version_is_not_known(self, tmp_path, monkeypatch):
+        key, ours = fingerprints.learner_key(), {"td3@1": [-50.0, 3.0], "apb@2": [-40.0, 3.0]}
+        monkeypatch.setattr(fresh, "_run", lambda *_: None)
+        monkeypatch.setattr(fingerprints, "learner_fingerprints", lambda rows: ours)
+        monkeypatch.setattr(fingerprints, "simulator_fingerprints", lambda: {"f": "ab"})
+
+        def outcome(known):
+            fingerprints.record(tmp_path, "learner", key, known)
+            *_, found = fresh.known_fingerprints(None, tmp_path, False, print)
+            return found.outcome, found.detail.partition(",")[0]
+
+        assert outcome({"td3@1": [-50.0, 3.0], "apb@1": [0.0, 3.0]}) == ("passed", "1 of 2")
+        assert outcome({"td3@1": [-51.0, 3.0], "apb@1": [0.0, 3.0]}) == ("failed", "td3@1 differ")
+        assert outcome({"td3@2": [-51.0, 3.0]}) == ("skipped", "0 of 2")
 
     def test_learners_have_a_tolerance(self):
         assert not fingerprints.differs([-50.0, 3.0], [-50.004, 3.0])

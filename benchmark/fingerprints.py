@@ -64,8 +64,8 @@ def _digest(name: str) -> str:
 def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
     """What a smoke run gave, by method@version.
 
-    Of every task the return at the last checkpoint, at all checkpoints the mean returns of evaluated and of its own episodes, and
-    the number of updates.
+    Of every task the return at the last checkpoint, at all checkpoints the mean returns of evaluated and of its own episodes,
+    and the number of updates.
 
     Args:
       rows: of one seed of each method on one family.

@@ -21,7 +21,7 @@ from methods.core.nets import Params, spread
 from methods.core.ppo import clipped_surrogate, clipped_value_loss, minibatches
 
 N, B, O, A, Z = 3, 13, 4, 2, 5
-CONFIG = PPOConfig(hidden=6, embedding=4, epochs=3, minibatches=4)
+CONFIG = PPOConfig(hidden=6, epochs=3, minibatches=4)
 
 
 def noise(seed: int, *shape: int) -> Tensor:
@@ -79,7 +79,7 @@ def test_entropy_is_torchs() -> None:
 
 
 def theta() -> Params:
-    params = init_actor_critic(O, Z, A, CONFIG, torch.Generator().manual_seed(0))
+    params = init_actor_critic(O, Z, A, 4, CONFIG.hidden, torch.Generator().manual_seed(0))
     return {name: tensor.double() + 0.1 * noise(k, *tensor.shape) for k, (name, tensor) in enumerate(params.items())}
 
 

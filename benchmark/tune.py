@@ -108,10 +108,11 @@ def promoted(lines: pd.DataFrame, rung: int) -> list[int]:
 def line_of(trial: Trial, store: Store, threads: int) -> dict[str, Any]:
     """What the log says of a finished trial."""
     cell, train = trial.cell, trial.cell.train_key
-    rows = store.rows(cell.adapt_key)
+    keys = [key for key in (train, cell.adapt_key) if key and store.status(key) in ("done", "failed")]
+    *_, rows = found = [store.rows(key) for key in keys]  # of adaptation, unless training failed
     last = rows[rows["env_steps"] == rows["env_steps"].max()]
     failed = sorted(set(rows["status"]) - {"ok"})
-    wall_s = sum(float(store.rows(key)["wall_s"].max()) for key in (train, cell.adapt_key) if key)
+    wall_s = sum(float(table["wall_s"].fillna(0.0).max()) for table in found)
     return {
         "family": cell.family.removeprefix(TUNING),
         "method": cell.method,

@@ -5,6 +5,7 @@ distribution, and have seen no test task. `load_family("tuning-<id>")` gives the
 are published scores to compare with (`cheetah-dir`, `cheetah-vel-2`, `cheetah-vel-3`) have none.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import ClassVar
@@ -22,9 +23,11 @@ from envs.walker import WalkerMass, WalkerRand
 PI = float(np.pi)
 Bands = tuple[tuple[float, float], ...]
 Found = Iterable[tuple[Mapping[str, float], float]]  # parameters, and their distance from the tuning law
+NARROW_BANDS: Bands = ((0.0, 0.4), (3.1, 3.5))  # of [0, 0.5] and [3, 3.5]
+INNER_ENDS = ((0.45, 0.05), (0.5, 0.1), (3.0, 0.1), (3.05, 0.05))  # what those leave out, and how far it is from them
 
 
-class Tuning:
+class Tuning(ABC):
     """Mixin of a family with its tuning law: it has one test split, `validation`, with all tasks shifted on one axis."""
 
     id: ClassVar[str]
@@ -45,9 +48,9 @@ class Tuning:
         found = enumerate(self.validation())
         return tuple(Task(self.id, name, i, params, shift, self.axis) for i, (params, shift) in found)
 
+    @abstractmethod
     def validation(self) -> Found:
         """Parameters of the validation tasks, each with its distance from the tuning law."""
-        raise NotImplementedError
 
 
 class TuningPointGoal(Tuning, PointGoal):
@@ -94,11 +97,11 @@ class TuningCheetahVelGap(Tuning, CheetahVelGap):
 
     id: ClassVar[str] = "tuning-cheetah-vel-gap"
     axis: ClassVar[str] = "speed"
-    bands: ClassVar[Bands] = ((0.0, 0.4), (3.1, 3.5))
+    bands: ClassVar[Bands] = NARROW_BANDS
 
     def validation(self) -> Found:
         """Four speeds."""
-        return [({"target_speed": speed}, shift) for speed, shift in ((0.45, 0.05), (0.5, 0.1), (3.0, 0.1), (3.05, 0.05))]
+        return [({"target_speed": speed}, shift) for speed, shift in INNER_ENDS]
 
 
 class TuningCheetahJoints(Tuning, CheetahJoints):
@@ -149,11 +152,11 @@ class _NarrowMass(Tuning):
     """c ~ U([0, 0.4] ∪ [3.1, 3.5]); validated at the inner ends of the family's own bands."""
 
     axis: ClassVar[str] = "mass"
-    bands: ClassVar[Bands] = ((0.0, 0.4), (3.1, 3.5))
+    bands: ClassVar[Bands] = NARROW_BANDS
 
     def validation(self) -> Found:
         """Four exponents."""
-        return [({"exponent": exponent}, shift) for exponent, shift in ((0.45, 0.05), (0.5, 0.1), (3.0, 0.1), (3.05, 0.05))]
+        return [({"exponent": exponent}, shift) for exponent, shift in INNER_ENDS]
 
 
 class TuningHopperMass(_NarrowMass, HopperMass):

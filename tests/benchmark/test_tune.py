@@ -10,7 +10,8 @@ import pytest
 
 from benchmark.choices import InputError
 from benchmark.suites import BUDGETS
-from benchmark.tune import RUNGS, TUNED_SEED, best_of, draw_settings, promoted, scaled, trials_of
+from benchmark.tune import RUNGS, TUNED_SEED, best_of, draw_settings, line_of, promoted, scaled, trials_of
+from benchmark.work import Stage, perform
 from envs import load_family
 from methods import METHODS
 from methods.td3 import Td3
@@ -84,6 +85,14 @@ class TestTrials:
         assert promoted(lines, 1) == [1, 2]
         both = pd.concat([lines, pd.DataFrame({"rung": 1, "trial": [1, 2], "score": [-2.0, -2.0]})])
         assert best_of(both)["trial"] == 1
+
+    def test_a_trial_whose_training_failed_has_the_worst_score_and_says_so(self, tmp_path, monkeypatch):
+        (trial,) = trials_of("apb", METHODS["apb"], "point-goal", SMOKE, 0, {0: {}}, seed=0)
+        store = Store(tmp_path / "store", create=True)
+        monkeypatch.setattr("methods.core.adapt.TD3Trainer.step", lambda *_: 1 / 0)
+        assert perform(store, Stage(trial.cell, "train"), 1)[0] == "failed"
+        line = line_of(trial, store, 1)
+        assert (line["score"], line["status"]) == (-inf, "failed")
 
 
 WORDS = ("tune", "--method", "td3", "--family", "point-goal", "--budget", "smoke", "--trials", "4", "--store", "runs")

@@ -186,10 +186,11 @@ def _meta_training(method: type[Method], budget: Budget, family: TaskFamily) -> 
     """Training tasks at a time, and environment steps summed over all of them."""
     if not method.meta_trains:
         return 0, 0
+    steps = budget.meta_steps.get(method.__module__, budget.fresh_steps if method.on_policy else budget.train_steps)
     if method.on_policy:
-        return budget.fresh_tasks, budget.fresh_steps
+        return budget.fresh_tasks, steps
     many = min(budget.many_tasks, family.law_size or budget.many_tasks)  # the same task twice tells nothing new
-    return many if method.many_tasks else budget.train_tasks, budget.train_steps
+    return many if method.many_tasks else budget.train_tasks, steps
 
 
 def _trainer(name: str, method: type[Method]) -> str:

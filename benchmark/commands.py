@@ -212,6 +212,9 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
         lines.append(f"  {name}: {budget['purpose']}; {budget['seeds']} seeds")
         on_policy = f"{budget['fresh_steps']:,} on-policy, {budget['fresh_tasks']} fresh ones at a time"
         lines.append(f"    meta-training {budget['train_steps']:,} over {budget['train_tasks']} tasks ({on_policy})")
+        if others := budget["meta_steps"]:
+            each = ", ".join(f"{steps:,} in {module}" for module, steps in others.items())
+            lines.append(f"    but, so that all cost about the same core-time: {each}")
         lines.append(f"    adaptation {budget['adapt_steps']:,} per test task")
     lines.append("Families")
     for name, family in catalogue["families"].items():

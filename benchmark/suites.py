@@ -35,6 +35,7 @@ class Budget:
     many_tasks: int = 0  # training tasks of an off-policy meta-training that visits a few of many; as many steps in all
     fresh_tasks: int = 0  # training tasks that an on-policy meta-training draws, again and again
     fresh_steps: int = 0  # on-policy meta-training, summed over all that it draws
+    meta_steps: Mapping[str, int] = field(default_factory=dict)  # instead of either, of the methods in a module
     td3: Mapping[str, Any] = field(default_factory=dict)  # over the defaults of every TD3-type method that has them
     gradient: Mapping[str, Any] = field(default_factory=dict)  # the same, of MAML and its like
     ppo: Mapping[str, Any] = field(default_factory=dict)  # the same, of methods with a memory
@@ -211,6 +212,13 @@ BUDGETS: dict[str, Budget] = {
             many_tasks=100,
             fresh_tasks=20,
             fresh_steps=10_000_000,
+            meta_steps={
+                "methods.maml": 18_000_000,
+                "methods.cavia": 17_000_000,
+                "methods.pearl": 450_000,
+                "methods.varibad": 11_000_000,
+                "methods.rl2": 5_000_000,
+            },
             # ours: widths and rate between quick's and paper's; the last 40 % of the steps belong to one policy.
             # fp32, as a processor without bfloat16 instructions takes 30 times as long to emulate them
             td3={
@@ -220,9 +228,19 @@ BUDGETS: dict[str, Budget] = {
                 "compile": True,
                 "reset_period": 30_000,
             },
-            # gradient steps: a quarter of the official number on the cheetah, an eighth on ants, hopper and walker; 70 000 in
-            # all, which are hours on two cores
-            sac={"updates_per_step": 0.1, "initial_steps": 1000},
+            gradient={"hidden": 128, "episodes": 10, "fisher_stride": 7},
+            # widths and batch of the others; for each environment step a quarter of the official gradient steps on the cheetah,
+            # an eighth on ants, hopper and walker
+            sac={
+                "hidden": 128,
+                "layers": 2,
+                "encoder_hidden": 128,
+                "batch": 128,
+                "meta_batch": 8,
+                "updates_per_step": 0.1,
+                "initial_steps": 500,
+            },
+            own={"methods.varibad": {"copies": 2}},
         ),
         Budget(
             id="paper",

@@ -84,6 +84,7 @@ def scaled(budget: Budget, fraction: float) -> Budget:
         id=f"{budget.id} x {fraction:g}",
         train_steps=int(budget.train_steps * fraction),
         fresh_steps=int(budget.fresh_steps * fraction),
+        meta_steps={module: int(steps * fraction) for module, steps in budget.meta_steps.items()},
         adapt_steps=int(budget.adapt_steps * fraction),
     )
 

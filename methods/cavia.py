@@ -21,7 +21,8 @@ Differences from the official code:
   batch cuts off is bootstrapped from the baseline, and left out of its fit. There, each of so many episodes runs to its end;
 - the baseline predicts the batch that it was fitted to, in the outer step too, where the official one predicts the experience
   of the adapted policies from what it learned before adaptation; and it clips observations to ±10 (rllab's);
-- a test task is adapted to by as many gradient steps as meta-training made, one (official: five); more are a setting;
+- a test task is adapted to by as many gradient steps as meta-training made, one (official: five, as in `cavia-5`);
+- where `fisher_stride` is not 1, as at desk, the Fisher matrix is that of one in so many steps;
 - test batches are as large as training ones (official: 40 episodes);
 - actions are clipped by the environment, not rescaled;
 - training tasks are stratified over their law, and as many as the budget says (official: 20);
@@ -29,7 +30,7 @@ Differences from the official code:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -37,7 +38,7 @@ from torch import Tensor
 
 from methods.api import MakeEnv, Method, Spec, Streams, Trainer
 from methods.core.gradient_loop import GradientAdapter, MetaTrainer, outer_steps
-from methods.core.gradient_steps import GradientConfig, Learner, inner_step, leaves, task_step
+from methods.core.gradient_steps import ADAPT, GradientConfig, Learner, inner_step, leaves, task_step
 from methods.core.nets import Params, spread
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
 
@@ -144,6 +145,20 @@ class Cavia(Method):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.theta = dict(state["theta"])
+
+
+@dataclass(frozen=True)
+class CaviaFiveConfig(CaviaConfig):
+    """Settings of `cavia-5`."""
+
+    own_steps: int = field(default=5, metadata=ADAPT)
+
+
+class CaviaFive(Cavia):
+    """CAVIA that makes five gradient steps on a test task, though it was trained for fewer."""
+
+    trained_by: ClassVar[str] = "cavia"
+    Config: ClassVar[type[CaviaConfig]] = CaviaFiveConfig
 
 
 class CaviaFinetuned(Cavia):

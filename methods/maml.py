@@ -16,7 +16,8 @@ Differences from the official code:
   there, while here all steps count: it is bootstrapped from the baseline, and left out of its fit;
 - the baseline predicts the batch that it was fitted to, where the official one was fitted to the batch before, another task's;
 - actions are clipped by the environment, not rescaled;
-- a test task is adapted to by as many gradient steps as meta-training made, one (official: three); more are a setting;
+- a test task is adapted to by as many gradient steps as meta-training made, one (official: three; `maml-5` makes five);
+- where `fisher_stride` is not 1, as at desk, the Fisher matrix is that of one in so many steps;
 - training tasks are stratified over their law, and as many as the budget says (official: 40);
 - evaluated policies act by their mean, unless `stochastic`.
 """
@@ -127,6 +128,20 @@ class Maml(Method):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.theta = dict(state["theta"])
+
+
+@dataclass(frozen=True)
+class MamlFiveConfig(MamlConfig):
+    """Settings of `maml-5`."""
+
+    own_steps: int = field(default=5, metadata=ADAPT)
+
+
+class MamlFive(Maml):
+    """MAML that makes five gradient steps on a test task, though it was trained for fewer."""
+
+    trained_by: ClassVar[str] = "maml"
+    Config: ClassVar[type[MamlConfig]] = MamlFiveConfig
 
 
 class MamlFinetuned(Maml):

@@ -397,7 +397,7 @@ class Pearl(Method):
         "kl_weight": (0.1, 1.0),
         "auto_entropy": (False, True),
         "tau": (0.005, 0.02),
-        "meta_batch": (8, 16),
+        "reward_scale": (1.0, 5.0),
     }
     Config: ClassVar[type[PearlConfig]] = PearlConfig
     config: PearlConfig

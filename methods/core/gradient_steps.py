@@ -42,6 +42,7 @@ class GradientConfig:
     max_kl: float = 0.01  # δ; official
     damping: float = 1e-5  # of the Fisher matrix; official CAVIA, as the next three
     cg_iterations: int = 10
+    fisher_stride: int = 1  # the Fisher matrix is an average over one in so many steps of the batches; official: 1
     backtracks: int = 15
     backtrack_ratio: float = 0.8
 
@@ -65,6 +66,7 @@ RANGES: dict[str, tuple[float, float]] = {  # beyond them a setting is a slip of
     "max_kl": (1e-9, 10.0),
     "damping": (0.0, 10.0),
     "cg_iterations": (1, 1000),
+    "fisher_stride": (1, 100_000),
     "backtracks": (1, 1000),
     "backtrack_ratio": (1e-3, 0.999),
 }
@@ -135,8 +137,11 @@ class MetaObjective:
         return flatten(torch.autograd.grad(gain, list(self.theta.values()), retain_graph=True))
 
     def fisher(self) -> FisherProduct:
-        """Products with the Fisher matrix of the adapted policies in θ."""
-        return FisherProduct(self._now, list(self.theta.values()), damping=self._config.damping)
+        """Products with the Fisher matrix of the adapted policies in θ, averaged over the steps that `fisher_stride` leaves."""
+        stride, now = self._config.fisher_stride, self._now
+        if stride > 1:
+            now = self._outputs(self.theta, not self._config.first_order, stride)
+        return FisherProduct(now, list(self.theta.values()), damping=self._config.damping)
 
     def evaluate(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Surrogate and mean KL divergence, over all tasks, of the policies adapted from the θ in `vector` [P]."""
@@ -146,9 +151,9 @@ class MetaObjective:
             gain = surrogate(outputs, self._before, self._validation).mean()
             return gain, mean_kl(self._before, outputs).mean()
 
-    def _outputs(self, theta: Params, differentiable: bool = False) -> Outputs:
-        obs = self._validation.obs
-        phi = adapted(self._learner, theta, len(obs), self._batches, self._config.inner_rate, differentiable)
+    def _outputs(self, theta: Params, differentiable: bool = False, stride: int = 1) -> Outputs:
+        batches, obs = [thinned(batch, stride) for batch in self._batches], self._validation.obs[:, ::stride]
+        phi = adapted(self._learner, theta, len(obs), batches, self._config.inner_rate, differentiable)
         return self._learner.policy(theta, phi, obs)
 
 
@@ -189,11 +194,17 @@ def task_step(
             outputs = policy(dict(zip(trained, unflatten(vector, like, lead), strict=True)), batch.obs)
             return surrogate(outputs, before, batch), mean_kl(before, outputs)
 
-    fisher = FisherProduct(now, like, lead, config.damping)
+    seen = now if config.fisher_stride == 1 else policy(trained, batch.obs[:, :: config.fisher_stride])
+    fisher = FisherProduct(seen, like, lead, config.damping)
     outcome = trpo_step(flatten(like, lead).detach(), flatten(gradient, lead), fisher, evaluate, config.region)
     if rejected := int((~outcome.accepted).sum()):
         getLogger(__name__).warning("no better weights within the trust region on %d of %d tasks", rejected, *lead)
     return dict(zip(trained, unflatten(outcome.params, like, lead), strict=True)), outcome
+
+
+def thinned(batch: Samples, stride: int) -> Samples:
+    """One in `stride` steps of a batch."""
+    return Samples(*(part[:, ::stride] for part in batch))
 
 
 def leaves(params: Mapping[str, Tensor]) -> Params:

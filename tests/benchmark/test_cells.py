@@ -97,6 +97,18 @@ class TestIdentity:
         assert (cell.train_tasks, cell.train_steps) == (3, 1234)
         assert (cell_of(budget=budget).train_tasks, cell_of(budget=budget).train_steps) == (CELL.train_tasks, CELL.train_steps)
 
+    def test_a_budget_may_give_a_method_steps_of_its_own(self):
+        budget = replace(SMOKE, meta_steps={"methods.maml": 1600, "methods.apb": 900, "methods.td3": 1})
+        names = ("maml", "maml+ft", "cavia", "apb-pre", "finetune", "td3")
+        steps = [cell_of(name, budget=budget).train_steps for name in names]
+        assert steps == [1600, 1600, SMOKE.fresh_steps, 900, SMOKE.train_steps, 0]
+
+    @pytest.mark.parametrize("name", ["maml-5", "cavia-5"])
+    def test_five_steps_are_those_of_the_same_training(self, name):
+        assert cell_of(name).train_key == cell_of(name.removesuffix("-5")).train_key
+        assert cell_of(name).adapt_key != cell_of(name.removesuffix("-5")).adapt_key
+        assert cell_of(name).build().config.own_steps == 5
+
     def test_a_method_that_visits_a_few_of_many_tasks_has_more_of_them(self):
         budget = replace(SMOKE, many_tasks=7)
         pearl, apb = cell_of("pearl", budget=budget), cell_of("apb", budget=budget)

@@ -72,6 +72,7 @@ class TestTrials:
         assert (later.cell.train_steps, later.cell.adapt_steps) == (400, 100)
         assert later.cell.train_id != cell.train_id
         assert scaled(budget, 0.5).fresh_steps == 2000
+        assert scaled(replace(budget, meta_steps={"methods.maml": 600}), 0.5).meta_steps == {"methods.maml": 300}
 
     @pytest.mark.parametrize(("n", "go_on"), [(2, 2), (6, 2), (7, 3), (12, 4)])
     def test_the_best_third_goes_on_and_at_least_two(self, n, go_on):

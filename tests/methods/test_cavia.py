@@ -49,7 +49,14 @@ def test_every_step_on_a_test_task_uses_the_rate_of_meta_training(
 
 def test_defaults_are_the_official_ones_but_for_the_steps_on_a_test_task() -> None:
     official = {"context": 2, "gamma": 0.95, "lam": 1.0, "inner_rate": 1.0, "inner_steps": 1, "episodes": 20}
-    region = {"max_kl": 0.01, "damping": 1e-5, "cg_iterations": 10, "backtracks": 15, "backtrack_ratio": 0.8}
+    region = {
+        "max_kl": 0.01,
+        "damping": 1e-5,
+        "cg_iterations": 10,
+        "fisher_stride": 1,
+        "backtracks": 15,
+        "backtrack_ratio": 0.8,
+    }
     ours = {"hidden": 100, "first_order": False, "stochastic": False, "own_steps": 1}
     assert vars(CaviaConfig()) == {**official, **region, **ours}
 

@@ -158,6 +158,30 @@ def test_a_first_order_fisher_takes_the_inner_gradient_for_a_constant() -> None:
 
 
 @pytest.mark.parametrize("method", ["maml", "cavia"])
+def test_a_fisher_with_a_stride_is_that_of_fewer_steps_and_the_rest_is_of_all(method: str) -> None:
+    (learner, params), seen, validation = learner_and_theta(method), [batch(1)], batch(70)
+    config = GradientConfig(inner_rate=0.3, damping=0.0)
+    few = [Samples(*(part[:, [0, 4]] for part in of)) for of in (*seen, validation)]  # of 6
+    whole = MetaObjective(learner, params, seen, validation, config)
+    strided = MetaObjective(learner, params, seen, validation, replace(config, fisher_stride=4))
+    expected = MetaObjective(learner, params, few[:1], few[1], config).fisher()
+    size = len(whole.gradient())
+    torch.testing.assert_close(matrix_of(strided.fisher(), size), matrix_of(expected, size), rtol=0, atol=1e-12)
+    assert torch.equal(strided.gradient(), whole.gradient())
+    at = torch.full((size,), 0.1, dtype=torch.float64)
+    assert all(torch.equal(*pair) for pair in zip(strided.evaluate(at), whole.evaluate(at), strict=True))
+
+
+def test_a_task_alone_has_the_stride_too() -> None:
+    params, data = spread(theta(), N), batch(70)
+    few = Samples(*(part[:, [0, 4]] for part in data))
+    strided = task_step(gaussian_policy, params, data, GradientConfig(fisher_stride=4))[1].params
+    whole, thin = (task_step(gaussian_policy, params, of, GradientConfig())[1].params for of in (data, few))
+    assert not torch.allclose(strided, whole)
+    assert not torch.allclose(strided, thin)  # its gradient is of all steps
+
+
+@pytest.mark.parametrize("method", ["maml", "cavia"])
 @pytest.mark.parametrize("inner_steps", [0, 1, 2])
 def test_an_outer_step_stays_in_the_region_and_raises_the_surrogate(method: str, inner_steps: int) -> None:
     (learner, params), seen, validation = learner_and_theta(method), [batch(10 * k) for k in range(inner_steps)], batch(70)

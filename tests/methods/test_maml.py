@@ -54,7 +54,14 @@ def test_defaults_are_the_official_ones_but_for_the_steps_on_a_test_task() -> No
         "inner_steps": 1,
         "episodes": 20,
     }
-    region = {"max_kl": 0.01, "damping": 1e-5, "cg_iterations": 10, "backtracks": 15, "backtrack_ratio": 0.8}
+    region = {
+        "max_kl": 0.01,
+        "damping": 1e-5,
+        "cg_iterations": 10,
+        "fisher_stride": 1,
+        "backtracks": 15,
+        "backtrack_ratio": 0.8,
+    }
     assert vars(MamlConfig()) == {
         **official,
         **region,

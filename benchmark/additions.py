@@ -19,6 +19,7 @@ class Parts(NamedTuple):
 
     rows: pd.DataFrame  # as `results.store.Store.read` gives them
     cells: pd.DataFrame
+    measures: pd.DataFrame
     plan: Mapping[str, Any]
     records: Mapping[str, Mapping[str, Any]]  # by stage: commit, versions, machine
     state: Callable[[CellKey], bytes]  # a trained state
@@ -32,7 +33,8 @@ def parts_of(source: Store | Publication, suite: str) -> Parts:
     """
     rows, cells = source.read([suite])
     (plan,) = (plan for plan in source.plans() if plan["suite"] == suite)
-    return Parts(rows, cells, plan, {key.id: source.record(key) for key in stage_keys(cells)}, source.state)
+    records = {key.id: source.record(key) for key in stage_keys(cells)}
+    return Parts(rows, cells, source.measures([suite]), plan, records, source.state)
 
 
 def stage_keys(cells: pd.DataFrame) -> list[CellKey]:
@@ -74,16 +76,18 @@ def _other_slots(cells: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
 
 def _joined(kept: Parts, fresh: Parts, old_plan: Mapping[str, Any], plan: Mapping[str, Any]) -> Parts:
     there = set(kept.cells["train_id"].dropna())
-    trained_before = (fresh.rows["stage"] == "train") & fresh.rows["cell_id"].isin(there)
     cells = pd.concat([kept.cells, fresh.cells], ignore_index=True)
     planned = {cell["key"]["id"]: cell for cell in (*plan["cells"], *old_plan["cells"])}
 
     def state(key: CellKey) -> bytes:
         return (kept if key.id in there else fresh).state(key)
 
-    rows = pd.concat([kept.rows, fresh.rows[~trained_before]], ignore_index=True)
+    rows, measures = (
+        pd.concat([before, found[~found["cell_id"].isin(there)]], ignore_index=True)
+        for before, found in ((kept.rows, fresh.rows), (kept.measures, fresh.measures))
+    )
     both = {**merge(old_plan, plan), "cells": [planned[str(key)] for key in cells["adapt_id"]]}
-    return Parts(rows, cells, both, {**fresh.records, **kept.records}, state)
+    return Parts(rows, cells, measures, both, {**fresh.records, **kept.records}, state)
 
 
 def _only(parts: Parts, chosen: "pd.Series[bool]") -> Parts:
@@ -91,7 +95,8 @@ def _only(parts: Parts, chosen: "pd.Series[bool]") -> Parts:
     ids = {*cells["adapt_id"], *cells["train_id"].dropna()}
     plan = {**parts.plan, "cells": [cell for cell in parts.plan["cells"] if cell["key"]["id"] in set(cells["adapt_id"])]}
     records = {stage: record for stage, record in parts.records.items() if stage in ids}
-    return Parts(parts.rows[parts.rows["cell_id"].isin(ids)].reset_index(drop=True), cells, plan, records, parts.state)
+    rows, measures = (table[table["cell_id"].isin(ids)].reset_index(drop=True) for table in (parts.rows, parts.measures))
+    return Parts(rows, cells, measures, plan, records, parts.state)
 
 
 def of_today(cells: pd.DataFrame) -> "pd.Series[bool]":

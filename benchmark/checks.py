@@ -118,7 +118,7 @@ def _canonical(publication: Publication, suite: str) -> "Found":
     """Whether the tables, once read, would be published as they are: no column, line or digit of another form."""
     rows, cells = publication.read([suite])
     records = {key.id: publication.record(key) for key in stage_keys(cells)}
-    again = to_files(tables(rows, cells, records))
+    again = to_files(tables(rows, cells, publication.measures([suite]), records))
     wrong = [name for name, data in again.items() if data != (publication.root / suite / name).read_bytes()]
     wrong += [
         f"{name}, a table of its own" for name in {path.name for path in (publication.root / suite).glob("*.csv")} - {*again}

@@ -65,7 +65,7 @@ def publish(
         target.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{suite.id}.", dir=target))
         try:
-            found = tables(parts.rows, parts.cells, parts.records)
+            found = tables(parts.rows, parts.cells, parts.measures, parts.records)
             for name, data in to_files(found).items():
                 (temporary / name).write_bytes(data)
             _save_states(parts, temporary / STATES)

@@ -16,7 +16,8 @@ from benchmark.protocol import Checkpoint, CheckpointLoop, Evaluator
 from benchmark.seeding import Streams
 from envs import load_family
 from envs.api import Task
-from methods.api import Event, Learner, Method
+from methods.api import Event, Learner, Memoryless, Method
+from results.measures import ZERO_RETURN, Measure
 from results.schema import Row
 
 Progress = Callable[[int], None]  # told environment steps: summed in meta-training, per test task in adaptation
@@ -26,6 +27,7 @@ class StageRun(Protocol):
     """A stage under way: it goes on in small steps, and can be saved between any two of them."""
 
     rows: list[Row]
+    measures: list[Measure]  # complete when it is finished
 
     @property
     def finished(self) -> bool:
@@ -66,10 +68,11 @@ class Training:
     def __init__(self, cell: Cell, method: Method, threads: int = 1, progress: Progress = lambda used: None) -> None:
         family, streams = load_family(cell.family), Streams(cell.seed, "train", cell.family)
         self._cell, self._family, self._clock, self.rows = cell, family, _Clock(), list[Row]()
-        self._generator, self._drawn = streams.numpy("tasks"), 0
+        self._generator, self._drawn, self._threads = streams.numpy("tasks"), 0, threads
+        self._tasks, self.measures = self._draw(), list[Measure]()
         self._pool = TaskPool(
             family,
-            self._draw(),
+            self._tasks,
             streams,
             threads,
             pooled=True,
@@ -117,7 +120,18 @@ class Training:
         elif event is Event.END:
             if self.used > self._told:  # what a method used without telling of an iteration counts as well
                 self._tell(None)
+            self._measure()
             self.finished = True
+
+    def _measure(self) -> None:
+        """What the zero action earns on the training tasks, those drawn first: what a trained method should surpass."""
+        tasks, action_size = self._tasks, self._family.action_size
+        evaluate = Evaluator(self._family, tasks, Streams(self._cell.seed, "zero", self._cell.family), self._threads)
+        returns = evaluate(Memoryless(lambda obs: np.zeros((*obs.shape[:-1], action_size), np.float32))).returns
+        self.measures = [
+            Measure(name=ZERO_RETURN, env_steps=0, task_index=task.index, value=float(mean))
+            for task, mean in zip(tasks, returns.mean(1), strict=True)
+        ]
 
     def _tell(self, updates: int | None) -> None:
         self.rows.append(_training_row(self._cell, self._pool, updates, self._clock))
@@ -159,7 +173,8 @@ class Adaptation:
         n_train_tasks: int | None = None,
     ) -> None:
         family, streams = load_family(cell.family), Streams(cell.seed, "adapt", cell.family, cell.split)
-        self._tasks, self._clock, self.rows = family.split(cell.split), _Clock(), list[Row]()
+        self._tasks, self._clock = family.split(cell.split), _Clock()
+        self.rows, self.measures = list[Row](), list[Measure]()
         self._pool = TaskPool(family, self._tasks, streams, threads, progress=progress)
         evaluate = Evaluator(family, self._tasks, streams, threads)
         self._streams = streams.child("method")

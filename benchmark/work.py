@@ -17,6 +17,7 @@ from benchmark.cells import Cell
 from benchmark.provenance import provenance
 from benchmark.resume import SAVE_EVERY_S, Saver, belongings
 from methods.api import Method
+from results.measures import Measure
 from results.schema import Row, to_frame
 from results.store import CellKey, Store, StoreError
 
@@ -89,6 +90,7 @@ def perform(
             store.forget(stage.key)
         log = [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {stage}: {stage.steps} environment steps, settings {stage.cell.config}"]
         rows: list[Row] = []
+        measured: list[Measure] = []
         error: str | None = None
         state: bytes | None = None
         saver = _saver(store, stage, threads, save_every_s, lambda text: tell("note", f"{stage}: {text}"))
@@ -101,6 +103,7 @@ def perform(
                     tell("resumed", saver.kept)
                 if not _run(under_way, saver, rows, log, stop, tell, bool(stage.cell.method_source), saves=not replace):
                     return "stopped", None
+                measured = under_way.measures
                 state = _written(begin.method) if stage.name == "train" else None
         except StoreError:
             raise
@@ -113,7 +116,7 @@ def perform(
         outcome = {"status": _status(rows), "error": error, "stage": str(stage), "env_steps": used, "n_train_tasks": seen}
         built_on, resumed = _trained_state(store, stage), {"resumed": saver.earlier} if saver.earlier else {}
         record = {**outcome, "built_on": built_on, **resumed, **_facts(stage.cell, threads)}
-        store.write(stage.key, rows, state=state, log="\n".join(log) + "\n", record=record, replace=replace)
+        store.write(stage.key, rows, measured=measured, state=state, log="\n".join(log) + "\n", record=record, replace=replace)
         return ("failed" if error else "done"), error
 
 

@@ -22,13 +22,16 @@ from reports.drawing import (
     draw_curve,
     head_panel,
     legend,
+    look,
     short_tick,
     step_axis,
 )
 from reports.files import write_bytes
 from reports.notes import adaptation_note, few, span
 from reports.scores import ARM, blind_policy, select
-from reports.styles import themed
+from reports.styles import COLOURS, themed
+
+_ZERO: Arm = ("zero", "")
 
 
 @themed
@@ -73,7 +76,9 @@ def adaptation_figure(
 
 
 @themed
-def meta_training_figure(scores: pd.DataFrame, points: pd.DataFrame, styles: Mapping[Arm, Style], title: str) -> Figure:
+def meta_training_figure(
+    scores: pd.DataFrame, points: pd.DataFrame, styles: Mapping[Arm, Style], title: str, floors: pd.DataFrame | None = None
+) -> Figure:
     """Return on training tasks against environment steps summed over them: a thin line per seed, a thick one for their mean.
 
     Args:
@@ -81,6 +86,7 @@ def meta_training_figure(scores: pd.DataFrame, points: pd.DataFrame, styles: Map
       points: their summary; a mean is drawn only where every seed of the method reported.
       styles: of `method_styles`; its order is the legend's.
       title: plain text above the panel.
+      floors: `training_floors` of the same; their zero action is a line.
     """
     seeds = scores.groupby(list(ARM))["seed"].nunique()
     own = "The method's own episodes on training tasks, with its acting noise; of adapted policies where it explores apart."
@@ -92,13 +98,17 @@ def meta_training_figure(scores: pd.DataFrame, points: pd.DataFrame, styles: Map
             axes.plot(one["env_steps"], one["return_mean"], color=styles[arm].colour, linewidth=0.7, alpha=0.5, gid="seed")
         mean = select(points[points["n_seeds"] == seeds[arm]], ARM, arm)
         axes.plot(mean["env_steps"], mean["mean"], color=styles[arm].colour, gid="mean")
+    shown = {arm: Style(styles[arm].colour, "") for arm in arms}
+    if floors is not None and not floors.empty:
+        shown[_ZERO] = Style(COLOURS["zero"], "")
+        axes.axhline(floors["zero"].mean(), gid="zero", **look(_ZERO, shown[_ZERO]))
     ends = scores.groupby(list(ARM))["env_steps"].max()
     if ends.max() > 20 * ends.min():  # on-policy budgets dwarf off-policy ones
         axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(short_tick))
     axes.set_xlabel("environment steps, summed over training tasks")
     axes.set_ylabel("return (sum over an episode)")
-    legend(figure, {arm: Style(styles[arm].colour, "") for arm in arms})
+    legend(figure, shown)
     return figure
 
 

@@ -13,6 +13,7 @@ from reports.drawing import Arm, Style
 from reports.scores import ARM, adaptation_scores, add_hold, coverage, level_scores, meta_training_scores, summarise
 from reports.shift import shift_points
 from reports.styles import method_styles
+from reports.untrained import training_floors
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Numbers:
     normal_shifts: pd.DataFrame  # the same of normalised scores
     costs: pd.DataFrame  # last scores and what they cost
     training: pd.DataFrame  # scores of meta-training, per seed
+    floors: pd.DataFrame  # how their end compares with the zero action, per seed
     expected: pd.DataFrame  # coverage, in the order of the plans, and which methods `remembers` marks
     styles: dict[Arm, Style]
     clips: tuple[Clip, ...]  # films of policies
@@ -38,6 +40,7 @@ def compute(
     rows: pd.DataFrame,
     cells: pd.DataFrame,
     plans: list[dict[str, Any]],
+    measures: pd.DataFrame | None = None,
     references: pd.DataFrame | None = None,
     clips: Iterable[Clip] = (),
     remembering: Collection[str] = (),
@@ -45,6 +48,7 @@ def compute(
     """Turn the rows and expected cells of a store into the numbers of its report, normalised by `references`.
 
     Args:
+      measures: of the same stages, as `results.store.Store.measures` gives them; None for none.
       remembering: methods that find out the task within an evaluated episode.
     Raises:
       ReportError: if rows contradict each other.
@@ -59,6 +63,7 @@ def compute(
     levels = level_scores(rows, cells, references)
     shifts = shift_points(levels), shift_points(levels, "normalised")
     costs, training = cost_points(rows, cells, scores), meta_training_scores(rows, cells)
+    floors = training_floors(training, cells, measures)
     return Numbers(
-        plans, rows, cells, scores, points, *shifts, costs, training, expected, styles, tuple(clips), exact_axes(plans)
+        plans, rows, cells, scores, points, *shifts, costs, training, floors, expected, styles, tuple(clips), exact_axes(plans)
     )

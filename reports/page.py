@@ -73,14 +73,16 @@ def write_report(
     for line in shortfalls(cells):
         tell(line)
     others = None if compare is None else to_compare(compare, results)
+    measures = results.measures([plan["suite"] for plan in plans])
     other = None if others is None else _beside(rows, cells, others, compare, plans)
-    if other is not None:
+    if others is not None and other is not None:
         rows, cells = (
             pd.concat([mine, guests], ignore_index=True) for mine, guests in zip((rows, cells), other.guests, strict=True)
         )
+        measures = pd.concat([measures, others.measures(list(other.guests[1]["suite"].unique()))]).drop_duplicates()
     told = [*plans, *(others.plans() if others is not None else ())]
     remembering = {name for plan in told for name in plan.get("remembering", ())}
-    numbers = compute(rows, cells, plans, load_references(), clips, remembering)
+    numbers = compute(rows, cells, plans, measures, load_references(), clips, remembering)
     with opened(out, jobs) as output:
         output.table(origins(cells, _record_of(results, others)), CELLS)
         sections = [

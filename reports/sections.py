@@ -21,6 +21,7 @@ from reports.scores import ARM, CURVE, TABLE, select, summarise, unfinished
 from reports.shift import LAST, shift_figure, shift_table
 from reports.tables import score_table, to_markdown
 from reports.text import escape_markdown, slug
+from reports.untrained import untrained, untrained_lines
 from reports.variants import variant_points, variant_scores, variants_figure, variants_of, variants_table
 
 
@@ -72,11 +73,12 @@ def _overall(numbers: Numbers, suite: str, budget: str, split: str, expected: pd
 def _split(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[str]:
     """One split of a family: its figure, a table per shift axis, the score against shift, and variants side by side."""
     key = tuple(expected[list(TABLE)].iloc[0])
-    _, budget, family, split = key
+    suite, budget, family, split = key
+    below = untrained(numbers.floors, suite, budget, family)
     scores, points = (select(table, TABLE, key) for table in (numbers.scores, numbers.points))
     yield f"#### Split {escape_markdown(split)}\n"
     if points.empty:
-        yield to_markdown(score_table(scores, expected))
+        yield to_markdown(score_table(scores, expected), below)
         return
     name = "_".join(map(slug, key))
     title = f"{family}, split {split} (budget {budget})"
@@ -88,7 +90,7 @@ def _split(numbers: Numbers, expected: pd.DataFrame, out: Output) -> Iterator[st
         table = score_table(of_axis, expected)
         data = f"{name}_{slug(str(axis))}"
         out.table(table, data)
-        yield f"{_heading(str(axis), exact)} ([CSV](data/{data}.csv))\n\n{to_markdown(table)}"
+        yield f"{_heading(str(axis), exact)} ([CSV](data/{data}.csv))\n\n{to_markdown(table, below)}"
     yield from _shift(numbers, expected, out)
     yield from _cost(numbers, expected, out)
     yield from clips_section(numbers.clips, key)
@@ -170,10 +172,12 @@ def _training(numbers: Numbers, suite: str, expected: pd.DataFrame, out: Output)
     name = "_".join(map(slug, (suite, budget, family, "meta-training")))
     title = f"{family}, meta-training (budget {budget})"
     points = summarise(scores, by=(*CURVE, "env_steps"))
-    out.figure(name, meta_training_figure, scores, points, numbers.styles, title)
+    floors = select(numbers.floors, ("suite", "budget", "family"), (suite, budget, family))
+    out.figure(name, meta_training_figure, scores, points, numbers.styles, title, floors)
     out.table(points, name)
     out.table(scores, f"{name}-seeds")
     yield f"#### Meta-training\n\n{_figure_links(title, name, name)}"
+    yield from untrained_lines(numbers.floors, suite, str(budget), str(family))
 
 
 def _figure_links(title: str, name: str, data: str) -> str:

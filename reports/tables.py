@@ -1,11 +1,12 @@
 """Numbers → tables: one per family, split and shift axis, a line for every expected method, finished or not."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 
 from reports.areas import adaptation_areas
+from reports.drawing import Arm
 from reports.scores import ARM, GROUP, TABLE, summarise
 from reports.text import escape_markdown, markdown_table, method_name, number, steps
 
@@ -39,15 +40,15 @@ def score_table(scores: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
     return ranked.drop(columns="last")
 
 
-def to_markdown(table: pd.DataFrame) -> str:
-    """A score table for reading: mean ± half the width of the interval, in the family's units.
+def to_markdown(table: pd.DataFrame, untrained: Collection[Arm] = ()) -> str:
+    """A score table for reading: mean ± half the width of the interval, in the family's units; `untrained` arms are marked.
 
     A checkpoint that a method did not reach because it stops learning before is "frozen"; what is missing is "–".
     """
     checkpoints = [int(name.split("@")[1]) for name in table.columns if name.startswith("return_mean@")]
     header = ["method", "seeds", *(f"b = {steps(b)}" for b in checkpoints), "gain from b = 0", AREA, "normalised"]
     header += ["meta-training steps", "training tasks", "steps on the test task"]
-    return markdown_table(header, [_line(record, checkpoints) for record in table.to_dict("records")])
+    return markdown_table(header, [_line(record, checkpoints, untrained) for record in table.to_dict("records")])
 
 
 def seeds_text(n_expected: int, n_done: int, n_failed: int) -> str:
@@ -98,8 +99,9 @@ def _area(scores: pd.DataFrame) -> pd.DataFrame:
     return found[[*ARM, "mean", "low", "high"]].rename(columns=lambda name: name if name in ARM else f"area_{name}")
 
 
-def _line(record: dict[str, float], checkpoints: Sequence[int]) -> list[str]:
-    name = escape_markdown(method_name(str(record["method"]), str(record["variant"])))
+def _line(record: dict[str, float], checkpoints: Sequence[int], untrained: Collection[Arm]) -> list[str]:
+    arm = (str(record["method"]), str(record["variant"]))
+    name = escape_markdown(method_name(*arm)) + (", untrained" if arm in untrained else "")
     returns = [_checkpoint(record, b) for b in checkpoints]
     gain = plus_minus(record["gain_mean"], record["gain_low"], record["gain_high"])
     area = plus_minus(record["area_mean"], record["area_low"], record["area_high"])

@@ -15,11 +15,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results import snapshot
+from results import measures, snapshot
 from results.files import DamageError, StoreError, commit, digest, explained, locked, seal, unseal
 from results.schema import COLUMNS, Row, to_frame
 
 ROWS, STATE, LOG, CELL = "rows.parquet", "state.safetensors", "log.txt", "cell.json"
+MEASURES = "measures.csv"  # of those that have any
 WRITE_LOCK = ".write.lock"
 Status = Literal["missing", "done", "failed", "corrupt"]
 STATUSES: dict[str, Status] = {"ok": "done", "diverged": "done", "failed": "failed", "timeout": "failed"}  # by record status
@@ -92,7 +93,7 @@ class Cell:
 
     def status(self) -> Status:
         """Judge the cell by every byte of it."""
-        return self._judge({ROWS, STATE, LOG})[0]
+        return self._judge({ROWS, STATE, LOG, MEASURES})[0]
 
     def survey(self) -> tuple[Status, pa.Table | None]:
         """Judge the cell by its rows and by the sizes of its other files, and give the rows: quick, for many cells."""
@@ -109,6 +110,14 @@ class Cell:
         """Give the cell's rows."""
         return self._table(self.file(ROWS))
 
+    def measured(self) -> pd.DataFrame:
+        """Give the cell's measures, none if it is not done or was written without."""
+        with self._told():
+            content = self._load()
+            if content is None or STATUSES[content["record"]["status"]] != "done" or MEASURES not in content["files"]:
+                return measures.to_frame([])
+            return measures.from_csv(self._read(MEASURES, content["files"][MEASURES]["sha256"]))
+
     def file(self, name: str) -> bytes:
         """Give the content of one of the cell's files."""
         with self._told():
@@ -118,10 +127,17 @@ class Cell:
             return self._read(name, files[name]["sha256"])
 
     def write(
-        self, rows: Sequence[Row], state: bytes | None, log: str, record: Mapping[str, Any], replace_done: bool = False
+        self,
+        rows: Sequence[Row],
+        state: bytes | None,
+        log: str,
+        record: Mapping[str, Any],
+        measured: Sequence[measures.Measure] = (),
+        replace_done: bool = False,
     ) -> None:
         """Write the cell, unless it is done already or `replace_done`."""
         files = {ROWS: to_parquet(self._owned(rows)), STATE: state, LOG: log.encode(errors="backslashreplace")}
+        files[MEASURES] = measures.to_csv(measures.to_frame(measured)) if measured else None
         content = self._content(files, record)
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +216,7 @@ class Cell:
             return None
         if content.get("key") != asdict(self.key):
             raise DamageError(f"{CELL} belongs to another cell")
-        if strange := set(content["files"]) - {ROWS, STATE, LOG}:
+        if strange := set(content["files"]) - {ROWS, STATE, LOG, MEASURES}:
             raise DamageError(f"{CELL} names {min(strange)}, which this version does not read")
         return content
 

@@ -7,6 +7,7 @@ A folder per suite holds `manifest.json` and the files that it seals. What rows 
     rows.csv      a line per cell, test task and checkpoint
     stages.csv    a line per stage: what was trained or adapted, and on which machine, commit and versions
     training.csv  a line per sign of life of a meta-training
+    measures.csv  what was measured beside the rows, where anything was
     timings.csv   seconds and memory of all of these, the only columns in which two equal runs differ
     report/       the tables, and the numbers behind the figures, as the report renders them from these rows
     states/       trained states of a few cells, which are evaluated again to see that they still score what they did
@@ -22,12 +23,14 @@ import pandas as pd
 
 from results.cell import CellKey
 from results.files import DamageError, StoreError, digest, explained, unseal
+from results.measures import COLUMNS as MEASURED
+from results.measures import joined
 from results.plans import EXPECTED
 from results.schema import COLUMNS, SCHEMA_VERSION
 from results.store import Store
 
 PUBLISHED = Path(__file__).parent / "published"
-MANIFEST, STATES = "manifest.json", "states"
+MANIFEST, STATES, MEASURES = "manifest.json", "states", "measures"
 NAME = Path("published")  # what stands for PUBLISHED where a store may be named
 FORMAT = 2  # of the files
 
@@ -101,6 +104,19 @@ class Publication:
         rows, cells = (pd.concat(found, ignore_index=True) for found in zip(*parts, strict=True))
         once = ~((rows["stage"] == "train") & rows.duplicated(["cell_id", "env_steps", "stage"]))
         return rows[once].reset_index(drop=True), cells
+
+    def measures(self, suites: Sequence[str] | None = None) -> pd.DataFrame:
+        """As `results.store.Store.measures`.
+
+        Raises:
+          StoreError: if a suite is not published, or its file was altered.
+        """
+        found = []
+        for suite in self.suites if suites is None else suites:
+            if f"{MEASURES}.csv" in self.manifest(suite)["files"]:
+                table = typed(self.table(suite, MEASURES), {"id": "string", **MEASURED})
+                found += [(str(stage), of_stage.drop(columns="id")) for stage, of_stage in table.groupby("id", sort=False)]
+        return joined(list(dict(found).items()))
 
     def record(self, key: CellKey) -> dict[str, Any]:
         """What is known of the stage of a published cell: commit, versions, machine.

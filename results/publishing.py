@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from results.files import digest, explained, seal
-from results.publication import CELL, FACTS, FORMAT, MACHINE, MANIFEST, WHO, files_below
+from results.measures import COLUMNS as MEASURED
+from results.publication import CELL, FACTS, FORMAT, MACHINE, MANIFEST, MEASURES, WHO, files_below
 from results.schema import PROTOCOL_VERSION, SCHEMA_VERSION
 
 _TASK = ("family", "split", "task_index", "task_params", "shift", "shift_axis")
@@ -19,11 +20,13 @@ _SCORE = (
 _TRAINED = ("env_steps", "updates", "meta_env_steps", "n_train_tasks", "return_mean", "online_return", "status")
 
 
-def tables(rows: pd.DataFrame, cells: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
+def tables(
+    rows: pd.DataFrame, cells: pd.DataFrame, measures: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]
+) -> dict[str, pd.DataFrame]:
     """The tables of a finished suite, sorted: what is published of the same rows has the same bytes.
 
     Args:
-      rows, cells: of one suite, as `results.store.Store.read` gives them.
+      rows, cells, measures: of one suite, as `results.store.Store.read` and `measures` give them.
       records: by stage id, what its record says of commit, versions and machine.
     Raises:
       ValueError: if the rows of a cell or a task contradict each other.
@@ -40,12 +43,14 @@ def tables(rows: pd.DataFrame, cells: pd.DataFrame, records: Mapping[str, Mappin
         "timings": rows.groupby(["cell_id", "env_steps"])[list(_COST)].max().round(_COST).reset_index(),
         "stages": _stages(rows, records),
     }
+    if not measures.empty:
+        found[MEASURES] = measures[["cell_id", *MEASURED]]
     if found["tasks"].duplicated(["family", "split", "task_index"]).any():
         raise ValueError("one test task has several parameters, so the rows are of several versions of its family")
     order = {"tasks": ["family", "split", "task_index"], "stages": ["cell_id"]}
-    for name in ("rows", "training", "timings", "stages"):
+    for name in found.keys() - {"cells", "tasks"}:
         found[name] = found[name].assign(order=found[name]["cell_id"].map(place))
-        by = ["order", *(key for key in ("env_steps", "task_index") if key in found[name])]
+        by = ["order", *(key for key in ("name", "env_steps", "task_index", "at") if key in found[name])]
         found[name] = found[name].sort_values(by, kind="stable").drop(columns="order")
     found["tasks"] = found["tasks"].sort_values(order["tasks"])
     return {name: table.rename(columns={"cell_id": "id"}).reset_index(drop=True) for name, table in found.items()}

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from results.cell import STATE, WRITE_LOCK, Cell, CellKey, Status, check_name, from_tables
 from results.files import StoreError, commit, explained, is_locked, locked, seal, sweep, to_json
+from results.measures import Measure, joined
 from results.plans import EXPECTED, expected, keys, load, merge
 from results.schema import SCHEMA_VERSION, Row
 
@@ -86,6 +87,7 @@ class Store:
         state: bytes | None,
         log: str,
         record: Mapping[str, Any],
+        measured: Sequence[Measure] = (),
         replace: bool = False,
     ) -> None:
         """Write a cell whole or not at all. A cell that is done stays as it is: the first complete record wins.
@@ -96,12 +98,13 @@ class Store:
           state: trained state, None for a stage without.
           log: the text of log.txt.
           record: plain JSON data without NaN; `status` (ok, diverged, failed, timeout) decides what the cell counts as.
+          measured: what was measured beside the rows.
           replace: write over a cell that is done.
         Raises:
           StoreError: if it cannot be written; what was there before is then still there, or the cell is missing.
           ValueError, TypeError: if rows are of another stage, or the record is not as above.
         """
-        self._cell(key).write(rows, state, log, record, replace)
+        self._cell(key).write(rows, state, log, record, measured, replace)
 
     def record(self, key: CellKey) -> dict[str, Any]:
         """Give the record written with a cell.
@@ -163,6 +166,15 @@ class Store:
           StoreError: if the cell is missing or damaged; another run of the suite does it again.
         """
         return from_tables([self._cell(key).table()])
+
+    def measures(self, suites: Sequence[str] | None = None) -> pd.DataFrame:
+        """Give what was measured beside the rows of the cells that `read` gives: `results.measures.Measure`, with `cell_id`.
+
+        Raises:
+          StoreError: if a suite has no plan, or a cell is damaged.
+        """
+        stages = (key for plan in self._chosen(suites) for cell in plan["cells"] for key in reversed(keys(cell)) if key)
+        return joined([(key.id, self._cell(key).measured()) for key in dict.fromkeys(stages)])
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Merge a suite's plan into the store's: a slot that is there already is replaced, other slots stay.

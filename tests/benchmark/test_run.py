@@ -172,3 +172,28 @@ def test_a_task_that_diverged_says_so_and_the_others_do_not(importable):
     at_start = rows[rows["env_steps"] == 0]
     np.testing.assert_array_equal(at_start["return_mean"], still["return_mean"])
     assert rows["return_mean"].notna().all()
+
+
+class TestMeasures:
+    @pytest.mark.parametrize("method", ["apb", "maml"])
+    def test_meta_training_measures_what_doing_nothing_earns_on_its_tasks(self, method):
+        training = run.Training(cell := cell_of(method), cell_of(method).build())
+        assert training.measures == []
+        list(run.rows_of(training))
+        first = PointGoal().sample(cell.train_tasks, run.Streams(cell.seed, "train", cell.family).numpy("tasks"))
+        assert [measure.task_index for measure in training.measures] == list(range(len(first)))
+        for measure, task in zip(training.measures, first, strict=True):
+            # at rest at the origin, give or take 0.05
+            assert measure.name == "zero_return"
+            assert measure.value == pytest.approx(-50.0 * task.params["radius"], abs=1.5)
+
+    def test_a_stage_taken_up_again_measures_the_same(self):
+        cell = cell_of("maml")
+        whole = run.Training(cell, cell.build())
+        list(run.rows_of(whole))
+        begun, again = (run.Training(cell, cell.build()) for _ in range(2))
+        for _ in range(3):
+            begun.step()
+        again.load_state_dict(begun.state_dict())
+        list(run.rows_of(again))
+        assert again.measures == whole.measures != []

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from results.files import StoreError, to_json
+from results.measures import Measure
 from results.publication import MANIFEST, PUBLISHED, Publication, results_at
 from results.publishing import tables, to_files, write_manifest
 from results.schema import COLUMNS, NOT_COMPARED, Row
@@ -38,7 +39,7 @@ def store(tmp_path: Path) -> Store:
             train = CellKey("train", None, None, f"t{seed}") if method == "m" else None
             if train:
                 curve = [Row(**known, stage="train", env_steps=10 * i, online_return=-0.1 * i, wall_s=1.5) for i in (1, 2)]
-                opened.write(train, curve, state=b"weights", log="", record=RECORD)
+                opened.write(train, curve, measured=measured(seed), state=b"weights", log="", record=RECORD)
             key = CellKey("adapt", "s", 3, f"{method}{seed}")
             rows = [
                 Row(**known, **task, stage="adapt", split="ood", env_steps=b, return_mean=float(generator.normal()),
@@ -55,11 +56,16 @@ def store(tmp_path: Path) -> Store:
     return opened
 
 
+def measured(seed: int) -> list[Measure]:
+    """Of one seed more than of the other."""
+    return [Measure(name="zero", env_steps=0, task_index=i, at=0.5 * i or None, value=-1 / 3 - seed) for i in range(2 - seed)]
+
+
 def publish(store: Store, root: Path) -> Publication:
     rows, cells = store.read(["s"])
     records = dict.fromkeys(rows["cell_id"].unique(), RECORD)
     (root / "s").mkdir(parents=True)
-    for name, data in to_files(tables(rows, cells, records)).items():
+    for name, data in to_files(tables(rows, cells, store.measures(["s"]), records)).items():
         (root / "s" / name).write_bytes(data)
     said: dict[str, Any] = {
         "suite": "s",
@@ -80,6 +86,10 @@ def test_what_is_published_reads_as_the_store_did(store: Store, tmp_path: Path) 
     pd.testing.assert_frame_equal(rows, known, check_exact=True)
     order = ["method", "seed"]
     pd.testing.assert_frame_equal(cells.sort_values(order, ignore_index=True), expected.sort_values(order, ignore_index=True))
+    by = ["cell_id", "task_index"]
+    ours, theirs = (source.measures().sort_values(by, ignore_index=True) for source in (published, store))
+    assert len(theirs) == 3
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
     assert published.plans()[0]["arms"] == ["m", "zero"]
     ours, theirs = (sorted(map(to_json, plan["cells"])) for plan in (published.plans()[0], store.plans()[0]))
     assert ours == theirs
@@ -91,15 +101,18 @@ def test_what_is_published_reads_as_the_store_did(store: Store, tmp_path: Path) 
 
 def test_the_order_of_rows_and_cells_moves_no_byte(store: Store) -> None:
     rows, cells = store.read(["s"])
-    files = to_files(tables(rows, cells, {}))
-    again = to_files(tables(rows.sample(frac=1, random_state=0), cells.sample(frac=1, random_state=1), {}))
+    measures = store.measures(["s"])
+    files = to_files(tables(rows, cells, measures, {}))
+    again = to_files(
+        tables(rows.sample(frac=1, random_state=0), cells.sample(frac=1, random_state=1), measures.sample(frac=1), {})
+    )
     assert files == again and not any(b"\r" in data for data in files.values())
 
 
 def test_two_equal_runs_differ_in_their_timings_only(store: Store) -> None:
     rows, cells = store.read(["s"])
     slower = rows.assign(wall_s=rows["wall_s"] * 3, peak_mem_mb=7.0)
-    files, others = (to_files(tables(table, cells, {})) for table in (rows, slower))
+    files, others = (to_files(tables(table, cells, store.measures(["s"]), {})) for table in (rows, slower))
     assert [name for name in files if files[name] != others[name]] == ["timings.csv"]
     assert set(NOT_COMPARED) < set(files["timings.csv"].decode().splitlines()[0].split(","))
 
@@ -109,11 +122,11 @@ def test_rows_that_contradict_each_other_are_refused(store: Store) -> None:
     two_tasks = rows.copy()
     two_tasks.loc[two_tasks["task_index"].eq(0) & two_tasks["seed"].eq(1), "task_params"] = '{"a": 9}'
     with pytest.raises(ValueError, match="several versions of its family"):
-        tables(two_tasks, cells, {})
+        tables(two_tasks, cells, store.measures(), {})
     two_versions = rows.copy()
     two_versions.loc[two_versions.index[-1], "method_version"] = 1
     with pytest.raises(ValueError, match="several values of method_version"):
-        tables(two_versions, cells, {})
+        tables(two_versions, cells, store.measures(), {})
 
 
 def test_an_edited_file_is_named_and_not_read(store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Measurements beside the rows of a cell: a table that takes new kinds of them without a new column.
+
+A measure has a name that says what it is; where one quantity is measured at several places (distances,
+layers), `at` says where.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import pandas as pd
+
+COLUMNS = {"name": "string", "env_steps": "Int64", "task_index": "Int64", "at": "Float64", "value": "Float64"}
+# return of the zero action on a training task of a meta-training, mean over episodes
+ZERO_RETURN = "zero_return"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One number. None is missing, never zero."""
+
+    name: str
+    env_steps: int  # of the stage, when it was measured
+    task_index: int | None = None  # of training tasks in stage "train", of test tasks in stage "adapt"
+    at: float | None = None  # where, in the unit that goes with the name
+    value: float | None = None
+
+
+assert [field.name for field in fields(Measure)] == list(COLUMNS)
+
+
+def to_frame(measures: Sequence[Measure]) -> pd.DataFrame:
+    """Give `measures` as a table, in their order."""
+    return pd.DataFrame([asdict(measure) for measure in measures], columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """A table as text; missing is an empty field, floats read back exactly, lines end alike on every system."""
+    data: str = table.to_csv(index=False, lineterminator="\n")
+    return data.encode()
+
+
+def from_csv(data: bytes) -> pd.DataFrame:
+    """Give back the table of `to_csv`.
+
+    Raises:
+      ValueError: if it is another one's.
+    """
+    table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, na_values=[""])
+    if list(table.columns) != list(COLUMNS):
+        raise ValueError(f"measures have the columns {', '.join(COLUMNS)}, not {', '.join(table.columns)}")
+    return table.astype({name: "float64" for name, dtype in COLUMNS.items() if dtype != "string"}).astype(COLUMNS)
+
+
+def joined(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+    """One table of all measures, each with the id of its stage as `cell_id`."""
+    empty = to_frame([]).assign(cell_id=pd.array([], dtype="string"))
+    return pd.concat(
+        [empty, *(table.assign(cell_id=pd.array([stage] * len(table), dtype="string")) for stage, table in tables)]
+    )

@@ -172,7 +172,7 @@ def report(
 ) -> None:
     """Turn a store into figures, tables and one page."""
     from benchmark import choices
-    from reports.page import FORMATS, to_compare, write_report
+    from reports.page.page import FORMATS, to_compare, write_report
     from results.publication import results_at
 
     formats = choices.words(format_, "formats")

@@ -18,9 +18,8 @@ from benchmark.plugins import registered_methods
 from benchmark.provenance import provenance
 from benchmark.suites import BUDGETS, SUITES
 from methods import METHODS
-from reports.answers import last_scores
-from reports.regression import BETTER, PLACE, TOO_FEW, WORSE, regressions
-from reports.scores import adaptation_scores
+from reports.stats.regression import BETTER, PLACE, TOO_FEW, WORSE, regressions
+from reports.stats.scores import adaptation_scores, last_scores
 from reports.text import number
 from results.publication import STATES, Publication
 from results.store import Store

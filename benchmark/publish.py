@@ -18,7 +18,7 @@ from benchmark.provenance import provenance
 from benchmark.suites import BUDGETS, SUITES, Suite
 from envs import load_family
 from envs.api import family_version
-from reports.page import write_report
+from reports.page.page import write_report
 from results.files import StoreError, explained, sync, to_json
 from results.publication import FACTS, MANIFEST, PUBLISHED, STATES, Publication, results_at
 from results.publishing import tables, to_files, write_manifest

@@ -21,10 +21,9 @@ from benchmark.plugins import registered_methods
 from benchmark.suites import BUDGETS, SUITES
 from envs import load_family
 from reports import ReportError
-from reports.clips import Clip
-from reports.drawing import BOUNDS
 from reports.files import write_bytes
-from reports.scores import ARM, TABLE
+from reports.parts.films import Clip
+from reports.stats.scores import ARM, BOUNDS, TABLE
 from reports.text import method_name, number, one_line, steps
 from results.publication import Publication, results_at
 from results.store import CellKey, Store, StoreError

@@ -4,6 +4,10 @@ import hashlib
 import math
 import re
 from collections.abc import Container, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]#|~$])")
 _LIST = re.compile(r"^(\d*)([-+.)])(?=\s|$)")  # at the beginning of a line these make a list
@@ -52,9 +56,27 @@ def number(value: float) -> str:
     return text.replace("-", "−")
 
 
+def plus_minus(mean: float, low: float, high: float) -> str:
+    """A mean and half the width of its interval: "−43.2 ± 1.10"; without an interval the mean alone."""
+    return number(mean) if math.isnan(high - low) else f"{number(mean)} ± {number((high - low) / 2)}"
+
+
 def steps(value: float) -> str:
     """A number of environment steps with thin separators: "20 000"; "–" where it is missing."""
     return "–" if value is None or math.isnan(value) else f"{round(value):,}".replace(",", "\u202f")
+
+
+def seeds_text(n_expected: int, n_done: int, n_failed: int) -> str:
+    """How far an arm has come: "2", "unfinished (1 of 2 seeds)" or "unfinished (1 of 2 seeds, 1 failed)"."""
+    if n_done == n_expected:
+        return str(n_done)
+    return f"unfinished ({n_done} of {n_expected} seeds{f', {n_failed} failed' if n_failed else ''})"
+
+
+def span(seeds: "pd.Series[int]") -> str:
+    """How many seeds there are per arm: "2 seeds", or "1 to 2 seeds"."""
+    low, high = (int(seeds.min()), int(seeds.max())) if len(seeds) else (0, 0)
+    return f"{low} seed{'s' * (low != 1)}" if low == high else f"{low} to {high} seeds"
 
 
 def listing(names: Iterable[str]) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.aggregates import IQM, MEAN, MEDIAN, OPTIMALITY_GAP, aggregate, performance_profiles
-from reports.improvement import probability_of_improvement
+from reports.stats.aggregates import IQM, MEAN, MEDIAN, OPTIMALITY_GAP, aggregate, performance_profiles
+from reports.stats.improvement import probability_of_improvement
 
 Scores = dict[str, "np.ndarray[Any, Any]"]  # by method, [seeds, families]: rliable's order of axes
 TAU = np.array([-0.2, 0.1, 0.5, 0.55, 0.8, 1.4])

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.power import detectable_effect, student_quantile, student_tail
-from reports.significance import permutation_test
-from reports.stats import student_interval
-from reports.welch import equivalence, welch_interval
+from reports.stats.intervals import student_interval
+from reports.stats.power import detectable_effect, student_quantile, student_tail
+from reports.stats.significance import permutation_test
+from reports.stats.welch import equivalence, welch_interval
 
 
 @pytest.mark.parametrize(("n", "m"), [(3, 3), (5, 5), (4, 6)])

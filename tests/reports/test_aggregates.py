@@ -6,15 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.aggregates import COUNTS, IQM, MEAN, STATISTICS, aggregate, performance_profiles
-from reports.answers import last_scores
-from reports.areas import adaptation_areas
-from reports.bootstrap import BOOTSTRAP
-from reports.gaps import generalisation_gaps
-from reports.improvement import probability_of_improvement
-from reports.scores import IN_DISTRIBUTION, adaptation_scores, coverage
-from reports.significance import differences
-from reports.strata import EXACT_IMAGES, OTHERS
+from reports.parts.generalisation_gap import generalisation_gaps
+from reports.stats.aggregates import COUNTS, IQM, MEAN, STATISTICS, aggregate, performance_profiles
+from reports.stats.bootstrap import BOOTSTRAP
+from reports.stats.curve_areas import adaptation_areas
+from reports.stats.improvement import probability_of_improvement
+from reports.stats.score_matrix import EXACT_IMAGES, OTHERS
+from reports.stats.scores import IN_DISTRIBUTION, adaptation_scores, coverage, last_scores
+from reports.stats.significance import differences
 from results.schema import Row, to_frame
 
 NAN = float("nan")

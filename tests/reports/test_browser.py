@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from reports.page import write_report
+from reports.page.page import write_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if (find_spec("playwright") is None or BROWSER is None) and os.environ.get("TOX_ENV_NAME") != "browser":

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.claim_tests import claim_tests, seeds_needed
-from reports.claims import AREA, CLAIMS, CONTRADICTED, MARGIN, NORMALISED, RETURN, STEPS, SUPPORTED, Claim, judgement
-from reports.power import detectable_effect, pooled_deviation
-from reports.significance import holm, permutation_test
-from reports.welch import equivalence, shown_margin, welch_interval
+from reports.stats.claim_tests import claim_tests, seeds_needed
+from reports.stats.claims import AREA, CLAIMS, CONTRADICTED, MARGIN, NORMALISED, RETURN, STEPS, SUPPORTED, Claim, judgement
+from reports.stats.power import detectable_effect, pooled_deviation
+from reports.stats.significance import holm, permutation_test
+from reports.stats.welch import equivalence, shown_margin, welch_interval
 
 NAN = float("nan")
 ALLOWED = 0.05 + 2 * np.sqrt(0.05 * 0.95 / 250)  # one in twenty, and two standard errors of 250 claims

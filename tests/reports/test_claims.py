@@ -4,7 +4,7 @@ import pytest
 
 from benchmark.suites import BUDGETS, SUITES
 from methods import METHODS
-from reports.claims import (
+from reports.stats.claims import (
     CLAIMS,
     CONTRADICTED,
     FAMILIES,

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.claims import CLAIMS, CONTRADICTED, NOT_TESTED, SUPPORTED, TOY, UNDECIDED
-from reports.claims_table import claims_table
-from reports.scores import adaptation_scores
+from reports.parts.claims_table import claims_table
+from reports.stats.claims import CLAIMS, CONTRADICTED, NOT_TESTED, SUPPORTED, TOY, UNDECIDED
+from reports.stats.scores import adaptation_scores
 from results.schema import Row, to_frame
 
 BASE = {"family_version": "1", "method_version": 1, "variant": "", "config_hash": "c", "split": "ood"}

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from reports import ReportError
-from reports.baselines import ABOVE, ALIKE, BELOW, against_others
-from reports.compare import beside
-from reports.page import write_report
+from reports.page.compare import beside
+from reports.page.own_method import ABOVE, ALIKE, BELOW, against_others
+from reports.page.page import write_report
 from results.store import Store
 
 

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from reports.cost import COSTS, cost_figure, cost_points, costs_of
-from reports.scores import adaptation_scores, coverage
-from reports.styles import method_styles
+from reports.parts.cost import COSTS, cost_figure, cost_points, costs_of
+from reports.parts.styles import method_styles
+from reports.stats.scores import adaptation_scores, coverage
 from results.schema import Row, to_frame
 
 BASE = {"budget": "quick", "family": "f", "family_version": "1", "method_version": 1, "variant": "", "config_hash": "c"}

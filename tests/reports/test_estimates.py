@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from reports.bootstrap import estimate, freedom_of, resampled_shares
-from reports.estimates import (
+from reports.stats.bootstrap import estimate, freedom_of, resampled_shares
+from reports.stats.estimates import (
     even_shares,
     improvement,
     iqm,
@@ -17,7 +17,7 @@ from reports.estimates import (
     placement_variances,
     share_above,
 )
-from reports.power import student_quantile
+from reports.stats.power import student_quantile
 
 NAN = float("nan")
 RAGGED = np.array([[0.1, 0.9, 0.4, 1.3, 0.2], [0.5, 0.7, NAN, NAN, NAN], [-0.3, 2.0, 0.6, NAN, NAN]])

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.claim_tests import claim_tests
-from reports.claims import CLAIMS, LEVEL, MARGIN, NORMALISED, Claim
+from reports.stats.claim_tests import claim_tests
+from reports.stats.claims import CLAIMS, LEVEL, MARGIN, NORMALISED, Claim
 
 REPORTS, SEEDS, FAMILIES = 20, 7, ("cheetah-vel", "hopper-rand")
 STEPS = (0, 200, 400, 1000, 2000)

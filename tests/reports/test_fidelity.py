@@ -8,9 +8,9 @@ from markdown_it import MarkdownIt
 
 import methods
 from reports import ReportError
-from reports.fidelity import BEGIN, END, fidelity_section, filled, full_table, short_table, write_tables
-from reports.html import Section, write_html
-from reports.page import write_report
+from reports.page.html import Section, write_html
+from reports.page.page import write_report
+from reports.parts.fidelity import BEGIN, END, fidelity_section, filled, full_table, short_table, write_tables
 from results.fidelity import Anchor, Ours, Published, Source, load_anchors
 
 PUBLISHED = Published(-78.6, "https://example.org/x", spread=32, seeds=1, steps=250_000)
@@ -79,7 +79,7 @@ def test_a_readme_without_a_place_leaves_the_other_as_it_was(tmp_path: Path) -> 
 
 
 def test_the_readmes_say_what_the_data_say() -> None:
-    """If this fails: `python -m reports.fidelity` writes them."""
+    """If this fails: `python -m reports.parts.fidelity` writes them."""
     shipped = (Path(methods.__file__).parent / "README.md").read_text(encoding="utf-8")
     assert filled(shipped, full_table(load_anchors())) == shipped
     readme = Path(__file__).parents[2] / "README.md"

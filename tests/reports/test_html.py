@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import pytest
 
-from reports.html import Section, write_html
+from reports.page.html import Section, write_html
 
 
 @pytest.fixture

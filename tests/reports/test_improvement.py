@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.improvement import probability_of_improvement
-from reports.strata import EXACT_IMAGES, OTHERS
+from reports.stats.improvement import probability_of_improvement
+from reports.stats.score_matrix import EXACT_IMAGES, OTHERS
 
 NAN = float("nan")
 

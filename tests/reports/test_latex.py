@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from reports.latex import escape_latex
-from reports.page import write_report
+from reports.page.latex import escape_latex
+from reports.page.page import write_report
 
 
 @pytest.fixture(scope="module")

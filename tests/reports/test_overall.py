@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.aggregates import aggregate, performance_profiles
-from reports.improvement import probability_of_improvement
-from reports.overall import aggregate_table, group_name, improvement_figure, profile_figure
-from reports.strata import EXACT_IMAGES, OTHERS
-from reports.styles import method_styles
+from reports.parts.overall import aggregate_table, group_name, improvement_figure, profile_figure
+from reports.parts.styles import method_styles
+from reports.stats.aggregates import aggregate, performance_profiles
+from reports.stats.improvement import probability_of_improvement
+from reports.stats.score_matrix import EXACT_IMAGES, OTHERS
 
 ARMS = [("apb", ""), ("td3", ""), ("zero", "")]
 EXACT = {"f": {"angle"}}

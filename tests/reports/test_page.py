@@ -13,7 +13,7 @@ import pytest
 
 import reports
 from reports import ReportError
-from reports.page import write_report as write_pages
+from reports.page.page import write_report as write_pages
 from results.store import Store, StoreError
 
 
@@ -209,7 +209,7 @@ def test_reports_need_no_simulator_and_no_learner(tmp_path):
     code = (
         "import sys, reports\n"
         "assert not {'pandas', 'matplotlib', 'numpy'} & set(sys.modules), 'import reports is not light'\n"
-        "import reports.page, results.store\n"
+        "import reports.page.page, results.store\n"
         "print(sorted({'torch', 'mujoco', 'gymnasium', 'envs', 'methods', 'benchmark'} & set(sys.modules)))\n"
     )
     path = {**os.environ, "PYTHONPATH": str(Path(reports.__file__).parents[1])}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reports.power import detectable_effect, pooled_deviation, student_quantile, student_tail
+from reports.stats.power import detectable_effect, pooled_deviation, student_quantile, student_tail
 
 
 @pytest.mark.parametrize(

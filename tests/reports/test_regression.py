@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.power import detectable_effect, pooled_deviation
-from reports.regression import BETTER, LEVEL, SAME, TOO_FEW, WORSE, regressions
-from reports.significance import permutation_test
+from reports.stats.power import detectable_effect, pooled_deviation
+from reports.stats.regression import BETTER, LEVEL, SAME, TOO_FEW, WORSE, regressions
+from reports.stats.significance import permutation_test
 
 
 def scores(values, **place):

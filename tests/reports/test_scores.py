@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 
 from reports import ReportError
-from reports.scores import IN_DISTRIBUTION, adaptation_scores, add_hold, coverage, meta_training_scores, summarise, unfinished
+from reports.stats.scores import (
+    IN_DISTRIBUTION,
+    adaptation_scores,
+    add_hold,
+    coverage,
+    meta_training_scores,
+    summarise,
+    unfinished,
+)
 from results.schema import Row, to_frame
 
 BASE = {"budget": "quick", "family": "f", "family_version": "1", "method_version": 1, "variant": "", "config_hash": "c"}

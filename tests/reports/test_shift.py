@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from reports.axes import EXACT, axis_text, exact_axes, unit
-from reports.scores import IN_DISTRIBUTION, level_scores
-from reports.shift import shift_figure, shift_points, shift_table
-from reports.styles import method_styles
+from reports.parts.shift import shift_figure, shift_points, shift_table
+from reports.parts.styles import method_styles
+from reports.stats.scores import IN_DISTRIBUTION, level_scores
+from reports.stats.shift_axes import EXACT, axis_text, exact_axes, unit
 from results.schema import Row, to_frame
 
 BASE = {"budget": "quick", "family": "f", "family_version": "1", "method_version": 1, "variant": "", "config_hash": "c"}

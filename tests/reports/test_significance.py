@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.power import detectable_effect
-from reports.significance import differences, holm, lowest_p, permutation_test
+from reports.stats.power import detectable_effect
+from reports.stats.significance import differences, holm, lowest_p, permutation_test
 
 NAN = float("nan")
 

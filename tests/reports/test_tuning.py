@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports.tuning import tuning_section
+from reports.parts.tuning import tuning_section
 from results.store import StoreError
 from results.trials import COLUMNS, load_trials
 

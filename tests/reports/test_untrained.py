@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from reports.figures import meta_training_figure
-from reports.scores import CURVE, summarise
-from reports.styles import method_styles
-from reports.untrained import training_floors, untrained, untrained_lines
+from reports.parts.curves import meta_training_figure
+from reports.parts.styles import method_styles
+from reports.parts.untrained import training_floors, untrained, untrained_lines
+from reports.stats.scores import CURVE, summarise
 
 WHERE = {"suite": "ood", "budget": "quick", "family": "f"}
 

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from reports.scores import blind_policy, summarise
-from reports.styles import COLOURS, method_styles
-from reports.variants import moment_name, variant_points, variant_scores, variants_figure, variants_of, variants_table
+from reports.parts.styles import COLOURS, method_styles
+from reports.parts.variants import moment_name, variant_points, variant_scores, variants_figure, variants_of, variants_table
+from reports.stats.scores import blind_policy, summarise
 
 PLACE = {"suite": "s", "budget": "quick", "family": "f", "split": "ood", "axis": "angle"}
 STEPS = (0, 50, 100, 250)

@@ -5,8 +5,8 @@ from math import inf, nan, sqrt
 import numpy as np
 import pytest
 
-from reports.power import student_quantile, student_tail
-from reports.welch import difference, equivalence, seeds_for_equivalence, shown_margin, welch_interval
+from reports.stats.power import student_quantile, student_tail
+from reports.stats.welch import difference, equivalence, seeds_for_equivalence, shown_margin, welch_interval
 
 X, Y = [1.0, 2.0, 3.0], [0.0, 2.0, 4.0, 6.0]  # s²/n = 1/3 and (20/3)/4 = 5/3
 FREEDOM = 4 / ((1 / 9) / 2 + (25 / 9) / 3)

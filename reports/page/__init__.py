@@ -1,0 +1,1 @@
+"""Parts → pages and files."""

@@ -1,0 +1,110 @@
+"""The report as one HTML file that needs nothing beside it: figures and numbers inside, tables that sort, no request."""
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import MutableMapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markdown_it.utils import OptionsDict
+from markupsafe import Markup
+
+from reports.files import write_text
+from reports.text import slug
+
+_KINDS = {".png": "image/png", ".pdf": "application/pdf", ".csv": "text/csv", ".webp": "image/webp"}
+_LONG = 20  # characters; longer cells of a table wrap, so that it stays narrow
+
+
+class Section(NamedTuple):
+    """A part of the page: Markdown as `report.md` has it, without its heading."""
+
+    title: str
+    markdown: str
+    folded: bool = False  # shown on a click
+
+
+def write_html(path: Path, title: str, sections: Sequence[Section]) -> Path:
+    """Write the page; what its Markdown links to, relative to the page's folder, is put into it.
+
+    Whatever looks like HTML in a name or a message is shown as it is written, and runs nothing.
+
+    Raises:
+      ReportError: if the page cannot be written.
+      OSError: if a file that it links to is not there.
+    """
+    page = Environment(
+        loader=PackageLoader("reports.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    shown = [
+        {"title": section.title, "id": f"part-{i}", "folded": section.folded, **_rendered(section.markdown, path.parent, i)}
+        for i, section in enumerate(sections)
+    ]
+    script = resources.files("reports.page").joinpath("templates/page.js").read_text(encoding="utf-8")
+    allowed = b64encode(hashlib.sha256(script.encode()).digest()).decode()  # this script and no other runs
+    shown_page = page.get_template("page.html").render(title=title, sections=shown, script=Markup(script), allowed=allowed)
+    return write_text(path, shown_page + "\n")
+
+
+def _rendered(markdown: str, folder: Path, part: int) -> dict[str, Any]:
+    """The HTML of a section and its headings, for the table of contents."""
+    parser, env = MarkdownIt("commonmark", {"html": False}).enable("table"), {"folder": folder, "part": part, "headings": []}
+    for rule in (_image, _link_open, _heading_open, _th_open, _td_open):
+        parser.add_render_rule(rule.__name__.removeprefix("_"), rule)
+    parser.add_render_rule("th_close", lambda *_: "</button></th>\n")
+    parser.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0"><table>\n')
+    parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
+    return {"body": Markup(parser.render(markdown, env)), "headings": env["headings"]}
+
+
+Env = MutableMapping[str, Any]
+
+
+def _image(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
+    token = tokens[i]
+    token.attrSet("src", _embedded(env["folder"], token.attrGet("src")))
+    return self.image(tokens, i, options, env)
+
+
+def _link_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
+    token, target = tokens[i], str(tokens[i].attrGet("href"))
+    if not re.match(r"[a-z]+:|#", target):
+        token.attrSet("download", Path(target).name)
+        token.attrSet("href", _embedded(env["folder"], target))
+    return self.renderToken(tokens, i, options, env)
+
+
+def _heading_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
+    token, text = tokens[i], _text(tokens[i + 1])
+    anchor = f"part-{env['part']}-{len(env['headings'])}-{slug(text)}"
+    token.attrSet("id", anchor)
+    env["headings"].append({"id": anchor, "text": text, "level": int(token.tag[1:])})
+    return self.renderToken(tokens, i, options, env)
+
+
+def _th_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
+    tokens[i].attrSet("scope", "col")
+    return self.renderToken(tokens, i, options, env) + '<button type="button">'
+
+
+def _td_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
+    if len(_text(tokens[i + 1])) > _LONG:
+        tokens[i].attrSet("class", "long")
+    return self.renderToken(tokens, i, options, env)
+
+
+def _text(token: Token) -> str:
+    """What is shown of a line of Markdown."""
+    return "".join(child.content for child in token.children or ())
+
+
+def _embedded(folder: Path, target: Any) -> str:
+    """A file beside the page as a data URI."""
+    path = folder / str(target)
+    return f"data:{_KINDS[path.suffix]};base64,{b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,126 @@
+"""The folder that a report is written to."""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from threading import Thread
+from typing import Any, ParamSpec
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports import ReportError
+from reports.files import write_bytes, write_text
+from reports.parts.styles import themed
+from results.interrupts import interrupts_held
+
+P = ParamSpec("P")
+
+
+class Output:
+    """Writes figures and tables to a folder.
+
+    Args:
+      folder: made if it is not there.
+      pool: where figures are drawn; None draws them at once.
+      draws: whether figures are drawn at all; tables are written in any case.
+    """
+
+    def __init__(self, folder: Path, pool: Executor | None, draws: bool = True) -> None:
+        self.folder, self._pool, self._draws = folder, pool, draws
+        self._drawn: list[Future[Any]] = []
+        self._written: set[Path] = set()  # without their endings
+
+    def figure(self, name: str, make: Callable[P, Figure], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Write the figure `make(*args, **kwargs)` to figures/`name`.png and .pdf, at the latest when the output is closed."""
+        if not self._draws:
+            return
+        self._written.add(stem := self.folder / "figures" / name)
+        draw = partial(_draw, stem, partial(make, *args, **kwargs))
+        if self._pool is None:
+            draw()
+        else:
+            with interrupts_held():  # the first one starts the processes
+                self._drawn.append(self._pool.submit(draw))
+
+    def table(self, table: pd.DataFrame, name: str) -> None:
+        """Write data/`name`.csv."""
+        self._written.add(self.folder / "data" / name)
+        write_text(self.folder / "data" / f"{name}.csv", to_csv(table))
+
+    def left_over(self) -> int:
+        """How many figures and tables lie in the folder that this output has not written."""
+        there = {path for kind in ("figures/*.png", "data/*.csv") for path in self.folder.glob(kind)}
+        return sum(path.with_name(path.name[: -len(path.suffix)]) not in self._written for path in there)
+
+    def wait(self) -> None:
+        """Wait for all figures.
+
+        Raises:
+          ReportError: if one could not be written, or the process that drew it is gone.
+        """
+        try:
+            while self._drawn:
+                self._drawn.pop(0).result()
+        except BrokenProcessPool as error:
+            raise ReportError(
+                "a process that draws figures was killed, perhaps for want of memory; run it again, or with fewer suites"
+            ) from error
+
+
+def _draw(stem: Path, make: Callable[[], Figure]) -> None:
+    save_figure(make(), stem)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it is gone, however it went."""
+
+    def watch() -> None:
+        if (parent := parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def opened(folder: Path, jobs: int) -> Iterator[Output]:
+    """An output whose figures are drawn in as many processes; in none where `jobs` is 0."""
+    if jobs < 2:
+        yield Output(folder, None, draws=jobs > 0)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_end_with_parent) as pool:
+        try:
+            yield Output(folder, pool)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """A table as CSV with the same bytes on every system; missing is an empty field, floats read back exactly."""
+    return str(table.to_csv(index=False, lineterminator="\n"))
+
+
+@themed
+def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
+    """Write `stem`.png (150 dpi) and `stem`.pdf, each atomically; the same figure gives the same bytes.
+
+    Raises:
+      ReportError: if they cannot be written there.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it is laid out: not again for every file
+    return _save(figure, stem, "png", {"Software": None}), _save(figure, stem, "pdf", {"CreationDate": None})
+
+
+def _save(figure: Figure, stem: Path, kind: str, metadata: dict[str, Any]) -> Path:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+    return write_bytes(stem.with_name(f"{stem.name}.{kind}"), buffer.getvalue())

@@ -1,0 +1,190 @@
+"""A store → a report: pages as HTML, LaTeX and Markdown, their figures, and the numbers behind them as CSV."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pandas as pd
+
+from reports import ReportError
+from reports.files import write_text
+from reports.page.compare import Beside, beside, comparison
+from reports.page.guide import CLAIMS, GAPS, HOW_TO_READ
+from reports.page.html import Section, write_html
+from reports.page.latex import to_latex
+from reports.page.output import Output, opened
+from reports.page.report_data import ReportData, compute
+from reports.page.sections import suite_section
+from reports.parts.claims_table import claims_table
+from reports.parts.fidelity import fidelity_section
+from reports.parts.films import Clip
+from reports.parts.generalisation_gap import gaps_of, gaps_table
+from reports.parts.provenance import CELLS, origins, provenance, shortfalls
+from reports.parts.tuning import tuning_section
+from reports.text import escape_markdown
+from results.trials import load_trials
+
+if TYPE_CHECKING:
+    from results.publication import Publication
+    from results.store import CellKey, Store
+
+    Results: TypeAlias = Store | Publication
+
+FORMATS = {"html": "report.html", "latex": "report.tex", "md": "report.md"}
+TITLE = "APB benchmark: results"
+
+
+def write_report(
+    store: Path,
+    out: Path,
+    suites: Sequence[str] | None = None,
+    formats: Collection[str] = tuple(FORMATS),
+    jobs: int = 1,
+    compare: Path | None = None,
+    clips: Sequence[Clip] = (),
+    tell: Callable[[str], object] = lambda line: None,
+) -> list[Path]:
+    """Write the pages of `out`, with figures/ and data/ beside them, and return their paths.
+
+    Every file is whole or not there, and the pages come last, so that they never show what is not there. The same rows give
+    the same bytes. Files of an earlier report that this one does not write are left alone.
+
+    Args:
+      store: folder of a results store or of published results; `published` stands for those that came with this program.
+      out: folder to write to; made if it is not there.
+      suites: ids of the suites to report, in the order of the page; all that the store has where None.
+      formats: of `FORMATS`.
+      jobs: processes that draw figures, 0 to draw none; from two on, a script that calls this must guard its `__main__`.
+      clips: films that lie below `out`.
+      compare: other results, named as `store`: methods that only they have join the report, the others are laid over them.
+      tell: told what a reader should know who looks at no page: cells that are missing, files that are not of this report.
+    Raises:
+      ReportError: if the store has no such suite or `out` cannot be written to.
+      results.store.StoreError: if there is no store, or it cannot be read.
+    """
+    from results.publication import results_at
+    from results.references import load_references  # the rest of the package works on tables and needs no store
+
+    results = results_at(store)
+    plans = _chosen(results.plans(), suites, store)
+    rows, cells = results.read([plan["suite"] for plan in plans])
+    if cells.empty:
+        raise ReportError(f"the suites in {store} expect no cells, so there is nothing to report; run one first")
+    for line in shortfalls(cells):
+        tell(line)
+    others = None if compare is None else to_compare(compare, results)
+    measures = results.measures([plan["suite"] for plan in plans])
+    other = None if others is None else _beside(rows, cells, others, compare, plans)
+    if others is not None and other is not None:
+        rows, cells = (
+            pd.concat([mine, guests], ignore_index=True) for mine, guests in zip((rows, cells), other.guests, strict=True)
+        )
+        measures = pd.concat([measures, others.measures(list(other.guests[1]["suite"].unique()))]).drop_duplicates()
+    told = [*plans, *(others.plans() if others is not None else ())]
+    remembering = {name for plan in told for name in plan.get("remembering", ())}
+    numbers = compute(rows, cells, plans, measures, load_references(), clips, remembering)
+    with opened(out, jobs) as output:
+        output.table(origins(cells, _record_of(results, others)), CELLS)
+        sections = [
+            Section("How to read this", HOW_TO_READ, folded=True),
+            *_compared(numbers, other, output),
+            Section("Claims of the paper", CLAIMS + claims_table(numbers.scores, numbers.exact)),
+            *_gaps(numbers, output),
+            *(Section(plan["suite"], "\n".join(suite_section(numbers, plan, output))) for plan in plans),
+            Section("Provenance", provenance(rows, cells, plans)),
+        ]
+        output.wait()
+    if left := output.left_over():
+        tell(f"{out} also holds {left} figures and tables of an earlier report, which these pages do not show")
+    return [_WRITERS[name](out / file, numbers, sections) for name, file in FORMATS.items() if name in formats]
+
+
+def to_page(sections: Sequence[Section]) -> str:
+    """The sections one after another, in Markdown."""
+    parts = (f"## {escape_markdown(section.title)}\n\n{section.markdown}" for section in sections)
+    return "\n".join(["# Results\n", *parts])
+
+
+_WRITERS: dict[str, Callable[[Path, ReportData, Sequence[Section]], Path]] = {
+    "html": lambda path, numbers, sections: write_html(path, TITLE, [*sections[:-1], *_beside_rows(), sections[-1]]),
+    "latex": lambda path, numbers, sections: write_text(
+        path, to_latex(numbers.plans, numbers.scores, numbers.expected, numbers.exact)
+    ),
+    "md": lambda path, numbers, sections: write_text(path, to_page(sections)),
+}
+
+
+def _beside_rows() -> Iterator[Section]:
+    """What no rows of a store say, and so belongs to the page alone."""
+    if tried := tuning_section(load_trials()):
+        yield Section("Tuning", tried, folded=True)
+    yield Section("Fidelity to published numbers", fidelity_section(), folded=True)
+
+
+def to_compare(place: Path, results: "Results") -> "Results":
+    """The results at `place`, to compare `results` with.
+
+    Raises:
+      ReportError: if there are none, or they are the report's own.
+    """
+    from results.files import StoreError
+    from results.publication import results_at
+
+    try:
+        others = results_at(place)
+    except StoreError as error:
+        raise ReportError(f"--compare: {error}") from error
+    if others.root.resolve() == results.root.resolve():
+        raise ReportError(f"--compare {place}: these are the results of the report itself; name others")
+    return others
+
+
+def _beside(
+    rows: pd.DataFrame, cells: pd.DataFrame, others: "Results", place: Path | None, plans: list[dict[str, Any]]
+) -> Beside:
+    known = {plan["suite"] for plan in others.plans()}
+    if not (shared := [plan["suite"] for plan in plans if plan["suite"] in known]):
+        raise ReportError(f"{place} has none of the suites of this report, only {', '.join(sorted(known))}")
+    return beside((rows, cells), others.read(shared), str(place))
+
+
+def _compared(numbers: ReportData, other: Beside | None, output: Output) -> list[Section]:
+    """The section that compares with other results, where there are any."""
+    if other is None:
+        return []
+    parts = comparison(numbers.scores, other, numbers.styles, numbers.exact, output)
+    return [Section(f"Compared with {other.name}", "\n".join(parts))]
+
+
+def _record_of(results: "Results", others: "Results | None") -> "Callable[[CellKey], dict[str, Any]]":
+    """Looks the record of a stage up in the results, then in the others."""
+
+    def record(key: "CellKey") -> dict[str, Any]:
+        from results.files import StoreError
+
+        try:
+            return results.record(key)
+        except StoreError:
+            if others is None:
+                raise
+            return others.record(key)
+
+    return record
+
+
+def _gaps(numbers: ReportData, output: Output) -> list[Section]:
+    """The section on generalisation gaps, where tasks inside and outside the distribution were measured."""
+    gaps = gaps_of(numbers.scores)
+    if gaps.empty:
+        return []
+    output.table(gaps, "generalisation-gaps")
+    return [Section("Generalisation gap", GAPS + gaps_table(gaps, numbers.exact))]
+
+
+def _chosen(plans: list[dict[str, Any]], suites: Sequence[str] | None, store: Path) -> list[dict[str, Any]]:
+    known = {plan["suite"]: plan for plan in plans}
+    if not known:
+        raise ReportError(f"{store} holds no suite yet; run one first")
+    if unknown := [suite for suite in suites or () if suite not in known]:
+        raise ReportError(f"{store} has no suite {unknown[0]!r}; it has {', '.join(known)}")
+    return [known[suite] for suite in suites or known]

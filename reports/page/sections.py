@@ -1,0 +1,184 @@
+"""Numbers → the part of a page about one suite, with its figures and tables, in Markdown."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports.page.output import Output
+from reports.page.report_data import ReportData
+from reports.parts.cost import cost_figure, costs_of
+from reports.parts.curves import adaptation_figure, meta_training_figure
+from reports.parts.films import clips_section
+from reports.parts.headline import answer
+from reports.parts.overall import aggregate_table, group_name, improvement_figure, profile_figure
+from reports.parts.provenance import finished, unfinished_list
+from reports.parts.score_table import score_table, to_markdown
+from reports.parts.shift import LAST, shift_figure, shift_table
+from reports.parts.untrained import untrained, untrained_lines
+from reports.parts.variants import variant_points, variant_scores, variants_figure, variants_of, variants_table
+from reports.stats.aggregates import aggregate, performance_profiles
+from reports.stats.improvement import probability_of_improvement
+from reports.stats.scores import ARM, CURVE, TABLE, Arm, last_scores, select, summarise, unfinished
+from reports.stats.shift_axes import axis_text
+from reports.text import escape_markdown, slug
+
+
+def suite_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> Iterator[str]:
+    """The page's parts about one suite, in order; writes its figures and CSV files on the way."""
+    expected = numbers.expected[numbers.expected["suite"] == plan["suite"]]
+    yield f"**{escape_markdown(plan['question'])}**\n"
+    yield f"{finished(expected)}\n"
+    yield answer(numbers.scores, expected, numbers.exact)
+    for (budget, split), of_split in expected.groupby(["budget", "split"], sort=False):
+        yield from _overall(numbers, plan["suite"], str(budget), str(split), of_split, out)
+    for (budget, family), of_family in expected.groupby(["budget", "family"], sort=False):
+        yield f"### {escape_markdown(family)}, budget {escape_markdown(budget)}\n"
+        for _, of_split in of_family.groupby("split", sort=False):
+            yield from _split(numbers, of_split, out)
+        yield from _training(numbers, plan["suite"], of_family, out)
+    missing = unfinished(numbers.rows, numbers.cells)
+    yield unfinished_list(missing[missing["suite"] == plan["suite"]])
+
+
+def _overall(numbers: ReportData, suite: str, budget: str, split: str, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """Methods over all families of one split: aggregates of normalised scores, their profiles, and who beats whom."""
+    last = select(last_scores(numbers.scores), ("suite", "budget", "split"), (suite, budget, split))
+    if last["return_mean"].isna().all():
+        return
+    arms = list(expected[list(ARM)].drop_duplicates().itertuples(index=False, name=None))
+    title = f"{suite}, split {split}, all families (budget {budget})"
+    name = "_".join(map(slug, (suite, budget, "all-families", split)))
+    yield f"### All families, split {escape_markdown(split)}, budget {escape_markdown(budget)}\n"
+    pairs = probability_of_improvement(last, numbers.exact, value="return_mean")
+    if not pairs.empty:
+        out.figure(f"{name}-improvement", improvement_figure, pairs, arms, f"{title}: who beats whom")
+        out.table(pairs, f"{name}-improvement")
+        yield _figure_links(f"{title}: who beats whom", f"{name}-improvement", f"{name}-improvement")
+    found = aggregate(last, numbers.exact, expected, value="normalised")
+    if found["n_scores"].sum() == 0:
+        yield "No family has reference returns yet, so there are no normalised scores to aggregate.\n"
+        return
+    profiles = performance_profiles(last, numbers.exact, value="normalised")
+    out.figure(f"{name}-profiles", profile_figure, profiles, arms, numbers.styles, f"{title}: profiles")
+    out.table(profiles, f"{name}-profiles")
+    out.table(found, f"{name}-aggregates")
+    yield _figure_links(f"{title}: profiles", f"{name}-profiles", f"{name}-profiles")
+    for group, of_group in found[found["n_families"] > 0].groupby("group"):
+        heading = escape_markdown(f"Normalised scores, {group_name(str(group))}")
+        yield f"{heading} ([CSV](data/{name}-aggregates.csv))\n\n{aggregate_table(of_group, arms)}"
+
+
+def _split(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """One split of a family: its figure, a table per shift axis, the score against shift, and variants side by side."""
+    key = tuple(expected[list(TABLE)].iloc[0])
+    suite, budget, family, split = key
+    below = untrained(numbers.floors, suite, budget, family)
+    scores, points = (select(table, TABLE, key) for table in (numbers.scores, numbers.points))
+    yield f"#### Split {escape_markdown(split)}\n"
+    if points.empty:
+        yield to_markdown(score_table(scores, expected), below)
+        return
+    name = "_".join(map(slug, key))
+    title = f"{family}, split {split} (budget {budget})"
+    exact = numbers.exact.get(family, frozenset())
+    out.figure(name, adaptation_figure, points, expected, numbers.styles, title, exact)
+    out.table(points, f"{name}-curves")
+    yield _figure_links(title, name, f"{name}-curves")
+    for axis, of_axis in scores.groupby("axis"):
+        table = score_table(of_axis, expected)
+        data = f"{name}_{slug(str(axis))}"
+        out.table(table, data)
+        yield f"{_heading(str(axis), exact)} ([CSV](data/{data}.csv))\n\n{to_markdown(table, below)}"
+    yield from _shift(numbers, expected, out)
+    yield from _cost(numbers, expected, out)
+    yield from clips_section(numbers.clips, key)
+    for _, of_axis in scores.groupby("axis"):
+        yield from _variants(numbers, of_axis, expected, out)
+
+
+def _shift(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """The score against shift on one split: a figure, and a table per shift axis that has levels to compare."""
+    key = tuple(expected[list(TABLE)].iloc[0])
+    points, normal = (select(table, TABLE, key) for table in (numbers.shifts, numbers.normal_shifts))
+    if points.empty:
+        return
+    _, budget, family, split = key
+    exact = numbers.exact.get(family, frozenset())
+    name = "_".join([*map(slug, key), "against_shift"])
+    title = f"{family}, split {split}: score against shift (budget {budget})"
+    out.figure(name, shift_figure, points, expected, numbers.styles, title, exact, normal)
+    both = {"return": points, "normalised": normal}
+    out.table(pd.concat([table.assign(score=score) for score, table in both.items()]), name)
+    yield f"##### Score against shift\n\n{_figure_links(title, name, name)}"
+    for axis in sorted(points["axis"].unique()):
+        yield f"{_heading(axis, exact)}: return\n\n{shift_table(points, expected, axis)}"
+        if axis in set(normal["axis"]):
+            ends = normal[normal["moment"] == LAST]
+            yield f"{_heading(axis, exact)}: normalised score\n\n{shift_table(ends, expected, axis)}"
+
+
+def _cost(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """What the scores of one split cost: a figure."""
+    key = tuple(expected[list(TABLE)].iloc[0])
+    points = costs_of(numbers.costs, key)
+    if points.empty:
+        return
+    _, budget, family, split = key
+    name = "_".join([*map(slug, key), "cost"])
+    title = f"{family}, split {split}: return against what it cost (budget {budget})"
+    exact = numbers.exact.get(family, frozenset())
+    out.figure(name, cost_figure, points, expected, numbers.styles, title, exact)
+    out.table(points, name)
+    yield f"##### Cost\n\n{_figure_links(title, name, name)}"
+
+
+def _variants(numbers: ReportData, scores: pd.DataFrame, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """The variants of each method side by side, on one axis of one split."""
+    key = (*expected[list(TABLE)].iloc[0], str(scores["axis"].iloc[0]))
+    _, budget, family, split, axis = key
+    exact = numbers.exact.get(family, frozenset())
+    at_axis = select(numbers.points, (*TABLE, "axis"), key)
+    finished_arms = set(at_axis[list(ARM)].itertuples(index=False, name=None))
+    for base, arms in variants_of(expected[list(ARM)].itertuples(index=False, name=None)).items():
+        if len(finished_arms & set(arms)) < 2:
+            continue  # nothing to compare
+        rows, of_arms = variant_scores(scores, arms), _in_order(expected, arms)
+        points, name = variant_points(rows), "_".join([*map(slug, key), "variants", slug(base)])
+        title = f"{family}, split {split}, {axis_text(axis, exact)}: variants of {base} (budget {budget})"
+        out.figure(name, variants_figure, rows, at_axis, of_arms, numbers.styles, title)
+        out.table(points, name)
+        out.table(rows, f"{name}-seeds")
+        heading = f"##### Variants of {escape_markdown(base)}: {escape_markdown(axis_text(axis, exact))}"
+        yield f"{heading}\n\n{_figure_links(title, name, name)}\n{variants_table(points, of_arms)}"
+
+
+def _in_order(expected: pd.DataFrame, arms: Sequence[Arm]) -> pd.DataFrame:
+    return pd.concat([select(expected, ARM, arm) for arm in arms], ignore_index=True)
+
+
+def _heading(axis: str, exact: frozenset[str]) -> str:
+    text = escape_markdown(axis_text(axis, exact))
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def _training(numbers: ReportData, suite: str, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """The meta-training of the arms of one suite on one family."""
+    scores = numbers.training.merge(expected[list(CURVE)].drop_duplicates(), on=list(CURVE))
+    if scores.empty:
+        return
+    budget, family = expected[["budget", "family"]].iloc[0]
+    name = "_".join(map(slug, (suite, budget, family, "meta-training")))
+    title = f"{family}, meta-training (budget {budget})"
+    points = summarise(scores, by=(*CURVE, "env_steps"))
+    floors = select(numbers.floors, ("suite", "budget", "family"), (suite, budget, family))
+    out.figure(name, meta_training_figure, scores, points, numbers.styles, title, floors)
+    out.table(points, name)
+    out.table(scores, f"{name}-seeds")
+    yield f"#### Meta-training\n\n{_figure_links(title, name, name)}"
+    yield from untrained_lines(numbers.floors, suite, str(budget), str(family))
+
+
+def _figure_links(title: str, name: str, data: str) -> str:
+    shown = escape_markdown(title)
+    return f"![{shown}](figures/{name}.png)\n\n[PDF](figures/{name}.pdf) · [points as CSV](data/{data}.csv)\n"

@@ -1,0 +1,1 @@
+"""Numbers → the parts of a page: a figure or a table each."""

@@ -1,0 +1,152 @@
+"""The claims of the papers and what this store says about them, test by test, in Markdown."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.stats.claim_tests import claim_tests, seeds_needed
+from reports.stats.claims import (
+    AREA,
+    CLAIMS,
+    CONTRADICTED,
+    LEVEL,
+    MARGIN,
+    NORMALISED,
+    NOT_TESTED,
+    RETURN,
+    STEPS,
+    SUPPORTED,
+    TOY,
+    UNDECIDED,
+    Claim,
+    judgement,
+)
+from reports.stats.scores import last_scores, select
+from reports.stats.shift_axes import axis_text
+from reports.text import escape_markdown, listing, markdown_table, number, steps
+
+_HEADER = ("compared", "judgement", "where", "difference", "p (Holm)", "detectable", "at b = 2H", "seeds", "steps used")
+_WORDS = (1, 2)  # columns of the header
+_TESTED_BY = {
+    RETURN: "the return at the end of the budget (permutation test)",
+    AREA: "the area under the adaptation curve over log b, floored at the zero action (permutation test)",
+    STEPS: "the steps to half of the expert's gain (permutation test of ranks; what never gets there ranks last)",
+    NORMALISED: f"the normalised score at the end of the budget (two one-sided tests of equivalence with a margin of {MARGIN})",
+}
+
+
+def claims_table(scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
+    """All claims in Markdown, a table each with a line per test that the store has finished.
+
+    Args:
+      scores: `adaptation_scores`. exact: `exact_axes`.
+    """
+    measured = scores.dropna(subset=["return_mean"])
+    parts = [f"### {escape_markdown(claim.text)} ({claim.paper})\n\n{_claim(claim, measured, exact)}" for claim in CLAIMS]
+    untested = "".join(f"- {escape_markdown(text)} ({paper})\n" for text, paper in NOT_TESTED.items())
+    return "\n".join([*parts, f"### Claims that no suite tests yet\n\n{untested}"])
+
+
+def _claim(claim: Claim, scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
+    """The table of one claim, as far as it is measured, and what is missing."""
+    tests = claim_tests(claim, scores)
+    how = [_TESTED_BY[statistic] for statistic in claim.statistics]
+    said = [f"Tested on the suite {escape_markdown(claim.suite)} by {' and by '.join(how)}."]
+    said += [_summary(str(budget), of_budget) for budget, of_budget in tests.groupby("budget")]
+    lines = [_line(claim, one, exact) for one in tests.to_dict("records")]
+    found = set(tests[["arm", "other"]].itertuples(index=False, name=None))
+    missing = [
+        f"- {escape_markdown(f'{arm} − {other}')} is not measured: {escape_markdown(_missing(claim, (arm, other), scores))}.\n"
+        for arm, other in claim.pairs
+        if (arm, other) not in found
+    ]
+    parts = [f"{' '.join(said)}\n", markdown_table(_HEADER, lines, _WORDS) if lines else "", "".join(missing)]
+    return "\n".join(filter(None, parts))
+
+
+def _summary(budget: str, tests: pd.DataFrame) -> str:
+    """How the tests at one budget come out, and how many seeds they need."""
+    verdicts = [judgement(*one) for one in tests[["family", "budget", "p_holm", "favours"]].itertuples(index=False, name=None)]
+    judged, n_tests = len(verdicts) - verdicts.count(TOY), int(tests["p"].notna().sum())
+    place = f"At {escape_markdown(budget)}"
+    if not judged:
+        said = f"{place} there is toy evidence only"
+    else:
+        counts = [verdicts.count(verdict) for verdict in (SUPPORTED, CONTRADICTED, UNDECIDED)]
+        said = f"{place} it is supported in {counts[0]} of {judged} comparisons, not supported in {counts[1]} and undecided in "
+        said += str(counts[2])
+    if not n_tests:
+        return f"{said}."
+    needed = seeds_needed(tests)
+    seeds = f"{needed} seeds per method" if needed else "more seeds than anybody runs"
+    if (tests["statistic"] == NORMALISED).all():
+        return f"{said}; to find methods equivalent that are alike, {_all(n_tests)} needs about {seeds}."
+    return f"{said}; to reach p ≤ {LEVEL}, {_all(n_tests)} needs {seeds}."
+
+
+def _all(n_tests: int) -> str:
+    return f"the correction for {n_tests} tests" if n_tests > 1 else "its one test"
+
+
+def _line(claim: Claim, one: Mapping[Hashable, Any], exact: Mapping[str, frozenset[str]]) -> list[str]:
+    pair = f"{one['arm']} − {one['other']}" + (f": {one['statistic']}" if len(claim.statistics) > 1 else "")
+    place = f"{one['family']}, {axis_text(one['axis'], exact.get(one['family'], ()))}, budget {one['budget']}"
+    return [
+        escape_markdown(pair),
+        escape_markdown(_judged(one)),
+        escape_markdown(place),
+        _difference(one),
+        "–" if np.isnan(one["p_holm"]) else f"{one['p_holm']:.2g}",
+        "none" if np.isinf(one["detectable"]) else number(one["detectable"]),
+        number(one["early"]),
+        f"{one['n_seeds']}, {one['n_other']}",
+        f"{steps(one['steps'])}, {steps(one['other_steps'])}",
+    ]
+
+
+def _difference(one: Mapping[Hashable, Any]) -> str:
+    """The difference and its interval, of steps both medians; "?" where references are close."""
+    mark = "?" if one["uncertain"] and one["statistic"] in (STEPS, NORMALISED) else ""
+    if one["statistic"] == STEPS:
+        middles = [one["middle"], one["other_middle"]]
+        if np.isnan(middles).any():
+            return "–"
+        return " against ".join("never" if np.isinf(middle) else steps(middle) for middle in middles) + mark
+    interval = "" if np.isnan(one["low"]) else f" [{number(one['low'])}, {number(one['high'])}]"
+    return number(one["difference"]) + mark + interval
+
+
+def _judged(one: Mapping[Hashable, Any]) -> str:
+    """The judgement, at which budget, and what is lacking where there is none."""
+    said = judgement(str(one["family"]), str(one["budget"]), one["p_holm"], one["favours"])
+    if said in (SUPPORTED, CONTRADICTED):
+        return f"{said} at {one['budget']}"
+    lacking = list(_lacking(said, one))
+    return f"{said}: {', '.join(lacking)}" if lacking else said
+
+
+def _lacking(said: str, one: Mapping[Hashable, Any]) -> Iterator[str]:
+    few = f"{one['n_seeds']} and {one['n_other']} seeds are too few"
+    if np.isnan(one["p"]):
+        yield "no reference returns" if min(one["n_seeds"], one["n_other"]) == 0 else few
+    elif one["reached"] > LEVEL:
+        yield f"{few} to reach p ≤ {LEVEL}"
+    elif said == UNDECIDED:
+        yield f"p > {LEVEL}"
+
+
+def _missing(claim: Claim, pair: tuple[str, str], scores: pd.DataFrame) -> str:
+    """Why two arms are not compared: which of them has no score, and where they have some that the claim does not count."""
+    last = last_scores(scores)
+    arms, unchanged = last[last["suite"] == claim.suite], last[last["variant"] == ""]
+    lacking = [arm for arm in pair if select(unchanged, ("suite", "method"), (claim.suite, arm)).empty]
+    if not lacking:
+        return f"suite {claim.suite} has no family and shift axis where both are finished"
+    said = f"suite {claim.suite} has no finished seed of {listing(lacking)} in this report"
+    if changed := [arm for arm in lacking if arm in set(arms["method"])]:
+        said += f", of {listing(changed)} only with changed settings"
+    if elsewhere := [str(suite) for suite, of_suite in unchanged.groupby("suite") if set(pair) <= set(of_suite["method"])]:
+        said += f"; both are in {listing(elsewhere)}, but the claim is about {claim.suite}"
+    return said

@@ -1,0 +1,108 @@
+"""Numbers → pictures: adaptation and meta-training.
+
+Every function takes a table of points and returns a matplotlib Figure.
+"""
+
+from collections.abc import Collection, Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from reports.parts.captions import adaptation_note, few
+from reports.parts.drawing import (
+    Style,
+    band_alpha,
+    canvas,
+    draw_blind,
+    draw_curve,
+    head_panel,
+    legend,
+    look,
+    short_tick,
+    step_axis,
+)
+from reports.parts.styles import COLOURS, themed
+from reports.stats.scores import ARM, Arm, blind_policy, select
+from reports.stats.shift_axes import in_order
+from reports.text import span
+
+_ZERO: Arm = ("zero", "")
+
+
+@themed
+def adaptation_figure(
+    points: pd.DataFrame,
+    expected: pd.DataFrame,
+    styles: Mapping[Arm, Style],
+    title: str,
+    exact: Collection[str] = (),
+) -> Figure:
+    """Return against environment steps on the test task, a panel per shift axis, a line per method, a band over seeds.
+
+    A thin line marks the multi-task policy, blind to the task, where it was measured.
+
+    Args:
+      points: summary of the scores of one suite, budget, family and split, with `held_to`.
+      expected: `coverage` of the same; its order is the legend's, and its gaps are said below the picture.
+      styles: of `method_styles`.
+      title: plain text above the panels.
+      exact: shift axes whose tasks are exact linear images of training tasks.
+    """
+    names = in_order(points["axis"])
+    checkpoints = sorted(int(b) for b in points["env_steps"].unique())
+    curves = {(*arm, axis): curve for (*arm, axis), curve in points.groupby([*ARM, "axis"])}
+    drawn = {key[:2] for key in curves}
+    arms = [arm for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn]
+    blind = blind_policy(points)
+    figure, panels = canvas(len(names), title, adaptation_note(points, expected))
+    for axes, name in zip(panels, names, strict=True):
+        for arm in arms:
+            if (*arm, name) in curves:
+                curve = curves[*arm, name].sort_values("env_steps")
+                draw_curve(axes, curve, arm, styles[arm], band_alpha(arms), checkpoints[-1])
+        for value in blind.loc[blind["axis"] == name, "mean"]:
+            draw_blind(axes, [0, checkpoints[-1]], [value] * 2)
+        step_axis(axes, checkpoints)
+        head_panel(axes, name, exact, pad=16)
+        axes.set_xlabel("environment steps on the test task")
+    panels[0].set_ylabel("return (sum over an episode)")
+    legend(figure, {arm: styles[arm] for arm in arms}, blind)
+    return figure
+
+
+@themed
+def meta_training_figure(
+    scores: pd.DataFrame, points: pd.DataFrame, styles: Mapping[Arm, Style], title: str, floors: pd.DataFrame | None = None
+) -> Figure:
+    """Return on training tasks against environment steps summed over them: a thin line per seed, a thick one for their mean.
+
+    Args:
+      scores: `meta_training_scores` of one budget and family.
+      points: their summary; a mean is drawn only where every seed of the method reported.
+      styles: of `method_styles`; its order is the legend's.
+      title: plain text above the panel.
+      floors: `training_floors` of the same; their zero action is a line.
+    """
+    seeds = scores.groupby(list(ARM))["seed"].nunique()
+    own = "The method's own episodes on training tasks, with its acting noise; of adapted policies where it explores apart."
+    note = f"Thick: mean of {span(seeds)}; thin: each seed. {own}"
+    figure, (axes,) = canvas(1, title, f"{note} {few(seeds)}")
+    arms = [arm for arm in styles if arm in seeds.index]
+    for arm in arms:
+        for _, one in select(scores, ARM, arm).groupby("seed"):
+            axes.plot(one["env_steps"], one["return_mean"], color=styles[arm].colour, linewidth=0.7, alpha=0.5, gid="seed")
+        mean = select(points[points["n_seeds"] == seeds[arm]], ARM, arm)
+        axes.plot(mean["env_steps"], mean["mean"], color=styles[arm].colour, gid="mean")
+    shown = {arm: Style(styles[arm].colour, "") for arm in arms}
+    if floors is not None and not floors.empty:
+        shown[_ZERO] = Style(COLOURS["zero"], "")
+        axes.axhline(floors["zero"].mean(), gid="zero", **look(_ZERO, shown[_ZERO]))
+    ends = scores.groupby(list(ARM))["env_steps"].max()
+    if ends.max() > 20 * ends.min():  # on-policy budgets dwarf off-policy ones
+        axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(short_tick))
+    axes.set_xlabel("environment steps, summed over training tasks")
+    axes.set_ylabel("return (sum over an episode)")
+    legend(figure, shown)
+    return figure

@@ -1,0 +1,182 @@
+"""The parts that figures are drawn from: canvas, legend, step axis, bands. Called under the theme of `reports.parts.styles`."""
+
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from reports.stats.scores import BOUNDS, IN_DISTRIBUTION, Arm
+from reports.stats.shift_axes import EXACT
+from reports.text import escape_label, method_name, one_line
+
+# of the bounds, which are thin lines in these patterns, at their return before any step
+_DASHES: dict[str, Any] = {"random": (0, (1, 1.5)), "zero": (0, (6, 2, 1, 2))}
+BLIND: dict[str, Any] = {"color": "#000000", "linestyle": (0, (9, 2)), "linewidth": 0.9, "alpha": 0.8}  # see `blind_policy`
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.2, "linestyle": ""}  # some seeds are missing
+_PANEL = (4.4, 3.0)  # inches
+_LEGEND = 1.6  # inches
+_NOTE_LINE = 0.16  # inches
+
+
+class Style(NamedTuple):
+    """How a method is drawn, in every figure."""
+
+    colour: str
+    marker: str
+
+
+def canvas(
+    n_columns: int,
+    title: str,
+    note: str,
+    n_rows: int = 1,
+    panel: tuple[float, float] = _PANEL,
+    beside: float = _LEGEND,
+    **shared: Any,
+) -> tuple[Figure, list[Axes]]:
+    """A figure with panels row by row, a title above and a note below, both wrapped.
+
+    `panel` and the room `beside` the panels are in inches. Panels share their y axis unless `shared` says what else
+    matplotlib's `subplots` shall share.
+    """
+    width = beside + panel[0] * n_columns
+    below = textwrap.wrap(one_line(note), int(width * 16))
+    above = textwrap.wrap(one_line(title), int((width - beside) * 11.5))[:4]  # not above the legend
+    foot = _NOTE_LINE * len(below) + 0.08
+    figure = Figure(figsize=(width, panel[1] * n_rows + 0.7 + 0.2 * len(above) + foot), layout="constrained")
+    height = figure.get_figheight()
+    figure.get_layout_engine().set(rect=(0, foot / height, 1, 1 - foot / height))  # type: ignore[union-attr, call-arg]
+    figure.text(0.01, 0.06 / height, _literal(below), fontsize=7.5, color="#4D4D4D", va="bottom", linespacing=1.3)
+    figure.suptitle(_literal(above), x=0.01, ha="left", fontweight="bold")
+    return figure, list(figure.subplots(n_rows, n_columns, squeeze=False, **({"sharey": True} | shared)).flat)
+
+
+def head_panel(axes: Axes, axis: str, exact: Collection[str], pad: float = 6) -> None:
+    """Name the shift axis above a panel, with a second line where its tasks are exact images of training tasks."""
+    name = "in-distribution tasks" if axis == IN_DISTRIBUTION else f"shift axis: {escape_label(axis)}"
+    axes.set_title(f"{name}\n{EXACT}" if axis in exact else name, pad=pad)
+
+
+def legend(figure: Figure, arms: Mapping[Arm, Style], blind: pd.DataFrame | None = None) -> None:
+    """The legend to the right of the panels, in the order of `arms`, and below them the multi-task policy, blind to the task.
+
+    Args:
+      blind: of `blind_policy`; None or empty leaves its line out.
+    """
+    handles = [Line2D([], [], **look(arm, style)) for arm, style in arms.items()]
+    names = [escape_label(method_name(*arm)) for arm in arms]
+    if blind is not None and len(blind):
+        handles.append(Line2D([], [], **BLIND))
+        names.append(f"multi-task policy\n({escape_label(method_name(*blind[['method', 'variant']].iloc[0]))} at b = 0)")
+    figure.legend(handles, names, loc="outside right upper", frameon=False, handlelength=2.6)
+
+
+def band_alpha(arms: Sequence[Arm]) -> float:
+    """How opaque a band is, so that the bands of many arms on top of each other hide no curve."""
+    return min(0.18, 1 / max(1, sum(method not in BOUNDS for method, _ in arms)))
+
+
+def draw_blind(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+    """The return of the multi-task policy, blind to the task, as a thin line."""
+    axes.plot(x, y, gid="blind", zorder=2.5, **BLIND)
+
+
+def draw_curve(axes: Axes, curve: pd.DataFrame, arm: Arm, style: Style, alpha: float, end: int) -> None:
+    """One method's points, in order of steps: the mean, its band, and dashed to `held_to` where it has frozen.
+
+    A bound is one thin line from 0 to `end`. Points to which not every seed contributes are hollow.
+    """
+    drawn = look(arm, style)
+    if arm[0] in BOUNDS:
+        axes.plot([0, end], [curve["mean"].iloc[0]] * 2, gid="bound", **drawn)
+        return
+    draw_points(axes, curve, "env_steps", arm, style, alpha)
+    for last in curve[curve["held_to"].notna()].itertuples():
+        dashed = {"linestyle": (0, (3, 2)), "marker": ""}
+        axes.plot([last.env_steps, last.held_to], [last.mean] * 2, gid="held", zorder=3, **(drawn | dashed))
+
+
+def draw_points(axes: Axes, curve: pd.DataFrame, x: str, arm: Arm, style: Style, alpha: float) -> None:
+    """One arm's means against the column `x`, in order, with a band of opacity `alpha`; of a bound only a thin line."""
+    drawn = look(arm, style)
+    at, mean = curve[x].to_numpy(float), curve["mean"].to_numpy(float)
+    if arm[0] in BOUNDS:
+        axes.plot(at, mean, gid="bound", **drawn)
+        return
+    axes.plot(at, mean, gid="curve", zorder=3, **drawn)
+    few = (curve["n_seeds"] < curve["n_seeds"].max()).to_numpy()
+    if few.any():
+        axes.plot(at[few], mean[few], gid="few", zorder=4, **(drawn | HOLLOW | {"markeredgecolor": style.colour}))
+    if (curve["n_seeds"] > 1).any():
+        low, high = curve["low"].to_numpy(float), curve["high"].to_numpy(float)
+        axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0, zorder=2)
+
+
+def step_axis(axes: Axes, checkpoints: Sequence[int]) -> None:
+    """Logarithmic from the first checkpoint on and linear before it, so that 0 shows; marks zero-, few- and many-shot."""
+    end = checkpoints[-1]
+    if end == 0:
+        axes.set_xticks([0])
+        return
+    first = checkpoints[1]
+    axes.set_xscale("symlog", linthresh=first, linscale=0.8)
+    axes.set_xlim(-0.2 * first, end * 1.12)
+    ticks = _spaced(axes, checkpoints)
+    axes.set_xticks(ticks, [short_steps(tick) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    zero_end, few_end = first / 2, float(np.sqrt(2 * 5)) * first  # between 0 and H, and between 2H and 5H
+    regions = [("zero-shot", -0.2 * first, zero_end), ("few-shot", zero_end, few_end), ("many-shot", few_end, end * 1.12)]
+    for name, left, right in regions:
+        _region(axes, name, left, min(right, end * 1.12))
+
+
+def _literal(lines: Sequence[str]) -> str:
+    return "\n".join(lines).replace("$", r"\$")  # no mathematics
+
+
+def look(arm: Arm, style: Style) -> dict[str, Any]:
+    """The line and marker of an arm, as matplotlib's keywords."""
+    if arm[0] in BOUNDS:
+        return {"color": style.colour, "linestyle": _DASHES[arm[0]], "linewidth": 1.1}
+    # white edges keep markers apart where curves cross
+    return {"color": style.colour, "marker": style.marker, "markeredgecolor": "white", "markeredgewidth": 0.5}
+
+
+def short_steps(count: float) -> str:
+    """A number of steps for an axis: 500, 2.5k, 100k, 1M."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if abs(count) >= size:
+            return f"{count / size:.4g}{unit}"
+    return f"{count:g}"
+
+
+def short_tick(count: float, position: int | None) -> str:
+    """`short_steps` as matplotlib asks for the label of a tick."""
+    return short_steps(count)
+
+
+def _region(axes: Axes, name: str, left: float, right: float) -> None:
+    if left >= right:
+        return
+    place = axes.transData.transform([(left, 0), (right, 0)])[:, 0]
+    x = (axes.transAxes.inverted().transform([(float(place.mean()), 0)]))[0, 0]
+    axes.text(x, 1.025, name, transform=axes.transAxes, ha="center", va="bottom", fontsize=7.5, color="#666666")
+    if left > 0:
+        axes.axvline(left, color="#B0B0B0", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1, gid="shot")
+
+
+def _spaced(axes: Axes, checkpoints: Sequence[int]) -> list[int]:
+    """The checkpoints whose labels do not touch; the first and the last are always among them."""
+    places = axes.transScale.transform([(b, 1) for b in checkpoints])[:, 0]
+    apart = 0.085 * (places[-1] - places[0])
+    kept = [0]
+    for i in range(1, len(checkpoints) - 1):
+        if places[i] - places[kept[-1]] >= apart and places[-1] - places[i] >= apart:
+            kept.append(i)
+    return [checkpoints[i] for i in [*kept, len(checkpoints) - 1]]

@@ -1,0 +1,120 @@
+"""Published numbers and ours → a table in Markdown, for the report and for the READMEs of a checkout.
+
+`python -m reports.parts.fidelity` writes the tables into the READMEs, between their two markers, after a change of the data.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from reports import ReportError
+from reports.files import write_text
+from reports.text import escape_markdown, markdown_table
+from results.fidelity import Anchor, Number, load_anchors
+
+BEGIN, END = "<!-- fidelity: begin -->", "<!-- fidelity: end -->"
+NOT_MEASURED, NO_FAMILY, UNKNOWN = "not measured yet", "no such family", "–"
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_INTRODUCTION = """\
+Numbers that others published, and what this program's methods were measured to have on the same task. A difference is ours less
+the published number, as precise as the less precise of them. Tasks are alike, not the same: read a difference with its reason.
+"""
+
+
+def short_table(anchors: Sequence[Anchor]) -> str:
+    """The anchors that can be measured here: method, task, published, ours and difference, without links."""
+    rows = [_row(anchor, linked=False) for anchor in anchors if anchor.family is not None]
+    return markdown_table(["method", "task", "published", "ours", "difference"], rows, words=(1,))
+
+
+def full_table(anchors: Sequence[Anchor]) -> str:
+    """All anchors with the reasons; below it what the numbers of each source are, and how ours were measured."""
+    rows = [
+        [*_row(anchor, linked=True), UNKNOWN if anchor.reason is None else escape_markdown(anchor.reason)] for anchor in anchors
+    ]
+    table = markdown_table(["method", "task", "published", "ours", "difference", "why"], rows, words=(1, 5))
+    return f"{table}\n{_notes(anchors)}"
+
+
+def fidelity_section(anchors: Sequence[Anchor] | None = None) -> str:
+    """The section of a report, without its heading; of the shipped anchors where None are given."""
+    return f"{_INTRODUCTION}\n{full_table(load_anchors() if anchors is None else anchors)}"
+
+
+def filled(text: str, table: str) -> str:
+    """`text` with `table` between its two markers.
+
+    Raises:
+      ReportError: if it lacks them.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ReportError(f"there is no place for the table: put the lines {BEGIN} and {END} around it")
+    return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
+
+
+PLACES: Mapping[str, Callable[[Sequence[Anchor]], str]] = {"README.md": short_table, "methods/README.md": full_table}
+
+
+def write_tables(root: Path = _CHECKOUT) -> list[Path]:
+    """Write the tables into the READMEs of a checkout and return their paths.
+
+    Raises:
+      ReportError: if one has no place for its table or cannot be written.
+      OSError: if one cannot be read.
+      results.files.StoreError: if the anchors cannot be.
+    """
+    anchors, paths = load_anchors(), [root / place for place in PLACES]
+    texts = [
+        filled(path.read_text(encoding="utf-8"), table(anchors)) for path, table in zip(paths, PLACES.values(), strict=True)
+    ]
+    return [write_text(path, text) for path, text in zip(paths, texts, strict=True)]
+
+
+def _row(anchor: Anchor, linked: bool) -> list[str]:
+    place = anchor.task if anchor.family is None else f"{anchor.family} ({anchor.task})"
+    names = [escape_markdown(anchor.method), escape_markdown(f"{place}, {anchor.at}")]
+    difference = UNKNOWN if anchor.difference is None else _number(anchor.difference, "+")
+    return [*names, _published(anchor, linked), _ours(anchor), difference]
+
+
+def _published(anchor: Anchor, linked: bool) -> str:
+    known = anchor.published
+    value = _number(known.value) + ("" if known.spread is None else f" ± {_number(known.spread)}")
+    return (f"[{value}]({known.url})" if linked else value) + _extent(known.steps, known.seeds)
+
+
+def _ours(anchor: Anchor) -> str:
+    if (ours := anchor.ours) is None:
+        return NO_FAMILY if anchor.family is None else NOT_MEASURED
+    interval = "" if ours.low is None or ours.high is None else f" ({_number(ours.low)} to {_number(ours.high)})"
+    return f"{_number(ours.value)}{interval}{_extent(ours.steps, ours.seeds)}"
+
+
+def _extent(steps: int | None, seeds: int | None) -> str:
+    """How much training, and how many seeds: " (0.25 M steps, 1 seed)"."""
+    parts = [] if steps is None else [f"{steps / 1e6:g} M steps"]
+    parts += [] if seeds is None else [f"{seeds} seed{'s' if seeds > 1 else ''}"]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _notes(anchors: Sequence[Anchor]) -> str:
+    """Each source once, then each way of measuring ours, in the order of the table."""
+    notes = [f"**{escape_markdown(anchor.source.name)}.** {escape_markdown(anchor.source.measured)}" for anchor in anchors]
+    for anchor in anchors:
+        if (ours := anchor.ours) is not None:
+            commit = f" (commit {ours.commit})" if ours.commit else ""
+            notes.append(f"**Ours, {escape_markdown(anchor.method)}.** {escape_markdown(ours.settings + commit)}.")
+    return "".join(f"- {note}\n" for note in dict.fromkeys(notes))
+
+
+def _number(value: Number, sign: str = "-") -> str:
+    return format(value, sign).replace("-", "−")
+
+
+if __name__ == "__main__":
+    try:
+        print(*write_tables(), sep="\n")
+    except (ReportError, OSError) as error:
+        sys.exit(f"python -m reports.parts.fidelity: {error}")

@@ -1,0 +1,102 @@
+"""Numbers → sentences. They say what was seen with how many seeds, and claim nothing that so few cannot carry."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from reports.stats.intervals import FEW_SEEDS
+from reports.stats.scores import ARM, BOUNDS, IN_DISTRIBUTION, TABLE, last_scores, select, summarise
+from reports.stats.shift_axes import axis_text
+from reports.text import escape_markdown, listing, method_name, number, steps
+
+
+def answer(scores: pd.DataFrame, expected: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
+    """What one suite found, a Markdown list with an item per budget, family, split and shift axis.
+
+    Args:
+      scores: `adaptation_scores`, possibly of other suites too.
+      expected: `coverage` of the suite.
+      exact: `exact_axes`.
+    """
+    tables = expected[list(TABLE)].drop_duplicates()
+    found = scores.merge(tables, on=list(TABLE))
+    items = [f"- {item}\n" for table in tables.itertuples(index=False, name=None) for item in _items(found, table, exact)]
+    return "".join(items) if items else "Nothing is finished yet, so there is no answer.\n"
+
+
+def _items(found: pd.DataFrame, table: tuple[str, ...], exact: Mapping[str, frozenset[str]]) -> Iterator[str]:
+    _, budget, family, split = table
+    for axis, scores in select(found, TABLE, table).groupby("axis"):
+        place = f"{family}, split {split}"
+        if axis != IN_DISTRIBUTION:
+            place += f", {axis_text(str(axis), exact.get(family, ()))}"
+        effort = f"budget {escape_markdown(budget)}, {steps(scores['env_steps'].max())} steps"
+        yield f"**{escape_markdown(place)}** ({effort}): {_sentence(last_scores(scores))}"
+
+
+def _sentence(last: pd.DataFrame) -> str:
+    learners = last[~last["method"].isin(BOUNDS)].dropna(subset=["return_mean"])
+    if learners.empty:
+        return "no method that learns is finished."
+    said = [
+        _gained(learners[learners["gain"].notna() & (learners["env_steps"] > 0)]),
+        _best(learners),
+        _below_zero_action(last, learners),
+    ]
+    return " ".join(filter(None, [*said, _seeds(learners)]))
+
+
+def _seeds(learners: pd.DataFrame) -> str:
+    """How many seeds there are, and which methods have too few of them for a claim."""
+    n_seeds = learners.groupby(list(ARM), sort=False)["seed"].nunique()
+    fewest, most = int(n_seeds.min()), int(n_seeds.max())
+    said = f"Seeds per method: {fewest if fewest == most else f'{fewest} to {most}'}"
+    if fewest >= FEW_SEEDS:
+        return f"{said}."
+    said += f"; a claim of significance needs at least {FEW_SEEDS} of each"
+    if most < FEW_SEEDS:
+        return f"{said}."
+    return (
+        f"{said}, but there are fewer of {listing(f'{_name(arm)} ({n})' for arm, n in n_seeds[n_seeds < FEW_SEEDS].items())}."
+    )
+
+
+def _gained(learners: pd.DataFrame) -> str:
+    """Which methods ended above their own return at b = 0, the largest gain first."""
+    extremes = learners.groupby(list(ARM))["gain"].agg(lowest="min", highest="max").reset_index()
+    gains = (
+        summarise(learners, "gain", by=ARM).merge(extremes, on=list(ARM)).sort_values("mean", ascending=False, kind="stable")
+    )
+    kinds = (
+        ("gained over b = 0 in every seed", gains[gains["lowest"] > 0]),
+        ("in some seeds only", gains[(gains["lowest"] <= 0) & (gains["highest"] > 0)]),
+        ("gained over b = 0 in no seed", gains[gains["highest"] <= 0]),
+    )
+    text = "; ".join(f"{kind}: {listing(map(_gain, those.to_dict('records')))}" for kind, those in kinds if len(those))
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _gain(found: Mapping[Hashable, Any]) -> str:
+    """A method and its gain, with an interval once there are seeds enough for one."""
+    interval = f", 95 % interval {number(found['low'])} to {number(found['high'])}" if found["n_seeds"] >= FEW_SEEDS else ""
+    return f"{_name((found['method'], found['variant']))} ({'+' if found['mean'] > 0 else ''}{number(found['mean'])}{interval})"
+
+
+def _best(learners: pd.DataFrame) -> str:
+    means = summarise(learners, by=ARM).sort_values("mean", ascending=False, kind="stable")
+    names = (f"{_name(arm[:2])} ({number(arm[2])})" for arm in means[[*ARM, "mean"]].head(2).itertuples(index=False, name=None))
+    return f"Highest mean return of those that learn: {', then '.join(names)}."
+
+
+def _below_zero_action(last: pd.DataFrame, learners: pd.DataFrame) -> str:
+    """Doing nothing can be hard to beat; say which methods did not."""
+    zero = last.loc[last["method"] == "zero", "return_mean"].mean()
+    means = learners.groupby(list(ARM))["return_mean"].mean()
+    below = [_name(arm) for arm in means[means < zero].index]
+    return f"Below the zero action ({number(zero)}): {listing(below)}." if below else ""
+
+
+def _name(arm: Any) -> str:
+    method, variant = arm
+    return escape_markdown(method_name(method, variant))

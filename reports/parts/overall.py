@@ -1,0 +1,156 @@
+"""Methods over all families of a suite: aggregates, performance profiles, and who beats whom."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.parts.captions import few
+from reports.parts.drawing import Style, band_alpha, canvas, draw_points, legend
+from reports.parts.styles import themed
+from reports.stats.aggregates import STATISTICS
+from reports.stats.score_matrix import EXACT_IMAGES, OTHERS
+from reports.stats.scores import ARM, IN_DISTRIBUTION, OTHER, Arm, select
+from reports.text import escape_label, escape_markdown, markdown_table, method_name, plus_minus
+
+_PANEL = (4.4, 2.8)  # inches
+_SQUARE = 0.36  # inches, of a pair of methods
+_FEW = 8  # methods: with more, matrices stand one below the other and say no more than they must
+_MOST = 30  # methods: with more, colours alone tell
+_NAMES = {
+    EXACT_IMAGES: "shift axes of exact linear images",
+    OTHERS: "other shift axes",
+    IN_DISTRIBUTION: "in-distribution tasks",
+}
+
+
+def group_name(group: str) -> str:
+    """What a group of strata is called in a heading."""
+    return _NAMES[group]
+
+
+def aggregate_table(found: pd.DataFrame, arms: Sequence[Arm]) -> str:
+    """The aggregates of one group in Markdown, a line per method.
+
+    Args:
+      found: `aggregate` of one suite, budget, split and group.
+      arms: in the order that the table shall have.
+    """
+    lines = []
+    for arm in arms:
+        mine = select(found, ARM, arm)
+        if mine.empty:
+            continue
+        one = mine.iloc[0]
+        values = mine.set_index("statistic").reindex(list(STATISTICS))
+        shown = [plus_minus(row.value, row.low, row.high) for row in values.itertuples()]
+        doubtful = "?" * bool(one["n_uncertain"]) + "†" * bool(one["n_families"] < found["n_families"].max())
+        counts = [str(one["n_families"]), str(one["n_left_out"]), str(one["n_seeds"]), str(one["n_missing"])]
+        lines.append([escape_markdown(method_name(*arm)) + doubtful, *shown, *counts])
+    note = "† of fewer families than others have: not to be compared with them.\n" if found["n_families"].nunique() > 1 else ""
+    header = ["method", *STATISTICS, "families", "families without references", "seeds", "scores missing"]
+    return markdown_table(header, lines) + (f"\n{note}" if note else "")
+
+
+@themed
+def profile_figure(points: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Arm, Style], title: str) -> Figure:
+    """Share of seeds × families that score above τ, a panel per group.
+
+    Args:
+      points: `performance_profiles` of one suite, budget and split.
+      arms: in the order of the legend.
+      styles: of `method_styles`.
+      title: plain text above the panels.
+    """
+    groups = [group for group in _NAMES if group in set(points["group"])]
+    band = (
+        "; band: 95 % stratified bootstrap, corrected for few seeds, for each τ by itself"
+        if (points["interval"] != "").any()
+        else ""
+    )
+    note = f"Share of seeds × families whose normalised score lies above τ{band}. {_seeds(points)}"
+    figure, panels = canvas(len(groups), title, note, panel=_PANEL)
+    drawn = [arm for arm in arms if not select(points, ARM, arm).empty]
+    for axes, group in zip(panels, groups, strict=True):
+        for arm in drawn:
+            curve = select(points[points["group"] == group], ARM, arm).rename(columns={"value": "mean"})
+            if not curve.empty:
+                draw_points(axes, curve, "threshold", arm, Style(styles[arm].colour, ""), band_alpha(drawn))
+        axes.set_title(group_name(group))
+        axes.set_xlabel("normalised score τ: 0 the better of zero and random action, 1 the expert", fontsize=8)
+        axes.set_ylim(-0.03, 1.03)
+    panels[0].set_ylabel("share above τ")
+    legend(figure, {arm: Style(styles[arm].colour, "") for arm in drawn})
+    return figure
+
+
+@themed
+def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> Figure:
+    """P(row beats column) as a matrix, a panel per group; who beats the others most comes first.
+
+    Args:
+      pairs: `probability_of_improvement` of one suite, budget and split.
+      arms: in the order of rows and columns that are equally good.
+      title: plain text above the panels.
+    """
+    groups = [group for group in _NAMES if group in set(pairs["group"])]
+    n_arms = max(len(_ranked(pairs[pairs["group"] == group], arms)) for group in groups)
+    many = n_arms > _FEW
+    side = max(2.4, _SQUARE * n_arms) + 0.9
+    note = "Probability that a seed of the row's method (purple: it wins) scores higher than one of the column's, averaged over"
+    note = f"{note} families; ties half. Who wins most comes first."
+    if many:
+        note = f"{note} Without a number: below 0.5 % or above 99.5 %." if n_arms <= _MOST else note
+    if pairs["n_left_out"].any():
+        note = f"{note} *: over the families that both have, one has more."
+    place: dict[str, Any] = {"n_columns": 1, "n_rows": len(groups), "beside": 0.3} if many else {"n_columns": len(groups)}
+    figure, panels = canvas(title=title, note=f"{note} {_seeds(pairs)}", panel=(side, side), sharey=False, **place)
+    for axes, group in zip(panels, groups, strict=True):
+        of_group = pairs[pairs["group"] == group]
+        ranked = _ranked(of_group, arms)
+        values, partial = (_matrix(of_group, ranked, name) for name in ("value", "n_left_out"))
+        axes.imshow(values, cmap="PuOr", vmin=-0.25, vmax=1.25)  # the map's ends are too dark for numbers
+        for i, j in np.argwhere(~np.isnan(values)):
+            if text := _cell(values[i, j], bool(partial[i, j]), n_arms):
+                colour = "white" if values[i, j] > 0.95 else "#1A1A1A"
+                axes.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
+        names = [escape_label(method_name(*arm)) for arm in ranked]
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), names)
+        axes.grid(False)
+        axes.set_title(f"{group_name(group)}, %")
+    return figure
+
+
+def _cell(value: float, partial: bool, n_arms: int) -> str:
+    """A probability in per cent; among many methods only what its colour does not tell."""
+    text, mark = f"{100 * value:.0f}", "*" * partial
+    if n_arms > _MOST:
+        return ""
+    return mark if n_arms > _FEW and text in ("0", "100") else text + mark
+
+
+def _ranked(pairs: pd.DataFrame, arms: Sequence[Arm]) -> list[Arm]:
+    """The arms of one group, who beats the others most often in the mean first."""
+    wins = pairs.groupby(list(ARM))["value"].mean()
+    there = [arm for arm in arms if arm in wins.index]
+    return sorted(there, key=lambda arm: -round(float(wins[arm]), 9))  # sums in another order differ in their last digits
+
+
+def _seeds(points: pd.DataFrame) -> str:
+    """How few seeds there are, and whether some methods have fewer families than others."""
+    said = [f"Seeds in the family that has fewest: {points['n_seeds'].min()}.", few(points["n_seeds"])]
+    if points.groupby("group")["n_families"].nunique().max() > 1:
+        said.append("Not every method has the same families: do not compare those that differ.")
+    return " ".join(filter(None, said))
+
+
+def _matrix(pairs: pd.DataFrame, arms: Sequence[Arm], name: str) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    place = {arm: i for i, arm in enumerate(arms)}
+    values = np.full((len(arms), len(arms)), np.nan)
+    for line in pairs.to_dict("records"):
+        arm, other = (line["method"], line["variant"]), (line[OTHER[0]], line[OTHER[1]])
+        values[place[arm], place[other]] = line[name]
+    return values

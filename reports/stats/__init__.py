@@ -1,0 +1,1 @@
+"""Rows → numbers: scores, intervals, tests. Nothing here draws."""

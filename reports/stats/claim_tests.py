@@ -1,0 +1,150 @@
+"""The tests of a claim: every pair of methods, family, shift axis and statistic that the store has finished."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.stats.claims import AREA, LEVEL, MARGIN, NORMALISED, RETURN, STEPS, Claim
+from reports.stats.curve_areas import adaptation_areas, horizon, steps_to
+from reports.stats.power import detectable_effect, pooled_deviation
+from reports.stats.score_matrix import FloatArray
+from reports.stats.scores import last_scores
+from reports.stats.significance import holm, lowest_p, permutation_test
+from reports.stats.welch import equivalence, seeds_for_equivalence, shown_margin, welch_interval
+
+PLACE = ("budget", "family", "split", "axis")
+_MANY = 100  # seeds that nobody runs
+_TESTED = {  # what a statistic is of: a table with one line per place, method and seed, and its column
+    RETURN: (last_scores, "return_mean"),
+    NORMALISED: (last_scores, "normalised"),
+    AREA: (lambda scores: adaptation_areas(scores, value="return_mean"), "area"),
+    STEPS: (steps_to, "steps"),
+}
+
+
+def claim_tests(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
+    """Test a claim wherever two of its methods are finished, in their default settings.
+
+    RETURN and AREA are compared by permutation tests of means, STEPS by permutation tests of ranks, with what never gets there
+    last, and NORMALISED by two one-sided tests of equivalence with MARGIN: p is of "equivalent, or better" or of "worse by more
+    than the margin", whichever is smaller. Only one of the two can be a false alarm, so they count as one test.
+
+    Args:
+      scores: `adaptation_scores`.
+    Returns:
+      One line per PLACE, `arm`, `other` and `statistic`, sorted by budget: `difference`, arm − other, and its 95 % interval
+      `low`, `high` (of STEPS none); `p`, NaN where there is no test; `p_holm`, corrected over all tests of the claim at the
+      budget, whose number is `n_tests`; `favours`, whether what was seen speaks for the claim; `detectable`, what a test at the
+      first of Holm's steps finds with a power of 80 %: the difference, or of NORMALISED the margin within which equal methods
+      are found equivalent, infinite where so few seeds can never show anything; `reached`, the lowest p that so few seeds can
+      give, corrected; `deviation` over seeds; `n_seeds`, `n_other`; `middle`, `other_middle`, medians over seeds; `early`, the
+      difference of mean returns after two episodes; `steps`, `other_steps` that each has used in the end; `uncertain`, whether
+      references are close.
+    Source:
+      Holm 1979; Shaffer 1986 for two hypotheses of which one is true.
+    """
+    table = scores[(scores["suite"] == claim.suite) & (scores["variant"] == "")]
+    done = _samples(table, RETURN)
+    samples = {statistic: _samples(table, statistic) for statistic in claim.statistics}
+    lines, spent = [], _spent(table)
+    for place in dict.fromkeys(key[:-1] for key in done):
+        for arm, other in claim.pairs:
+            if (*place, arm) in done and (*place, other) in done:
+                mine, theirs = spent[*place, arm], spent[*place, other]
+                here = {
+                    **dict(zip(PLACE, place, strict=True)),
+                    "arm": arm,
+                    "other": other,
+                    "early": mine["early"] - theirs["early"],
+                }
+                here |= {"steps": mine["steps"], "other_steps": theirs["steps"]}
+                here["uncertain"] = bool(mine["uncertain"] or theirs["uncertain"])
+                for statistic, found in samples.items():
+                    x, y = (found.get((*place, name), np.empty(0)) for name in (arm, other))
+                    lines.append({**here, "statistic": statistic, **_tested(statistic, x, y)})
+    return _corrected(pd.DataFrame(lines)) if lines else pd.DataFrame(columns=[*PLACE, "arm", "other"])
+
+
+def seeds_needed(tests: pd.DataFrame) -> int | None:
+    """The fewest seeds per method with which every test of a claim at one budget can decide, None if nobody runs so many.
+
+    Of permutation tests n such that m · lowest_p(n, n) ≤ LEVEL for the m tests; of equivalence n such that methods that are
+    alike are found so with a power of 80 %, by the largest of the deviations that were seen.
+    """
+    made = tests[tests["p"].notna()]
+    if made.empty:
+        return None
+    alpha, needed = LEVEL / len(made), []
+    if (made["statistic"] != NORMALISED).any():
+        needed.append(next((n for n in range(2, _MANY) if lowest_p(n, n) <= alpha), None))
+    if (made["statistic"] == NORMALISED).any():
+        needed.append(seeds_for_equivalence(float(made["deviation"].max()), MARGIN, alpha))
+    return None if None in needed else max(n for n in needed if n is not None)
+
+
+def _samples(table: pd.DataFrame, statistic: str) -> dict[tuple[Any, ...], FloatArray]:
+    """The values of the seeds, missing ones left out, by (*PLACE, method)."""
+    measure, column = _TESTED[statistic]
+    found = measure(table).dropna(subset=[column])
+    return {key: lines[column].to_numpy(float) for key, lines in found.groupby([*PLACE, "method"])}
+
+
+def _tested(statistic: str, x: FloatArray, y: FloatArray) -> dict[str, Any]:
+    """One test, without its correction."""
+    said = {"n_seeds": x.size, "n_other": y.size, "p": np.nan, "favours": False, "lowest_p": np.nan, "deviation": np.nan}
+    said |= {"difference": np.nan, "low": np.nan, "high": np.nan, "middle": np.nan, "other_middle": np.nan}
+    if not x.size or not y.size or (statistic == NORMALISED and min(x.size, y.size) < 2):
+        return said
+    said |= {"middle": float(np.median(x)), "other_middle": float(np.median(y))}
+    if statistic == STEPS:
+        x, y = _ranks(x, y)
+    else:
+        said |= dict(zip(("low", "high"), welch_interval(x, y), strict=True))
+        said |= {"difference": x.mean() - y.mean(), "deviation": pooled_deviation(x, y)}
+    if statistic == NORMALISED:
+        found = equivalence(x, y, MARGIN)
+        return said | {"p": min(found), "favours": found.supports <= found.contradicts, "lowest_p": 0.0}
+    p = permutation_test(x, y, np.random.default_rng(0))
+    return said | {"p": p, "favours": bool(x.mean() > y.mean()), "lowest_p": lowest_p(x.size, y.size)}
+
+
+def _ranks(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Ranks of all values together, ties in the middle; the least value has the highest."""
+    both = np.concatenate((x, y))
+    ranks = (both[:, None] < both).sum(axis=1) + (both[:, None] == both).sum(axis=1) / 2
+    return ranks[: x.size], ranks[x.size :]
+
+
+def _corrected(tests: pd.DataFrame) -> pd.DataFrame:
+    """The tests with what depends on how many there are at their budget."""
+    tests = tests.sort_values("budget", kind="stable", ignore_index=True)
+    budgets = tests.groupby("budget")
+    tests["p_holm"] = budgets["p"].transform(holm)
+    tests["n_tests"] = budgets["p"].transform("count")
+    tests["reached"] = np.maximum(tests["lowest_p"], budgets["lowest_p"].transform("min") * tests["n_tests"])
+    tests["detectable"] = [_detectable(one) for one in tests.to_dict("records")]
+    return tests
+
+
+def _detectable(one: Mapping[Any, Any]) -> float:
+    if np.isnan(one["p"]) or one["statistic"] == STEPS:
+        return float("nan")
+    alpha, seeds = LEVEL / one["n_tests"], (one["n_seeds"], one["n_other"])
+    if one["statistic"] == NORMALISED:
+        return shown_margin(one["deviation"], *seeds, alpha)
+    return float("inf") if one["lowest_p"] > alpha else detectable_effect(one["deviation"], *seeds, alpha)
+
+
+def _spent(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[Hashable, Any]]:
+    """By (*PLACE, method): the `steps` of the test task that it has used in the end, its mean return after two episodes, as it
+    was then (`early`), and whether its references are `uncertain`."""
+    keys = [*PLACE, "method"]
+    firsts = {place: horizon(sorted(map(int, b.unique()))) for place, b in table.groupby(list(PLACE))["env_steps"]}
+    twice = [2 * (firsts[place] or np.nan) for place in table[list(PLACE)].itertuples(index=False, name=None)]
+    before = table[table["env_steps"] <= twice]
+    then = before[before["env_steps"] == before.groupby(keys)["env_steps"].transform("max")]
+    ends = table.groupby(keys).agg(steps=("env_steps", "max"), uncertain=("uncertain", "any"))
+    found = ends.assign(early=then.groupby(keys)["return_mean"].mean())
+    return dict(zip(found.index, found.to_dict("records"), strict=True))

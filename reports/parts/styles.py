@@ -16,8 +16,9 @@ COLOURS = {
     "apb": "#0072B2", "apb-random": "#56B4E9", "td3": "#E69F00", "maml": "#009E73", "cavia": "#CC79A7", "pearl": "#D55E00",
     "varibad": "#6A3D9A", "apb-pre": "#5E5EEB", "apb-post": "#592D54", "rl2": "#592D00", "finetune": "#000000",
     "random": "#7F7F7F", "zero": "#7F7F7F", "apb-none": "#00BF60", "apb-unfrozen": "#0000EB",
-    "apb-reset": "#7A9A01", "maml-5": "#33B28A", "cavia-5": "#E3A8CB",
+    "apb-reset": "#7A9A01",
     "maml+ft": "#005C43", "cavia+ft": "#8C3A6B", "rl2+ft": "#A65E2E", "varibad+ft": "#4000A0", "pearl+ft": "#FF8C5A",
+    "maml-5": "#7FB800", "cavia-5": "#E3A8CB",
 }  # fmt: skip
 # Tol's muted colours, for methods that the project does not know.
 _MORE_COLOURS = ("#44AA99", "#882255", "#332288", "#999933", "#AA4499", "#117733", "#6699CC", "#661100")

@@ -1,10 +1,10 @@
-"""Published numbers and ours → a table in Markdown, for the report and for the READMEs of a checkout.
+"""Published numbers and ours → a table in Markdown, for the report and for the README of the methods.
 
-`python -m reports.parts.fidelity` writes the tables into the READMEs, between their two markers, after a change of the data.
+`python -m reports.parts.fidelity` writes the table into that README, between its two markers, after a change of the data.
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from reports import ReportError
@@ -21,17 +21,9 @@ the published number, as precise as the less precise of them. Tasks are alike, n
 """
 
 
-def short_table(anchors: Sequence[Anchor]) -> str:
-    """The anchors that can be measured here: method, task, published, ours and difference, without links."""
-    rows = [_row(anchor, linked=False) for anchor in anchors if anchor.family is not None]
-    return markdown_table(["method", "task", "published", "ours", "difference"], rows, words=(1,))
-
-
 def full_table(anchors: Sequence[Anchor]) -> str:
     """All anchors with the reasons; below it what the numbers of each source are, and how ours were measured."""
-    rows = [
-        [*_row(anchor, linked=True), UNKNOWN if anchor.reason is None else escape_markdown(anchor.reason)] for anchor in anchors
-    ]
+    rows = [[*_row(anchor), UNKNOWN if anchor.reason is None else escape_markdown(anchor.reason)] for anchor in anchors]
     table = markdown_table(["method", "task", "published", "ours", "difference", "why"], rows, words=(1, 5))
     return f"{table}\n{_notes(anchors)}"
 
@@ -54,35 +46,29 @@ def filled(text: str, table: str) -> str:
     return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
 
 
-PLACES: Mapping[str, Callable[[Sequence[Anchor]], str]] = {"README.md": short_table, "methods/README.md": full_table}
-
-
-def write_tables(root: Path = _CHECKOUT) -> list[Path]:
-    """Write the tables into the READMEs of a checkout and return their paths.
+def write_table(root: Path = _CHECKOUT) -> Path:
+    """Write the table into the README of the methods of a checkout and return its path.
 
     Raises:
-      ReportError: if one has no place for its table or cannot be written.
-      OSError: if one cannot be read.
+      ReportError: if it has no place for the table or cannot be written.
+      OSError: if it cannot be read.
       results.files.StoreError: if the anchors cannot be.
     """
-    anchors, paths = load_anchors(), [root / place for place in PLACES]
-    texts = [
-        filled(path.read_text(encoding="utf-8"), table(anchors)) for path, table in zip(paths, PLACES.values(), strict=True)
-    ]
-    return [write_text(path, text) for path, text in zip(paths, texts, strict=True)]
+    path = root / "methods/README.md"
+    return write_text(path, filled(path.read_text(encoding="utf-8"), full_table(load_anchors())))
 
 
-def _row(anchor: Anchor, linked: bool) -> list[str]:
+def _row(anchor: Anchor) -> list[str]:
     place = anchor.task if anchor.family is None else f"{anchor.family} ({anchor.task})"
     names = [escape_markdown(anchor.method), escape_markdown(f"{place}, {anchor.at}")]
     difference = UNKNOWN if anchor.difference is None else _number(anchor.difference, "+")
-    return [*names, _published(anchor, linked), _ours(anchor), difference]
+    return [*names, _published(anchor), _ours(anchor), difference]
 
 
-def _published(anchor: Anchor, linked: bool) -> str:
+def _published(anchor: Anchor) -> str:
     known = anchor.published
     value = _number(known.value) + ("" if known.spread is None else f" ± {_number(known.spread)}")
-    return (f"[{value}]({known.url})" if linked else value) + _extent(known.steps, known.seeds)
+    return f"[{value}]({known.url})" + _extent(known.steps, known.seeds)
 
 
 def _ours(anchor: Anchor) -> str:
@@ -115,6 +101,6 @@ def _number(value: Number, sign: str = "-") -> str:
 
 if __name__ == "__main__":
     try:
-        print(*write_tables(), sep="\n")
+        print(write_table())
     except (ReportError, OSError) as error:
         sys.exit(f"python -m reports.parts.fidelity: {error}")

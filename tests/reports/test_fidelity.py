@@ -10,7 +10,7 @@ import methods
 from reports import ReportError
 from reports.page.html import Section, write_html
 from reports.page.page import write_report
-from reports.parts.fidelity import BEGIN, END, fidelity_section, filled, full_table, short_table, write_tables
+from reports.parts.fidelity import BEGIN, END, fidelity_section, filled, full_table, write_table
 from results.fidelity import Anchor, Ours, Published, Source, load_anchors
 
 PUBLISHED = Published(-78.6, "https://example.org/x", spread=32, seeds=1, steps=250_000)
@@ -40,12 +40,6 @@ def test_what_is_not_measured_says_so_and_what_cannot_be_says_why() -> None:
     assert foreign[1:] == ["two ways, after 1 step", "[5](https://example.org/y)", "no such family", "–", "none here"]
 
 
-def test_the_short_table_has_what_can_be_measured_and_no_links() -> None:
-    rows = cells(short_table([MEASURED, FOREIGN, ANCHOR]))
-    assert [row[3].partition(" (")[0] for row in rows] == ["−149", "not measured yet"]
-    assert all(len(row) == 5 and "](" not in row[2] for row in rows)
-
-
 def test_sources_and_settings_are_said_once() -> None:
     _, _, notes = full_table([MEASURED, ANCHOR, MEASURED]).partition("\n\n")
     assert notes == "- **a place.** returns\n- **Ours, maml.** as shipped (commit abc1234).\n"
@@ -60,33 +54,25 @@ def test_a_table_goes_between_its_markers_and_only_there() -> None:
             filled(lacking, "x")
 
 
-def test_the_tables_of_a_checkout_are_written(tmp_path: Path) -> None:
+def test_the_table_of_a_checkout_is_written(tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
-    for place in ("README.md", "methods/README.md"):
-        (tmp_path / place).write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
-    short, full = (path.read_text(encoding="utf-8") for path in write_tables(tmp_path))
-    assert short == filled(f"{BEGIN}{END}\n", short_table(load_anchors()))
-    assert full == filled(f"{BEGIN}{END}\n", full_table(load_anchors()))
+    (tmp_path / "methods/README.md").write_text(f"before\n{BEGIN}\n{END}\n", encoding="utf-8")
+    written = write_table(tmp_path).read_text(encoding="utf-8")
+    assert written == filled(f"before\n{BEGIN}{END}\n", full_table(load_anchors()))
 
 
-def test_a_readme_without_a_place_leaves_the_other_as_it_was(tmp_path: Path) -> None:
+def test_a_readme_without_a_place_stays_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
     (tmp_path / "methods/README.md").write_text("nothing\n")
     with pytest.raises(ReportError, match="no place"):
-        write_tables(tmp_path)
-    assert (tmp_path / "README.md").read_text() == f"{BEGIN}\n{END}\n"
+        write_table(tmp_path)
+    assert (tmp_path / "methods/README.md").read_text() == "nothing\n"
 
 
-def test_the_readmes_say_what_the_data_say() -> None:
-    """If this fails: `python -m reports.parts.fidelity` writes them."""
+def test_the_readme_says_what_the_data_say() -> None:
+    """If this fails: `python -m reports.parts.fidelity` writes it."""
     shipped = (Path(methods.__file__).parent / "README.md").read_text(encoding="utf-8")
     assert filled(shipped, full_table(load_anchors())) == shipped
-    readme = Path(__file__).parents[2] / "README.md"
-    if not readme.exists():
-        pytest.skip("not in a checkout")
-    text = readme.read_text(encoding="utf-8")
-    assert filled(text, short_table(load_anchors())) == text
 
 
 def test_hostile_text_stays_text(hostile: str, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A suite becomes cells: a method, on a family's split, with a seed. A cell has two stages, train and adapt.
 
-A stage is identified by the hash of everything that moves its scores, so that what is measured once is never measured again,
+A stage is identified by the hash of everything that affects its scores, so that what is measured once is never measured again,
 and a fixed method never meets a stale result.
 """
 
@@ -55,7 +55,7 @@ class Cell:
 
     @property
     def config_hash(self) -> str:
-        """Of the method's settings."""
+        """Hash of the method's settings."""
         return _hash(self.config)
 
     @cached_property
@@ -77,7 +77,7 @@ class Cell:
 
     @cached_property
     def train_id(self) -> str:
-        """Of everything that moves the trained state."""
+        """Hash of everything that affects the trained state."""
         cell = self.trainer
         return _hash(
             [

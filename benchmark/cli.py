@@ -93,16 +93,16 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Run finished cells again, unfinished ones from the start.")] = False,
 ) -> None:
     """Run a suite; what is finished in the store is not run again, and what is unfinished goes on where it was saved."""
-    from benchmark import choices
+    from benchmark import arguments
 
     # what is quick to check comes first: the methods bring torch
-    chosen_suite, chosen_budget = choices.choose_suite(suite), choices.choose_budget(budget)
-    chosen_families = choices.choose_families(chosen_suite, chosen_budget, families)
-    n_seeds, (workers, threads) = choices.choose_seeds(seeds, chosen_budget), choices.choose_jobs(jobs)
-    time_limit_s = choices.seconds(time_limit) if time_limit is not None else None
-    save_every_s = choices.seconds(save_every, "--save-every")
-    chosen = choices.choose_methods(chosen_suite, chosen_budget, methods, method or [])
-    changed = choices.choose_settings(settings or [], chosen, chosen_budget)
+    chosen_suite, chosen_budget = arguments.choose_suite(suite), arguments.choose_budget(budget)
+    chosen_families = arguments.choose_families(chosen_suite, chosen_budget, families)
+    n_seeds, (workers, threads) = arguments.choose_seeds(seeds, chosen_budget), arguments.choose_jobs(jobs)
+    time_limit_s = arguments.seconds(time_limit) if time_limit is not None else None
+    save_every_s = arguments.seconds(save_every, "--save-every")
+    chosen = arguments.choose_methods(chosen_suite, chosen_budget, methods, method or [])
+    changed = arguments.choose_settings(settings or [], chosen, chosen_budget)
 
     from benchmark import commands
 
@@ -125,13 +125,13 @@ def tune(
     save_every: Annotated[str, typer.Option(help="How often unfinished stages are saved.")] = "5m",
 ) -> None:
     """Try settings of a method on a family's tuning law and its validation tasks, none of which is tested; write all down."""
-    from benchmark import choices
+    from benchmark import arguments
 
-    chosen_budget = choices.choose_budget(budget)
-    name, path = choices.choose_tuned(method, family, chosen_budget)
-    workers, threads = choices.choose_jobs(jobs)
-    time_limit_s = choices.seconds(time_limit) if time_limit is not None else None
-    save_every_s = choices.seconds(save_every, "--save-every")
+    chosen_budget = arguments.choose_budget(budget)
+    name, path = arguments.choose_tuned(method, family, chosen_budget)
+    workers, threads = arguments.choose_jobs(jobs)
+    time_limit_s = arguments.seconds(time_limit) if time_limit is not None else None
+    save_every_s = arguments.seconds(save_every, "--save-every")
 
     from benchmark import commands
 
@@ -171,16 +171,16 @@ def report(
     ] = None,
 ) -> None:
     """Turn a store into figures, tables and one page."""
-    from benchmark import choices
+    from benchmark import arguments
     from reports.page.page import FORMATS, to_compare, write_report
     from results.publication import results_at
 
-    formats = choices.words(format_, "formats")
+    formats = arguments.words(format_, "formats")
     for name in formats:
         if name not in FORMATS:
-            raise choices.unknown("format", name, FORMATS)
+            raise arguments.unknown("format", name, FORMATS)
     if method and not videos:
-        raise choices.InputError("--method is for --videos; without films, what lies in the store is all that a report needs")
+        raise arguments.InputError("--method is for --videos; without films, what lies in the store is all that a report needs")
     started = time.perf_counter()
     if store is None:
         store = DEFAULT_STORE if DEFAULT_STORE.exists() else PUBLISHED
@@ -193,7 +193,7 @@ def report(
         if compare is not None:
             to_compare(compare, results_at(store))  # what is quick to check comes first
         clips = films(store, out, suite or None, typer.echo, method or ())
-    pages = write_report(store, out, suite or None, formats, choices.available_cores(), compare, clips, typer.echo)
+    pages = write_report(store, out, suite or None, formats, arguments.available_cores(), compare, clips, typer.echo)
     typer.echo("\n".join(map(str, pages)))
     typer.echo(f"{time.perf_counter() - started:.1f} s; figures as PNG and PDF, every number as CSV beside the pages")
 
@@ -229,9 +229,9 @@ def publish(
     ] = False,
 ) -> None:
     """Publish a finished suite: rows per seed, manifest, tables and figures, trained states of one seed."""
-    from benchmark import choices
+    from benchmark import arguments
 
-    chosen = choices.choose_suite(suite)
+    chosen = arguments.choose_suite(suite)
     from benchmark.publish import publish as write
 
     typer.echo(str(write(store, chosen, out, dirty, add, typer.echo)))
@@ -271,17 +271,17 @@ def verify(
     ] = False,
 ) -> None:
     """Check that the published numbers follow from their rows, and that the code still gives them; exit code 1 if not."""
-    from benchmark import choices
+    from benchmark import arguments
 
     if level == 1:
-        choices.refuse_idle(
+        arguments.refuse_idle(
             context, ("cells", "budget", "seeds", "first_seed", "store", "time_limit", "record"), "--level 2 or 3"
         )
-    named = None if cells is None else choices.words(cells, "cells")
-    chosen_budget = None if budget is None else choices.choose_budget(budget).id
-    deadline = None if time_limit is None else time.monotonic() + choices.seconds(time_limit)
-    from benchmark.verify import Asked
-    from benchmark.verify import verify as look
+    named = None if cells is None else arguments.words(cells, "cells")
+    chosen_budget = None if budget is None else arguments.choose_budget(budget).id
+    deadline = None if time_limit is None else time.monotonic() + arguments.seconds(time_limit)
+    from benchmark.verify.command import Asked
+    from benchmark.verify.command import verify as look
     from results.publication import PUBLISHED as SHIPPED
 
     asked = Asked(level, suite or None, named, chosen_budget, seeds, first_seed, record, store, deadline)

@@ -13,15 +13,15 @@ import pandas as pd
 from rich.console import Console
 
 from benchmark import tune as tuning
+from benchmark.arguments import InputError, check_budgets
 from benchmark.cells import Cell, expand
-from benchmark.choices import InputError, check_budgets
 from benchmark.local import LocalExecutor, Progress, TimeLimitError, how_far, stages_of
 from benchmark.plugins import load_method, registered_methods
 from benchmark.progress import Display, duration
 from benchmark.resume import Kept
 from benchmark.seeding import Streams
+from benchmark.stage import Stage
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
-from benchmark.work import Stage
 from envs import FAMILIES, load_family
 from envs.api import family_version
 from methods import METHODS

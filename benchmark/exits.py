@@ -15,7 +15,7 @@ import typer
 INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 and the signal
 _AGAIN_S = 5  # after which SIGTERM is taken to have been lost
 _INPUT_ERRORS = {
-    "benchmark.choices": "InputError",
+    "benchmark.arguments": "InputError",
     "benchmark.plugins": "PluginError",
     "envs.api": "TaskFileError",
     "reports": "ReportError",

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
 from benchmark.resume import SAVE_EVERY_S, Kept
-from benchmark.work import Stage, finished, record_failure
+from benchmark.stage import Stage, finished, record_failure
 from benchmark.worker import TELL_EVERY_S, TERMINATED, serve
 from results.interrupts import interrupts_held
 from results.store import CellKey, Store, StoreError
@@ -160,7 +160,7 @@ class LocalExecutor:
             try:
                 message = worker.connection.recv()
             except (EOFError, OSError):
-                self._bury(worker)
+                self._replace_dead(worker)
                 continue
             worker.hear(message)
 
@@ -182,7 +182,7 @@ class LocalExecutor:
                     busy.remove(worker)
             busy = [worker for worker in busy if worker.entry is not None]
 
-    def _bury(self, worker: "_Worker") -> None:
+    def _replace_dead(self, worker: "_Worker") -> None:
         """A worker died: its stage failed, and the next stage gets a new one."""
         self._workers.remove(worker)
         worker.process.join()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from methods import METHODS
 
-if TYPE_CHECKING:  # with torch, which a slip of the pen need not wait for
+if TYPE_CHECKING:  # imports torch, which a typo need not wait for
     from methods.api import Method
 
 ENTRY_POINTS = "apb_benchmark.methods"  # the group in which other distributions register methods

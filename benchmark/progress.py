@@ -38,7 +38,7 @@ class Display:
         ended = [i for i, entry in enumerate(table) if entry.ended is not None and i not in self._told]
         self._told.update(ended)
         for i in ended:
-            self._line(_epitaph(table[i]), table)
+            self._line(_ended_line(table[i]), table)
         if self._console.is_terminal:
             self._live.update(self._table(table), refresh=True)
         elif time.monotonic() - self._plain_at > PLAIN_EVERY_S:
@@ -127,6 +127,6 @@ def _rate(entry: Progress) -> str:
     return f"{entry.work_here / max(elapsed, 1e-9):,.0f} steps/s"
 
 
-def _epitaph(entry: Progress) -> str:
+def _ended_line(entry: Progress) -> str:
     took = duration(entry.ended - entry.started) if entry.ended and entry.started else ""
     return f"{entry.state} {entry.stage} in {took}" + (f": {entry.error}" if entry.error else "")

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.additions import Parts, added, parts_of
-from benchmark.choices import InputError, available_cores
+from benchmark.arguments import InputError, available_cores
 from benchmark.plugins import load_method, registered_methods
 from benchmark.provenance import provenance
 from benchmark.suites import BUDGETS, SUITES, Suite
@@ -58,7 +58,7 @@ def publish(
     if add:
         parts = _with_published(parts, target, suite.id, tell)
     incomplete = _empty(parts.cells) if add else _unfinished(suite, parts.cells)
-    problems = [*incomplete, *_mixed(suite, parts.rows, parts.plan), *_strangers(parts.records.values(), dirty)]
+    problems = [*incomplete, *_mixed(suite, parts.rows, parts.plan), *_other_versions(parts.records.values(), dirty)]
     if problems:
         raise InputError(f"suite {suite.id} in {store} cannot be published: {'; '.join(problems)}")
     with explained(target):
@@ -197,7 +197,7 @@ def _mixed(suite: Suite, rows: pd.DataFrame, plan: Mapping[str, Any]) -> list[st
     return problems
 
 
-def _strangers(records: Any, dirty: bool) -> list[str]:
+def _other_versions(records: Any, dirty: bool) -> list[str]:
     """Stages that ran on other versions than the rest, or on code that nobody else has."""
     problems = []
     records = [part for record in records for part in (record, *record.get("resumed", ()))]  # some ran in several places

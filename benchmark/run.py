@@ -20,7 +20,7 @@ from methods.api import Event, Learner, Memoryless, Method
 from results.measures import ZERO_RETURN, Measure
 from results.schema import Row
 
-Progress = Callable[[int], None]  # told environment steps: summed in meta-training, per test task in adaptation
+TellSteps = Callable[[int], None]  # told environment steps: summed in meta-training, per test task in adaptation
 
 
 class StageRun(Protocol):
@@ -65,7 +65,7 @@ class Training:
       threads: of the simulator.
     """
 
-    def __init__(self, cell: Cell, method: Method, threads: int = 1, progress: Progress = lambda used: None) -> None:
+    def __init__(self, cell: Cell, method: Method, threads: int = 1, progress: TellSteps = lambda used: None) -> None:
         family, streams = load_family(cell.family), Streams(cell.seed, "train", cell.family)
         self._cell, self._family, self._clock, self.rows = cell, family, _Clock(), list[Row]()
         self._generator, self._drawn, self._threads = streams.numpy("tasks"), 0, threads
@@ -169,7 +169,7 @@ class Adaptation:
         method: Method,
         meta_env_steps: int | None,
         threads: int = 1,
-        progress: Progress = lambda used: None,
+        progress: TellSteps = lambda used: None,
         n_train_tasks: int | None = None,
     ) -> None:
         family, streams = load_family(cell.family), Streams(cell.seed, "adapt", cell.family, cell.split)

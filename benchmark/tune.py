@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmark.arguments import InputError
 from benchmark.cells import Cell, expand, resolve_config
-from benchmark.choices import InputError
 from benchmark.plugins import load_method
 from benchmark.provenance import provenance
 from benchmark.suites import Budget, Suite

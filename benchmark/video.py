@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmark.choices import InputError, own_methods
+from benchmark.arguments import InputError, own_methods
 from benchmark.plugins import registered_methods
 from benchmark.suites import BUDGETS, SUITES
 from envs import load_family
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FILMS = "films"  # folder of the report
 _TOLERANCE = 1e-3  # of a return, relative where that is larger than 1
 _MOST_NAMED = 3  # parameters of a task in a caption
-_TELL_EVERY_S = 30.0  # between signs of life of one adaptation
+_TELL_EVERY_S = 30.0  # between progress reports of one adaptation
 FACTS = {"before", "after", "steps", "ends"}  # of a film: returns of what it shows, steps between, mean return of every task
 
 

@@ -10,7 +10,7 @@ import time
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from benchmark.work import perform
+from benchmark.stage import perform
 from results.store import Store, StoreError
 
 TERMINATED = 128 + signal.SIGTERM  # exit code of a worker that was asked to end

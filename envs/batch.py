@@ -79,8 +79,8 @@ class BatchEnv:
         """
         if len(tasks) != self.n_tasks:
             raise ValueError(f"this environment has {self.n_tasks} slots, got {len(tasks)} tasks; make another environment")
-        if strangers := {task.family for task in tasks} - {self.family.id}:
-            raise ValueError(f"tasks of {', '.join(sorted(strangers))} in an environment of {self.family.id}")
+        if others := {task.family for task in tasks} - {self.family.id}:
+            raise ValueError(f"tasks of {', '.join(sorted(others))} in an environment of {self.family.id}")
         self.tasks = tuple(tasks)
         self._seed = self._seed if seed is None else seed
         self._names = [_name(task) for task in tasks]

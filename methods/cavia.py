@@ -38,7 +38,7 @@ from torch import Tensor
 
 from methods.api import MakeEnv, Method, Spec, Streams, Trainer
 from methods.core.gradient_loop import GradientAdapter, MetaTrainer, outer_steps
-from methods.core.gradient_steps import ADAPT, GradientConfig, Learner, inner_step, leaves, task_step
+from methods.core.gradient_steps import ADAPT, GradientConfig, InnerLoop, inner_step, leaves, task_step
 from methods.core.nets import Params, spread
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
 
@@ -88,7 +88,7 @@ class Cavia(Method):
     def __init__(self, spec: Spec, config: CaviaConfig) -> None:
         self.spec, self.config = spec, config
         self.eval_mode = "stochastic" if config.stochastic else self.eval_mode
-        self.learner = Learner(self._start, policy)
+        self.learner = InnerLoop(self._start, policy)
         # the divergence of all entries of an action, which `trpo` takes, is so many times their mean
         self._outer = replace(config, max_kl=spec.action_size * config.max_kl, damping=spec.action_size * config.damping)
         self.theta: Params = {}  # empty until meta-trained or loaded

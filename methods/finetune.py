@@ -1,4 +1,4 @@
-"""Fine-tuning: one actor trained on many tasks at once, blind to which one it is on, then trained on on the test task.
+"""Fine-tuning: one actor trained on many tasks at once, blind to which one it is on, then trained further on the test task.
 
 Meta-training gives all tasks one actor, π(s) with the layers of APB's, and each task twin critics of its own: the best policy
 that does not know the task. On a test task every weight of a copy of that actor learns, with fresh critics. What APB adds to

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from methods.api import MakeEnv, Method, Spec, Streams, Trainer
 from methods.core.gradient_loop import GradientAdapter, MetaTrainer, outer_steps
-from methods.core.gradient_steps import ADAPT, GradientConfig, Learner, inner_step, leaves, task_step
+from methods.core.gradient_steps import ADAPT, GradientConfig, InnerLoop, inner_step, leaves, task_step
 from methods.core.nets import Params
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
 
@@ -58,7 +58,7 @@ def policy(theta: Params, phi: Params, obs: Tensor) -> Outputs:
     return gaussian_policy(phi, obs)
 
 
-LEARNER = Learner(start, policy)
+LEARNER = InnerLoop(start, policy)
 
 
 class Maml(Method):

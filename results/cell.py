@@ -84,7 +84,7 @@ def from_tables(tables: Sequence[pa.Table]) -> pd.DataFrame:
     return frame
 
 
-class Cell:
+class CellFolder:
     """The folder of one cell. `Store` is the way in, and says what each verb does and raises."""
 
     def __init__(self, root: Path, key: CellKey) -> None:
@@ -183,8 +183,8 @@ class Cell:
 
     def _owned(self, rows: Sequence[Row]) -> list[Row]:
         """The rows with this cell's suite filled in."""
-        if strangers := {row.stage for row in rows} - {self.key.stage}:
-            raise ValueError(f'{self.folder}: rows of stage {strangers} in a cell of stage "{self.key.stage}"')
+        if others := {row.stage for row in rows} - {self.key.stage}:
+            raise ValueError(f'{self.folder}: rows of stage {others} in a cell of stage "{self.key.stage}"')
         return [replace(row, suite=self.key.suite, suite_version=self.key.suite_version) for row in rows]
 
     def _content(self, files: Mapping[str, bytes | None], record: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ A folder per suite holds `manifest.json` and the files that it seals. What rows 
     tasks.csv     a line per test task
     rows.csv      a line per cell, test task and checkpoint
     stages.csv    a line per stage: what was trained or adapted, and on which machine, commit and versions
-    training.csv  a line per sign of life of a meta-training
+    training.csv  a line per progress report of a meta-training
     measures.csv  what was measured beside the rows, where anything was
     timings.csv   seconds and memory of all of these, the only columns in which two equal runs differ
     report/       the tables, and the numbers behind the figures, as the report renders them from these rows

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from results.cell import STATE, WRITE_LOCK, Cell, CellKey, Status, check_name, from_tables
+from results.cell import STATE, WRITE_LOCK, CellFolder, CellKey, Status, check_name, from_tables
 from results.files import StoreError, commit, explained, is_locked, locked, seal, sweep, to_json
 from results.measures import Measure, joined
 from results.plans import EXPECTED, expected, keys, load, merge
@@ -230,8 +230,8 @@ class Store:
         rows = from_tables(list(tables.values())).assign(cell_id=pd.array(ids, dtype="string"))
         return rows, expected(plans, {key: status for key, (status, _) in surveyed.items()})
 
-    def _cell(self, key: CellKey) -> Cell:
-        return Cell(self.root, key)
+    def _cell(self, key: CellKey) -> CellFolder:
+        return CellFolder(self.root, key)
 
     def _survey(self, key: CellKey) -> tuple[str, pa.Table | None]:
         cell = self._cell(key)

@@ -41,7 +41,7 @@ class PPOConfig:
         check_ranges(self, RANGES)
 
 
-RANGES: dict[str, tuple[float, float]] = {  # beyond them a setting is a slip of the pen
+RANGES: dict[str, tuple[float, float]] = {  # plausible values; anything outside is rejected as a typo
     "hidden": (1, 8192),
     "learning_rate": (1e-9, 1.0),
     "epochs": (1, 1000),

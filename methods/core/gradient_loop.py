@@ -10,7 +10,7 @@ from torch import Tensor
 
 from envs.api import FloatArray
 from methods.api import Event, MakeEnv, Memoryless, Streams
-from methods.core.gradient_steps import GradientConfig, Learner, inner_step, leaves, meta_step
+from methods.core.gradient_steps import GradientConfig, InnerLoop, inner_step, leaves, meta_step
 from methods.core.nets import Params
 from methods.core.policy_gradient import Outputs, Sampler, Samples, copies_of, sampled, samples
 
@@ -33,7 +33,7 @@ class MetaTrainer:
 
     def __init__(
         self,
-        learner: Learner,
+        learner: InnerLoop,
         theta: Params,
         config: GradientConfig,
         streams: Streams,

@@ -55,7 +55,7 @@ class GradientConfig:
         return TrustRegion(self.max_kl, self.cg_iterations, self.backtracks, self.backtrack_ratio)
 
 
-RANGES: dict[str, tuple[float, float]] = {  # beyond them a setting is a slip of the pen
+RANGES: dict[str, tuple[float, float]] = {  # plausible values; anything outside is rejected as a typo
     "hidden": (1, 8192),
     "episodes": (1, 10_000),
     "gamma": (0.0, 1.0),
@@ -72,7 +72,7 @@ RANGES: dict[str, tuple[float, float]] = {  # beyond them a setting is a slip of
 }
 
 
-class Learner(NamedTuple):
+class InnerLoop(NamedTuple):
     """What tells one method from another."""
 
     start: Callable[[Params, int], Params]  # θ, N → φ [N, …] before the first inner step
@@ -80,7 +80,7 @@ class Learner(NamedTuple):
 
 
 def inner_step(
-    learner: Learner, theta: Params, phi: Params, batch: Samples, rate: float, differentiable: bool = False
+    learner: InnerLoop, theta: Params, phi: Params, batch: Samples, rate: float, differentiable: bool = False
 ) -> Params:
     """One REINFORCE step of every task.
 
@@ -103,7 +103,7 @@ def inner_step(
 
 
 def adapted(
-    learner: Learner, theta: Params, n_tasks: int, batches: Sequence[Samples], rate: float, differentiable: bool = False
+    learner: InnerLoop, theta: Params, n_tasks: int, batches: Sequence[Samples], rate: float, differentiable: bool = False
 ) -> Params:
     """φ of N tasks after an inner step on each of `batches`, as a function of θ (which must require a gradient)."""
     phi = learner.start(theta, n_tasks)
@@ -124,7 +124,7 @@ class MetaObjective:
     """
 
     def __init__(
-        self, learner: Learner, theta: Params, batches: Sequence[Samples], validation: Samples, config: GradientConfig
+        self, learner: InnerLoop, theta: Params, batches: Sequence[Samples], validation: Samples, config: GradientConfig
     ) -> None:
         self._learner, self._batches, self._validation, self._config = learner, batches, validation, config
         self.theta = leaves(theta)
@@ -158,7 +158,7 @@ class MetaObjective:
 
 
 def meta_step(
-    learner: Learner, theta: Params, batches: Sequence[Samples], validation: Samples, config: GradientConfig
+    learner: InnerLoop, theta: Params, batches: Sequence[Samples], validation: Samples, config: GradientConfig
 ) -> tuple[Params, Outcome]:
     """A trust-region step of θ on the returns of the policies adapted from it.
 

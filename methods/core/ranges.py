@@ -1,4 +1,4 @@
-"""Settings beyond which a value is a slip of the pen."""
+"""Ranges of plausible settings; anything outside is rejected as a typo."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -42,7 +42,7 @@ class SACConfig:
         check_ranges(self, RANGES)
 
 
-RANGES: dict[str, tuple[float, float]] = {  # beyond them a setting is a slip of the pen
+RANGES: dict[str, tuple[float, float]] = {  # plausible values; anything outside is rejected as a typo
     "hidden": (1, 8192),
     "layers": (1, 16),
     "batch": (1, 65_536),

@@ -52,7 +52,7 @@ class TD3Config:
         check_ranges(self, RANGES)
 
 
-RANGES: dict[str, tuple[float, float]] = {  # beyond them a setting is a slip of the pen
+RANGES: dict[str, tuple[float, float]] = {  # plausible values; anything outside is rejected as a typo
     "hidden": (1, 8192),
     "depth": (0, 16),
     "batch": (1, 65_536),

@@ -27,8 +27,8 @@ class Beside(NamedTuple):
     """Another set of results, as far as it can stand beside this one."""
 
     name: str
-    guests: tuple[pd.DataFrame, pd.DataFrame]  # rows and cells of arms that only it has
-    twins: tuple[pd.DataFrame, pd.DataFrame]  # rows and cells of arms that both have
+    only_there: tuple[pd.DataFrame, pd.DataFrame]  # rows and cells of arms that only it has
+    in_both: tuple[pd.DataFrame, pd.DataFrame]  # rows and cells of arms that both have
     left_out: list[str]  # what cannot be compared, in words
     remarks: list[str]  # on what can be
 
@@ -49,13 +49,14 @@ def beside(ours: tuple[pd.DataFrame, pd.DataFrame], theirs: tuple[pd.DataFrame, 
     in_table = their_cells[list(TABLE)].astype(str).apply(tuple, axis=1).isin(usable)
     arms = set(cells[[*TABLE, *ARM]].astype(str).itertuples(index=False, name=None))
     shared = their_cells[[*TABLE, *ARM]].astype(str).apply(tuple, axis=1).isin(arms)
-    guests, twins = (_with_rows(their_rows, their_cells[in_table & which]) for which in (~shared, shared))
-    new = ~guests[0]["cell_id"].isin(set(rows["cell_id"]))  # a meta-training that both have counts once
-    return Beside(name, (guests[0][new], guests[1]), twins, left_out, [*_changed(rows, twins[0]), *_shared(cells, twins[1])])
+    only_there, in_both = (_with_rows(their_rows, their_cells[in_table & which]) for which in (~shared, shared))
+    new = ~only_there[0]["cell_id"].isin(set(rows["cell_id"]))  # a meta-training that both have counts once
+    remarks = [*_changed(rows, in_both[0]), *_shared(cells, in_both[1])]
+    return Beside(name, (only_there[0][new], only_there[1]), in_both, left_out, remarks)
 
 
 def _changed(rows: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
-    """The methods that are of another version, or have other settings, than their twins."""
+    """The methods that are of another version, or have other settings, than in the other results."""
     versions: list[dict[Any, Any]] = [
         {
             arm: _values(lines, ("method_version", "config_hash"))
@@ -89,14 +90,14 @@ def comparison(
       scores: `adaptation_scores` of this report.
     """
     name = escape_markdown(other.name)
-    guests = other.guests[1][[*ARM]].drop_duplicates().itertuples(index=False, name=None)
-    if names := [method_name(*arm) for arm in guests]:
+    only_there = other.only_there[1][[*ARM]].drop_duplicates().itertuples(index=False, name=None)
+    if names := [method_name(*arm) for arm in only_there]:
         yield f"Taken from {name}, not run here: {escape_markdown(listing(names))}.\n"
     for reason in (*other.left_out, *other.remarks):
         yield f"{escape_markdown(reason)}.\n"
-    theirs, known = adaptation_scores(*other.twins), arms_of_tables(pd.concat([other.guests[1], other.twins[1]]))
+    theirs, known = adaptation_scores(*other.in_both), arms_of_tables(pd.concat([other.only_there[1], other.in_both[1]]))
     own = only_in(scores, known, inside=False)
-    others = pd.concat([only_in(scores, arms_of_tables(other.guests[1]), inside=True), theirs], ignore_index=True)
+    others = pd.concat([only_in(scores, arms_of_tables(other.only_there[1]), inside=True), theirs], ignore_index=True)
     tested = list(own_section(own, others, exact, out))
     yield from tested
     if theirs.empty:

@@ -77,9 +77,9 @@ def write_report(
     other = None if others is None else _beside(rows, cells, others, compare, plans)
     if others is not None and other is not None:
         rows, cells = (
-            pd.concat([mine, guests], ignore_index=True) for mine, guests in zip((rows, cells), other.guests, strict=True)
+            pd.concat([mine, guests], ignore_index=True) for mine, guests in zip((rows, cells), other.only_there, strict=True)
         )
-        measures = pd.concat([measures, others.measures(list(other.guests[1]["suite"].unique()))]).drop_duplicates()
+        measures = pd.concat([measures, others.measures(list(other.only_there[1]["suite"].unique()))]).drop_duplicates()
     told = [*plans, *(others.plans() if others is not None else ())]
     remembering = {name for plan in told for name in plan.get("remembering", ())}
     numbers = compute(rows, cells, plans, measures, load_references(), clips, remembering)

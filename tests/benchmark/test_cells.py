@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 import benchmark.cells
+from benchmark.arguments import choose_settings
 from benchmark.cells import expand, resolve_config
-from benchmark.choices import choose_settings
 from benchmark.local import stages_of
 from benchmark.plugins import PluginError
 from benchmark.pool import TaskPool

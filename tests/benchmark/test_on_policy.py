@@ -11,8 +11,8 @@ from benchmark.cells import Cell, expand
 from benchmark.pool import TaskPool
 from benchmark.run import Training, rows_of
 from benchmark.seeding import Streams
+from benchmark.stage import Stage, perform
 from benchmark.suites import BUDGETS, SUITES
-from benchmark.work import Stage, perform
 from envs.point import PointGoal
 from methods import METHODS
 from methods.api import Event

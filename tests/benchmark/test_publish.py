@@ -10,7 +10,7 @@ import torch
 
 from benchmark import publish as publishing
 from benchmark import states
-from benchmark.choices import InputError
+from benchmark.arguments import InputError
 from benchmark.plugins import load_method
 from benchmark.publish import publish
 from benchmark.suites import BUDGETS, SUITES

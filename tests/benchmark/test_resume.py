@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import resume, work
+from benchmark import resume
+from benchmark import stage as work
 from benchmark.cells import expand
 from benchmark.seeding import Streams
+from benchmark.stage import Stage, perform
 from benchmark.suites import BUDGETS, SUITES
-from benchmark.work import Stage, perform
 from envs.point import PointGoal
 from methods import METHODS
 from results import snapshot
@@ -32,7 +33,7 @@ ELSEWHERE = """
     from pathlib import Path
     import numpy as np
     import torch
-    from benchmark.work import perform
+    from benchmark.stage import perform
     from envs.point import PointGoal
     from results.store import Store
 

@@ -8,8 +8,8 @@ import pytest
 
 from benchmark.cells import Cell, expand
 from benchmark.plugins import load_method, source_digest
+from benchmark.stage import Stage, finished, perform
 from benchmark.suites import BUDGETS, SUITES
-from benchmark.work import Stage, finished, perform
 from results.store import Store
 
 TINY = {"hidden": 4, "batch": 2}

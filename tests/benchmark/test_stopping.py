@@ -12,8 +12,8 @@ import pytest
 
 from benchmark import run
 from benchmark.cells import expand
+from benchmark.stage import Stage, perform
 from benchmark.suites import BUDGETS, SUITES
-from benchmark.work import Stage, perform
 from methods import METHODS
 from results import snapshot
 from results.schema import NOT_COMPARED, to_frame

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.choices import InputError
+from benchmark.arguments import InputError
+from benchmark.stage import Stage, perform
 from benchmark.suites import BUDGETS
 from benchmark.tune import RUNGS, TUNED_SEED, best_of, draw_settings, line_of, promoted, scaled, trials_of
-from benchmark.work import Stage, perform
 from envs import load_family
 from methods import METHODS
 from methods.td3 import Td3

@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark import checks as checks_module
-from benchmark import fingerprints, fresh, states
 from benchmark import publish as publishing
-from benchmark.checks import first_difference
+from benchmark import states
 from benchmark.plugins import load_method
 from benchmark.publish import publish
 from benchmark.suites import BUDGETS, SUITES
+from benchmark.verify import fingerprints
+from benchmark.verify import fresh_seeds as fresh
+from benchmark.verify import published as checks_module
+from benchmark.verify.published import first_difference
 from envs import FAMILIES, cheetah
 from methods import METHODS
 from reports import scores

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from envs import evidence, load_family, screening
+from envs import load_family
 from envs.api import TASKS, Task, TaskFamily
 from envs.batch import BatchEnv
 from envs.hopper import HopperMass
 from envs.point import PointGoal
-from envs.search import Found, Gait, Knots, Outcome, Policy, rollout, search
+from envs.screening.candidates import candidates as screening
+from envs.screening.candidates import evidence
+from envs.screening.search import Found, Gait, Knots, Outcome, Policy, rollout, search
 
 GAIT = Gait(4, 2, gain=2.0)
 
@@ -185,4 +187,4 @@ def test_evidence_compares_own_policies_with_those_of_the_training_range() -> No
 def test_evidence_refuses_what_it_cannot_compare(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         evidence.main(words)
-    assert "usage: python -m envs.evidence" in capsys.readouterr().err
+    assert "usage: python -m envs.screening.evidence" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from methods.api import Event, Spec
 from methods.cavia import Cavia, CaviaConfig, policy_of_all
 from methods.core import gradient_steps
 from methods.core.gradient_loop import MetaTrainer
-from methods.core.gradient_steps import GradientConfig, Learner, MetaObjective, adapted, leaves, meta_step, task_step
+from methods.core.gradient_steps import GradientConfig, InnerLoop, MetaObjective, adapted, leaves, meta_step, task_step
 from methods.core.nets import Params, spread
 from methods.core.policy_gradient import Samples, gaussian_policy, init_gaussian_policy, mean_kl, surrogate
 from methods.core.trpo import FisherProduct, flatten, unflatten
@@ -117,7 +117,7 @@ def test_parameters_that_reach_no_output_and_a_fixed_deviation_have_nothing_but_
     torch.testing.assert_close(result[-still:], 0.1 * vector[-still:], rtol=0, atol=1e-15)
 
 
-def learner_and_theta(method: str) -> tuple[Learner, Params]:
+def learner_and_theta(method: str) -> tuple[InnerLoop, Params]:
     return (maml.LEARNER, theta()) if method == "maml" else (CAVIA, theta(O + Z))
 
 

@@ -13,7 +13,7 @@ from methods.api import Spec
 from methods.core import gradient_steps
 from methods.core.gradient_steps import (
     GradientConfig,
-    Learner,
+    InnerLoop,
     MetaObjective,
     adapted,
     inner_step,
@@ -32,7 +32,7 @@ CAVIA = cavia.Cavia(Spec(O, A, 10), cavia.CaviaConfig(context=Z)).learner
 
 class Problem(NamedTuple):
     name: str
-    learner: Learner
+    learner: InnerLoop
     theta: Params
     policy: Callable[[Params, Tensor], Outputs]  # of what a task has for itself
 

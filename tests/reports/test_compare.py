@@ -66,7 +66,7 @@ def test_other_versions_are_left_out_and_said(stores):
     moved.loc[moved["split"] == "id", "family_version"] = "2+cd"
     found = beside(mine, (moved, theirs[1]), "x")
     assert found.left_out == ["Left out: ood, quick, point-goal, id: measured with other versions of family, suite or protocol"]
-    assert {split for _, cells in (found.guests, found.twins) for split in cells["split"]} == {"ood"}
+    assert {split for _, cells in (found.only_there, found.in_both) for split in cells["split"]} == {"ood"}
 
 
 def test_nothing_in_common_is_an_error(tmp_path, fill, stores):

@@ -1,10 +1,10 @@
-"""Is a test task possible, and is it new? Looks for an answer without a learner: `python -m envs.evidence cheetah-vel ood`.
+"""Is a test task possible, and is it new? `python -m envs.screening.evidence cheetah-vel ood` answers without a learner.
 
 On every task of a split it compares three policies, each from episodes that the search did not see:
 
 - still: the zero action;
-- range: the best, for this task, of the policies that `envs.search` finds for the tasks of the split `id`, one for each: what
-  somebody who masters the training range and picks the right one of its policies would earn;
+- range: the best, for this task, of the policies that `envs.screening.search` finds for the tasks of the split `id`, one for
+  each: what somebody who masters the training range and picks the right one of its policies would earn;
 - own: the better of two policies that the search finds on the task itself, one from nothing and one from the range's policy.
 
 Where own is above both, a policy can do better there than standing still and than the training range. The search is a weak
@@ -22,7 +22,7 @@ import pandas as pd
 from envs import FAMILIES, load_family
 from envs.api import FloatArray, Task, TaskFamily
 from envs.batch import BatchEnv
-from envs.search import Gait, Knots, rollout, search
+from envs.screening.search import Gait, Knots, rollout, search
 
 RESETS = 10  # episodes of each policy on each task
 GAIN = 0.2  # of the gaits' feedback
@@ -65,7 +65,7 @@ def returns(family: TaskFamily, tasks: tuple[Task, ...], policy: Gait | Knots, t
 
 def main(words: Sequence[str]) -> None:
     """Print the mean over the tasks of each level of shift."""
-    parser = argparse.ArgumentParser(prog="python -m envs.evidence", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m envs.screening.evidence", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("family", choices=FAMILIES)
     parser.add_argument("split", help="a split of tasks outside the law, such as ood or gap")
     parser.add_argument("--population", type=int, default=64, help="simulations of each task, a multiple of 8")

@@ -5,7 +5,6 @@ cross-entropy search cannot keep the body up for 1 s, or if the zero action keep
 the benchmark has a say.
 """
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -16,7 +15,7 @@ from envs import load_family
 from envs.api import TASKS, BoolArray, FloatArray, Task, TaskFamily, checksum
 from envs.batch import BatchEnv
 from envs.legs import MAX_EXPONENT, RandomDynamics
-from envs.search import Gait, Knots, Outcome, rollout, search
+from envs.screening.search import Gait, Knots, Outcome, rollout, search
 
 SEEDS = {"hopper-rand": (106, 206), "walker-rand": (107, 207)}  # of the id split, and of the candidates
 LEVELS = ((2.0, 2.5), (2.5, 3.0), (3.0, 3.5), (3.5, 4.0))  # sizes of the exponents
@@ -132,9 +131,3 @@ def main(family_id: str) -> None:
     splits = {"id": [row(task) for task in inside], "ood": [row(task) for task in outside]}
     (TASKS / f"{family_id}.json").write_text(document(family, splits, note, rejected), encoding="utf-8")
     print(f"{family_id}: {len(outside)} tasks outside the law, {len(rejected)} candidates rejected")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m envs.screening", description="Draw and screen frozen test tasks.")
-    parser.add_argument("family", choices=SEEDS, help="its task file is written anew")
-    main(parser.parse_args().family)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
-from benchmark.checks import Check, rows_and_report
-from benchmark.choices import InputError
+from benchmark.arguments import InputError
 from benchmark.progress import Display, duration
 from benchmark.publish import refuse_installed
+from benchmark.verify.published import Check, rows_and_report
 from results.publication import Publication
 from results.store import Store, StoreError
 
@@ -93,7 +93,7 @@ def _code(
     asked: Asked, publication: Publication, suites: Sequence[str], cells: "list[Cell]", store: Store, display: Display
 ) -> Iterator[Check]:
     """Levels 2 and 3: what runs."""
-    from benchmark import fresh
+    from benchmark.verify import fresh_seeds as fresh
 
     if not cells:
         yield Check(asked.level, "fresh seeds", "skipped", f"none of {', '.join(fresh.CELLS)} is of these suites; name --cells")
@@ -109,7 +109,7 @@ def _code(
 
 def _cells(asked: Asked, publication: Publication, suites: Sequence[str]) -> "list[Cell]":
     """What is to be run again; whatever is wrong with it is found before anything runs."""
-    from benchmark import fresh
+    from benchmark.verify import fresh_seeds as fresh
 
     budget = asked.budget or BUDGETS[asked.level]
     names = asked.cells

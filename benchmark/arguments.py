@@ -161,7 +161,7 @@ def choose_settings(texts: Sequence[str], methods: Mapping[str, str], budget: Bu
                 else InputError(f"--set {text!r}: {method} has no settings")
             )
         changed.setdefault(method, {})[key] = _value(text, value.strip(), get_type_hints(config)[key])
-    from benchmark.cells import resolve_config  # with torch, which a slip of the pen need not wait for
+    from benchmark.cells import resolve_config  # imports torch, which a typo need not wait for
 
     for method, settings in changed.items():
         try:

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark import fingerprints, run, states
+from benchmark import run, states
+from benchmark.arguments import InputError, choose_jobs
 from benchmark.cells import Cell, expand
-from benchmark.checks import Check, Outcome
-from benchmark.choices import InputError, choose_jobs
 from benchmark.local import LocalExecutor, Progress, stages_of
 from benchmark.plugins import registered_methods
 from benchmark.provenance import provenance
 from benchmark.suites import BUDGETS, SUITES
+from benchmark.verify import fingerprints
+from benchmark.verify.published import Check, Outcome
 from methods import METHODS
 from reports.stats.regression import BETTER, PLACE, TOO_FEW, WORSE, regressions
 from reports.stats.scores import adaptation_scores, last_scores

@@ -16,10 +16,6 @@ from benchmark.suites import Budget, Suite
 from envs import load_family
 from envs.api import TaskFamily, checksum, family_version
 from methods.api import Method, Spec
-from methods.core.actor_critic import PPOConfig
-from methods.core.gradient_steps import GradientConfig
-from methods.core.sac import SACConfig
-from methods.core.td3 import TD3Config
 from results.schema import PROTOCOL_VERSION
 from results.store import CellKey
 
@@ -221,12 +217,11 @@ def _trainer(name: str, method: type[Method]) -> str:
 
 
 def resolve_config(method: type[Method], budget: Budget, changed: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's settings: its defaults, then the budget's, then `changed`."""
-    of_type = {TD3Config: budget.td3, GradientConfig: budget.gradient, PPOConfig: budget.ppo, SACConfig: budget.sac}
-    scaled = next((settings for kind, settings in of_type.items() if issubclass(method.Config, kind)), {})
-    scaled = {**scaled, **budget.own.get(method.Config.__module__, {})}
-    has = {field.name for field in fields(method.Config)}
-    return asdict(method.Config(**{**{key: value for key, value in scaled.items() if key in has}, **changed}))
+    """A method's settings: its defaults, then the budget's for each class that its Config inherits, then `changed`."""
+    settings = dict[str, Any]()
+    for kind in reversed(method.Config.__mro__):
+        settings |= budget.settings.get(f"{kind.__module__}:{kind.__qualname__}", {})
+    return asdict(method.Config(**{**settings, **changed}))
 
 
 def _hash(value: Any) -> str:

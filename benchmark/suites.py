@@ -36,11 +36,8 @@ class Budget:
     fresh_tasks: int = 0  # training tasks that an on-policy meta-training draws, again and again
     fresh_steps: int = 0  # on-policy meta-training, summed over all that it draws
     meta_steps: Mapping[str, int] = field(default_factory=dict)  # instead of either, of the methods in a module
-    td3: Mapping[str, Any] = field(default_factory=dict)  # over the defaults of every TD3-type method that has them
-    gradient: Mapping[str, Any] = field(default_factory=dict)  # the same, of MAML and its like
-    ppo: Mapping[str, Any] = field(default_factory=dict)  # the same, of methods with a memory
-    sac: Mapping[str, Any] = field(default_factory=dict)  # the same, of PEARL
-    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # over all these, of the Config in a module
+    # over the defaults of a Config class and of those that inherit it, which have the last word; by module:Class
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 FAST = ("point-goal", "point-rand")
@@ -113,13 +110,18 @@ SUITES: dict[str, Suite] = {
     )
 }
 
+# Config classes, named so that this file imports no learner
+TD3, APB_RESET = "methods.core.td3:TD3Config", "methods.apb:ApbResetConfig"
+GRADIENT, PEARL = "methods.core.gradient_steps:GradientConfig", "methods.pearl:PearlConfig"
+PPO, VARIBAD, RL2 = "methods.core.actor_critic:PPOConfig", "methods.varibad:VaribadConfig", "methods.rl2:Rl2Config"
+
 # Short horizons and few steps want a short-sighted, quick learner. These were chosen by trying TD3 on point-goal, whose test
 # tasks at radius 2 were among the tries: scores on the point families at these budgets show the machinery, not a claim.
 _QUICK_TD3 = {"gamma": 0.9, "tau": 0.02, "learning_rate": 2e-3, "exploration_noise": 0.3}
 # The same holds of PPO, tried on the training law: a trial has 100 steps there, not 400, and updates are few.
 _QUICK_PPO = {"gamma": 0.95, "learning_rate": 2e-3, "minibatches": 3, "copies": 2}
-# And of PEARL's SAC, which is tried on the training law too.
-_QUICK_SAC = {
+# And of PEARL, which is tried on the training law too.
+_QUICK_PEARL = {
     "gamma": 0.9,
     "tau": 0.02,
     "learning_rate": 2e-3,
@@ -159,29 +161,32 @@ BUDGETS: dict[str, Budget] = {
             fresh_tasks=4,
             fresh_steps=4_000,
             # no warm-up: five episodes of it would leave no update to try
-            td3={**_QUICK_TD3, "hidden": 16, "batch": 16, "warmup_episodes": 0},
-            gradient={"hidden": 16, "episodes": 2},
-            ppo={"hidden": 16, "embedding": 8, "memory": 16, "latent": 16},
-            sac={
-                "hidden": 16,
-                "encoder_hidden": 16,
-                "batch": 16,
-                "context": 16,
-                "meta_batch": 4,
-                "initial_steps": 50,
-                "prior_steps": 50,
-                "posterior_steps": 100,
-                "updates_per_step": 0.1,
-                "tuned_updates_per_step": 0.1,
-            },
-            own={
-                "methods.varibad": {
+            settings={
+                TD3: {**_QUICK_TD3, "hidden": 16, "batch": 16, "warmup_episodes": 0},
+                GRADIENT: {"hidden": 16, "episodes": 2},
+                PEARL: {
+                    "hidden": 16,
+                    "encoder_hidden": 16,
+                    "batch": 16,
+                    "context": 16,
+                    "meta_batch": 4,
+                    "initial_steps": 50,
+                    "prior_steps": 50,
+                    "posterior_steps": 100,
+                    "updates_per_step": 0.1,
+                    "tuned_updates_per_step": 0.1,
+                },
+                PPO: {"hidden": 16},
+                VARIBAD: {
+                    "embedding": 8,
+                    "memory": 16,
                     "reward_decoder": 16,
                     "state_decoder": 16,
                     "precollect": 800,
                     "posteriors": 8,
                     "transitions": 8,
-                }
+                },
+                RL2: {"memory": 16, "latent": 16},
             },
         ),
         Budget(
@@ -195,11 +200,14 @@ BUDGETS: dict[str, Budget] = {
             many_tasks=8,
             fresh_tasks=8,
             fresh_steps=320_000,
-            td3={**_QUICK_TD3, "hidden": 64, "batch": 64},
-            gradient={"hidden": 64, "episodes": 10},
-            ppo={**_QUICK_PPO, "hidden": 64, "embedding": 32, "memory": 64, "latent": 64},
-            sac=_QUICK_SAC,
-            own={"methods.varibad": _QUICK_VARIBAD},
+            settings={
+                TD3: {**_QUICK_TD3, "hidden": 64, "batch": 64},
+                GRADIENT: {"hidden": 64, "episodes": 10},
+                PEARL: _QUICK_PEARL,
+                PPO: {**_QUICK_PPO, "hidden": 64},
+                VARIBAD: {**_QUICK_VARIBAD, "embedding": 32, "memory": 64},
+                RL2: {"memory": 64, "latent": 64},
+            },
         ),
         Budget(
             id="desk",
@@ -219,28 +227,25 @@ BUDGETS: dict[str, Budget] = {
                 "methods.varibad": 11_000_000,
                 "methods.rl2": 5_000_000,
             },
-            # ours: widths and rate between quick's and paper's; the last 40 % of the steps belong to one policy.
-            # fp32, as a processor without bfloat16 instructions takes 30 times as long to emulate them
-            td3={
-                "hidden": 128,
-                "batch": 128,
-                "learning_rate": 1e-3,
-                "compile": True,
-                "reset_period": 30_000,
+            settings={
+                # ours: widths and rate between quick's and paper's. fp32, as a processor without bfloat16 instructions takes 30
+                # times as long to emulate them
+                TD3: {"hidden": 128, "batch": 128, "learning_rate": 1e-3, "compile": True},
+                APB_RESET: {"reset_period": 30_000},  # the last 40 % of the steps belong to one policy
+                GRADIENT: {"hidden": 128, "episodes": 10, "fisher_stride": 7},
+                # widths and batch of the others; for each environment step a quarter of the official gradient steps on the
+                # cheetah, an eighth on ants, hopper and walker
+                PEARL: {
+                    "hidden": 128,
+                    "layers": 2,
+                    "encoder_hidden": 128,
+                    "batch": 128,
+                    "meta_batch": 8,
+                    "updates_per_step": 0.1,
+                    "initial_steps": 500,
+                },
+                VARIBAD: {"copies": 2},
             },
-            gradient={"hidden": 128, "episodes": 10, "fisher_stride": 7},
-            # widths and batch of the others; for each environment step a quarter of the official gradient steps on the cheetah,
-            # an eighth on ants, hopper and walker
-            sac={
-                "hidden": 128,
-                "layers": 2,
-                "encoder_hidden": 128,
-                "batch": 128,
-                "meta_batch": 8,
-                "updates_per_step": 0.1,
-                "initial_steps": 500,
-            },
-            own={"methods.varibad": {"copies": 2}},
         ),
         Budget(
             id="paper",
@@ -253,16 +258,12 @@ BUDGETS: dict[str, Budget] = {
             many_tasks=100,
             fresh_tasks=20,
             fresh_steps=100_000_000,
-            # the official widths, batch and rate of TD3; the reset period is ours
-            td3={
-                "hidden": 256,
-                "batch": 256,
-                "learning_rate": 3e-4,
-                "compile": True,
-                "reset_period": 100_000,
+            settings={
+                # the official widths, batch and rate of TD3; the reset period is ours
+                TD3: {"hidden": 256, "batch": 256, "learning_rate": 3e-4, "compile": True},
+                APB_RESET: {"reset_period": 100_000},
+                PEARL: {"updates_per_step": 0.0625},  # about the official million of gradient steps
             },
-            # about the official million of gradient steps
-            sac={"updates_per_step": 0.0625},
         ),
         Budget(
             id="oracle-fast",
@@ -271,7 +272,7 @@ BUDGETS: dict[str, Budget] = {
             train_steps=0,
             adapt_steps=20_000,
             seeds=2,
-            td3={**_QUICK_TD3, "learning_rate": 1e-3, "hidden": 64, "batch": 64},
+            settings={TD3: {**_QUICK_TD3, "learning_rate": 1e-3, "hidden": 64, "batch": 64}},
         ),
         Budget(
             id="oracle",
@@ -280,7 +281,7 @@ BUDGETS: dict[str, Budget] = {
             train_steps=0,
             adapt_steps=1_000_000,
             seeds=3,
-            td3={"hidden": 256, "batch": 256, "learning_rate": 3e-4, "compile": True},
+            settings={TD3: {"hidden": 256, "batch": 256, "learning_rate": 3e-4, "compile": True}},
         ),
     )
 }

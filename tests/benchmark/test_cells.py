@@ -9,10 +9,10 @@ import benchmark.cells
 from benchmark.arguments import choose_settings
 from benchmark.cells import expand, resolve_config
 from benchmark.local import stages_of
-from benchmark.plugins import PluginError
+from benchmark.plugins import PluginError, load_method
 from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
-from benchmark.suites import BUDGETS, SUITES
+from benchmark.suites import BUDGETS, GRADIENT, PPO, RL2, SUITES, TD3, VARIBAD
 from envs.point import PointGoal
 from methods import METHODS
 from methods.apb import Apb, ApbUnfrozen
@@ -205,24 +205,24 @@ class TestExpansion:
 class TestSettings:
     @pytest.mark.parametrize("name", ["apb", "apb-random", "td3"])
     def test_default_then_budget_then_command_line(self, name):
-        default, usual = cell_of(name, budget=replace(SMOKE, td3={})).config, cell_of(name).config
+        default, usual = cell_of(name, budget=replace(SMOKE, settings={})).config, cell_of(name).config
         chosen = cell_of(name, settings={"hidden": 32}).config
         assert (default["hidden"], usual["hidden"], chosen["hidden"]) == (256, 16, 32)
-        assert {key for key in default if default[key] != usual[key]} == set(SMOKE.td3) - {"policy_noise"}
+        assert {key for key in default if default[key] != usual[key]} == set(SMOKE.settings[TD3]) - {"policy_noise"}
         assert {key for key in chosen if chosen[key] != usual[key]} == {"hidden"}
 
     @pytest.mark.parametrize("name", ["maml", "cavia+ft"])
     def test_a_budget_scales_gradient_based_methods_apart(self, name):
-        default, usual = cell_of(name, budget=replace(SMOKE, gradient={})).config, cell_of(name).config
-        assert {key: usual[key] for key in default if default[key] != usual[key]} == SMOKE.gradient
+        default, usual = cell_of(name, budget=replace(SMOKE, settings={})).config, cell_of(name).config
+        assert {key: usual[key] for key in default if default[key] != usual[key]} == SMOKE.settings[GRADIENT]
 
     @pytest.mark.parametrize("name", ["varibad", "varibad+ft", "rl2", "rl2+ft"])
     @pytest.mark.parametrize("budget", ["smoke", "quick"])
     def test_a_budget_scales_one_method_with_a_memory_apart_from_the_others(self, name, budget):
         budget = BUDGETS[budget]
-        own = budget.own["methods.varibad"] if "varibad" in name else {}
-        default, usual = cell_of(name, budget=replace(budget, ppo={}, own={})).config, cell_of(name, budget=budget).config
-        expected = {key: value for key, value in {**budget.ppo, **own}.items() if key in default and default[key] != value}
+        own = budget.settings[VARIBAD if "varibad" in name else RL2]
+        default, usual = cell_of(name, budget=replace(budget, settings={})).config, cell_of(name, budget=budget).config
+        expected = {key: value for key, value in {**budget.settings[PPO], **own}.items() if default[key] != value}
         assert {key: usual[key] for key in default if default[key] != usual[key]} == expected
         assert own.keys() <= default.keys()
 
@@ -230,8 +230,28 @@ class TestSettings:
     def test_a_budget_scales_only_methods_of_its_kind(self, name):
         assert cell_of(name).config == {}
 
+    def test_settings_of_every_class_that_a_config_inherits_count_the_nearest_last(self):
+        own = {TD3: {"hidden": 32, "tau": 0.5}, "methods.apb:ApbConfig": {"tau": 0.25, "head_scale": 0.5}}
+        budget = replace(SMOKE, settings=own)
+        settings = {name: cell_of(name, budget=budget).config for name in ("td3", "apb", "apb-reset")}
+        assert {name: (config["hidden"], config["tau"]) for name, config in settings.items()} == {
+            "td3": (32, 0.5),
+            "apb": (32, 0.25),
+            "apb-reset": (32, 0.25),
+        }
+        assert settings["apb-reset"]["head_scale"] == 0.5
+
+    def test_a_budget_that_names_no_setting_of_its_class_is_an_error(self):
+        with pytest.raises(TypeError, match="hiden"):
+            cell_of("td3", budget=replace(SMOKE, settings={TD3: {"hiden": 32}}))
+
+    @pytest.mark.parametrize("budget", BUDGETS)
+    def test_every_class_that_a_budget_names_is_a_config_of_a_method(self, budget):
+        configs = [kind for path in METHODS.values() for kind in load_method(path).Config.__mro__]
+        assert BUDGETS[budget].settings.keys() <= {f"{kind.__module__}:{kind.__qualname__}" for kind in configs}
+
     def test_a_variant_is_what_moved(self):
-        cell = cell_of(settings={"tau": 0.5, "hidden": 32, "batch": SMOKE.td3["batch"]})
+        cell = cell_of(settings={"tau": 0.5, "hidden": 32, "batch": SMOKE.settings[TD3]["batch"]})
         assert cell.variant == "hidden=32 tau=0.5"
         assert ids(cell) != ids(CELL)
         same = cell_of(settings={"hidden": 16})  # says what holds anyway

@@ -13,7 +13,7 @@ from benchmark import states
 from benchmark.arguments import InputError
 from benchmark.plugins import load_method
 from benchmark.publish import publish
-from benchmark.suites import BUDGETS, SUITES
+from benchmark.suites import BUDGETS, SUITES, TD3
 from methods import METHODS
 from results.publication import Publication
 from results.store import CellKey, Store, StoreError
@@ -230,7 +230,9 @@ class TestAdding:
         assert set(before.splitlines()) < set(after.splitlines())
 
     def test_what_the_code_would_not_run_any_more_is_left_out_and_said(self, sanity, parts, monkeypatch):
-        other = replace(BUDGETS["smoke"], published_seeds=2, td3={**BUDGETS["smoke"].td3, "batch": 15})
+        smoke = BUDGETS["smoke"]
+        settings = {**smoke.settings, TD3: {**smoke.settings[TD3], "batch": 15}}
+        other = replace(smoke, published_seeds=2, settings=settings)
         monkeypatch.setitem(BUDGETS, "smoke", other)
         told = []
         with pytest.raises(InputError, match="no cell is finished"):

@@ -11,8 +11,8 @@ from envs.api import TASKS, Task, TaskFamily
 from envs.batch import BatchEnv
 from envs.hopper import HopperMass
 from envs.point import PointGoal
-from envs.screening.candidates import candidates as screening
-from envs.screening.candidates import evidence
+from envs.screening import candidates as screening
+from envs.screening import evidence
 from envs.screening.search import Found, Gait, Knots, Outcome, Policy, rollout, search
 
 GAIT = Gait(4, 2, gain=2.0)

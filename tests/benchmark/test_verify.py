@@ -21,7 +21,7 @@ from benchmark.verify import published as checks_module
 from benchmark.verify.published import first_difference
 from envs import FAMILIES, cheetah
 from methods import METHODS
-from reports import scores
+from reports.stats import scores
 from results.files import StoreError
 from results.publication import MANIFEST, PUBLISHED, Publication
 from results.publishing import write_manifest

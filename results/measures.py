@@ -6,11 +6,12 @@ layers), `at` says where.
 
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-COLUMNS = {"name": "string", "env_steps": "Int64", "task_index": "Int64", "at": "Float64", "value": "Float64"}
+from results.schema import columns_of
+
 # return of the zero action on a training task of a meta-training, mean over episodes
 ZERO_RETURN = "zero_return"
 
@@ -26,7 +27,7 @@ class Measure:
     value: float | None = None
 
 
-assert [field.name for field in fields(Measure)] == list(COLUMNS)
+COLUMNS = columns_of(Measure)
 
 
 def to_frame(measures: Sequence[Measure]) -> pd.DataFrame:

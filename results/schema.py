@@ -55,10 +55,17 @@ class Row:
 
 
 _DTYPES = {int: "Int64", float: "Float64", str: "string"}
-COLUMNS: dict[str, str] = {
-    name: next(dtype for kind, dtype in _DTYPES.items() if kind is hint or kind in getattr(hint, "__args__", ()))
-    for name, hint in get_type_hints(Row).items()
-}
+
+
+def columns_of(record: type) -> dict[str, str]:
+    """The nullable dtype of each field of a dataclass of numbers and texts."""
+    return {
+        name: next(dtype for kind, dtype in _DTYPES.items() if kind is hint or kind in getattr(hint, "__args__", ()))
+        for name, hint in get_type_hints(record).items()
+    }
+
+
+COLUMNS = columns_of(Row)
 NOT_COMPARED = ("wall_s", "peak_mem_mb")  # the columns that two equal runs may differ in
 assert list(COLUMNS) == [f.name for f in fields(Row)]
 

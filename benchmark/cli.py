@@ -153,6 +153,7 @@ def report(
         str,
         typer.Option("--format", help="Comma-separated: html (a page that needs no other file), latex (an appendix), md."),
     ] = "html,latex,md",
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write every figure as a PDF too, for papers.")] = False,
     compare: Annotated[
         Path | None,
         _folder_option(about="Other results, or `published`: methods that only they have join, the others are compared."),
@@ -193,9 +194,20 @@ def report(
         if compare is not None:
             to_compare(compare, results_at(store))  # what is quick to check comes first
         clips = films(store, out, suite or None, typer.echo, method or ())
-    pages = write_report(store, out, suite or None, formats, arguments.available_cores(), compare, clips, typer.echo)
+    pages = write_report(
+        store,
+        out,
+        suite or None,
+        formats,
+        jobs=arguments.available_cores(),
+        pdf=pdf,
+        compare=compare,
+        clips=clips,
+        tell=typer.echo,
+    )
     typer.echo("\n".join(map(str, pages)))
-    typer.echo(f"{time.perf_counter() - started:.1f} s; figures as PNG and PDF, every number as CSV beside the pages")
+    figures = "SVG and PDF" if pdf else "SVG"
+    typer.echo(f"{time.perf_counter() - started:.1f} s; figures as {figures} and every number as CSV beside the pages")
 
 
 @app.command(name="list")

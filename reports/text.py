@@ -53,7 +53,7 @@ def number(value: float) -> str:
     if value is None or math.isnan(value):
         return "–"
     text = f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-    return text.replace("-", "−")
+    return text.replace("-", "−") if float(text) else text.lstrip("-")
 
 
 def plus_minus(mean: float, low: float, high: float) -> str:

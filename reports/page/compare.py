@@ -129,7 +129,7 @@ def _place(
     if arms := [arm for arm in styles if all(_has_curve(select(table, ARM, arm)) for table in (mine, theirs))]:
         file = "_".join([*map(slug, (suite, budget, family, split)), "compared", slug(axis)])
         out.figure(file, comparison_figure, mine, theirs, arms, styles, f"{title}, against {other.name}")
-        yield f"![{escape_markdown(title)}](figures/{file}.png)\n\n[PDF](figures/{file}.pdf)\n"
+        yield f"![{escape_markdown(title)}](figures/{file}.svg)\n"
 
 
 @themed
@@ -153,7 +153,8 @@ def comparison_figure(
         axes.fill_between(band.index, band["min"], band["max"], color=_BAND, alpha=0.3, linewidth=0, gid="band")
         axes.plot(band.index, band["mean"], color=_BAND, linewidth=1.2, marker=".", gid="known")
         for _, one in fresh.groupby("seed"):
-            axes.plot(one["env_steps"], one["return_mean"], color=styles[arm].colour, linewidth=0.6, alpha=0.5, gid="seed")
+            drawn: dict[str, Any] = {"color": styles[arm].colour, "linewidth": 0.6, "alpha": 0.5, "gid": "seed"}
+            axes.plot(one["env_steps"], one["return_mean"], **drawn)
         mean = fresh.groupby("env_steps")["return_mean"].mean()
         axes.plot(mean.index, mean, gid="curve", **look(arm, styles[arm]))
         step_axis(axes, sorted({*map(int, band.index), *map(int, mean.index)}))

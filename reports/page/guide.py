@@ -21,12 +21,18 @@ ends that learns the task alone, in 20 000 steps on the point families, a millio
 """
 
 CLAIMS = """\
-What the two versions of the paper of APB claim, and what this store says to it. Each claim is tested by the statistic that it
-names. A p-value is corrected by Holm over all tests of the claim at a budget: its pairs of methods, families, shift axes and
-statistics. A claim is judged on locomotion only, at desk and at paper; anything else is toy evidence, whichever way it points.
-A difference has Welch's 95 % interval from three seeds on; of steps, both medians are shown instead. Where a claim says "comes
-near" or "on par", it is supported if the first method is found equivalent to the second or better, and not supported if it is
-found worse by more than the margin; without reference returns there is no normalised score, and it stays undecided.
+What the two versions of the paper of APB claim, and what these results say to it. A claim is judged on locomotion only, at desk
+and at paper; anything else is a toy, whichever way it points. A comparison counts for or against a claim where p ≤ 0.05 after
+Holm's correction over all tests of the claim at a budget.
+
+"""
+
+CLAIM_TESTS = """\
+Each claim is tested by the statistic that it names. A p-value is corrected by Holm over all tests of the claim at a budget: its
+pairs of methods, families, shift axes and statistics. A difference has Welch's 95 % interval from three seeds on; of steps, the
+medians are shown instead. Where a claim says "comes near" or "on par", it is supported if the first method is found equivalent
+to the second or better, and not supported if it is found worse by more than the margin; without reference returns there is no
+normalised score, and it stays undecided.
 
 Detectable is the smallest difference that the strictest of the tests finds with a power of 80 %, "none" where so few seeds can
 never show one; of equivalence it is the smallest margin within which two methods that are alike would be found equivalent. "At

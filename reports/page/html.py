@@ -16,9 +16,10 @@ from markdown_it.utils import OptionsDict
 from markupsafe import Markup
 
 from reports.files import write_text
-from reports.text import slug
+from reports.page.svg import inline
+from reports.text import one_line, slug
 
-_KINDS = {".png": "image/png", ".pdf": "application/pdf", ".csv": "text/csv", ".webp": "image/webp"}
+_KINDS = {".csv": "text/csv", ".webp": "image/webp"}
 _LONG = 20  # characters; longer cells of a table wrap, so that it stays narrow
 
 
@@ -30,11 +31,21 @@ class Section(NamedTuple):
     folded: bool = False  # shown on a click
 
 
-def write_html(path: Path, title: str, sections: Sequence[Section]) -> Path:
+class Method(NamedTuple):
+    """A method that the reader can show and hide, in figures by its `slug`, in tables by its name."""
+
+    name: str
+    slug: str
+    colour: str
+
+
+def write_html(path: Path, title: str, sections: Sequence[Section], methods: Sequence[Method] = ()) -> Path:
     """Write the page; what its Markdown links to, relative to the page's folder, is put into it.
 
     Whatever looks like HTML in a name or a message is shown as it is written, and runs nothing.
 
+    Args:
+      methods: of the list in which the reader chooses what figures and tables show, in its order.
     Raises:
       ReportError: if the page cannot be written.
       OSError: if a file that it links to is not there.
@@ -42,25 +53,27 @@ def write_html(path: Path, title: str, sections: Sequence[Section]) -> Path:
     page = Environment(
         loader=PackageLoader("reports.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    shown = [
-        {"title": section.title, "id": f"part-{i}", "folded": section.folded, **_rendered(section.markdown, path.parent, i)}
-        for i, section in enumerate(sections)
-    ]
+    slugs = {one_line(method.name): method.slug for method in methods}
+    shown = []
+    for i, section in enumerate(sections):
+        env = {"folder": path.parent, "part": i, "headings": [], "slugs": slugs}
+        body = Markup(_parser().render(section.markdown, env))
+        place = {"title": section.title, "id": f"part-{i}", "folded": section.folded}
+        shown.append({**place, "body": body, "headings": env["headings"]})
     script = resources.files("reports.page").joinpath("templates/page.js").read_text(encoding="utf-8")
     allowed = b64encode(hashlib.sha256(script.encode()).digest()).decode()  # this script and no other runs
-    shown_page = page.get_template("page.html").render(title=title, sections=shown, script=Markup(script), allowed=allowed)
-    return write_text(path, shown_page + "\n")
+    told = {"title": title, "sections": shown, "methods": methods, "script": Markup(script), "allowed": allowed}
+    return write_text(path, page.get_template("page.html").render(**told) + "\n")
 
 
-def _rendered(markdown: str, folder: Path, part: int) -> dict[str, Any]:
-    """The HTML of a section and its headings, for the table of contents."""
-    parser, env = MarkdownIt("commonmark", {"html": False}).enable("table"), {"folder": folder, "part": part, "headings": []}
-    for rule in (_image, _link_open, _heading_open, _th_open, _td_open):
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    for rule in (_image, _link_open, _heading_open, _tr_open, _th_open, _td_open):
         parser.add_render_rule(rule.__name__.removeprefix("_"), rule)
     parser.add_render_rule("th_close", lambda *_: "</button></th>\n")
     parser.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
-    return {"body": Markup(parser.render(markdown, env)), "headings": env["headings"]}
+    return parser
 
 
 Env = MutableMapping[str, Any]
@@ -68,6 +81,9 @@ Env = MutableMapping[str, Any]
 
 def _image(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
     token = tokens[i]
+    path = Path(env["folder"]) / str(token.attrGet("src"))
+    if path.suffix == ".svg":
+        return inline(path.read_text(encoding="utf-8"), _text(token))
     token.attrSet("src", _embedded(env["folder"], token.attrGet("src")))
     return self.image(tokens, i, options, env)
 
@@ -85,6 +101,14 @@ def _heading_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: 
     anchor = f"part-{env['part']}-{len(env['headings'])}-{slug(text)}"
     token.attrSet("id", anchor)
     env["headings"].append({"id": anchor, "text": text, "level": int(token.tag[1:])})
+    return self.renderToken(tokens, i, options, env)
+
+
+def _tr_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
+    if tokens[i + 1].type == "td_open":
+        name = _text(tokens[i + 2]).removesuffix(", untrained").rstrip("?†")
+        if name in env["slugs"]:
+            tokens[i].attrSet("data-method", env["slugs"][name])
     return self.renderToken(tokens, i, options, env)
 
 

@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 
 from reports import ReportError
 from reports.files import write_bytes, write_text
+from reports.page.svg import to_svg
+from reports.parts.drawing import step_back
 from reports.parts.styles import themed
 from results.interrupts import interrupts_held
 
@@ -30,19 +32,20 @@ class Output:
       folder: made if it is not there.
       pool: where figures are drawn; None draws them at once.
       draws: whether figures are drawn at all; tables are written in any case.
+      pdf: whether every figure is a PDF too.
     """
 
-    def __init__(self, folder: Path, pool: Executor | None, draws: bool = True) -> None:
-        self.folder, self._pool, self._draws = folder, pool, draws
+    def __init__(self, folder: Path, pool: Executor | None, draws: bool = True, pdf: bool = False) -> None:
+        self.folder, self._pool, self._draws, self._pdf = folder, pool, draws, pdf
         self._drawn: list[Future[Any]] = []
         self._written: set[Path] = set()  # without their endings
 
     def figure(self, name: str, make: Callable[P, Figure], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Write the figure `make(*args, **kwargs)` to figures/`name`.png and .pdf, at the latest when the output is closed."""
+        """Write the figure `make(*args, **kwargs)` to figures/`name`.svg, at the latest when the output is closed."""
         if not self._draws:
             return
         self._written.add(stem := self.folder / "figures" / name)
-        draw = partial(_draw, stem, partial(make, *args, **kwargs))
+        draw = partial(_draw, stem, partial(make, *args, **kwargs), self._pdf)
         if self._pool is None:
             draw()
         else:
@@ -56,7 +59,7 @@ class Output:
 
     def left_over(self) -> int:
         """How many figures and tables lie in the folder that this output has not written."""
-        there = {path for kind in ("figures/*.png", "data/*.csv") for path in self.folder.glob(kind)}
+        there = {path for kind in ("figures/*.svg", "data/*.csv") for path in self.folder.glob(kind)}
         return sum(path.with_name(path.name[: -len(path.suffix)]) not in self._written for path in there)
 
     def wait(self) -> None:
@@ -74,8 +77,9 @@ class Output:
             ) from error
 
 
-def _draw(stem: Path, make: Callable[[], Figure]) -> None:
-    save_figure(make(), stem)
+def _draw(stem: Path, make: Callable[[], Figure], pdf: bool) -> None:
+    with fast_texts():
+        save_figure(make(), stem, pdf)
 
 
 def _end_with_parent() -> None:
@@ -90,17 +94,24 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def opened(folder: Path, jobs: int) -> Iterator[Output]:
+def opened(folder: Path, jobs: int, pdf: bool = False) -> Iterator[Output]:
     """An output whose figures are drawn in as many processes; in none where `jobs` is 0."""
     if jobs < 2:
-        yield Output(folder, None, draws=jobs > 0)
+        yield Output(folder, None, draws=jobs > 0, pdf=pdf)
         return
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
-            yield Output(folder, pool)
+            yield Output(folder, pool, pdf=pdf)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextmanager
+def fast_texts() -> Iterator[None]:
+    """Let pandas keep texts as Python objects: with Arrow's, tables as small as those of a report take twice as long."""
+    with pd.option_context("mode.string_storage", "python"):
+        yield
 
 
 def to_csv(table: pd.DataFrame) -> str:
@@ -109,18 +120,16 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 @themed
-def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Write `stem`.png (150 dpi) and `stem`.pdf, each atomically; the same figure gives the same bytes.
+def save_figure(figure: Figure, stem: Path, pdf: bool = False) -> None:
+    """Write `stem`.svg and, if asked to, `stem`.pdf, each atomically; the same figure gives the same bytes.
 
     Raises:
       ReportError: if they cannot be written there.
     """
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # it is laid out: not again for every file
-    return _save(figure, stem, "png", {"Software": None}), _save(figure, stem, "pdf", {"CreationDate": None})
-
-
-def _save(figure: Figure, stem: Path, kind: str, metadata: dict[str, Any]) -> Path:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    return write_bytes(stem.with_name(f"{stem.name}.{kind}"), buffer.getvalue())
+    write_text(stem.with_name(f"{stem.name}.svg"), to_svg(figure, stem.name))
+    if pdf:
+        figure.set_layout_engine("none")  # it is laid out
+        step_back(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
+        write_bytes(stem.with_name(f"{stem.name}.pdf"), buffer.getvalue())

@@ -8,20 +8,21 @@ import pandas as pd
 
 from reports import ReportError
 from reports.files import write_text
+from reports.page.answer import answer_section
 from reports.page.compare import Beside, beside, comparison
-from reports.page.guide import CLAIMS, GAPS, HOW_TO_READ
-from reports.page.html import Section, write_html
+from reports.page.guide import CLAIM_TESTS, CLAIMS, GAPS, HOW_TO_READ
+from reports.page.html import Method, Section, write_html
 from reports.page.latex import to_latex
-from reports.page.output import Output, opened
+from reports.page.output import Output, fast_texts, opened
 from reports.page.report_data import ReportData, compute
-from reports.page.sections import suite_section
-from reports.parts.claims_table import claims_table
+from reports.page.sections import overall_section, suite_section
+from reports.parts.claims_table import all_claim_tests, claims_details, verdicts_table
 from reports.parts.fidelity import fidelity_section
 from reports.parts.films import Clip
 from reports.parts.generalisation_gap import gaps_of, gaps_table
 from reports.parts.provenance import CELLS, origins, provenance, shortfalls
 from reports.parts.tuning import tuning_section
-from reports.text import escape_markdown
+from reports.text import escape_markdown, method_name, slug
 from results.trials import load_trials
 
 if TYPE_CHECKING:
@@ -34,12 +35,14 @@ FORMATS = {"html": "report.html", "latex": "report.tex", "md": "report.md"}
 TITLE = "APB benchmark: results"
 
 
+@fast_texts()
 def write_report(
     store: Path,
     out: Path,
     suites: Sequence[str] | None = None,
     formats: Collection[str] = tuple(FORMATS),
     jobs: int = 1,
+    pdf: bool = False,
     compare: Path | None = None,
     clips: Sequence[Clip] = (),
     tell: Callable[[str], object] = lambda line: None,
@@ -55,6 +58,7 @@ def write_report(
       suites: ids of the suites to report, in the order of the page; all that the store has where None.
       formats: of `FORMATS`.
       jobs: processes that draw figures, 0 to draw none; from two on, a script that calls this must guard its `__main__`.
+      pdf: write every figure as a PDF too.
       clips: films that lie below `out`.
       compare: other results, named as `store`: methods that only they have join the report, the others are laid over them.
       tell: told what a reader should know who looks at no page: cells that are missing, files that are not of this report.
@@ -83,14 +87,18 @@ def write_report(
     told = [*plans, *(others.plans() if others is not None else ())]
     remembering = {name for plan in told for name in plan.get("remembering", ())}
     numbers = compute(rows, cells, plans, measures, load_references(), clips, remembering)
-    with opened(out, jobs) as output:
+    with opened(out, jobs, pdf) as output:
         output.table(origins(cells, _record_of(results, others)), CELLS)
+        tests = all_claim_tests(numbers.scores)
         sections = [
+            Section("At a glance", "\n".join(answer_section(numbers, output))),
             Section("How to read this", HOW_TO_READ, folded=True),
             *_compared(numbers, other, output),
-            Section("Claims of the paper", CLAIMS + claims_table(numbers.scores, numbers.exact)),
+            *(Section(f"Families of {plan['suite']}", "\n".join(suite_section(numbers, plan, output))) for plan in plans),
+            Section("Claims of the paper", CLAIMS + verdicts_table(tests)),
             *_gaps(numbers, output),
-            *(Section(plan["suite"], "\n".join(suite_section(numbers, plan, output))) for plan in plans),
+            *_together(numbers, output),
+            Section("Claims, test by test", CLAIM_TESTS + claims_details(tests, numbers.scores, numbers.exact), folded=True),
             Section("Provenance", provenance(rows, cells, plans)),
         ]
         output.wait()
@@ -106,12 +114,19 @@ def to_page(sections: Sequence[Section]) -> str:
 
 
 _WRITERS: dict[str, Callable[[Path, ReportData, Sequence[Section]], Path]] = {
-    "html": lambda path, numbers, sections: write_html(path, TITLE, [*sections[:-1], *_beside_rows(), sections[-1]]),
+    "html": lambda path, numbers, sections: write_html(
+        path, TITLE, [*sections[:-1], *_beside_rows(), sections[-1]], [*_methods(numbers)]
+    ),
     "latex": lambda path, numbers, sections: write_text(
         path, to_latex(numbers.plans, numbers.scores, numbers.expected, numbers.exact)
     ),
     "md": lambda path, numbers, sections: write_text(path, to_page(sections)),
 }
+
+
+def _methods(numbers: ReportData) -> Iterator[Method]:
+    for arm, style in numbers.styles.items():
+        yield Method(method_name(*arm), slug(method_name(*arm)), style.colour)
 
 
 def _beside_rows() -> Iterator[Section]:
@@ -179,6 +194,12 @@ def _gaps(numbers: ReportData, output: Output) -> list[Section]:
         return []
     output.table(gaps, "generalisation-gaps")
     return [Section("Generalisation gap", GAPS + gaps_table(gaps, numbers.exact))]
+
+
+def _together(numbers: ReportData, output: Output) -> list[Section]:
+    """The section on all families together, where anything is finished."""
+    parts = [part for plan in numbers.plans for part in overall_section(numbers, plan, output)]
+    return [Section("All families together", "\n".join(parts))] if parts else []
 
 
 def _chosen(plans: list[dict[str, Any]], suites: Sequence[str] | None, store: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
-"""Numbers → the part of a page about one suite, with its figures and tables, in Markdown."""
+"""Numbers → the parts of a page about one suite, with its figures and tables, in Markdown."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -10,11 +11,12 @@ from reports.page.report_data import ReportData
 from reports.parts.cost import cost_figure, costs_of
 from reports.parts.curves import adaptation_figure, meta_training_figure
 from reports.parts.films import clips_section
-from reports.parts.headline import answer
+from reports.parts.headline import findings
 from reports.parts.overall import aggregate_table, group_name, improvement_figure, profile_figure
-from reports.parts.provenance import finished, unfinished_list
+from reports.parts.provenance import unfinished_list
 from reports.parts.score_table import score_table, to_markdown
 from reports.parts.shift import LAST, shift_figure, shift_table
+from reports.parts.styles import focused
 from reports.parts.untrained import untrained, untrained_lines
 from reports.parts.variants import variant_points, variant_scores, variants_figure, variants_of, variants_table
 from reports.stats.aggregates import aggregate, performance_profiles
@@ -26,12 +28,7 @@ from reports.text import escape_markdown, slug
 
 def suite_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> Iterator[str]:
     """The page's parts about one suite, in order; writes its figures and CSV files on the way."""
-    expected = numbers.expected[numbers.expected["suite"] == plan["suite"]]
-    yield f"**{escape_markdown(plan['question'])}**\n"
-    yield f"{finished(expected)}\n"
-    yield answer(numbers.scores, expected, numbers.exact)
-    for (budget, split), of_split in expected.groupby(["budget", "split"], sort=False):
-        yield from _overall(numbers, plan["suite"], str(budget), str(split), of_split, out)
+    numbers, expected = of_suite(numbers, plan)
     for (budget, family), of_family in expected.groupby(["budget", "family"], sort=False):
         yield f"### {escape_markdown(family)}, budget {escape_markdown(budget)}\n"
         for _, of_split in of_family.groupby("split", sort=False):
@@ -39,6 +36,20 @@ def suite_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> Ite
         yield from _training(numbers, plan["suite"], of_family, out)
     missing = unfinished(numbers.rows, numbers.cells)
     yield unfinished_list(missing[missing["suite"] == plan["suite"]])
+
+
+def overall_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> Iterator[str]:
+    """The page's parts about all families of one suite together, in order; writes figures and CSV files as `suite_section`."""
+    numbers, expected = of_suite(numbers, plan)
+    for (budget, split), of_split in expected.groupby(["budget", "split"], sort=False):
+        yield from _overall(numbers, plan["suite"], str(budget), str(split), of_split, out)
+
+
+def of_suite(numbers: ReportData, plan: dict[str, Any]) -> tuple[ReportData, pd.DataFrame]:
+    """The same numbers with the styles of one suite, whose arms alone are drawn together, and its `coverage`."""
+    expected = numbers.expected[numbers.expected["suite"] == plan["suite"]]
+    arms = set(expected[list(ARM)].itertuples(index=False, name=None))
+    return replace(numbers, styles=focused(numbers.styles, arms)), expected
 
 
 def _overall(numbers: ReportData, suite: str, budget: str, split: str, expected: pd.DataFrame, out: Output) -> Iterator[str]:
@@ -49,12 +60,12 @@ def _overall(numbers: ReportData, suite: str, budget: str, split: str, expected:
     arms = list(expected[list(ARM)].drop_duplicates().itertuples(index=False, name=None))
     title = f"{suite}, split {split}, all families (budget {budget})"
     name = "_".join(map(slug, (suite, budget, "all-families", split)))
-    yield f"### All families, split {escape_markdown(split)}, budget {escape_markdown(budget)}\n"
+    yield f"### {escape_markdown(f'{suite}, split {split}, budget {budget}')}\n"
     pairs = probability_of_improvement(last, numbers.exact, value="return_mean")
     if not pairs.empty:
         out.figure(f"{name}-improvement", improvement_figure, pairs, arms, f"{title}: who beats whom")
         out.table(pairs, f"{name}-improvement")
-        yield _figure_links(f"{title}: who beats whom", f"{name}-improvement", f"{name}-improvement")
+        yield figure_links(f"{title}: who beats whom", f"{name}-improvement", f"{name}-improvement")
     found = aggregate(last, numbers.exact, expected, value="normalised")
     if found["n_scores"].sum() == 0:
         yield "No family has reference returns yet, so there are no normalised scores to aggregate.\n"
@@ -63,7 +74,7 @@ def _overall(numbers: ReportData, suite: str, budget: str, split: str, expected:
     out.figure(f"{name}-profiles", profile_figure, profiles, arms, numbers.styles, f"{title}: profiles")
     out.table(profiles, f"{name}-profiles")
     out.table(found, f"{name}-aggregates")
-    yield _figure_links(f"{title}: profiles", f"{name}-profiles", f"{name}-profiles")
+    yield figure_links(f"{title}: profiles", f"{name}-profiles", f"{name}-profiles")
     for group, of_group in found[found["n_families"] > 0].groupby("group"):
         heading = escape_markdown(f"Normalised scores, {group_name(str(group))}")
         yield f"{heading} ([CSV](data/{name}-aggregates.csv))\n\n{aggregate_table(of_group, arms)}"
@@ -84,7 +95,8 @@ def _split(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
     exact = numbers.exact.get(family, frozenset())
     out.figure(name, adaptation_figure, points, expected, numbers.styles, title, exact)
     out.table(points, f"{name}-curves")
-    yield _figure_links(title, name, f"{name}-curves")
+    yield figure_links(title, name, f"{name}-curves")
+    yield from findings(scores, exact)
     for axis, of_axis in scores.groupby("axis"):
         table = score_table(of_axis, expected)
         data = f"{name}_{slug(str(axis))}"
@@ -110,7 +122,7 @@ def _shift(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
     out.figure(name, shift_figure, points, expected, numbers.styles, title, exact, normal)
     both = {"return": points, "normalised": normal}
     out.table(pd.concat([table.assign(score=score) for score, table in both.items()]), name)
-    yield f"##### Score against shift\n\n{_figure_links(title, name, name)}"
+    yield f"##### Score against shift\n\n{figure_links(title, name, name)}"
     for axis in sorted(points["axis"].unique()):
         yield f"{_heading(axis, exact)}: return\n\n{shift_table(points, expected, axis)}"
         if axis in set(normal["axis"]):
@@ -130,7 +142,7 @@ def _cost(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[
     exact = numbers.exact.get(family, frozenset())
     out.figure(name, cost_figure, points, expected, numbers.styles, title, exact)
     out.table(points, name)
-    yield f"##### Cost\n\n{_figure_links(title, name, name)}"
+    yield f"##### Cost\n\n{figure_links(title, name, name)}"
 
 
 def _variants(numbers: ReportData, scores: pd.DataFrame, expected: pd.DataFrame, out: Output) -> Iterator[str]:
@@ -146,11 +158,12 @@ def _variants(numbers: ReportData, scores: pd.DataFrame, expected: pd.DataFrame,
         rows, of_arms = variant_scores(scores, arms), _in_order(expected, arms)
         points, name = variant_points(rows), "_".join([*map(slug, key), "variants", slug(base)])
         title = f"{family}, split {split}, {axis_text(axis, exact)}: variants of {base} (budget {budget})"
-        out.figure(name, variants_figure, rows, at_axis, of_arms, numbers.styles, title)
+        styles = {arm: style._replace(focus=True) for arm, style in numbers.styles.items()}
+        out.figure(name, variants_figure, rows, at_axis, of_arms, styles, title)
         out.table(points, name)
         out.table(rows, f"{name}-seeds")
         heading = f"##### Variants of {escape_markdown(base)}: {escape_markdown(axis_text(axis, exact))}"
-        yield f"{heading}\n\n{_figure_links(title, name, name)}\n{variants_table(points, of_arms)}"
+        yield f"{heading}\n\n{figure_links(title, name, name)}\n{variants_table(points, of_arms)}"
 
 
 def _in_order(expected: pd.DataFrame, arms: Sequence[Arm]) -> pd.DataFrame:
@@ -175,10 +188,11 @@ def _training(numbers: ReportData, suite: str, expected: pd.DataFrame, out: Outp
     out.figure(name, meta_training_figure, scores, points, numbers.styles, title, floors)
     out.table(points, name)
     out.table(scores, f"{name}-seeds")
-    yield f"#### Meta-training\n\n{_figure_links(title, name, name)}"
+    yield f"#### Meta-training\n\n{figure_links(title, name, name)}"
     yield from untrained_lines(numbers.floors, suite, str(budget), str(family))
 
 
-def _figure_links(title: str, name: str, data: str) -> str:
+def figure_links(title: str, name: str, data: str) -> str:
+    """A figure of the output and the link to the table behind it."""
     shown = escape_markdown(title)
-    return f"![{shown}](figures/{name}.png)\n\n[PDF](figures/{name}.pdf) · [points as CSV](data/{data}.csv)\n"
+    return f"![{shown}](figures/{name}.svg)\n\n[points as CSV](data/{data}.csv)\n"

@@ -11,6 +11,7 @@ from reports.stats.claims import (
     AREA,
     CLAIMS,
     CONTRADICTED,
+    JUDGED_AT,
     LEVEL,
     MARGIN,
     NORMALISED,
@@ -29,6 +30,7 @@ from reports.text import escape_markdown, listing, markdown_table, number, steps
 
 _HEADER = ("compared", "judgement", "where", "difference", "p (Holm)", "detectable", "at b = 2H", "seeds", "steps used")
 _WORDS = (1, 2)  # columns of the header
+_JUDGED = ("family", "budget", "p_holm", "favours")  # what `judgement` asks for
 _TESTED_BY = {
     RETURN: "the return at the end of the budget (permutation test)",
     AREA: "the area under the adaptation curve over log b, floored at the zero action (permutation test)",
@@ -37,21 +39,57 @@ _TESTED_BY = {
 }
 
 
-def claims_table(scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
-    """All claims in Markdown, a table each with a line per test that the store has finished.
+def all_claim_tests(scores: pd.DataFrame) -> dict[Claim, pd.DataFrame]:
+    """The tests of every claim that `scores`, of `adaptation_scores`, has finished."""
+    measured = scores.dropna(subset=["return_mean"])
+    return {claim: claim_tests(claim, measured) for claim in CLAIMS}
+
+
+def verdicts_table(tests: Mapping[Claim, pd.DataFrame]) -> str:
+    """All claims in one table of Markdown, a line each; `tests` are those of `all_claim_tests`."""
+    lines = [[escape_markdown(claim.text), claim.paper, _verdict(found), *_counts(found)] for claim, found in tests.items()]
+    lines += [[escape_markdown(text), paper, "no suite tests it yet", "–", "–"] for text, paper in NOT_TESTED.items()]
+    header = ["claim", "of", "verdict", "for, against, undecided", "the same on toys"]
+    return markdown_table(header, lines, words=(1, 2))
+
+
+def _verdict(tests: pd.DataFrame) -> str:
+    """What the tests at each budget that claims are judged at come to."""
+    said = []
+    for budget in JUDGED_AT:
+        found = {judgement(*one) for one in tests[tests["budget"] == budget][list(_JUDGED)].itertuples(index=False, name=None)}
+        if found := found - {TOY}:
+            mixed = {SUPPORTED, CONTRADICTED} <= found
+            decided = next((verdict for verdict in (CONTRADICTED, SUPPORTED) if verdict in found), UNDECIDED)
+            part = " in part" if decided == SUPPORTED and UNDECIDED in found else ""
+            said.append(f"{'it depends' if mixed else decided + part} at {budget}")
+    return ", ".join(said) or "not judged yet"
+
+
+def _counts(tests: pd.DataFrame) -> list[str]:
+    """How many tests favour a claim, speak against it, and decide nothing: where claims are judged, and on toys."""
+    toys = np.array([judgement(*one) == TOY for one in tests[list(_JUDGED)].itertuples(index=False, name=None)], bool)
+    decided, favours = (tests["p_holm"] <= LEVEL).to_numpy(bool), tests["favours"].to_numpy(bool)
+    counted = [
+        (int((where & decided & favours).sum()), int((where & decided & ~favours).sum()), int((where & ~decided).sum()))
+        for where in (~toys, toys)
+    ]
+    return [", ".join(map(str, counts)) if any(counts) else "–" for counts in counted]
+
+
+def claims_details(tests: Mapping[Claim, pd.DataFrame], scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
+    """All claims in Markdown, a table each with a line per test.
 
     Args:
-      scores: `adaptation_scores`. exact: `exact_axes`.
+      tests: of `all_claim_tests`. scores: `adaptation_scores`. exact: `exact_axes`.
     """
     measured = scores.dropna(subset=["return_mean"])
-    parts = [f"### {escape_markdown(claim.text)} ({claim.paper})\n\n{_claim(claim, measured, exact)}" for claim in CLAIMS]
-    untested = "".join(f"- {escape_markdown(text)} ({paper})\n" for text, paper in NOT_TESTED.items())
-    return "\n".join([*parts, f"### Claims that no suite tests yet\n\n{untested}"])
+    parts = (f"### {escape_markdown(claim.text)}\n\n{_claim(claim, found, measured, exact)}" for claim, found in tests.items())
+    return "\n".join(parts)
 
 
-def _claim(claim: Claim, scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
+def _claim(claim: Claim, tests: pd.DataFrame, scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
     """The table of one claim, as far as it is measured, and what is missing."""
-    tests = claim_tests(claim, scores)
     how = [_TESTED_BY[statistic] for statistic in claim.statistics]
     said = [f"Tested on the suite {escape_markdown(claim.suite)} by {' and by '.join(how)}."]
     said += [_summary(str(budget), of_budget) for budget, of_budget in tests.groupby("budget")]
@@ -68,7 +106,7 @@ def _claim(claim: Claim, scores: pd.DataFrame, exact: Mapping[str, frozenset[str
 
 def _summary(budget: str, tests: pd.DataFrame) -> str:
     """How the tests at one budget come out, and how many seeds they need."""
-    verdicts = [judgement(*one) for one in tests[["family", "budget", "p_holm", "favours"]].itertuples(index=False, name=None)]
+    verdicts = [judgement(*one) for one in tests[list(_JUDGED)].itertuples(index=False, name=None)]
     judged, n_tests = len(verdicts) - verdicts.count(TOY), int(tests["p"].notna().sum())
     place = f"At {escape_markdown(budget)}"
     if not judged:

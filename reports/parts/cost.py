@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from itertools import product
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
 from reports.parts.captions import seeds_note
-from reports.parts.drawing import Style, canvas, head_panel, legend, look, short_tick
+from reports.parts.drawing import Style, canvas, head_panel, legend, look, short_tick, tag
 from reports.parts.styles import themed
 from reports.stats.scores import ARM, BOUNDS, CELL, GROUP, TABLE, Arm, last_scores, select, summarise, training_rows
 from reports.stats.shift_axes import in_order
@@ -91,11 +92,12 @@ def cost_figure(
 def _draw(axes: Axes, point: pd.DataFrame, cost: str, arm: Arm, style: Style) -> None:
     for found in point.itertuples():
         if arm[0] in BOUNDS:
-            axes.axhline(found.mean, gid="bound", **look(arm, style))
+            axes.axhline(found.mean, gid=tag("bound", arm, style), **look(arm, style))
             continue
         at = getattr(found, cost)
-        axes.plot([at, at], [found.low, found.high], color=style.colour, linewidth=1.0, alpha=0.7, gid="interval")
-        axes.plot([at], [found.mean], gid="cost", zorder=3, **look(arm, style))
+        interval: dict[str, Any] = {"color": style.colour, "linewidth": 1.0, "alpha": 0.7, "gid": tag("interval", arm, style)}
+        axes.plot([at, at], [found.low, found.high], **interval)
+        axes.plot([at], [found.mean], gid=tag("cost", arm, style), zorder=3, **look(arm, style))
 
 
 def _cost_axis(axes: Axes, costs: "pd.Series[float]") -> None:

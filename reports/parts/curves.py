@@ -4,8 +4,10 @@ Every function takes a table of points and returns a matplotlib Figure.
 """
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -21,6 +23,7 @@ from reports.parts.drawing import (
     look,
     short_tick,
     step_axis,
+    tag,
 )
 from reports.parts.styles import COLOURS, themed
 from reports.stats.scores import ARM, Arm, blind_policy, select
@@ -28,6 +31,7 @@ from reports.stats.shift_axes import in_order
 from reports.text import span
 
 _ZERO: Arm = ("zero", "")
+_COLUMNS, _SMALL = 3, (2.9, 2.2)  # panels beside each other in an overview, and their size in inches
 
 
 @themed
@@ -50,25 +54,69 @@ def adaptation_figure(
       exact: shift axes whose tasks are exact linear images of training tasks.
     """
     names = in_order(points["axis"])
-    checkpoints = sorted(int(b) for b in points["env_steps"].unique())
-    curves = {(*arm, axis): curve for (*arm, axis), curve in points.groupby([*ARM, "axis"])}
-    drawn = {key[:2] for key in curves}
-    arms = [arm for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn]
-    blind = blind_policy(points)
+    shown, blind = _shown(points, expected, styles), blind_policy(points)
     figure, panels = canvas(len(names), title, adaptation_note(points, expected))
     for axes, name in zip(panels, names, strict=True):
-        for arm in arms:
-            if (*arm, name) in curves:
-                curve = curves[*arm, name].sort_values("env_steps")
-                draw_curve(axes, curve, arm, styles[arm], band_alpha(arms), checkpoints[-1])
-        for value in blind.loc[blind["axis"] == name, "mean"]:
-            draw_blind(axes, [0, checkpoints[-1]], [value] * 2)
-        step_axis(axes, checkpoints)
+        _draw_panel(axes, points, name, shown, blind)
         head_panel(axes, name, exact, pad=16)
         axes.set_xlabel("environment steps on the test task")
     panels[0].set_ylabel("return (sum over an episode)")
-    legend(figure, {arm: styles[arm] for arm in arms}, blind)
+    legend(figure, shown, blind)
     return figure
+
+
+@themed
+def overview_figure(
+    points: pd.DataFrame,
+    expected: pd.DataFrame,
+    styles: Mapping[Arm, Style],
+    title: str,
+    exact: Mapping[str, Collection[str]],
+) -> Figure:
+    """Return against environment steps on the test task, a small panel per family and shift axis, a line per method.
+
+    Args:
+      points: summary of the scores of one suite, budget and split, with `held_to`.
+      expected: `coverage` of the same; its order is the legend's and that of the families.
+      styles: of `method_styles`.
+      title: plain text above the panels.
+      exact: by family, the shift axes whose tasks are exact linear images of training tasks.
+    """
+    by_family = {str(family): of_family for family, of_family in points.groupby("family")}
+    families = [family for family in expected["family"].unique() if family in by_family]
+    places = [(family, name) for family in families for name in in_order(by_family[family]["axis"])]
+    shown, n_columns = _shown(points, expected, styles), min(_COLUMNS, len(places))
+    rows, note = -(-len(places) // n_columns), adaptation_note(points, expected)
+    figure, panels = canvas(n_columns, title, note, rows, _SMALL, sharey=False)
+    for axes, (family, name) in zip(panels, places, strict=False):
+        _draw_panel(axes, by_family[family], name, shown, blind_policy(by_family[family]))
+        head_panel(axes, name, exact.get(family, ()), pad=14, family=family)
+    for axes in panels[::n_columns]:
+        axes.set_ylabel("return")
+    for axes in panels[len(places) :]:
+        axes.set_visible(False)
+    for axes in panels[max(0, len(places) - n_columns) : len(places)]:
+        axes.set_xlabel("environment steps on the test task")
+    legend(figure, shown, blind_policy(points))
+    return figure
+
+
+def _shown(points: pd.DataFrame, expected: pd.DataFrame, styles: Mapping[Arm, Style]) -> dict[Arm, Style]:
+    """The arms that have a point, in the order of `expected`."""
+    drawn = set(points[list(ARM)].itertuples(index=False, name=None))
+    return {arm: styles[arm] for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn}
+
+
+def _draw_panel(axes: Axes, points: pd.DataFrame, name: str, shown: Mapping[Arm, Style], blind: pd.DataFrame) -> None:
+    """The adaptation curves of one family on the shift axis `name`."""
+    checkpoints = sorted(int(b) for b in points["env_steps"].unique())
+    curves = dict(iter(points[points["axis"] == name].groupby(list(ARM))))
+    for arm, style in shown.items():
+        if arm in curves:
+            draw_curve(axes, curves[arm].sort_values("env_steps"), arm, style, band_alpha(shown), checkpoints[-1])
+    for value in blind.loc[blind["axis"] == name, "mean"]:
+        draw_blind(axes, [0, checkpoints[-1]], [value] * 2)
+    step_axis(axes, checkpoints)
 
 
 @themed
@@ -91,13 +139,19 @@ def meta_training_figure(
     arms = [arm for arm in styles if arm in seeds.index]
     for arm in arms:
         for _, one in select(scores, ARM, arm).groupby("seed"):
-            axes.plot(one["env_steps"], one["return_mean"], color=styles[arm].colour, linewidth=0.7, alpha=0.5, gid="seed")
+            line: dict[str, Any] = {
+                "color": styles[arm].colour,
+                "gid": tag("seed", arm, styles[arm]),
+                "linewidth": 0.7,
+                "alpha": 0.5,
+            }
+            axes.plot(one["env_steps"], one["return_mean"], **line)
         mean = select(points[points["n_seeds"] == seeds[arm]], ARM, arm)
-        axes.plot(mean["env_steps"], mean["mean"], color=styles[arm].colour, gid="mean")
-    shown = {arm: Style(styles[arm].colour, "") for arm in arms}
+        axes.plot(mean["env_steps"], mean["mean"], color=styles[arm].colour, gid=tag("mean", arm, styles[arm]))
+    shown = {arm: styles[arm]._replace(marker="") for arm in arms}
     if floors is not None and not floors.empty:
         shown[_ZERO] = Style(COLOURS["zero"], "")
-        axes.axhline(floors["zero"].mean(), gid="zero", **look(_ZERO, shown[_ZERO]))
+        axes.axhline(floors["zero"].mean(), gid=tag("zero", _ZERO, shown[_ZERO]), **look(_ZERO, shown[_ZERO]))
     ends = scores.groupby(list(ARM))["env_steps"].max()
     if ends.max() > 20 * ends.min():  # on-policy budgets dwarf off-policy ones
         axes.set_xscale("log")

@@ -13,12 +13,14 @@ from matplotlib.ticker import NullLocator
 
 from reports.stats.scores import BOUNDS, IN_DISTRIBUTION, Arm
 from reports.stats.shift_axes import EXACT
-from reports.text import escape_label, method_name, one_line
+from reports.text import escape_label, method_name, one_line, slug
 
 # of the bounds, which are thin lines in these patterns, at their return before any step
 _DASHES: dict[str, Any] = {"random": (0, (1, 1.5)), "zero": (0, (6, 2, 1, 2))}
 BLIND: dict[str, Any] = {"color": "#000000", "linestyle": (0, (9, 2)), "linewidth": 0.9, "alpha": 0.8}  # see `blind_policy`
+GREY = "#BDBDBD"  # of what is not in focus
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.2, "linestyle": ""}  # some seeds are missing
+_THIN = 0.9  # points, a line that is not in focus
 _PANEL = (4.4, 3.0)  # inches
 _LEGEND = 1.6  # inches
 _NOTE_LINE = 0.16  # inches
@@ -29,6 +31,12 @@ class Style(NamedTuple):
 
     colour: str
     marker: str
+    focus: bool = True  # whether it stands out; the others are grey in files, and shown in the page when asked for
+
+
+def tag(kind: str, arm: Arm, style: Style) -> str:
+    """The `gid` of what a figure draws of an arm: kind, arm, and whether it steps back. The page shows and hides arms by it."""
+    return f"{kind}:{slug(method_name(*arm))}{'' if style.focus else ':rest'}"
 
 
 def canvas(
@@ -57,9 +65,11 @@ def canvas(
     return figure, list(figure.subplots(n_rows, n_columns, squeeze=False, **({"sharey": True} | shared)).flat)
 
 
-def head_panel(axes: Axes, axis: str, exact: Collection[str], pad: float = 6) -> None:
-    """Name the shift axis above a panel, with a second line where its tasks are exact images of training tasks."""
+def head_panel(axes: Axes, axis: str, exact: Collection[str], pad: float = 6, family: str = "") -> None:
+    """Name the shift axis above a panel, and the family if given; then whether its tasks are exact images of training tasks."""
     name = "in-distribution tasks" if axis == IN_DISTRIBUTION else f"shift axis: {escape_label(axis)}"
+    if family:
+        name = f"{escape_label(family)}, {name.removeprefix('shift axis: ')}"
     axes.set_title(f"{name}\n{EXACT}" if axis in exact else name, pad=pad)
 
 
@@ -69,17 +79,36 @@ def legend(figure: Figure, arms: Mapping[Arm, Style], blind: pd.DataFrame | None
     Args:
       blind: of `blind_policy`; None or empty leaves its line out.
     """
-    handles = [Line2D([], [], **look(arm, style)) for arm, style in arms.items()]
-    names = [escape_label(method_name(*arm)) for arm in arms]
+    shown = {arm: style for arm, style in arms.items() if style.focus}
+    handles = [Line2D([], [], **look(arm, style)) for arm, style in shown.items()]
+    names = [escape_label(method_name(*arm)) for arm in shown]
+    tags: list[str | None] = [tag("legend", arm, style) for arm, style in shown.items()]
     if blind is not None and len(blind):
         handles.append(Line2D([], [], **BLIND))
         names.append(f"multi-task policy\n({escape_label(method_name(*blind[['method', 'variant']].iloc[0]))} at b = 0)")
-    figure.legend(handles, names, loc="outside right upper", frameon=False, handlelength=2.6)
+        tags.append(None)
+    if len(shown) < len(arms):
+        handles.append(Line2D([], [], color=GREY, linewidth=_THIN))
+        names.append(f"{len(arms) - len(shown)} others")
+        tags.append("others")
+    drawn = figure.legend(handles, names, loc="outside right upper", frameon=False, handlelength=2.6)
+    for name, *parts in zip(tags, drawn.legend_handles, drawn.get_texts(), strict=True):
+        for part in parts:
+            part.set_gid(name)  # type: ignore[union-attr]
 
 
-def band_alpha(arms: Sequence[Arm]) -> float:
+def band_alpha(arms: Mapping[Arm, Style]) -> float:
     """How opaque a band is, so that the bands of many arms on top of each other hide no curve."""
-    return min(0.18, 1 / max(1, sum(method not in BOUNDS for method, _ in arms)))
+    return min(0.18, 1 / max(1, sum(style.focus and method not in BOUNDS for (method, _), style in arms.items())))
+
+
+def step_back(figure: Figure) -> None:
+    """Draw the arms that are not in focus in grey, without their bands, and behind the others."""
+    for artist in figure.findobj(lambda artist: (artist.get_gid() or "").endswith(":rest")):
+        if isinstance(artist, Line2D):
+            artist.set(color=GREY, markeredgecolor=GREY, markerfacecolor=GREY, zorder=1.5)
+        else:
+            artist.set_visible(False)
 
 
 def draw_blind(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
@@ -94,12 +123,13 @@ def draw_curve(axes: Axes, curve: pd.DataFrame, arm: Arm, style: Style, alpha: f
     """
     drawn = look(arm, style)
     if arm[0] in BOUNDS:
-        axes.plot([0, end], [curve["mean"].iloc[0]] * 2, gid="bound", **drawn)
+        axes.plot([0, end], [curve["mean"].iloc[0]] * 2, gid=tag("bound", arm, style), **drawn)
         return
     draw_points(axes, curve, "env_steps", arm, style, alpha)
     for last in curve[curve["held_to"].notna()].itertuples():
         dashed = {"linestyle": (0, (3, 2)), "marker": ""}
-        axes.plot([last.env_steps, last.held_to], [last.mean] * 2, gid="held", zorder=3, **(drawn | dashed))
+        gid = tag("held", arm, style)
+        axes.plot([last.env_steps, last.held_to], [last.mean] * 2, gid=gid, zorder=3, **(drawn | dashed))
 
 
 def draw_points(axes: Axes, curve: pd.DataFrame, x: str, arm: Arm, style: Style, alpha: float) -> None:
@@ -107,15 +137,17 @@ def draw_points(axes: Axes, curve: pd.DataFrame, x: str, arm: Arm, style: Style,
     drawn = look(arm, style)
     at, mean = curve[x].to_numpy(float), curve["mean"].to_numpy(float)
     if arm[0] in BOUNDS:
-        axes.plot(at, mean, gid="bound", **drawn)
+        axes.plot(at, mean, gid=tag("bound", arm, style), **drawn)
         return
-    axes.plot(at, mean, gid="curve", zorder=3, **drawn)
+    axes.plot(at, mean, gid=tag("curve", arm, style), zorder=3, **drawn)
     few = (curve["n_seeds"] < curve["n_seeds"].max()).to_numpy()
     if few.any():
-        axes.plot(at[few], mean[few], gid="few", zorder=4, **(drawn | HOLLOW | {"markeredgecolor": style.colour}))
+        hollow = drawn | HOLLOW | {"markeredgecolor": style.colour}
+        axes.plot(at[few], mean[few], gid=tag("few", arm, style), zorder=4, **hollow)
     if (curve["n_seeds"] > 1).any():
         low, high = curve["low"].to_numpy(float), curve["high"].to_numpy(float)
-        axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0, zorder=2)
+        gid = tag("band", arm, style)
+        axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0, zorder=2, gid=gid)
 
 
 def step_axis(axes: Axes, checkpoints: Sequence[int]) -> None:
@@ -145,7 +177,8 @@ def look(arm: Arm, style: Style) -> dict[str, Any]:
     if arm[0] in BOUNDS:
         return {"color": style.colour, "linestyle": _DASHES[arm[0]], "linewidth": 1.1}
     # white edges keep markers apart where curves cross
-    return {"color": style.colour, "marker": style.marker, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    drawn = {"color": style.colour, "marker": style.marker, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    return drawn if style.focus else drawn | {"linewidth": _THIN, "markersize": 3}
 
 
 def short_steps(count: float) -> str:

@@ -1,38 +1,27 @@
 """Numbers → sentences. They say what was seen with how many seeds, and claim nothing that so few cannot carry."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from reports.stats.intervals import FEW_SEEDS
-from reports.stats.scores import ARM, BOUNDS, IN_DISTRIBUTION, TABLE, last_scores, select, summarise
+from reports.stats.scores import ARM, BOUNDS, last_scores, summarise
 from reports.stats.shift_axes import axis_text
 from reports.text import escape_markdown, listing, method_name, number, steps
 
 
-def answer(scores: pd.DataFrame, expected: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
-    """What one suite found, a Markdown list with an item per budget, family, split and shift axis.
+def findings(scores: pd.DataFrame, exact: Collection[str]) -> Iterator[str]:
+    """What one split of a family shows, a paragraph of Markdown per shift axis.
 
     Args:
-      scores: `adaptation_scores`, possibly of other suites too.
-      expected: `coverage` of the suite.
-      exact: `exact_axes`.
+      scores: `adaptation_scores` of one suite, budget, family and split.
+      exact: its shift axes whose tasks are exact linear images of training tasks.
     """
-    tables = expected[list(TABLE)].drop_duplicates()
-    found = scores.merge(tables, on=list(TABLE))
-    items = [f"- {item}\n" for table in tables.itertuples(index=False, name=None) for item in _items(found, table, exact)]
-    return "".join(items) if items else "Nothing is finished yet, so there is no answer.\n"
-
-
-def _items(found: pd.DataFrame, table: tuple[str, ...], exact: Mapping[str, frozenset[str]]) -> Iterator[str]:
-    _, budget, family, split = table
-    for axis, scores in select(found, TABLE, table).groupby("axis"):
-        place = f"{family}, split {split}"
-        if axis != IN_DISTRIBUTION:
-            place += f", {axis_text(str(axis), exact.get(family, ()))}"
-        effort = f"budget {escape_markdown(budget)}, {steps(scores['env_steps'].max())} steps"
-        yield f"**{escape_markdown(place)}** ({effort}): {_sentence(last_scores(scores))}"
+    for axis, of_axis in scores.groupby("axis"):
+        place = axis_text(str(axis), exact)
+        effort = f"after {steps(of_axis['env_steps'].max())} steps"
+        yield f"**{escape_markdown(place[:1].upper() + place[1:])}**, {effort}: {_sentence(last_scores(of_axis))}\n"
 
 
 def _sentence(last: pd.DataFrame) -> str:
@@ -78,9 +67,7 @@ def _gained(learners: pd.DataFrame) -> str:
 
 
 def _gain(found: Mapping[Hashable, Any]) -> str:
-    """A method and its gain, with an interval once there are seeds enough for one."""
-    interval = f", 95 % interval {number(found['low'])} to {number(found['high'])}" if found["n_seeds"] >= FEW_SEEDS else ""
-    return f"{_name((found['method'], found['variant']))} ({'+' if found['mean'] > 0 else ''}{number(found['mean'])}{interval})"
+    return f"{_name((found['method'], found['variant']))} ({'+' if found['mean'] > 0 else ''}{number(found['mean'])})"
 
 
 def _best(learners: pd.DataFrame) -> str:

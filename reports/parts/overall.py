@@ -17,7 +17,7 @@ from reports.text import escape_label, escape_markdown, markdown_table, method_n
 
 _PANEL = (4.4, 2.8)  # inches
 _SQUARE = 0.36  # inches, of a pair of methods
-_FEW = 8  # methods: with more, matrices stand one below the other and say no more than they must
+_FEW = 8  # methods: with more, matrices stand one below the other
 _MOST = 30  # methods: with more, colours alone tell
 _NAMES = {
     EXACT_IMAGES: "shift axes of exact linear images",
@@ -72,17 +72,17 @@ def profile_figure(points: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Ar
     )
     note = f"Share of seeds × families whose normalised score lies above τ{band}. {_seeds(points)}"
     figure, panels = canvas(len(groups), title, note, panel=_PANEL)
-    drawn = [arm for arm in arms if not select(points, ARM, arm).empty]
+    drawn = {arm: styles[arm]._replace(marker="") for arm in arms if not select(points, ARM, arm).empty}
     for axes, group in zip(panels, groups, strict=True):
         for arm in drawn:
             curve = select(points[points["group"] == group], ARM, arm).rename(columns={"value": "mean"})
             if not curve.empty:
-                draw_points(axes, curve, "threshold", arm, Style(styles[arm].colour, ""), band_alpha(drawn))
+                draw_points(axes, curve, "threshold", arm, drawn[arm], band_alpha(drawn))
         axes.set_title(group_name(group))
         axes.set_xlabel("normalised score τ: 0 the better of zero and random action, 1 the expert", fontsize=8)
         axes.set_ylim(-0.03, 1.03)
     panels[0].set_ylabel("share above τ")
-    legend(figure, {arm: Style(styles[arm].colour, "") for arm in drawn})
+    legend(figure, drawn)
     return figure
 
 
@@ -101,8 +101,6 @@ def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> 
     side = max(2.4, _SQUARE * n_arms) + 0.9
     note = "Probability that a seed of the row's method (purple: it wins) scores higher than one of the column's, averaged over"
     note = f"{note} families; ties half. Who wins most comes first."
-    if many:
-        note = f"{note} Without a number: below 0.5 % or above 99.5 %." if n_arms <= _MOST else note
     if pairs["n_left_out"].any():
         note = f"{note} *: over the families that both have, one has more."
     place: dict[str, Any] = {"n_columns": 1, "n_rows": len(groups), "beside": 0.3} if many else {"n_columns": len(groups)}
@@ -111,25 +109,17 @@ def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> 
         of_group = pairs[pairs["group"] == group]
         ranked = _ranked(of_group, arms)
         values, partial = (_matrix(of_group, ranked, name) for name in ("value", "n_left_out"))
-        axes.imshow(values, cmap="PuOr", vmin=-0.25, vmax=1.25)  # the map's ends are too dark for numbers
+        axes.imshow(values, cmap="PuOr", vmin=-1.0, vmax=2.0)  # pale: the map's ends are too dark for numbers
         for i, j in np.argwhere(~np.isnan(values)):
-            if text := _cell(values[i, j], bool(partial[i, j]), n_arms):
-                colour = "white" if values[i, j] > 0.95 else "#1A1A1A"
-                axes.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
+            if n_arms <= _MOST:
+                text = f"{100 * values[i, j]:.0f}{'*' * bool(partial[i, j])}"
+                axes.text(j, i, text, ha="center", va="center", fontsize=8, color="#1A1A1A")
         names = [escape_label(method_name(*arm)) for arm in ranked]
         axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(names)), names)
         axes.grid(False)
         axes.set_title(f"{group_name(group)}, %")
     return figure
-
-
-def _cell(value: float, partial: bool, n_arms: int) -> str:
-    """A probability in per cent; among many methods only what its colour does not tell."""
-    text, mark = f"{100 * value:.0f}", "*" * partial
-    if n_arms > _MOST:
-        return ""
-    return mark if n_arms > _FEW and text in ("0", "100") else text + mark
 
 
 def _ranked(pairs: pd.DataFrame, arms: Sequence[Arm]) -> list[Arm]:

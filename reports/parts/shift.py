@@ -63,7 +63,7 @@ def shift_figure(
     every = points if scored.empty else pd.concat([points, scored])
     curves = {key: curve.sort_values("level") for key, curve in every.groupby([*ARM, "axis", "moment"])}
     drawn = {key[:2] for key in curves}
-    arms = [arm for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn]
+    arms = {arm: styles[arm] for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn}
     blind = blind_policy(points[points["moment"] == START])
     figure, panels = canvas(len(names), title, _note(points, expected), len(moments), _PANEL, sharex="col", sharey="row")
     for axes, (moment, name) in zip(panels, product(moments, names), strict=True):
@@ -85,7 +85,7 @@ def shift_figure(
         axes.set_ylabel(labels[moment])
     if LAST in firsts:
         _align(firsts[START], firsts[LAST])
-    legend(figure, {arm: styles[arm] for arm in arms}, blind if LAST in moments else None)
+    legend(figure, arms, blind if LAST in moments else None)
     return figure
 
 

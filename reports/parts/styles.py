@@ -1,6 +1,6 @@
 """How methods look, in every figure of a report: colours, markers, and the theme. No global setting is changed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib import style
 
 from reports.parts.drawing import Style
-from reports.stats.scores import Arm
+from reports.stats.scores import BOUNDS, Arm
 
 # Okabe and Ito's colours without their yellow, which white drowns, and others far from them in CIELAB with any colour vision.
 # The order decides the markers.
@@ -29,6 +29,9 @@ _THEME = {
     "axes.edgecolor": "#4D4D4D", "axes.linewidth": 0.8, "lines.linewidth": 1.7, "lines.markersize": 5.2,
     "axes.spines.top": False, "axes.spines.right": False, "xtick.bottom": True, "pdf.fonttype": 42,
 }  # fmt: skip
+
+MAIN = ("apb", "maml", "cavia", "pearl", "varibad", "td3")  # the paper's five methods, and standard RL
+_MANY = 9  # learners: with more of them, only some are in focus
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,3 +63,10 @@ def method_styles(arms: Sequence[Arm]) -> dict[Arm, Style]:
         n_seen[method] = n_seen.get(method, -1) + 1
         styles[method, variant] = Style(colours[method], _MARKERS[(place[method] + n_seen[method]) % len(_MARKERS)])
     return styles
+
+
+def focused(styles: Mapping[Arm, Style], arms: Collection[Arm]) -> dict[Arm, Style]:
+    """The styles of `arms`, what is drawn together. Of many, only MAIN, bounds, and what a user has added are in focus."""
+    few = sum(method not in BOUNDS for method, _ in set(arms)) <= _MANY
+    known = {(method, "") for method in COLOURS} - {(method, "") for method in (*MAIN, *BOUNDS)}
+    return {arm: style._replace(focus=few or arm not in known) for arm, style in styles.items() if arm in arms}

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reports.parts.captions import STOPPED, seeds_note
-from reports.parts.drawing import HOLLOW, Style, canvas, draw_blind, legend, look, short_steps
+from reports.parts.drawing import HOLLOW, Style, canvas, draw_blind, legend, look, short_steps, tag
 from reports.parts.styles import themed
 from reports.stats.curve_areas import horizon
 from reports.stats.scores import ARM, BOUNDS, GROUP, Arm, blind_policy, select, summarise
@@ -86,7 +86,7 @@ def variants_figure(
     for axes, at in zip(panels, moments, strict=True):
         for bound in bounds.itertuples():
             arm = (bound.method, bound.variant)
-            axes.axvline(bound.mean, gid="bound", zorder=1.5, **look(arm, styles[arm]))
+            axes.axvline(bound.mean, gid=tag("bound", arm, styles[arm]), zorder=1.5, **look(arm, styles[arm]))
         for value in blind["mean"]:
             draw_blind(axes, [value] * 2, [-0.6, len(arms) - 0.4])
         for y, arm in enumerate(arms):
@@ -132,9 +132,11 @@ def _draw_variant(
         "linestyle": "",
         "markeredgewidth": 0,
     }
-    axes.plot(seeds["return_mean"], [y + 0.2] * len(seeds), gid="seed", zorder=2, **dots)
+    axes.plot(seeds["return_mean"], [y + 0.2] * len(seeds), gid=tag("seed", arm, style), zorder=2, **dots)
     for found in point.itertuples():
-        axes.plot([found.low, found.high], [y, y], color=style.colour, gid="interval", zorder=3, solid_capstyle="butt")
+        line: dict[str, Any] = {"color": style.colour, "gid": tag("interval", arm, style), "solid_capstyle": "butt"}
+        axes.plot([found.low, found.high], [y, y], zorder=3, **line)
         few = found.n_seeds < select(points, ARM, arm)["n_seeds"].max()
         hollow = HOLLOW | {"markeredgecolor": style.colour} if few else {}
-        axes.plot([found.mean], [y], gid="few" if few else "mean", zorder=4, **(look(arm, style) | {"markersize": 7} | hollow))
+        gid = tag("few" if few else "mean", arm, style)
+        axes.plot([found.mean], [y], gid=gid, zorder=4, **(look(arm, style) | {"markersize": 7} | hollow))

@@ -64,7 +64,7 @@ def claim_tests(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
                 for statistic, found in samples.items():
                     x, y = (found.get((*place, name), np.empty(0)) for name in (arm, other))
                     lines.append({**here, "statistic": statistic, **_tested(statistic, x, y)})
-    return _corrected(pd.DataFrame(lines)) if lines else pd.DataFrame(columns=[*PLACE, "arm", "other"])
+    return _corrected(pd.DataFrame(lines)) if lines else pd.DataFrame(columns=[*PLACE, "arm", "other", "p_holm", "favours"])
 
 
 def seeds_needed(tests: pd.DataFrame) -> int | None:

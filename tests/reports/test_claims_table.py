@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.parts.claims_table import claims_table
+from reports.parts.claims_table import all_claim_tests, claims_details, verdicts_table
 from reports.stats.claims import CLAIMS, CONTRADICTED, NOT_TESTED, SUPPORTED, TOY, UNDECIDED
 from reports.stats.scores import adaptation_scores
 from results.schema import Row, to_frame
@@ -32,7 +32,8 @@ def references_of(family="cheetah-vel", uncertain=False):
 
 
 def text_of(*scores):
-    return claims_table(pd.concat(scores, ignore_index=True), {"cheetah-vel": frozenset({"angle"})})
+    table = pd.concat(scores, ignore_index=True)
+    return claims_details(all_claim_tests(table), table, {"cheetah-vel": frozenset({"angle"})})
 
 
 def lines_of(*scores):
@@ -126,8 +127,7 @@ def test_what_is_not_measured_is_said():
     assert lines_of(scores) == [] and text.count("is not measured: ") == sum(len(claim.pairs) for claim in CLAIMS)
     assert "- apb − maml is not measured: suite ood has no finished seed of apb in this report.\n" in text
     assert "- apb − td3 is not measured: suite ood has no finished seed of apb and td3 in this report.\n" in text
-    assert all(f"- {line} ({paper})\n" in text.replace("\\", "") for line, paper in NOT_TESTED.items())
-    assert all(f"### {claim.text} ({claim.paper})\n" in text for claim in CLAIMS)
+    assert all(f"### {claim.text}\n" in text for claim in CLAIMS)
 
 
 def test_what_another_suite_measured_or_other_settings_is_said():
@@ -142,6 +142,40 @@ def test_what_another_suite_measured_or_other_settings_is_said():
 def test_two_arms_in_different_families_are_not_compared():
     apart = scores_of("paper", {"apb": -10.0}), scores_of("paper", {"td3": -10.0}, family="hopper-rand")
     assert "- apb − td3 is not measured: suite ood has no family and shift axis where both are finished.\n" in text_of(*apart)
+
+
+def verdict_of(*scores):
+    """The line of each claim in the table of all, by its text."""
+    lines = verdicts_table(all_claim_tests(pd.concat(scores, ignore_index=True))).splitlines()
+    cells = [[cell.strip() for cell in line.replace("\\", "").strip("| ").split(" | ")] for line in lines]
+    return {line[0]: dict(zip(cells[0], line, strict=True)) for line in cells[2:]}
+
+
+@pytest.mark.parametrize(
+    ("others", "verdict", "counts"),
+    [
+        ({"maml": -20.0, "pearl": -30.0}, "supported at desk", "2, 0, 0"),
+        ({"maml": -20.0, "pearl": -10.0}, "supported in part at desk", "1, 0, 1"),
+        ({"maml": -20.0, "pearl": -1.0}, "it depends at desk", "1, 1, 0"),
+        ({"maml": -1.0, "pearl": -2.0}, "not supported at desk", "0, 2, 0"),
+        ({"maml": -10.0}, "undecided at desk", "0, 0, 1"),
+    ],
+)
+def test_one_table_has_every_claim_with_its_verdict_and_how_many_tests_say_so(others, verdict, counts):
+    found = verdict_of(scores_of("desk", {"apb": -10.0, **others}))
+    assert list(found) == [*(claim.text for claim in CLAIMS), *NOT_TESTED]
+    line = found[CLAIMS[0].text]
+    assert (line["verdict"], line["for, against, undecided"], line["the same on toys"]) == (verdict, counts, "–")
+    assert {found[text]["verdict"] for text in NOT_TESTED} == {"no suite tests it yet"}
+    assert found[CLAIMS[2].text]["verdict"] == "not judged yet"
+
+
+def test_toys_are_counted_apart_and_judge_nothing():
+    toy = scores_of("paper", {"apb": -10.0, "maml": -20.0}, family="point-goal")
+    line = verdict_of(toy)[CLAIMS[0].text]
+    assert (line["verdict"], line["for, against, undecided"], line["the same on toys"]) == ("not judged yet", "–", "1, 0, 0")
+    both = verdict_of(toy, scores_of("desk", {"apb": -30.0, "maml": -20.0}))[CLAIMS[0].text]
+    assert (both["verdict"], both["for, against, undecided"]) == ("not supported at desk", "0, 1, 0")
 
 
 def test_the_columns_of_words_are_to_the_left():

@@ -30,8 +30,8 @@ def page_of(tmp_path, mine, theirs, **more):
 def test_what_only_the_other_has_joins_every_table(tmp_path, stores):
     page = page_of(tmp_path, *stores)
     assert "Taken from " in page and "not run here: td3 and maml." in page
-    answer = page.split("\n## ood\n")[1].split("###")[0]
-    assert "td3" in answer and "maml" in answer
+    answer = page.split("\n## At a glance\n")[1].split("\n## ")[0]
+    assert "| td3 |" in answer and "| maml |" in answer
     curves = pd.read_csv(tmp_path / "out/data/ood_quick_point-goal_ood-curves.csv", keep_default_na=False)
     seeds = curves[curves["env_steps"] == 0].groupby("method")["n_seeds"].max().to_dict()
     assert seeds == {"apb": 2, "zero": 2, "td3": 6, "maml": 6}  # ours are not mixed with theirs
@@ -50,7 +50,7 @@ def test_what_both_have_is_compared(tmp_path, stores):
     assert found["difference"].astype(float).tolist() == pytest.approx(
         [-2.0] * 6
     )  # seeds 0, 1 against 0 … 5, each one higher than the one before
-    drawn = re.findall(r"\]\((figures/ood_quick_point-goal_[^)]*compared[^)]*\.png)\)", page)
+    drawn = re.findall(r"\]\((figures/ood_quick_point-goal_[^)]*compared[^)]*\.svg)\)", page)
     assert len(drawn) == 3 and all((tmp_path / "out" / name).exists() for name in drawn)
 
 

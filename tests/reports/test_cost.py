@@ -94,8 +94,8 @@ def test_the_figure_has_a_point_for_every_learner_in_each_panel(arms):
     styles = method_styles([(arm, "") for arm in arms])
     figure = cost_figure(points, expected, styles, "title", exact=("angle",))
     for axes in figure.axes:
-        drawn = [line for line in axes.get_lines() if line.get_gid() == "cost"]
-        assert len(drawn) == len(arms) - 1 and sum(line.get_gid() == "bound" for line in axes.get_lines()) == 1
+        drawn = [line for line in axes.get_lines() if line.get_gid().startswith("cost:")]
+        assert len(drawn) == len(arms) - 1 and sum(line.get_gid() == "bound:zero" for line in axes.get_lines()) == 1
         for line in drawn:
             (x,) = line.get_xdata()
             assert axes.get_xlim()[0] <= x <= axes.get_xlim()[1]

@@ -38,9 +38,14 @@ def report(tmp_path_factory, fill):
 def test_the_page_answers_with_its_seeds(report):
     page = report.read_text(encoding="utf-8")
     assert "Who adapts out of distribution?" in page
-    assert "- **point-goal, split ood, shift axis radius** (" in page  # nothing is said of axes that are not exact
-    assert "12 of 16 cells are done, 2 failed." in page
-    (angle,) = [line for line in page.splitlines() if line.startswith("- **point-goal, split ood, shift axis angle (exact")]
+    assert "**Shift axis radius**, after 200 steps: " in page  # nothing is said of axes that are not exact
+    first = page.split("#### Split ood, budget quick\n\n")[1].split("\n")[0]
+    assert first.startswith(
+        "On shift axes of exact linear images, **apb** ends highest (return −28.5), before td3 (−39.0) and "
+    )
+    assert "This is a toy: it shows that methods learn, not who wins." in first
+    assert first.endswith("6 of 8 cells are done, 1 failed.")
+    (angle,) = [line for line in page.splitlines() if line.startswith("**Shift axis angle (exact")]
     assert "Gained over b = 0 in every seed: apb (+26.0), td3 (+26.0) and maml (+11.8)." in angle
     assert "Highest mean return of those that learn: apb (−28.5), then td3 (−39.0)." in angle
     assert angle.endswith("Seeds per method: 1 to 2; a claim of significance needs at least 5 of each.")
@@ -61,6 +66,12 @@ def test_every_link_is_there_and_nothing_else_is(report):
     written = set(contents(report.parent)) - {"report.md"}
     assert set(links) <= written
     assert {name for name in written if not name.endswith("-seeds.csv")} == set(links)
+
+
+def test_figures_are_pdf_too_where_asked_for(tmp_path, fill):
+    write_pages(fill(tmp_path / "store", splits=("ood",)), tmp_path / "out", formats=["latex"], pdf=True)
+    kinds = {kind: {path.stem for path in (tmp_path / "out" / "figures").glob(f"*.{kind}")} for kind in ("svg", "pdf")}
+    assert kinds["svg"] == kinds["pdf"] and len(kinds["pdf"]) > 3
 
 
 def test_the_points_are_the_scores(report, returned):
@@ -133,7 +144,7 @@ def test_only_failures_make_a_page_without_figures(tmp_path, fill):
     page = write_report(store, tmp_path / "out").read_text(encoding="utf-8")
     assert "Nothing is finished yet, so there is no answer." in page
     assert "| td3 | unfinished (0 of 2 seeds, 1 failed) |" in page
-    assert not list((tmp_path / "out" / "figures").glob("*_ood.png"))
+    assert not list((tmp_path / "out" / "figures").glob("*_ood.svg"))
 
 
 def test_suites_are_chosen_in_order(tmp_path, fill):
@@ -142,9 +153,18 @@ def test_suites_are_chosen_in_order(tmp_path, fill):
         fill(store, methods=("apb",), seeds=1, splits=("ood",), suite=suite)
     page = write_report(store, tmp_path / "out", ["b", "a"]).read_text(encoding="utf-8")
     headings = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
-    assert headings == ["How to read this", "Claims of the paper", "b", "a", "Provenance"]
+    assert headings == [
+        "At a glance",
+        "How to read this",
+        "Families of b",
+        "Families of a",
+        "Claims of the paper",
+        "All families together",
+        "Claims, test by test",
+        "Provenance",
+    ]
     page = write_report(store, tmp_path / "one", ["a"]).read_text(encoding="utf-8")
-    assert "## b" not in page and "| b |" not in page
+    assert "## Families of b" not in page and "| b |" not in page
 
 
 @pytest.mark.parametrize("suites", [None, ["ood"]])
@@ -174,7 +194,7 @@ def test_what_is_missing_and_what_is_left_over_is_told(tmp_path, fill):
     assert told == []
     write_report(less, tmp_path / "out", tell=told.append)
     out, fresh = (
-        {path.relative_to(tmp_path / name) for kind in ("figures/*.png", "data/*.csv") for path in (tmp_path / name).glob(kind)}
+        {path.relative_to(tmp_path / name) for kind in ("figures/*.svg", "data/*.csv") for path in (tmp_path / name).glob(kind)}
         for name in ("out", "fresh")
     )
     (line,) = told

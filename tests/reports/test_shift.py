@@ -51,7 +51,7 @@ def draw(methods, exact=(), points=None):
 
 
 def lines(axes, gid):
-    return [line for line in axes.lines if line.get_gid() == gid]
+    return [line for line in axes.lines if (line.get_gid() or "").split(":")[0] == gid]
 
 
 def test_a_level_is_the_mean_over_its_tasks_and_then_over_seeds():

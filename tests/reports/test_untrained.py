@@ -60,7 +60,7 @@ def test_the_figure_has_the_zero_action_where_it_was_measured(tables) -> None:
     points = summarise(training, by=(*CURVE, "env_steps"))
     styles = method_styles([("good", ""), ("bad", ""), ("unknown", "")])
     drawn, plain = (meta_training_figure(training, points, styles, "t", known) for known in (floors, None))
-    (line,) = (line for line in drawn.axes[0].lines if line.get_gid() == "zero")
+    (line,) = (line for line in drawn.axes[0].lines if line.get_gid() == "zero:zero")
     assert list(line.get_ydata()) == pytest.approx([-9.5, -9.5])
-    assert not [line for line in plain.axes[0].lines if line.get_gid() == "zero"]
+    assert not [line for line in plain.axes[0].lines if line.get_gid() == "zero:zero"]
     assert "zero" in [text.get_text() for text in drawn.legends[0].get_texts()]

@@ -35,7 +35,7 @@ def draw(variants, scores):
 
 
 def lines(axes, gid):
-    return [line for line in axes.lines if line.get_gid() == gid]
+    return [line for line in axes.lines if (line.get_gid() or "").split(":")[0] == gid]
 
 
 def plain(*names):

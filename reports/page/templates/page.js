@@ -18,3 +18,19 @@ for (const button of document.querySelectorAll("th > button")) button.addEventLi
 const unfold = () => { const at = document.getElementById(decodeURIComponent(location.hash.slice(1))); if (at && at.tagName === "DETAILS") at.open = true; };
 addEventListener("hashchange", unfold);
 unfold();
+// A method that is not chosen is hidden in figures and tables. Where a figure has many, only some are shown until the reader asks.
+const choices = [...document.querySelectorAll(".methods input")];
+const places = box => [...document.querySelectorAll(`[data-method="${CSS.escape(box.value)}"]`)];
+const choose = (box, on) => {
+  box.checked = on;
+  box.indeterminate = false;
+  for (const place of places(box)) { place.classList.toggle("on", on); place.classList.toggle("off", !on); }
+};
+for (const box of choices) {
+  const resting = places(box).filter(place => place.closest("svg")).map(place => place.classList.contains("rest"));
+  box.checked = !resting.includes(true);
+  box.indeterminate = !box.checked && resting.includes(false);
+  box.addEventListener("change", () => choose(box, box.checked));
+}
+for (const button of document.querySelectorAll(".methods button")) button.addEventListener("click", () => choices.forEach(box => choose(box, !!button.value)));
+if (matchMedia("(max-width: 60rem)").matches) for (const list of document.querySelectorAll(".methods")) list.open = false;

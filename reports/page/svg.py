@@ -1,0 +1,66 @@
+"""A figure as SVG: alone as a file, and as a part of a page, which can show and hide the methods in it."""
+
+import io
+import re
+from typing import Any
+
+from markupsafe import escape
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from reports.parts.drawing import GREY
+
+# Text stays text: it can be found and read aloud, and a file is a third as large.
+_PARAMS: dict[Any, Any] = {"svg.fonttype": "none", "svg.id": None}
+_PIXELS = 96  # per inch, as browsers have it
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+_HEAD = re.compile(r"^.*?<svg [^>]*?viewBox=\"([^\"]*)\"[^>]*>", re.DOTALL)
+_STYLE = re.compile(r" ?<style.*?</style>\s*", re.DOTALL)
+_ID = re.compile(r' id="([^"]*)"')
+_USED = re.compile(r"[\"(]#([^\")]+)[\")]")
+_SPACES = ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+_ALONE = (
+    "<style>*{stroke-linejoin:round;stroke-linecap:butt}"
+    f".rest path,.rest use{{stroke:{GREY}!important;fill:{GREY}!important}}.rest path{{fill:none!important}}"
+    ".rest.band{display:none}</style>"
+)
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """The figure as SVG, the same text every time.
+
+    What stands for an arm, by the `gid` that `reports.parts.drawing.tag` gave it, is a group of the classes `kind` and, where
+    it steps back, `rest`, with the arm in `data-method`.
+
+    Args:
+      name: of the figure; no other on a page has it, so that nothing in it refers to another.
+    """
+    buffer = io.StringIO()
+    with rc_context(_PARAMS | {"svg.hashsalt": name}):
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(buffer, metadata=_NO_METADATA)  # `savefig` would draw everything twice
+    text = buffer.getvalue()
+    box = _HEAD.match(text)[1]  # type: ignore[index]  # matplotlib always writes it
+    width = round(figure.get_figwidth() * _PIXELS)
+    text = _STYLE.sub("", _HEAD.sub("", text))
+    text = re.sub(r"^\s*<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    used = set(_USED.findall(text))
+    text = _ID.sub(lambda found: _attributes(found[1], used), text)
+    return f'<svg{_SPACES} width="{width}" viewBox="{box}">{_ALONE}\n{text}'
+
+
+def _attributes(identity: str, used: set[str]) -> str:
+    kind, _, arm = identity.partition(":")
+    if kind == "others":
+        return ' class="others"'
+    if not arm:
+        return f' id="{identity}"' if identity in used else ""
+    method, _, rest = arm.partition(":")
+    return f' class="{kind}{" rest" * bool(rest)}" data-method="{method}"'
+
+
+def inline(svg: str, title: str) -> str:
+    """A file of `to_svg` as a part of an HTML page, whose style it takes; its title is read where it cannot be seen."""
+    drawn = _STYLE.sub("", svg).replace(_SPACES, "", 1)
+    return drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1).replace("xlink:href", "href")

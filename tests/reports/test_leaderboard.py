@@ -1,0 +1,112 @@
+"""The leaderboard: interquartile means against naive ones, what stands for them without references, and what it says."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports.parts.leaderboard import leader_costs, leader_sentences, leaderboard_figure, leaderboard_table, toy
+from reports.parts.styles import focused, method_styles
+from reports.stats.leaderboard import AREA, END, NORMALISED, RETURN, START, leaderboard
+from reports.stats.score_matrix import EXACT_IMAGES, OTHERS
+
+EXACT = {"f": frozenset({"angle"})}
+PLACES = (("f", "angle"), ("f", "radius"), ("h", "speed"))
+STEPS = (0, 10, 100)
+
+
+def score(method, family, seed, b):
+    start = {"apb": 0.0, "td3": 0.1, "maml": 0.3, "pearl": 0.2}.get(method, 0.0)
+    gain = {"apb": 0.4, "td3": 0.3, "maml": 0.1}.get(method, 0.0)
+    return start + gain * STEPS.index(b) + 0.01 * seed * (method != "zero") + 0.05 * (family == "h")
+
+
+def scores_of(methods=("apb", "td3", "maml", "zero"), places=PLACES, references=True, seeds=5):
+    lines = []
+    for family, axis in places:
+        for method in methods:
+            for seed in range(seeds):
+                for b in STEPS if method != "zero" else STEPS[:1]:
+                    value = score(method, family, seed, b)
+                    place = {"suite": "ood", "budget": "desk", "split": "ood", "family": family, "axis": axis}
+                    arm = {"method": method, "variant": "", "seed": seed, "env_steps": b}
+                    lines.append({**place, **arm, "return_mean": 100 * value, "normalised": value if references else np.nan})
+    return pd.DataFrame(lines)
+
+
+def naive_iqm(values):
+    """Of a number of scores that four divides: the mean of the middle half."""
+    ranked = np.sort(np.asarray(values))
+    return ranked[len(ranked) // 4 : -len(ranked) // 4 or None].mean()
+
+
+def test_every_number_is_an_interquartile_mean_over_seeds_and_families():
+    board = leaderboard(scores_of(seeds=4), EXACT)
+    assert board["group"].unique().tolist() == [EXACT_IMAGES, OTHERS] and set(board["unit"]) == {NORMALISED}
+    apb = board[(board["group"] == OTHERS) & (board["method"] == "apb")].iloc[0]
+    for moment, b in ((START, 0), (END, 100)):
+        expected = naive_iqm([score("apb", family, seed, b) for family in ("f", "h") for seed in range(4)])
+        assert apb[moment] == pytest.approx(expected) and apb[f"{moment}_low"] < expected < apb[f"{moment}_high"]
+    areas = [(score("apb", f, seed, 10) + score("apb", f, seed, 100)) / 2 for f in ("f", "h") for seed in range(4)]
+    assert apb[AREA] == pytest.approx(naive_iqm(areas))  # one step of the logarithm, by a trapezoid
+    assert (apb["n_seeds"], apb["n_families"], apb["env_steps"]) == (4, 2, 100)
+    ends = board[board["group"] == OTHERS][END].to_numpy()
+    assert (np.diff(ends) <= 0).all()
+
+
+def test_one_family_without_references_has_returns_and_several_have_no_line():
+    (unit,) = set(leaderboard(scores_of(places=PLACES[2:], references=False), EXACT)["unit"])
+    assert unit == RETURN
+    board = leaderboard(scores_of(references=False), EXACT)
+    assert set(board["group"]) == {EXACT_IMAGES}  # one family on one axis; the other group has two
+    assert board.loc[board["method"] == "apb", END].iloc[0] == pytest.approx(82.0)
+    assert leaderboard(scores_of(places=PLACES[1:], references=False), EXACT).empty
+
+
+def test_no_method_moves_another():
+    few, more = (leaderboard(scores_of(methods), EXACT) for methods in (("apb", "zero"), ("apb", "td3", "zero")))
+    lines = [board[board["method"] == "apb"].reset_index(drop=True) for board in (few, more)]
+    pd.testing.assert_frame_equal(*lines)
+
+
+def test_the_sentence_names_who_is_ahead_and_where_apb_stands():
+    exact, others = leader_sentences(leaderboard(scores_of(), EXACT))
+    assert exact == (
+        "On shift axes of exact linear images, **apb** ends highest (normalised score 0.82), before td3 (0.72) and maml (0.52)."
+    )
+    assert others.startswith("On other shift axes, **apb** ends highest")
+    better = scores_of(("td3", "maml", "pearl", "rl2", "apb-pre", "apb"))
+    better.loc[better["method"] == "apb", "normalised"] = -1.0
+    last, _ = leader_sentences(leaderboard(better, EXACT))
+    assert last.endswith("; apb comes in place 6 of 6 (−1.00).")
+
+
+@pytest.mark.parametrize(
+    ("family", "budget", "warned"),
+    [("cheetah-vel", "desk", False), ("cheetah-vel", "quick", True), ("point-goal", "desk", True)],
+)
+def test_a_toy_is_called_one(family, budget, warned):
+    assert bool(toy(pd.DataFrame({"family": [family], "budget": [budget]}))) == warned
+
+
+def test_the_table_has_the_costs_of_all_families_once():
+    board = leaderboard(scores_of(), EXACT)
+    where = {"suite": "ood", "budget": "desk", "split": "ood", "variant": "", "method": "apb"}
+    costs = pd.DataFrame([{**where, "family": f, "axis": a, "steps": 1000.0, "seconds": 90.0} for f, a in PLACES])
+    lines = leaderboard_table(board[board["group"] == OTHERS], leader_costs(costs), [("maml", "")]).splitlines()
+    cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+    assert cells[0] == ["method", "b = 0", "area over log b", "environment steps", "minutes", "seeds", "at the end (b = 100)"]
+    apb = next(line for line in cells if line[0] == "apb")
+    assert apb[3:6] == ["2\u202f000", "3.00", "5"] and apb[6].startswith("0.85 ± ")
+    assert [line[0] for line in cells[2:]] == ["apb", "td3", "maml, untrained", "zero"]
+
+
+def test_the_figure_has_a_line_per_method_the_best_on_top_and_bounds_across():
+    board = leaderboard(scores_of(), EXACT)
+    arms = [(method, "") for method in ("maml", "apb", "td3", "zero")]
+    figure = leaderboard_figure(board, focused(method_styles(arms), arms), "title")
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["apb", "td3", "maml"]
+    for axes, group in zip(figure.axes, (EXACT_IMAGES, OTHERS), strict=True):
+        drawn = {line.get_gid(): line for line in axes.lines}
+        assert set(drawn) == {"row:apb", "row:td3", "row:maml", "bound:zero"}
+        ends = board[board["group"] == group].set_index("method")[END]
+        assert drawn["row:td3"].get_xdata()[0] == ends["td3"] and drawn["bound:zero"].get_xdata()[0] == ends["zero"]

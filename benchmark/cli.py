@@ -232,21 +232,35 @@ def show(
 
 @app.command()
 def publish(
-    suite: Annotated[str, typer.Option(help="Which suite of the store.")],
+    suite: Annotated[str | None, typer.Option(help="Which suite of the store.")] = None,
     store: StoreOption = DEFAULT_STORE,
     out: Annotated[Path | None, _folder_option(about="Folder of published results. [default: this checkout's]")] = None,
+    rerender: Annotated[
+        bool,
+        typer.Option(
+            "--rerender", help="Write the report of what is published anew, all suites or one; nothing is run or added."
+        ),
+    ] = False,
     dirty: Annotated[bool, typer.Option("--dirty", help="Publish what ran on code that was not committed.")] = False,
     add: Annotated[
         bool, typer.Option("--add", help="Add the finished cells to what is published, the suite whole or not.")
     ] = False,
 ) -> None:
-    """Publish a finished suite: rows per seed, manifest, tables and figures, trained states of one seed."""
+    """Publish a finished suite: rows per seed, manifest, report, trained states of one seed."""
     from benchmark import arguments
 
-    chosen = arguments.choose_suite(suite)
-    from benchmark.publish import publish as write
+    if suite is None and not rerender:
+        raise arguments.InputError("name what is published with --suite, or give --rerender")
+    chosen = None if suite is None else arguments.choose_suite(suite)
+    if rerender and (add or dirty or store != DEFAULT_STORE):
+        raise arguments.InputError("--rerender takes what is published already; it goes with --suite and --out only")
+    from benchmark import publish as publishing
 
-    typer.echo(str(write(store, chosen, out, dirty, add, typer.echo)))
+    if chosen is None or rerender:
+        for folder in publishing.rerender([chosen.id] if chosen else [], out):
+            typer.echo(str(folder))
+    else:
+        typer.echo(str(publishing.publish(store, chosen, out, dirty, add, typer.echo)))
 
 
 @app.command()

@@ -5,30 +5,28 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmark.additions import Parts, added, parts_of
-from benchmark.arguments import InputError, available_cores
-from benchmark.plugins import load_method, registered_methods
-from benchmark.provenance import provenance
-from benchmark.suites import BUDGETS, SUITES, Suite
-from envs import load_family
-from envs.api import family_version
+from benchmark.arguments import InputError
+from benchmark.publishable import problems_of
+from benchmark.suites import BUDGETS, Suite
+from reports.page.cover import write_cover
 from reports.page.page import write_report
-from results.files import StoreError, explained, sync, to_json
+from results.files import StoreError, explained, sync
 from results.publication import FACTS, MANIFEST, PUBLISHED, STATES, Publication, results_at
 from results.publishing import tables, to_files, write_manifest
-from results.schema import PROTOCOL_VERSION
 from results.store import CellKey
 
 STATE_SEED = 0  # whose trained states are published, to be evaluated again
-REPORT = "report"
-_PDF = re.compile(r"\[PDF\]\([^)]*\) · ")
-_VERSIONS = ("benchmark", "python", "packages")  # of a stage's record: one for all, or the rows do not belong together
+REPORT, SCORES, COVER = "report.md", "scores.csv", "overview.svg"
+# What a report refers to beside itself, which is not published with it.
+_LINKS = re.compile(r"!\[[^\n]*\]\(figures/[^)]*\)\n\n|\[points as CSV\]\([^)]*\)\n\n?| ?\(?\[CSV\]\(data/[^)]*\)\)?")
 
 
 def publish(
@@ -57,26 +55,57 @@ def publish(
     parts = parts_of(opened, suite.id)
     if add:
         parts = _with_published(parts, target, suite.id, tell)
-    incomplete = _empty(parts.cells) if add else _unfinished(suite, parts.cells)
-    problems = [*incomplete, *_mixed(suite, parts.rows, parts.plan), *_other_versions(parts.records.values(), dirty)]
-    if problems:
+    if problems := problems_of(suite, parts, partly=add, dirty=dirty):
         raise InputError(f"suite {suite.id} in {store} cannot be published: {'; '.join(problems)}")
-    with explained(target):
-        target.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{suite.id}.", dir=target))
+    with _replacing(target / suite.id) as folder:
+        found = tables(parts.rows, parts.cells, parts.measures, parts.records)
+        for name, data in to_files(found).items():
+            (folder / name).write_bytes(data)
+        _save_states(parts, folder / STATES)
+        manifest = _manifest(parts.plan, found["stages"])
+        write_manifest(folder, manifest)  # without it nothing reads the tables
+        render(folder, suite.id, folder)
+        write_manifest(folder, manifest)
+    return target / suite.id
+
+
+def rerender(suites: Sequence[str], out: Path | None = None) -> list[Path]:
+    """Write the report and the figure of published suites anew, from the rows that lie there.
+
+    Raises:
+      InputError: if `out` belongs to an installed package.
+      StoreError: if a suite is not published there, a file of it was altered, or it cannot be written.
+    """
+    target = _target(out)
+    publication = Publication(target)
+    for suite in suites or publication.suites:
+        manifest = publication.manifest(suite)
+        kept = {name for name in manifest["files"] if "/" not in name or name.startswith(f"{STATES}/")}
+        kept -= {REPORT, SCORES, COVER}
+        if altered := sorted(kept.intersection(publication.altered(suite))):
+            raise StoreError(f"{target / suite}: altered after it was published: {', '.join(altered)}; restore it first")
+        with _replacing(target / suite) as folder:
+            (folder / STATES).mkdir()
+            for name in kept:
+                (folder / name).write_bytes((target / suite / name).read_bytes())
+            write_manifest(folder, manifest)
+            render(folder, suite, folder)
+            write_manifest(folder, manifest)
+    return [target / suite for suite in suites or publication.suites]
+
+
+@contextmanager
+def _replacing(place: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `place` if all goes well, and leaves nothing behind if not."""
+    with explained(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         try:
-            found = tables(parts.rows, parts.cells, parts.measures, parts.records)
-            for name, data in to_files(found).items():
-                (temporary / name).write_bytes(data)
-            _save_states(parts, temporary / STATES)
-            write_manifest(temporary, _manifest(parts.plan, found["stages"]))
-            render(temporary, suite.id, temporary / REPORT, available_cores())
-            write_manifest(temporary, _manifest(parts.plan, found["stages"]))
+            yield temporary
             temporary.chmod(0o755)
-            _exchange(temporary, target / suite.id)
+            _exchange(temporary, place)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    return target / suite.id
 
 
 def _target(out: Path | None) -> Path:
@@ -133,86 +162,6 @@ def _with_published(parts: Parts, target: Path, suite: str, tell: Callable[[str]
     return parts
 
 
-def _empty(cells: pd.DataFrame) -> list[str]:
-    """What keeps a part of a suite from being published: that there is none, or that its budget is not for that."""
-    if cells.empty:
-        return ["no cell is finished"]
-    return [f"budget {budget} is not for publishing" for budget in cells["budget"].unique() if not _wanted(str(budget))]
-
-
-def _wanted(budget: str) -> int:
-    """Seeds that a published table needs, 0 for a budget that is not for publishing."""
-    return BUDGETS[budget].published_seeds if budget in BUDGETS else 0
-
-
-def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
-    """What is missing of the suite: cells that are not done, methods, and seeds."""
-    problems = []
-    open_cells = cells[cells["status"] != "done"]
-    if len(open_cells):
-        one = open_cells.iloc[0]
-        which = f"{one['method']} on {one['family']} seed {one['seed']} ({one['status']})"
-        problems.append(f"{len(open_cells)} of {len(cells)} cells are not done, such as {which}; run it again to go on")
-    for budget, of_budget in cells.groupby("budget"):
-        if not (wanted := _wanted(str(budget))):
-            problems.append(f"budget {budget} is not for publishing")
-        seeds = of_budget.groupby(["family", "split", "method", "variant"])["seed"].nunique()
-        if len(seeds) and seeds.min() < wanted:
-            problems.append(
-                f"{seeds.idxmin()[2]} has {seeds.min()} seeds and budget {budget} asks for {wanted}: run with --seeds"
-            )
-        there = set(of_budget[["family", "split", "method"]].itertuples(index=False, name=None))
-        if missing := [place for place in _asked(suite, str(budget)) if place not in there]:
-            some = "; ".join(" ".join(place) for place in missing[:3])
-            problems.append(f"at budget {budget} {len(missing)} of what the suite asks for was not run, such as {some}")
-    return problems
-
-
-def _asked(suite: Suite, budget: str) -> list[tuple[str, str, str]]:
-    """Family, split and method of everything that a suite asks for by itself at a budget."""
-    families = suite.families.get(budget, ())
-    places = [(family, split) for family in families for split in suite.splits if split in load_family(family).splits()]
-    return [(family, split, method) for family, split in places for method in suite.methods]
-
-
-def _mixed(suite: Suite, rows: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
-    """Versions that are not those of today's code, so that a table would mix what does not belong together."""
-    problems = []
-    if plan["suite_version"] != SUITES[suite.id].version:
-        problems.append(f"it was planned for version {plan['suite_version']} of the suite, which is at {suite.version} now")
-    known = registered_methods()
-    for method, found in rows.groupby("method")["method_version"]:
-        version = load_method(known[str(method)]).version if method in known else None
-        if version is None:
-            problems.append(f"{method} is a method of somebody's own, which others could not run")
-        elif set(found) != {version}:
-            problems.append(
-                f"{method} was measured at version {', '.join(map(str, sorted(set(found))))}, and is at {version} now"
-            )
-    for family, found in rows.groupby("family")["family_version"]:
-        if set(found) != {now := family_version(load_family(str(family)))}:
-            problems.append(f"{family} was measured at version {', '.join(sorted(set(found)))}, and is at {now} now")
-    if set(rows["protocol_version"]) != {PROTOCOL_VERSION}:
-        problems.append(f"the protocol is at version {PROTOCOL_VERSION} now")
-    return problems
-
-
-def _other_versions(records: Any, dirty: bool) -> list[str]:
-    """Stages that ran on other versions than the rest, or on code that nobody else has."""
-    problems = []
-    records = [part for record in records for part in (record, *record.get("resumed", ()))]  # some ran in several places
-    for name in _VERSIONS:
-        if len(found := {to_json(record.get(name)).decode() for record in records}) > 1:
-            problems.append(f"its cells ran with several versions ({name}: {' and '.join(sorted(found))})")
-    commits = {str(record.get("commit")) for record in records} | {str(provenance()["commit"])}  # and of who renders
-    if not dirty and (bad := [commit for commit in commits if commit == "None" or commit.endswith("+dirty")]):
-        where = "outside a checkout" if bad[0] == "None" else f"on changes that were not committed ({bad[0]})"
-        problems.append(
-            f"some cells ran, or this program runs, {where}: nobody could repeat them; commit and run again, or give --dirty"
-        )
-    return problems
-
-
 def _manifest(plan: Mapping[str, Any], stages: pd.DataFrame) -> dict[str, Any]:
     axes = {cell["slot"]["family"]: cell["isomorphic_axes"] for cell in plan["cells"]}
     said = {name: plan[name] for name in ("suite", "suite_version", "question", "arms")}
@@ -246,21 +195,26 @@ def _save_states(parts: Parts, folder: Path) -> None:
         (folder / f"{train_id}.safetensors").write_bytes(parts.state(CellKey("train", None, None, str(train_id))))
 
 
-def render(folder: Path, suite: str, out: Path, jobs: int) -> None:
+def render(folder: Path, suite: str, out: Path, cover: bool = True) -> None:
     """Write the report of the published suite in `folder`, and of nothing else, to `out`.
 
-    Args:
-      jobs: processes that draw its figures, 0 for none.
+    That is REPORT, its tables; SCORES, the points of every adaptation curve with all digits; and COVER, one figure. `report`
+    draws the other figures from the rows.
     """
     with tempfile.TemporaryDirectory() as alone:
         (Path(alone) / suite).symlink_to(folder.resolve(), target_is_directory=True)
         try:
-            (page,) = write_report(Path(alone), out, formats=["md"], jobs=jobs)
+            (page,) = write_report(Path(alone), Path(alone) / "out", formats=["md"], jobs=0)
+            if cover:
+                write_cover(Publication(Path(alone)), suite, list(BUDGETS), out / COVER)
         except StoreError as error:  # it names what lies behind the link
             raise StoreError(str(error).replace(str(Path(alone) / suite), str(folder))) from error
-    for figure in (out / "figures").glob("*.pdf"):
-        figure.unlink()  # `report` draws them again, and all together are larger than the rows
-    page.write_text(_PDF.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+        text = _LINKS.sub("", page.read_text(encoding="utf-8"))
+        curves = sorted((page.parent / "data").glob("*_overview.csv"))
+        points = [line for path in curves for line in path.read_text(encoding="utf-8").splitlines()]
+    title, _, rest = text.partition("\n")
+    (out / SCORES).write_text("".join(f"{line}\n" for line in dict.fromkeys(points)), encoding="utf-8")  # one header
+    (out / REPORT).write_text(f"{title}\n\n![{suite}]({COVER})\n{rest}", encoding="utf-8")
 
 
 def _exchange(new: Path, old: Path) -> None:

@@ -9,7 +9,8 @@ A folder per suite holds `manifest.json` and the files that it seals. What rows 
     training.csv  a line per progress report of a meta-training
     measures.csv  what was measured beside the rows, where anything was
     timings.csv   seconds and memory of all of these, the only columns in which two equal runs differ
-    report/       the tables, and the numbers behind the figures, as the report renders them from these rows
+    scores.csv    a line per method, family, shift axis and checkpoint: the mean over seeds and its interval, with all digits
+    report.md     the tables, as `report` makes them of these rows; overview.svg is one of its figures
     states/       trained states of a few cells, which are evaluated again to see that they still score what they did
 """
 

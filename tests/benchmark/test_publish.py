@@ -5,11 +5,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from benchmark import publish as publishing
-from benchmark import states
+from benchmark import publishable, states
 from benchmark.arguments import InputError
 from benchmark.plugins import load_method
 from benchmark.publish import publish
@@ -36,7 +37,7 @@ def store(sanity, tmp_path):
 @pytest.fixture
 def unrendered(monkeypatch):
     """Publish without a report, which takes seconds."""
-    monkeypatch.setattr(publishing, "render", lambda folder, suite, out, jobs: out.mkdir())
+    monkeypatch.setattr(publishing, "render", lambda folder, suite, out: None)
 
 
 def contents(folder):
@@ -61,10 +62,14 @@ def test_what_is_published_is_all_that_was_measured(sanity, tmp_path):
     manifest = published.manifest("sanity")
     assert manifest["methods"]["apb"]["version"] == 2 and manifest["budgets"] == ["smoke"]
     assert manifest["ran_on"]["torch"] == [torch.__version__] and manifest["ran_on"]["mujoco_threads"]
-    page = (folder / "report/report.md").read_text()
-    links = re.findall(r"\]\(([^)]+)\)", page)
-    assert links and all((folder / "report" / link).is_file() for link in links)
-    assert not list(folder.rglob("*.pdf"))
+    page = (folder / "report.md").read_text()
+    assert re.findall(r"\]\(([^)]+)\)", page) == ["overview.svg"] and "| apb |" in page
+    assert (folder / "overview.svg").read_text().count('class="curve"') > 1
+    scores = pd.read_csv(folder / "scores.csv")
+    last = rows[(rows["method"] == "td3") & (rows["shift_axis"] == "radius") & (rows["env_steps"] == 200)]
+    mean = last.groupby(["seed", "shift"])["return_mean"].mean().groupby("seed").mean().mean()
+    line = scores[(scores["method"] == "td3") & (scores["axis"] == "radius") & (scores["env_steps"] == 200)]
+    assert line["mean"].item() == pytest.approx(mean, rel=1e-12) and line["n_seeds"].item() == 2
     (state,) = (folder / "states").iterdir()  # of the one method that meta-trains, and one seed
     assert states.from_bytes(state.read_bytes())
 
@@ -152,7 +157,7 @@ def test_other_versions_are_refused(store, monkeypatch):
     assert re.search(r"td3 was measured at version \d+, and is at 99 now", refused(store))
     monkeypatch.undo()
     monkeypatch.setitem(publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=2))
-    monkeypatch.setitem(publishing.SUITES, "sanity", replace(SANITY, version=7))
+    monkeypatch.setitem(publishable.SUITES, "sanity", replace(SANITY, version=7))
     assert "it was planned for version 1 of the suite" in refused(store)
 
 
@@ -179,7 +184,7 @@ def test_cells_of_several_machines_software_are_refused(store, monkeypatch):
 )
 def test_code_that_nobody_has_is_refused_unless_told(store, monkeypatch, commit, complaint):
     record = Store.record
-    monkeypatch.setattr(publishing, "provenance", lambda: {"commit": "c0ffee"})
+    monkeypatch.setattr(publishable, "provenance", lambda: {"commit": "c0ffee"})
     monkeypatch.setattr(Store, "record", lambda self, key: record(self, key) | {"commit": commit})
     assert complaint in refused(store, dirty=False)
     assert publish(store, SANITY, store.parent / "out", dirty=True).is_dir()
@@ -195,6 +200,28 @@ def test_bad_input_is_one_line(cli, sanity):
     assert "unknown suite 'oood'" in cli("publish", "--suite", "oood").complaint
     assert "no results" in cli("publish", "--suite", "ood", "--out", "out").complaint
     assert "no results of suite ood" in cli("publish", "--suite", "ood", "--store", sanity, "--out", "out").complaint
+
+
+def test_a_report_is_rendered_anew_from_the_rows_alone(sanity, tmp_path, cli):
+    folder = publish(sanity, SANITY, tmp_path / "out", dirty=True)
+    before = contents(folder)
+    (folder / "report.md").write_text("of an older layout")
+    (folder / "report").mkdir()
+    (folder / "report" / "figure.png").write_bytes(b"old")
+    done = cli("publish", "--rerender", "--out", tmp_path / "out")
+    assert done.code == 0 and done.out.split() == [str(folder)] and contents(folder) == before
+    (folder / "rows.csv").write_bytes(before["rows.csv"] + b"1\n")
+    assert (
+        "altered after it was published: rows.csv; restore it first"
+        in cli("publish", "--rerender", "--out", tmp_path / "out", "--suite", "sanity").complaint
+    )
+    assert (folder / "report.md").read_bytes() == before["report.md"]
+
+
+def test_what_rerendering_does_not_take_is_refused(cli, tmp_path):
+    assert "--rerender takes what is published already" in cli("publish", "--rerender", "--add").complaint
+    assert "name what is published with --suite, or give --rerender" in cli("publish").complaint
+    assert "nothing is published there" in cli("publish", "--rerender", "--out", tmp_path / "none").complaint
 
 
 class TestAdding:

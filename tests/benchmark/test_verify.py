@@ -26,7 +26,7 @@ from results.files import StoreError
 from results.publication import MANIFEST, PUBLISHED, Publication
 from results.publishing import write_manifest
 
-BROKEN = "sanity: the report's tables and the numbers behind its figures follow from the rows"
+BROKEN = "sanity: the report follows from the rows"
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_an_edited_row_is_found(verify, published):
 
 
 def test_an_edited_report_is_found(verify, published):
-    page = published / "sanity/report/report.md"
+    page = published / "sanity/report.md"
     first = next(line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| apb |"))
     number = first.split("|")[3].split("±")[0].strip()
     edit(page, number, number[:-1] + ("1" if number[-1] != "1" else "2"))
@@ -109,10 +109,19 @@ def test_an_edited_report_is_found(verify, published):
     assert code == 1 and failed(checks) == [BROKEN] and "report.md: line" in checks[BROKEN]["detail"]
 
 
+def test_a_score_edited_by_less_than_the_report_shows_is_found(verify, published):
+    path = published / "sanity/scores.csv"
+    line = next(line for line in path.read_text().splitlines() if ",apb,," in line).split(",")
+    edit(path, ",".join(line), ",".join([*line[:8], str(float(line[8]) + 1e-6), *line[9:]]))
+    seal_again(published / "sanity")
+    code, checks = verify()
+    assert code == 1 and failed(checks) == [BROKEN] and "scores.csv: line" in checks[BROKEN]["detail"]
+
+
 def test_a_file_more_or_less_is_found(verify, published):
-    (published / "sanity/report/data/more.csv").write_text("a\n1\n")
-    assert failed(verify()[1]) == ["sanity: files are as published", BROKEN]
-    (published / "sanity/report/data/more.csv").unlink()
+    (published / "sanity/more.csv").write_text("a\n1\n")
+    assert failed(verify()[1]) == ["sanity: files are as published", "sanity: tables are of the form that is published"]
+    (published / "sanity/more.csv").unlink()
     (published / "sanity/.DS_Store").touch()  # a file manager's
     assert failed(verify()[1]) == []
 
@@ -164,12 +173,11 @@ def test_the_checksum_is_compared_whatever_is_read(published):
         Publication(published).table("sanity", "tasks")
 
 
-def test_a_mean_over_the_wrong_axis_is_found(verify, monkeypatch):
-    """Over tasks at once, so that a level counts as often as it has tasks."""
+def test_a_mean_over_too_few_levels_is_found(verify, monkeypatch):
+    right = scores._means_over_levels
 
     def wrong(measured):
-        table = scores._mean_if_complete(measured, [*scores.GROUP, "seed", "env_steps"], "task_index", [*scores.TABLE, "axis"])
-        return table.assign(count=measured["level"].nunique())
+        return right(measured[measured["level"] < measured.groupby("axis")["level"].transform("max")])
 
     monkeypatch.setattr(scores, "_means_over_levels", wrong)
     code, checks = verify()
@@ -208,7 +216,7 @@ def test_a_version_that_moved_is_found(verify, monkeypatch):
         lambda folder: edit(folder / "rows.csv", ",status\n", ",other\n"),
         lambda folder: edit(folder / "rows.csv", "id,task_index", "id,task"),
         lambda folder: edit(folder / "rows.csv", ",0,0,0,", ",0,0,abc,"),
-        lambda folder: (folder / "report/report.md").write_bytes(b"\xff\xfe"),
+        lambda folder: (folder / "report.md").write_bytes(b"\xff\xfe"),
         lambda folder: edit(folder / MANIFEST, '"point-goal": "1+', '"point-gaol": "1+'),
         lambda folder: edit(folder / MANIFEST, '"methods"', '"method"'),
     ],

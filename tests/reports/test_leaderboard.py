@@ -1,5 +1,8 @@
 """The leaderboard: interquartile means against naive ones, what stands for them without references, and what it says."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +11,7 @@ from reports.parts.leaderboard import leader_costs, leader_sentences, leaderboar
 from reports.parts.styles import focused, method_styles
 from reports.stats.leaderboard import AREA, END, NORMALISED, RETURN, START, leaderboard
 from reports.stats.score_matrix import EXACT_IMAGES, OTHERS
+from results.publication import PUBLISHED
 
 EXACT = {"f": frozenset({"angle"})}
 PLACES = (("f", "angle"), ("f", "radius"), ("h", "speed"))
@@ -98,6 +102,20 @@ def test_the_table_has_the_costs_of_all_families_once():
     apb = next(line for line in cells if line[0] == "apb")
     assert apb[3:6] == ["2\u202f000", "3.00", "5"] and apb[6].startswith("0.85 ± ")
     assert [line[0] for line in cells[2:]] == ["apb", "td3", "maml, untrained", "zero"]
+
+
+def test_the_scores_in_the_readme_are_the_published_ones():
+    root = Path(__file__).parents[2]
+    page = (PUBLISHED / "ood/report.md").read_text(encoding="utf-8").split("## How to read this")[0]
+    ends = {}
+    for line in page.splitlines():
+        if line.startswith("| ") and line.endswith(" |"):
+            cells = line.strip("| ").split(" | ")
+            ends.setdefault(cells[0], []).append(cells[-1].split(" ± ")[0])
+    shown = re.findall(
+        r"^\| `([a-z]+\d?)` \|.*\| (\S+, \S+) \|$", (root / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(shown) == 7 and {name: score.split(", ") for name, score in shown} == {name: ends[name] for name, _ in shown}
 
 
 def test_the_figure_has_a_line_per_method_the_best_on_top_and_bounds_across():

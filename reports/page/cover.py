@@ -1,0 +1,50 @@
+"""The figure that stands for a suite where there is room for one: adaptation curves of the methods in focus."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from reports.files import write_text
+from reports.page.output import fast_texts
+from reports.page.report_data import compute
+from reports.page.sections import of_suite
+from reports.page.svg import to_svg
+from reports.parts.curves import overview_figure
+from reports.parts.drawing import Style
+from reports.parts.styles import themed
+from reports.stats.scores import ARM, Arm
+
+if TYPE_CHECKING:
+    from results.publication import Publication
+    from results.store import Store
+
+
+@fast_texts()
+@themed
+def write_cover(results: "Store | Publication", suite: str, budgets: Sequence[str], path: Path) -> None:
+    """Write the adaptation curves of a suite at the last of `budgets` that it has, on its first split, as SVG.
+
+    Raises:
+      ReportError: if nothing of the suite is finished at these budgets, or `path` cannot be written.
+      results.store.StoreError: if the results cannot be read.
+    """
+    plans = [plan for plan in results.plans() if plan["suite"] == suite]
+    remembering = {name for plan in plans for name in plan.get("remembering", ())}
+    numbers, expected = of_suite(compute(*results.read([suite]), plans, remembering=remembering), plans[0])
+    budget = [name for name in budgets if name in set(numbers.points["budget"])][-1]
+    of_budget = expected[expected["budget"] == budget]
+    split = of_budget["split"].iloc[0]
+    styles = {arm: style for arm, style in numbers.styles.items() if style.focus}
+    points, shown = (
+        _in_focus(table[(table["budget"] == budget) & (table["split"] == split)], styles)
+        for table in (numbers.points, of_budget)
+    )
+    title = f"{suite}, split {split} (budget {budget})"
+    write_text(path, to_svg(overview_figure(points, shown, styles, title, numbers.exact), suite))
+
+
+def _in_focus(table: pd.DataFrame, styles: dict[Arm, Style]) -> pd.DataFrame:
+    arms = table[list(ARM)].itertuples(index=False, name=None)
+    return table[[arm in styles for arm in arms]]

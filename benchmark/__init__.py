@@ -1,4 +1,4 @@
-"""Does it adapt? Adaptive Policy Backbone and other meta-RL methods, in and out of distribution, on shared MuJoCo tasks."""
+"""APB and other meta-RL methods, compared in and out of distribution on shared MuJoCo tasks."""
 
 import sys
 from importlib import import_module, invalidate_caches
@@ -10,8 +10,8 @@ __version__ = "0.1.0"
 def _check(name: str) -> None:
     """Make sure that the package `name` is ours.
 
-    A folder of that name in the current directory, such as the results of an earlier run, is a package without code to Python,
-    and comes before what an editable install finds.
+    A folder of that name in the current directory, such as the results of an earlier run, is a
+    package without code to Python, and comes before what an editable install finds.
     """
     package = import_module(name)
     if package.__file__ is None:
@@ -21,8 +21,9 @@ def _check(name: str) -> None:
         package = import_module(name)
     if getattr(package, "APB_BENCHMARK_PACKAGE", None) != name:
         raise ImportError(
-            f"the package {name!r} at {getattr(package, '__path__', '?')} belongs to another distribution and hides that of"
-            " apb-benchmark: install apb-benchmark in a virtual environment of its own"
+            f"the package {name!r} at {getattr(package, '__path__', '?')} belongs to another"
+            " distribution and hides that of apb-benchmark: install apb-benchmark in a virtual"
+            " environment of its own"
         )
 
 

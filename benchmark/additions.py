@@ -1,4 +1,4 @@
-"""What is published of a suite: the finished cells of a store, alone or added to what was published before."""
+"""What is published of a suite: a store's finished cells, alone or added to earlier ones."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -48,7 +48,7 @@ def stage_keys(cells: pd.DataFrame) -> list[CellKey]:
 
 
 def added(old: Parts | None, new: Parts) -> tuple[Parts, str]:
-    """What was published, and what `new` has finished beside it; of both only what the code would run today.
+    """What was published plus what `new` has finished, as far as the code would run it today.
 
     A cell that both have stays as it was published.
 
@@ -59,7 +59,8 @@ def added(old: Parts | None, new: Parts) -> tuple[Parts, str]:
     of_now = _only(done, of_today(done.cells))
     before = old or _only(of_now, pd.Series(False, index=of_now.cells.index))  # nothing
     current = of_today(before.cells)
-    kept, outdated = _only(before, current), before.cells[~current]
+    kept = _only(before, current)
+    outdated = before.cells[~current]
     fresh = _only(of_now, ~of_now.cells["adapt_id"].isin(kept.cells["adapt_id"]))
     told = f"{len(fresh.cells)} cells added, {len(kept.cells)} kept"
     if gone := len(done.cells) - len(of_now.cells):
@@ -71,10 +72,14 @@ def added(old: Parts | None, new: Parts) -> tuple[Parts, str]:
 
 def _other_slots(cells: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
     slots = set(taken[list(CELL)].itertuples(index=False, name=None))
-    return cells[[slot not in slots for slot in cells[list(CELL)].itertuples(index=False, name=None)]]
+    return cells[
+        [slot not in slots for slot in cells[list(CELL)].itertuples(index=False, name=None)]
+    ]
 
 
-def _joined(kept: Parts, fresh: Parts, old_plan: Mapping[str, Any], plan: Mapping[str, Any]) -> Parts:
+def _joined(
+    kept: Parts, fresh: Parts, old_plan: Mapping[str, Any], plan: Mapping[str, Any]
+) -> Parts:
     there = set(kept.cells["train_id"].dropna())
     cells = pd.concat([kept.cells, fresh.cells], ignore_index=True)
     planned = {cell["key"]["id"]: cell for cell in (*plan["cells"], *old_plan["cells"])}
@@ -93,26 +98,38 @@ def _joined(kept: Parts, fresh: Parts, old_plan: Mapping[str, Any], plan: Mappin
 def _only(parts: Parts, chosen: "pd.Series[bool]") -> Parts:
     cells = parts.cells[chosen].reset_index(drop=True)
     ids = {*cells["adapt_id"], *cells["train_id"].dropna()}
-    plan = {**parts.plan, "cells": [cell for cell in parts.plan["cells"] if cell["key"]["id"] in set(cells["adapt_id"])]}
+    plan = {
+        **parts.plan,
+        "cells": [
+            cell for cell in parts.plan["cells"] if cell["key"]["id"] in set(cells["adapt_id"])
+        ],
+    }
     records = {stage: record for stage, record in parts.records.items() if stage in ids}
-    rows, measures = (table[table["cell_id"].isin(ids)].reset_index(drop=True) for table in (parts.rows, parts.measures))
+    rows, measures = (
+        table[table["cell_id"].isin(ids)].reset_index(drop=True)
+        for table in (parts.rows, parts.measures)
+    )
     return Parts(rows, cells, measures, plan, records, parts.state)
 
 
 def of_today(cells: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether each cell is the one that the code would run; with settings of the command line nobody knows, and it counts."""
+    """Whether each cell is what the code would run today; variants cannot be checked and pass."""
     known = dict[tuple[str, ...], Cell]()
     for suite, of_suite in cells.groupby("suite"):
         for cell in _would_run(str(suite), of_suite):
             known[cell.suite, cell.budget, cell.family, cell.split, cell.method] = cell
 
     def current(one: Mapping[str, Any]) -> bool:
-        cell = known.get(tuple(one[name] for name in ("suite", "budget", "family", "split", "method")))
+        cell = known.get(
+            tuple(one[name] for name in ("suite", "budget", "family", "split", "method"))
+        )
         if cell is None or one["variant"] != "":
             return cell is not None
         return replace(cell, seed=int(one["seed"])).adapt_key.id == str(one["adapt_id"])
 
-    return pd.Series([current(one) for one in cells.to_dict("records")], index=cells.index, dtype=bool)
+    return pd.Series(
+        [current(one) for one in cells.to_dict("records")], index=cells.index, dtype=bool
+    )
 
 
 def _would_run(suite: str, cells: pd.DataFrame) -> list[Cell]:
@@ -121,4 +138,8 @@ def _would_run(suite: str, cells: pd.DataFrame) -> list[Cell]:
     methods = {str(name): known[str(name)] for name in cells["method"].unique() if name in known}
     budgets = [BUDGETS[str(name)] for name in cells["budget"].unique() if name in BUDGETS]
     families = [str(name) for name in cells["family"].unique()]
-    return [cell for budget in budgets for cell in expand(SUITES[suite], budget, methods, families, 1, {})]
+    return [
+        cell
+        for budget in budgets
+        for cell in expand(SUITES[suite], budget, methods, families, 1, {})
+    ]

@@ -1,4 +1,4 @@
-"""From the words of the command line to suites, methods, families and settings; whatever is wrong is named with its cure."""
+"""Turns command-line words into suites, methods, families and settings; errors name the fix."""
 
 import math
 import os
@@ -65,21 +65,31 @@ def choose_families(suite: Suite, budget: Budget, text: str | None) -> list[str]
         if budget.id not in suite.families:
             usual = ", ".join(suite.families)
             raise InputError(
-                f"suite {suite.id!r} has no families of its own at budget {budget.id!r}, only at {usual}; give --families"
+                f"suite {suite.id!r} has no families of its own at budget {budget.id!r}, only at"
+                f" {usual}; give --families"
             )
         return list(suite.families[budget.id])
     chosen = words(text, "families")
     for name in chosen:
         if not is_family(name):
-            raise unknown("family", name, [PREFIX + base for base in FAMILIES] if name.startswith(PREFIX) else FAMILIES)
+            raise unknown(
+                "family",
+                name,
+                [PREFIX + base for base in FAMILIES] if name.startswith(PREFIX) else FAMILIES,
+            )
         if not set(suite.splits) & set(load_family(name).splits()):
             wanted = " or ".join(map(repr, suite.splits))
-            raise InputError(f"family {name!r} has no split {wanted}, which suite {suite.id!r} needs; leave it out")
+            raise InputError(
+                f"family {name!r} has no split {wanted}, which suite {suite.id!r} needs; leave"
+                " it out"
+            )
     return chosen
 
 
-def choose_methods(suite: Suite, budget: Budget, text: str | None, extra: Sequence[str]) -> dict[str, str]:
-    """Name → module:Class of the methods named in `text` (or the suite's own), and of the `extra` paths."""
+def choose_methods(
+    suite: Suite, budget: Budget, text: str | None, extra: Sequence[str]
+) -> dict[str, str]:
+    """Name → module:Class of the methods in `text` (or the suite's own) and the `extra` paths."""
     registered = registered_methods()
     if text is not None and "all" in words(text, "methods"):
         names = [*suite.methods, *(name for name in registered if name not in suite.methods)]
@@ -87,7 +97,10 @@ def choose_methods(suite: Suite, budget: Budget, text: str | None, extra: Sequen
         if len(named) > 1:
             raise InputError("--methods none stands alone; leave it out, or the others")
         if not extra:
-            raise InputError("--methods none leaves nothing to run; add a method of your own with --method module:Class")
+            raise InputError(
+                "--methods none leaves nothing to run; add a method of your own with --method"
+                " module:Class"
+            )
         names = []
     else:
         names = list(suite.methods) if text is None else words(text, "methods")
@@ -95,8 +108,12 @@ def choose_methods(suite: Suite, budget: Budget, text: str | None, extra: Sequen
         if name not in registered:
             raise unknown("method", name, [*registered, "all"])
     chosen = {name: registered[name] for name in names} | own_methods(extra)
-    if not budget.train_tasks and (trained := [name for name, path in chosen.items() if load_method(path).meta_trains]):
-        raise InputError(f"budget {budget.id!r} has no meta-training; leave out {', '.join(trained)}")
+    if not budget.train_tasks and (
+        trained := [name for name, path in chosen.items() if load_method(path).meta_trains]
+    ):
+        raise InputError(
+            f"budget {budget.id!r} has no meta-training; leave out {', '.join(trained)}"
+        )
     return chosen
 
 
@@ -105,26 +122,35 @@ def choose_tuned(method: str, family: str, budget: Budget) -> tuple[str, str]:
     if family not in FAMILIES:
         raise unknown("family", family, FAMILIES)
     if not has_tuning_law(family):
-        raise InputError(f"family {family!r} is there to compare with published scores and has no tuning law; take another")
+        raise InputError(
+            f"family {family!r} is there to compare with published scores and has no tuning law;"
+            " take another"
+        )
     if ":" in method:
         ((name, path),) = own_methods([method]).items()
     elif method in (registered := registered_methods()):
-        name, path = method, registered[method]
+        name = method
+        path = registered[method]
     else:
         raise unknown("method", method, registered)
     if not budget.train_tasks and load_method(path).meta_trains:
-        raise InputError(f"budget {budget.id!r} has no meta-training, which {name} needs; take another")
+        raise InputError(
+            f"budget {budget.id!r} has no meta-training, which {name} needs; take another"
+        )
     return name, path
 
 
 def own_methods(paths: Sequence[str]) -> dict[str, str]:
-    """Name → module:Class of methods that are not registered; a class MyMethod is called my-method."""
-    registered, found = registered_methods(), dict[str, str]()
+    """Name → module:Class of unregistered methods; a class MyMethod is called my-method."""
+    registered = registered_methods()
+    found = dict[str, str]()
     for path in paths:
         load_method(path)
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", path.rpartition(":")[2]).lower()
         if name in registered or name in found:
-            raise InputError(f"--method {path} would be called {name!r}, as another method is; rename its class")
+            raise InputError(
+                f"--method {path} would be called {name!r}, as another method is; rename its class"
+            )
         found[name] = path
     return found
 
@@ -139,18 +165,24 @@ def refuse_idle(context: "Context", names: Iterable[str], use: str) -> None:
       InputError: if one of them was given.
     """
     for name in names:
-        if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE":
+        if (
+            source := context.get_parameter_source(name)
+        ) is not None and source.name == "COMMANDLINE":
             raise InputError(f"--{name.replace('_', '-')} is for {use}, and would do nothing here")
 
 
-def choose_settings(texts: Sequence[str], methods: Mapping[str, str], budget: Budget) -> dict[str, dict[str, Any]]:
+def choose_settings(
+    texts: Sequence[str], methods: Mapping[str, str], budget: Budget
+) -> dict[str, dict[str, Any]]:
     """The settings `method.key=value` by method, in the types of its Config."""
     changed: dict[str, dict[str, Any]] = {}
     for text in texts:
         target, equals, value = text.partition("=")
         method, dot, key = target.strip().rpartition(".")
         if not equals or not dot:
-            raise InputError(f"--set {text!r} is not of the form method.key=value, such as apb.hidden=128")
+            raise InputError(
+                f"--set {text!r} is not of the form method.key=value, such as apb.hidden=128"
+            )
         if method not in methods:
             raise unknown("method of this run in --set", method, methods)
         config = load_method(methods[method]).Config
@@ -160,13 +192,15 @@ def choose_settings(texts: Sequence[str], methods: Mapping[str, str], budget: Bu
                 if known
                 else InputError(f"--set {text!r}: {method} has no settings")
             )
-        changed.setdefault(method, {})[key] = _value(text, value.strip(), get_type_hints(config)[key])
+        changed.setdefault(method, {})[key] = _value(
+            text, value.strip(), get_type_hints(config)[key]
+        )
     from benchmark.cells import resolve_config  # imports torch, which a typo need not wait for
 
     for method, settings in changed.items():
         try:
             resolve_config(load_method(methods[method]), budget, settings)
-        except Exception as error:  # a Config of anybody's
+        except Exception as error:  # a Config may raise anything
             raise InputError(f"--set for {method}: {error}") from error
     return changed
 
@@ -182,7 +216,11 @@ def _value(text: str, value: str, kind: Any) -> Any:
             raise ValueError
         return kind(value)
     except (ValueError, KeyError, TypeError):
-        expected = "true or false" if kind is bool else {int: "a whole number", float: "a number"}.get(kind, str(kind))
+        expected = (
+            "true or false"
+            if kind is bool
+            else {int: "a whole number", float: "a number"}.get(kind, str(kind))
+        )
         raise InputError(f"--set {text!r}: {value!r} is not {expected}") from None
 
 
@@ -195,8 +233,9 @@ def check_budgets(cells: "Iterable[Cell]") -> None:
     for cell in {cell.train_id: cell for cell in cells if cell.meta_trains}.values():
         if cell.train_steps < (needed := cell.build().least_budget(cell.train_tasks)):
             raise InputError(
-                f"{cell.method} on {cell.family}: one step of its meta-training takes {needed:,} environment steps and budget "
-                f"{cell.budget!r} has {cell.train_steps:,}; change its settings, or take a larger budget"
+                f"{cell.method} on {cell.family}: one step of its meta-training takes {needed:,}"
+                f" environment steps and budget {cell.budget!r} has {cell.train_steps:,}; change"
+                " its settings, or take a larger budget"
             )
 
 
@@ -218,8 +257,11 @@ def choose_jobs(jobs: int | None) -> tuple[int, int]:
     """Worker processes and threads of each, within the cores of this process."""
     cores = available_cores()
     if jobs is not None and not 1 <= jobs <= cores:
-        raise InputError(f"--jobs {jobs}: this process may use {cores} cores; give a number from 1 to {cores}")
-    chosen = cores if jobs is None else jobs  # networks are small: one thread each is the fastest use of cores
+        raise InputError(
+            f"--jobs {jobs}: this process may use {cores} cores; give a number from 1 to {cores}"
+        )
+    # networks are small: one thread each is the fastest use of cores
+    chosen = cores if jobs is None else jobs
     return chosen, max(1, cores // chosen)
 
 
@@ -230,7 +272,13 @@ def seconds(text: str, option: str = "--time-limit") -> float:
       InputError: if it is none, or zero.
     """
     match = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text.strip().lower())
-    total = sum(int(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    total = (
+        sum(int(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))
+        if match
+        else 0
+    )
     if total <= 0:
-        raise InputError(f"{option} {text!r} is not a duration; write for example 90m, 2h, 1h30m or 45s")
+        raise InputError(
+            f"{option} {text!r} is not a duration; write for example 90m, 2h, 1h30m or 45s"
+        )
     return float(total)

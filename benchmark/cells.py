@@ -1,7 +1,7 @@
-"""A suite becomes cells: a method, on a family's split, with a seed. A cell has two stages, train and adapt.
+"""A suite becomes cells: a method on a family's split with a seed, in two stages: train, adapt.
 
-A stage is identified by the hash of everything that affects its scores, so that what is measured once is never measured again,
-and a fixed method never meets a stale result.
+A stage is identified by the hash of everything that affects its scores, so that what is measured
+once is never measured again, and a fixed method never meets a stale result.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from results.store import CellKey
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a suite's table, with all that its stages need; plain data, so it crosses processes.
+    """An entry of a suite's table, with all its stages need; plain data, so it crosses processes.
 
     Identities are hashed once: an executor asks for them several times a second.
     """
@@ -56,20 +56,32 @@ class Cell:
 
     @cached_property
     def trainer(self) -> "Cell":
-        """The cell whose train stage this one builds on: itself, or its like of the method that it is `trained_by`.
+        """The cell whose train stage this one builds on: itself, or its like of `trained_by`.
 
-        Its variant names only settings that meta-training reads, as cells that share the stage may differ in the others.
+        Its variant names only settings that meta-training reads, as cells that share the stage may
+        differ in the others.
         """
-        moved = (setting for setting in self.variant.split() if setting.partition("=")[0] not in self.adapt_settings)
+        moved = (
+            setting
+            for setting in self.variant.split()
+            if setting.partition("=")[0] not in self.adapt_settings
+        )
         cell = replace(self, variant=" ".join(moved))
         if self.trained_by == self.method:
             return cell
         path = registered_methods()[self.trained_by]
-        method, source = load_method(path), source_digest(path)
+        method = load_method(path)
+        source = source_digest(path)
         config = {field.name: self.config[field.name] for field in fields(method.Config)}
         settings = tuple(name for name in self.adapt_settings if name in config)
         cell = replace(cell, config=config, adapt_settings=settings)
-        return replace(cell, method=self.trained_by, method_path=path, method_version=method.version, method_source=source)
+        return replace(
+            cell,
+            method=self.trained_by,
+            method_path=path,
+            method_version=method.version,
+            method_source=source,
+        )
 
     @cached_property
     def train_id(self) -> str:
@@ -85,7 +97,11 @@ class Cell:
                 cell.method_path,
                 cell.method_version,
                 cell.method_source,
-                {name: value for name, value in cell.config.items() if name not in cell.adapt_settings},
+                {
+                    name: value
+                    for name, value in cell.config.items()
+                    if name not in cell.adapt_settings
+                },
                 cell.seed,
             ]
         )
@@ -98,19 +114,35 @@ class Cell:
     @cached_property
     def adapt_key(self) -> CellKey:
         """Where the adapt stage is stored."""
-        who = [] if self.trained_by == self.method else [self.method, self.method_path, self.method_version, self.method_source]
-        moves = [self.train_id, *who, self.config, self.split, self.split_checksum, self.adapt_steps, PROTOCOL_VERSION]
+        who = (
+            []
+            if self.trained_by == self.method
+            else [self.method, self.method_path, self.method_version, self.method_source]
+        )
+        moves = [
+            self.train_id,
+            *who,
+            self.config,
+            self.split,
+            self.split_checksum,
+            self.adapt_steps,
+            PROTOCOL_VERSION,
+        ]
         return CellKey("adapt", self.suite, self.suite_version, _hash(moves))
 
     def build(self) -> Method:
         """A fresh instance of the method."""
-        method, family = load_method(self.method_path), load_family(self.family)
+        method = load_method(self.method_path)
+        family = load_family(self.family)
         spec = Spec(family.observation_size, family.action_size, family.horizon, family.kind)
         return method(spec, method.Config(**self.config))
 
     def plan(self) -> dict[str, Any]:
         """The cell as the store's plan lists it."""
-        slot = {name: getattr(self, name) for name in ("budget", "family", "split", "method", "variant", "seed")}
+        slot = {
+            name: getattr(self, name)
+            for name in ("budget", "family", "split", "method", "variant", "seed")
+        }
         return {
             "slot": slot,
             "key": asdict(self.adapt_key),
@@ -132,7 +164,8 @@ def expand(
 
     Args:
       methods: name → module:Class.
-      settings: by method, what the command line changes; it has the last word after defaults and budget.
+      settings: by method, what the command line changes; it has the last word after defaults and
+        budget.
     Raises:
       ValueError: if a setting has a value its method refuses.
       PluginError: if a method is trained by one that does not fit.
@@ -148,11 +181,20 @@ def expand(
 
 
 def _cell(
-    suite: Suite, budget: Budget, family_id: str, split: str, name: str, path: str, changed: Mapping[str, Any], seed: int
+    suite: Suite,
+    budget: Budget,
+    family_id: str,
+    split: str,
+    name: str,
+    path: str,
+    changed: Mapping[str, Any],
+    seed: int,
 ) -> Cell:
-    method, family = load_method(path), load_family(family_id)
+    method = load_method(path)
+    family = load_family(family_id)
     tasks, (train_tasks, train_steps) = family.split(split), _meta_training(method, budget, family)
-    usual, config = resolve_config(method, budget, {}), resolve_config(method, budget, changed)
+    usual = resolve_config(method, budget, {})
+    config = resolve_config(method, budget, changed)
     return Cell(
         suite=suite.id,
         suite_version=suite.version,
@@ -167,9 +209,13 @@ def _cell(
         method_source=source_digest(path),
         trained_by=_trainer(name, method),
         meta_trains=method.meta_trains,
-        variant=" ".join(f"{key}={value}" for key, value in sorted(config.items()) if value != usual[key]),
+        variant=" ".join(
+            f"{key}={value}" for key, value in sorted(config.items()) if value != usual[key]
+        ),
         config=config,
-        adapt_settings=tuple(field.name for field in fields(method.Config) if field.metadata.get("stage") == "adapt"),
+        adapt_settings=tuple(
+            field.name for field in fields(method.Config) if field.metadata.get("stage") == "adapt"
+        ),
         seed=seed,
         train_tasks=train_tasks,
         train_steps=train_steps,
@@ -182,10 +228,13 @@ def _meta_training(method: type[Method], budget: Budget, family: TaskFamily) -> 
     """Training tasks at a time, and environment steps summed over all of them."""
     if not method.meta_trains:
         return 0, 0
-    steps = budget.meta_steps.get(method.__module__, budget.fresh_steps if method.on_policy else budget.train_steps)
+    steps = budget.meta_steps.get(
+        method.__module__, budget.fresh_steps if method.on_policy else budget.train_steps
+    )
     if method.on_policy:
         return budget.fresh_tasks, steps
-    many = min(budget.many_tasks, family.law_size or budget.many_tasks)  # the same task twice tells nothing new
+    # the same task twice tells nothing new
+    many = min(budget.many_tasks, family.law_size or budget.many_tasks)
     return many if method.many_tasks else budget.train_tasks, steps
 
 
@@ -203,21 +252,25 @@ def _trainer(name: str, method: type[Method]) -> str:
     if like is None or not like.meta_trains:
         can = ", ".join(other for other, path in known.items() if load_method(path).meta_trains)
         raise PluginError(
-            f"method {name} is trained by {trainer!r}, which is no registered method that meta-trains; those are {can}"
+            f"method {name} is trained by {trainer!r}, which is no registered method that"
+            f" meta-trains; those are {can}"
         )
-    more = {field.name for field in fields(method.Config) if field.metadata.get("stage") != "adapt"} - {
-        field.name for field in fields(like.Config)
-    }
+    more = {
+        field.name for field in fields(method.Config) if field.metadata.get("stage") != "adapt"
+    } - {field.name for field in fields(like.Config)}
     if not issubclass(method.Config, like.Config) or more:
         raise PluginError(
-            f"method {name} is trained by {trainer!r}, whose Config it must share to adapt what that one trained; a subclass "
-            'may add settings of adaptation, marked with metadata={"stage": "adapt"}'
+            f"method {name} is trained by {trainer!r}, whose Config it must share to adapt what"
+            " that one trained; a subclass may add settings of adaptation, marked with"
+            ' metadata={"stage": "adapt"}'
         )
     return trainer
 
 
-def resolve_config(method: type[Method], budget: Budget, changed: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's settings: its defaults, then the budget's for each class that its Config inherits, then `changed`."""
+def resolve_config(
+    method: type[Method], budget: Budget, changed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A method's defaults, then the budget's settings for its Config's classes, then `changed`."""
     settings = dict[str, Any]()
     for kind in reversed(method.Config.__mro__):
         settings |= budget.settings.get(f"{kind.__module__}:{kind.__qualname__}", {})
@@ -226,4 +279,6 @@ def resolve_config(method: type[Method], budget: Budget, changed: Mapping[str, A
 
 def _hash(value: Any) -> str:
     """16 hexadecimal digits of the SHA-256 of canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()[:16]

@@ -15,8 +15,9 @@ from benchmark import __version__
 from benchmark.exits import exit_code
 
 EPILOG = (
-    "Exit codes: 0 done, 1 failed cells or a regression, 2 bad input, 3 time limit reached (run again to go on), 130 Ctrl-C. "
-    "Start with: python -m benchmark run --suite ood, then: python -m benchmark report."
+    "Exit codes: 0 done, 1 failed cells or a regression, 2 bad input, 3 time limit reached (run"
+    " again to go on), 130 Ctrl-C. Start with: python -m benchmark run --suite ood, then: python -m"
+    " benchmark report."
 )
 DEFAULT_STORE = Path("results/local")
 PUBLISHED = Path("published")  # in place of a folder, the results that came with the program
@@ -39,7 +40,9 @@ def _folder(text: str) -> Path:
 
 def _own_folder(text: str) -> Path:
     if (folder := _folder(text)) == PUBLISHED:
-        raise typer.BadParameter(f"`{PUBLISHED}` stands for the results that came with the program; name another folder")
+        raise typer.BadParameter(
+            f"`{PUBLISHED}` stands for the results that came with the program; name another folder"
+        )
     return folder
 
 
@@ -47,7 +50,9 @@ def _folder_option(*names: str, about: str, parser: Callable[[str], Path] = _fol
     return typer.Option(*names, help=about, parser=parser, metavar="FOLDER")
 
 
-StoreOption = Annotated[Path, _folder_option("--store", about="Folder of results.", parser=_own_folder)]
+StoreOption = Annotated[
+    Path, _folder_option("--store", about="Folder of results.", parser=_own_folder)
+]
 
 
 def _version(asked: bool) -> None:
@@ -59,13 +64,20 @@ def _version(asked: bool) -> None:
 @app.callback()
 def root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens, and show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log what happens, and show tracebacks.")
+    ] = False,
 ) -> None:
     """Set up what every command shares."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(name)s %(message)s",
+    )
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # methods of the user's own lie there
+        sys.path.insert(0, os.getcwd())  # the user's own methods lie there
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)
@@ -74,31 +86,59 @@ def root(
 @app.command()
 def run(
     suite: Annotated[str, typer.Option(help="Which question to ask; `list` shows them.")],
-    budget: Annotated[str, typer.Option(help="How much experience it may cost; `list` shows them.")] = "quick",
+    budget: Annotated[
+        str, typer.Option(help="How much experience it may cost; `list` shows them.")
+    ] = "quick",
     methods: Annotated[
-        str | None, typer.Option(help="Names, comma-separated; all; or none, for --method alone. [default: the suite's]")
+        str | None,
+        typer.Option(
+            help="Names, comma-separated; all; or none, for --method alone. [default: the suite's]"
+        ),
     ] = None,
-    families: Annotated[str | None, typer.Option(help="Names, comma-separated. [default: the suite's]")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Run seeds 0 … N−1. [default: the budget's]")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Change a setting, as apb.hidden=128.")] = None,
+    families: Annotated[
+        str | None, typer.Option(help="Names, comma-separated. [default: the suite's]")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Run seeds 0 … N−1. [default: the budget's]")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting, as apb.hidden=128.")
+    ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="Add a method of your own, as module:Class; MyMethod is called my-method then.")
+        list[str] | None,
+        typer.Option(
+            help="Add a method of your own, as module:Class; MyMethod is called my-method then."
+        ),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Worker processes. [default: one per core]")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
-    time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")
+    ] = None,
     save_every: Annotated[
-        str, typer.Option(help="How often unfinished stages are saved; a run that is stopped saves them, too.")
+        str,
+        typer.Option(
+            help="How often unfinished stages are saved; a run that is stopped saves them, too."
+        ),
     ] = "5m",
-    force: Annotated[bool, typer.Option("--force", help="Run finished cells again, unfinished ones from the start.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Run finished cells again, unfinished ones from the start."),
+    ] = False,
 ) -> None:
-    """Run a suite; what is finished in the store is not run again, and what is unfinished goes on where it was saved."""
+    """Run a suite, skipping what the store has finished and resuming what it has saved."""
     from benchmark import arguments
 
-    # what is quick to check comes first: the methods bring torch
-    chosen_suite, chosen_budget = arguments.choose_suite(suite), arguments.choose_budget(budget)
+    # quick checks come first: the methods import torch
+    chosen_suite = arguments.choose_suite(suite)
+    chosen_budget = arguments.choose_budget(budget)
     chosen_families = arguments.choose_families(chosen_suite, chosen_budget, families)
-    n_seeds, (workers, threads) = arguments.choose_seeds(seeds, chosen_budget), arguments.choose_jobs(jobs)
+    n_seeds, (workers, threads) = (
+        arguments.choose_seeds(seeds, chosen_budget),
+        arguments.choose_jobs(jobs),
+    )
     time_limit_s = arguments.seconds(time_limit) if time_limit is not None else None
     save_every_s = arguments.seconds(save_every, "--save-every")
     chosen = arguments.choose_methods(chosen_suite, chosen_budget, methods, method or [])
@@ -107,24 +147,51 @@ def run(
     from benchmark import commands
 
     what = (chosen_suite, chosen_budget, chosen, chosen_families, n_seeds, changed)
-    code = commands.run(*what, workers, threads, store=store, time_limit_s=time_limit_s, force=force, save_every_s=save_every_s)
+    code = commands.run(
+        *what,
+        workers,
+        threads,
+        store=store,
+        time_limit_s=time_limit_s,
+        force=force,
+        save_every_s=save_every_s,
+    )
     raise typer.Exit(code)
 
 
 @app.command()
 def tune(
     family: Annotated[str, typer.Option(help="On whose tuning law; `list` shows the families.")],
-    method: Annotated[str, typer.Option(help="Name of a method, or module:Class of your own; its `space` says what is tried.")],
-    trials: Annotated[int, typer.Option(min=2, max=1000, help="Settings to try: the budget's own, and others.")] = 6,
-    budget: Annotated[str, typer.Option(help="Whose settings are tuned; trials get a quarter of it, the best half.")] = "quick",
-    seed: Annotated[int, typer.Option(min=0, max=1_000_000, help="Of the draws and the trials.")] = 0,
-    jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Name of a method, or module:Class of your own; its `space` says what is tried."
+        ),
+    ],
+    trials: Annotated[
+        int, typer.Option(min=2, max=1000, help="Settings to try: the budget's own, and others.")
+    ] = 6,
+    budget: Annotated[
+        str,
+        typer.Option(help="Whose settings are tuned; trials get a quarter of it, the best half."),
+    ] = "quick",
+    seed: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Of the draws and the trials.")
+    ] = 0,
+    jobs: Annotated[
+        int | None, typer.Option(help="Worker processes. [default: one per core]")
+    ] = None,
     store: StoreOption = Path("results/tuning-runs"),
     out: Annotated[Path, _folder_option(about="Folder of the logs.")] = Path("results/tuning"),
-    time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")
+    ] = None,
     save_every: Annotated[str, typer.Option(help="How often unfinished stages are saved.")] = "5m",
 ) -> None:
-    """Try settings of a method on a family's tuning law and its validation tasks, none of which is tested; write all down."""
+    """Try settings of a method on a family's tuning law and validation tasks; log every trial.
+
+    None of these tasks is a test task.
+    """
     from benchmark import arguments
 
     chosen_budget = arguments.choose_budget(budget)
@@ -136,7 +203,11 @@ def tune(
     from benchmark import commands
 
     what = (name, path, family, chosen_budget, trials, seed, workers, threads)
-    raise typer.Exit(commands.tune(*what, store=store, out=out, time_limit_s=time_limit_s, save_every_s=save_every_s))
+    raise typer.Exit(
+        commands.tune(
+            *what, store=store, out=out, time_limit_s=time_limit_s, save_every_s=save_every_s
+        )
+    )
 
 
 @app.command()
@@ -144,31 +215,55 @@ def report(
     store: Annotated[
         Path | None,
         _folder_option(
-            about="Folder of results, or `published`. [default: results/local, the published ones where it is not there]"
+            about=(
+                "Folder of results, or `published`. [default: results/local, the published ones"
+                " where it is not there]"
+            )
         ),
     ] = None,
     out: Annotated[Path, _folder_option(about="Folder to write the report into.")] = Path("report"),
-    suite: Annotated[list[str] | None, typer.Option(help="Only this suite. [default: every suite in the store]")] = None,
+    suite: Annotated[
+        list[str] | None, typer.Option(help="Only this suite. [default: every suite in the store]")
+    ] = None,
     format_: Annotated[
         str,
-        typer.Option("--format", help="Comma-separated: html (a page that needs no other file), latex (an appendix), md."),
+        typer.Option(
+            "--format",
+            help=(
+                "Comma-separated: html (a page that needs no other file), latex (an appendix), md."
+            ),
+        ),
     ] = "html,latex,md",
-    pdf: Annotated[bool, typer.Option("--pdf", help="Write every figure as a PDF too, for papers.")] = False,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Write every figure as a PDF too, for papers.")
+    ] = False,
     compare: Annotated[
         Path | None,
-        _folder_option(about="Other results, or `published`: methods that only they have join, the others are compared."),
+        _folder_option(
+            about=(
+                "Other results, or `published`: methods that only they have join, the others are"
+                " compared."
+            )
+        ),
     ] = None,
     videos: Annotated[
         bool,
         typer.Option(
             "--videos",
-            help="Film policies before and after adaptation, on the task farthest from training. Costs what the adaptation of "
-            "one seed of each method and split cost, and seconds; what --out has is not filmed again. Needs OpenGL: in "
-            "software Debian's libegl1 or libosmesa6 will do (MUJOCO_GL=egl or osmesa).",
+            help=(
+                "Film policies before and after adaptation, on the task farthest from training."
+                " Costs what the adaptation of "
+                "one seed of each method and split cost, and seconds; what --out has is not filmed"
+                " again. Needs OpenGL: in "
+                "software Debian's libegl1 or libosmesa6 will do (MUJOCO_GL=egl or osmesa)."
+            ),
         ),
     ] = False,
     method: Annotated[
-        list[str] | None, typer.Option(help="With --videos: a method of your own, as `run` was given it, to be filmed too.")
+        list[str] | None,
+        typer.Option(
+            help="With --videos: a method of your own, as `run` was given it, to be filmed too."
+        ),
     ] = None,
 ) -> None:
     """Turn a store into figures, tables and one page."""
@@ -181,7 +276,10 @@ def report(
         if name not in FORMATS:
             raise arguments.unknown("format", name, FORMATS)
     if method and not videos:
-        raise arguments.InputError("--method is for --videos; without films, what lies in the store is all that a report needs")
+        raise arguments.InputError(
+            "--method is for --videos; without films, what lies in the store is all that a report"
+            " needs"
+        )
     started = time.perf_counter()
     if store is None:
         store = DEFAULT_STORE if DEFAULT_STORE.exists() else PUBLISHED
@@ -207,7 +305,10 @@ def report(
     )
     typer.echo("\n".join(map(str, pages)))
     figures = "SVG and PDF" if pdf else "SVG"
-    typer.echo(f"{time.perf_counter() - started:.1f} s; figures as {figures} and every number as CSV beside the pages")
+    typer.echo(
+        f"{time.perf_counter() - started:.1f} s; figures as {figures} and every number as CSV"
+        " beside the pages"
+    )
 
 
 @app.command(name="list")
@@ -221,7 +322,9 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fa
 
 @app.command()
 def show(
-    cell: Annotated[str | None, typer.Argument(help="Beginning of a cell's id; without it, all cells.")] = None,
+    cell: Annotated[
+        str | None, typer.Argument(help="Beginning of a cell's id; without it, all cells.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Show the cells of a store, or all that is known of one: its record, its rows and its log."""
@@ -234,16 +337,27 @@ def show(
 def publish(
     suite: Annotated[str | None, typer.Option(help="Which suite of the store.")] = None,
     store: StoreOption = DEFAULT_STORE,
-    out: Annotated[Path | None, _folder_option(about="Folder of published results. [default: this checkout's]")] = None,
+    out: Annotated[
+        Path | None, _folder_option(about="Folder of published results. [default: this checkout's]")
+    ] = None,
     rerender: Annotated[
         bool,
         typer.Option(
-            "--rerender", help="Write the report of what is published anew, all suites or one; nothing is run or added."
+            "--rerender",
+            help=(
+                "Write the report of what is published anew, all suites or one; nothing is run or"
+                " added."
+            ),
         ),
     ] = False,
-    dirty: Annotated[bool, typer.Option("--dirty", help="Publish what ran on code that was not committed.")] = False,
+    dirty: Annotated[
+        bool, typer.Option("--dirty", help="Publish what ran on code that was not committed.")
+    ] = False,
     add: Annotated[
-        bool, typer.Option("--add", help="Add the finished cells to what is published, the suite whole or not.")
+        bool,
+        typer.Option(
+            "--add", help="Add the finished cells to what is published, the suite whole or not."
+        ),
     ] = False,
 ) -> None:
     """Publish a finished suite: rows per seed, manifest, report, trained states of one seed."""
@@ -253,7 +367,9 @@ def publish(
         raise arguments.InputError("name what is published with --suite, or give --rerender")
     chosen = None if suite is None else arguments.choose_suite(suite)
     if rerender and (add or dirty or store != DEFAULT_STORE):
-        raise arguments.InputError("--rerender takes what is published already; it goes with --suite and --out only")
+        raise arguments.InputError(
+            "--rerender takes what is published already; it goes with --suite and --out only"
+        )
     from benchmark import publish as publishing
 
     if chosen is None or rerender:
@@ -271,37 +387,67 @@ def verify(
         typer.Option(
             min=1,
             max=3,
-            help="1: tables follow from rows (half a minute). 2: also fingerprints, checkpoints, fresh seeds (minutes). "
-            "3: fresh seeds at desk or paper. What is run again, from --cells to --record, is for levels 2 and 3.",
+            help=(
+                "1: tables follow from rows (half a minute). 2: also fingerprints, checkpoints,"
+                " fresh seeds (minutes). "
+                "3: fresh seeds at desk or paper. What is run again, from --cells to --record, is"
+                " for levels 2 and 3."
+            ),
         ),
     ] = 1,
-    suite: Annotated[list[str] | None, typer.Option(help="Only this suite. [default: every published one]")] = None,
-    published: Annotated[Path | None, _folder_option(about="Folder of published results. [default: the program's own]")] = None,
+    suite: Annotated[
+        list[str] | None, typer.Option(help="Only this suite. [default: every published one]")
+    ] = None,
+    published: Annotated[
+        Path | None,
+        _folder_option(about="Folder of published results. [default: the program's own]"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     cells: Annotated[
-        str | None, typer.Option(help="What to run again: suite/family/method, comma-separated. [default: six, at level 3 all]")
+        str | None,
+        typer.Option(
+            help=(
+                "What to run again: suite/family/method, comma-separated. [default: six, at level 3"
+                " all]"
+            )
+        ),
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="Of those cells. [default: quick, at level 3 desk]")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Of those cells. [default: quick, at level 3 desk]")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=2, max=100, help="Fresh seeds of each.")] = 4,
-    first_seed: Annotated[int, typer.Option(min=0, max=1_000_000_000, help="The first of them.")] = 1_000,
+    first_seed: Annotated[
+        int, typer.Option(min=0, max=1_000_000_000, help="The first of them.")
+    ] = 1_000,
     store: Annotated[
         Path | None,
-        _folder_option(about="Keep the runs there, to go on after a break with the same code. [default: a temporary folder]"),
+        _folder_option(
+            about=(
+                "Keep the runs there, to go on after a break with the same code. [default: a"
+                " temporary folder]"
+            )
+        ),
     ] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m.")] = None,
     record: Annotated[
         bool,
         typer.Option(
-            "--record", help="Keep this machine's fingerprints in fingerprints.json of --published; for trusted code."
+            "--record",
+            help=(
+                "Keep this machine's fingerprints in fingerprints.json of --published; for trusted"
+                " code."
+            ),
         ),
     ] = False,
 ) -> None:
-    """Check that the published numbers follow from their rows, and that the code still gives them; exit code 1 if not."""
+    """Check that published numbers follow from their rows and from the code; exit code 1 if not."""
     from benchmark import arguments
 
     if level == 1:
         arguments.refuse_idle(
-            context, ("cells", "budget", "seeds", "first_seed", "store", "time_limit", "record"), "--level 2 or 3"
+            context,
+            ("cells", "budget", "seeds", "first_seed", "store", "time_limit", "record"),
+            "--level 2 or 3",
         )
     named = None if cells is None else arguments.words(cells, "cells")
     chosen_budget = None if budget is None else arguments.choose_budget(budget).id
@@ -310,14 +456,18 @@ def verify(
     from benchmark.verify.command import verify as look
     from results.publication import PUBLISHED as SHIPPED
 
-    asked = Asked(level, suite or None, named, chosen_budget, seeds, first_seed, record, store, deadline)
+    asked = Asked(
+        level, suite or None, named, chosen_budget, seeds, first_seed, record, store, deadline
+    )
     raise typer.Exit(look(asked, published or SHIPPED, as_json))
 
 
 @app.command()
 def references(
     store: StoreOption = DEFAULT_STORE,
-    out: Annotated[Path, _folder_option(about="Folder to write one file per family into.")] = Path("reference_returns"),
+    out: Annotated[Path, _folder_option(about="Folder to write one file per family into.")] = Path(
+        "reference_returns"
+    ),
 ) -> None:
     """Turn what the suite oracle measured into the reference returns that normalise a score."""
     from benchmark import commands
@@ -329,5 +479,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     words = sys.argv[1:] if arguments is None else arguments
     verbose = any(word in ("-v", "--verbose") for word in words)
-    resumes = "run" in words or ("verify" in words and any(word.split("=")[0] == "--store" for word in words))
-    sys.exit(exit_code(lambda: app(args=arguments, prog_name="python -m benchmark", standalone_mode=False), verbose, resumes))
+    resumes = "run" in words or (
+        "verify" in words and any(word.split("=")[0] == "--store" for word in words)
+    )
+    sys.exit(
+        exit_code(
+            lambda: app(args=arguments, prog_name="python -m benchmark", standalone_mode=False),
+            verbose,
+            resumes,
+        )
+    )

@@ -32,7 +32,10 @@ from results.store import CellKey, Store
 
 __all__ = ["as_text", "catalogue", "references", "run", "show", "tune"]
 
-DONE, FAILED, TIME_LIMIT = 0, 1, 3  # exit codes
+# exit codes
+DONE = 0
+FAILED = 1
+TIME_LIMIT = 3
 
 
 def run(
@@ -59,15 +62,20 @@ def run(
     display = Display(console)
     stages = stages_of(cells)
     console.print(
-        f"suite {suite.id} at {budget.id}: {len(cells)} cells in {len(stages)} stages, {jobs} workers × {threads} threads,"
-        f" store {store}",
+        f"suite {suite.id} at {budget.id}: {len(cells)} cells in {len(stages)} stages, {jobs}"
+        f" workers × {threads} threads, store {store}",
         soft_wrap=True,
     )
     deadline = None if time_limit_s is None else began + time_limit_s
     table = _execute(
-        console, LocalExecutor(opened, jobs, threads, deadline, force, save_every_s, display.note), stages, display
+        console,
+        LocalExecutor(opened, jobs, threads, deadline, force, save_every_s, display.note),
+        stages,
+        display,
     )
-    return TIME_LIMIT if table is None else _conclude(console, table, store, time.monotonic() - began)
+    return (
+        TIME_LIMIT if table is None else _conclude(console, table, store, time.monotonic() - began)
+    )
 
 
 def tune(
@@ -89,15 +97,23 @@ def tune(
     deadline = None if time_limit_s is None else began + time_limit_s
     generator = Streams(seed, "tune", name, family).numpy("settings")
     drawn = dict(enumerate(tuning.draw_settings(path, budget, n_trials, generator)))
-    opened, lines = Store(store, create=True), list[dict[str, Any]]()
+    opened = Store(store, create=True)
+    lines = list[dict[str, Any]]()
     console = Console(markup=False, emoji=False, highlight=False)
     for rung, (fraction, _) in enumerate(tuning.RUNGS):
         chosen = [*drawn] if rung == 0 else tuning.promoted(pd.DataFrame(lines), rung)
-        trials = tuning.trials_of(name, path, family, budget, rung, {number: drawn[number] for number in chosen}, seed)
+        trials = tuning.trials_of(
+            name, path, family, budget, rung, {number: drawn[number] for number in chosen}, seed
+        )
         check_budgets(trial.cell for trial in trials)
         opened.write_plan(_plan(tuning.SUITE, {name: path}, [trial.cell for trial in trials]))
-        console.print(f"{name} on {family}: {len(trials)} trials at {fraction:g} of {budget.id}, store {store}", soft_wrap=True)
-        display, stages = Display(console), stages_of([trial.cell for trial in trials])
+        console.print(
+            f"{name} on {family}: {len(trials)} trials at {fraction:g} of {budget.id}, store"
+            f" {store}",
+            soft_wrap=True,
+        )
+        display = Display(console)
+        stages = stages_of([trial.cell for trial in trials])
         executor = LocalExecutor(opened, jobs, threads, deadline, False, save_every_s, display.note)
         table = _execute(console, executor, stages, display)
         if table is None:
@@ -105,8 +121,15 @@ def tune(
         lines += [tuning.line_of(trial, opened, threads) for trial in trials]
         log = tuning.write_log(out, budget, lines)
     best = tuning.best_of(pd.DataFrame(lines))
-    console.print(f"best: trial {best['trial']} with {best['settings']}, validation score {best['score']:.2f}", soft_wrap=True)
-    console.print(f"{len(lines)} trials in {duration(time.monotonic() - began)}, written to {log}", soft_wrap=True)
+    console.print(
+        f"best: trial {best['trial']} with {best['settings']}, validation score"
+        f" {best['score']:.2f}",
+        soft_wrap=True,
+    )
+    console.print(
+        f"{len(lines)} trials in {duration(time.monotonic() - began)}, written to {log}",
+        soft_wrap=True,
+    )
     return FAILED if best["status"] != "ok" else DONE
 
 
@@ -121,8 +144,10 @@ def _plan(suite: Suite, methods: Mapping[str, str], cells: list[Cell]) -> dict[s
     }
 
 
-def _execute(console: Console, executor: LocalExecutor, stages: list[Stage], display: Display) -> list[Progress] | None:
-    """Run stages with their progress shown; None if time was up, which then has been said."""
+def _execute(
+    console: Console, executor: LocalExecutor, stages: list[Stage], display: Display
+) -> list[Progress] | None:
+    """Run stages and show their progress; None, once reported, if the time limit was reached."""
     try:
         with display.shown():
             return executor.run(stages, display.show)
@@ -141,27 +166,40 @@ def _tell_kept(console: Console, store: Store, table: list[Progress]) -> None:
     """What is kept of each stage that was under way."""
     for entry in table:
         if entry.state not in ("done", "failed") and entry.started is not None:
-            console.print(f"kept of {entry.stage}: {_saved(store, entry.stage.key) or 'nothing'}", soft_wrap=True)
+            console.print(
+                f"kept of {entry.stage}: {_saved(store, entry.stage.key) or 'nothing'}",
+                soft_wrap=True,
+            )
 
 
 def _conclude(console: Console, table: list[Progress], store: Path, took_s: float) -> int:
     failed = [entry for entry in table if entry.state == "failed"]
     before = sum(entry.finished_before for entry in table)
-    console.print(f"{len(table) - len(failed)} of {len(table)} stages done ({before} of them before) in {duration(took_s)}")
+    console.print(
+        f"{len(table) - len(failed)} of {len(table)} stages done ({before} of them before) in"
+        f" {duration(took_s)}"
+    )
     for entry in failed:
         console.print(f"failed: {entry.stage}: {entry.error}", soft_wrap=True)
         console.print(f"  log: {store / entry.stage.key.folder / 'log.txt'}", soft_wrap=True)
     where = "" if store == Path("results/local") else f" --store {shlex.quote(str(store))}"
-    theirs, ours = _published_seeds(table), len({entry.stage.cell.seed for entry in table})
-    console.print(f"next: python -m benchmark report{where}{' --compare published' * (theirs > 0)}", soft_wrap=True)
+    theirs = _published_seeds(table)
+    ours = len({entry.stage.cell.seed for entry in table})
+    console.print(
+        f"next: python -m benchmark report{where}{' --compare published' * (theirs > 0)}",
+        soft_wrap=True,
+    )
     if ours < theirs:
-        line = f"  the published methods have {theirs} seeds each; run with --seeds {theirs} to tell yours from them"
+        line = (
+            f"  the published methods have {theirs} seeds each; run with --seeds {theirs} to tell"
+            " yours from them"
+        )
         console.print(line, soft_wrap=True)
     return FAILED if failed else DONE
 
 
 def _published_seeds(table: list[Progress]) -> int:
-    """How many seeds the published methods have that a method which is not built in may stand beside; 0 for nothing of both."""
+    """Seeds per published method, or 0 if no plug-in was run or nothing comparable is published."""
     cell = table[0].stage.cell
     if all(entry.stage.cell.method in METHODS for entry in table):
         return 0
@@ -184,8 +222,15 @@ def catalogue() -> dict[str, Any]:
 
 def _family(name: str) -> dict[str, Any]:
     family = load_family(name)
-    splits = {split: [{**asdict_task(task)} for task in family.split(split)] for split in family.splits()}
-    return {"version": family_version(family), "varies": family.kind, "horizon": family.horizon, "splits": splits}
+    splits = {
+        split: [{**asdict_task(task)} for task in family.split(split)] for split in family.splits()
+    }
+    return {
+        "version": family_version(family),
+        "varies": family.kind,
+        "horizon": family.horizon,
+        "splits": splits,
+    }
 
 
 def asdict_task(task: Any) -> dict[str, Any]:
@@ -197,7 +242,13 @@ def _method(path: str) -> dict[str, Any]:
     method = load_method(path)
     defaults = asdict(method.Config())
     about = (method.__doc__ or "").strip().splitlines() or [""]
-    return {"path": path, "version": method.version, "about": about[0], "meta_trains": method.meta_trains, "defaults": defaults}
+    return {
+        "path": path,
+        "version": method.version,
+        "about": about[0],
+        "meta_trains": method.meta_trains,
+        "defaults": defaults,
+    }
 
 
 def as_text(catalogue: Mapping[str, Any]) -> str:
@@ -205,22 +256,40 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
     lines = ["Suites"]
     for name, suite in catalogue["suites"].items():
         lines.append(f"  {name}: {suite['question']}")
-        lines.append(f"    methods: {', '.join(suite['methods'])}; with `--methods all` every method below")
-        lines += [f"    families at {budget}: {', '.join(names)}" for budget, names in suite["families"].items()]
+        lines.append(
+            f"    methods: {', '.join(suite['methods'])}; with `--methods all` every method below"
+        )
+        lines += [
+            f"    families at {budget}: {', '.join(names)}"
+            for budget, names in suite["families"].items()
+        ]
     lines.append("Budgets (environment steps)")
     for name, budget in catalogue["budgets"].items():
         lines.append(f"  {name}: {budget['purpose']}; {budget['seeds']} seeds")
-        on_policy = f"{budget['fresh_steps']:,} on-policy, {budget['fresh_tasks']} fresh ones at a time"
-        lines.append(f"    meta-training {budget['train_steps']:,} over {budget['train_tasks']} tasks ({on_policy})")
+        on_policy = (
+            f"{budget['fresh_steps']:,} on-policy, {budget['fresh_tasks']} fresh ones at a time"
+        )
+        lines.append(
+            f"    meta-training {budget['train_steps']:,} over {budget['train_tasks']} tasks"
+            f" ({on_policy})"
+        )
         if others := budget["meta_steps"]:
             each = ", ".join(f"{steps:,} in {module}" for module, steps in others.items())
             lines.append(f"    but, so that all cost about the same core-time: {each}")
         lines.append(f"    adaptation {budget['adapt_steps']:,} per test task")
     lines.append("Families")
     for name, family in catalogue["families"].items():
-        splits = ", ".join(f"{split} ({len(tasks)} tasks)" for split, tasks in family["splits"].items())
-        lines.append(f"  {name} v{family['version']}: {family['varies']} varies, {family['horizon']} steps; splits {splits}")
-    lines.append("  permuted- before any of them: its observation and action entries in another order on each test task")
+        splits = ", ".join(
+            f"{split} ({len(tasks)} tasks)" for split, tasks in family["splits"].items()
+        )
+        lines.append(
+            f"  {name} v{family['version']}: {family['varies']} varies, {family['horizon']} steps;"
+            f" splits {splits}"
+        )
+    lines.append(
+        "  permuted- before any of them: its observation and action entries in another order on"
+        " each test task"
+    )
     lines.append("Methods (settings with their defaults; change one with --set method.key=value)")
     for name, method in catalogue["methods"].items():
         settings = ", ".join(f"{key}={value}" for key, value in method["defaults"].items())
@@ -239,16 +308,37 @@ def show(store: Path, prefix: str | None) -> str:
     opened = Store(store, create=False)
     _, cells = opened.read()
     if prefix is None:
-        columns = ["adapt_id", "suite", "budget", "family", "split", "method", "variant", "seed", "status"]
+        columns = [
+            "adapt_id",
+            "suite",
+            "budget",
+            "family",
+            "split",
+            "method",
+            "variant",
+            "seed",
+            "status",
+        ]
         table = cells[columns].rename(columns={"adapt_id": "cell"})
-        told = {cell["key"]["id"]: _saved_stage(opened, cell) for plan in opened.plans() for cell in plan["cells"]}
+        told = {
+            cell["key"]["id"]: _saved_stage(opened, cell)
+            for plan in opened.plans()
+            for cell in plan["cells"]
+        }
         if any(told.values()):
             table["saved"] = table["cell"].map(told)
         return str(table.to_string(index=False)) if len(table) else "no cells"
-    found = {key.id: key for plan in opened.plans() for key in _keys(plan) if key.id.startswith(prefix)}
+    found = {
+        key.id: key for plan in opened.plans() for key in _keys(plan) if key.id.startswith(prefix)
+    }
     if len(found) != 1:
-        many = f"{len(found)} cells begin with {prefix!r}: {', '.join(sorted(found)[:5])}; write more of it"
-        raise InputError(many if found else f"no cell's id begins with {prefix!r}; `show` without it lists them")
+        many = (
+            f"{len(found)} cells begin with {prefix!r}: {', '.join(sorted(found)[:5])}; write more"
+            " of it"
+        )
+        raise InputError(
+            many if found else f"no cell's id begins with {prefix!r}; `show` without it lists them"
+        )
     key = next(iter(found.values()))
     if opened.status(key) == "missing" and (saved := _saved(opened, key)):
         return f"{store / key.folder}\n\nnot finished; saved at {saved}"
@@ -276,7 +366,7 @@ def _saved(store: Store, key: CellKey) -> str:
 
 
 def references(store: Path, out: Path) -> str:
-    """Write the references of every family that the suite `oracle` has finished in a store; returns what to tell.
+    """Write the references of every family in the finished suite `oracle`; returns their paths.
 
     Raises:
       InputError: if it has finished none.
@@ -291,12 +381,21 @@ def references(store: Path, out: Path) -> str:
     rows, cells = opened.read(["oracle"])
     if others := sorted(set(cells["budget"]) - set(SUITES["oracle"].families)):
         raise InputError(
-            f"{store} holds the suite oracle at {', '.join(others)}, which is no reference; use a store of its own"
+            f"{store} holds the suite oracle at {', '.join(others)}, which is no reference; use a"
+            " store of its own"
         )
     if unfinished := int((cells["status"] != "done").sum()):
-        raise InputError(f"{unfinished} cells of the suite oracle in {store} are not finished; run it again to go on")
+        raise InputError(
+            f"{unfinished} cells of the suite oracle in {store} are not finished; run it again to"
+            " go on"
+        )
     return "\n".join(map(str, write_references(rows, out)))
 
 
 def _keys(plan: Mapping[str, Any]) -> list[CellKey]:
-    return [CellKey(**cell[kind]) for cell in plan["cells"] for kind in ("key", "train_key") if cell[kind]]
+    return [
+        CellKey(**cell[kind])
+        for cell in plan["cells"]
+        for kind in ("key", "train_key")
+        if cell[kind]
+    ]

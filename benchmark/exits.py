@@ -1,4 +1,4 @@
-"""How a command ends: whatever it raises becomes an exit code, and one line that says the way out."""
+"""How a command ends: any exception becomes an exit code and one line that says what to do."""
 
 import errno
 import io
@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 
 import typer
 
-INTERRUPTED, TERMINATED = 130, 143  # exit codes: 128 and the signal
+# exit codes: 128 and the signal
+INTERRUPTED = 130
+TERMINATED = 143
 _AGAIN_S = 5  # after which SIGTERM is taken to have been lost
 _INPUT_ERRORS = {
     "benchmark.arguments": "InputError",
@@ -24,7 +26,7 @@ _INPUT_ERRORS = {
 
 
 class _TerminatedError(BaseException):
-    """SIGTERM; no SystemExit, which a plug-in that leaves raises as well."""
+    """SIGTERM; not a SystemExit, which a plug-in that exits raises too."""
 
 
 def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
@@ -32,11 +34,12 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
 
     Args:
       verbose: show where bad input was found.
-      resumes: an interrupted command goes on where it was when it is given again.
+      resumes: an interrupted command resumes where it was when it is given again.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter must not end a run
+            # a terminal that cannot encode a character must not end a run
+            stream.reconfigure(errors="backslashreplace")
     try:
         with _termination_raised():
             code = int(command() or 0)
@@ -46,7 +49,10 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(resumes)
     except _TerminatedError:
-        print(f"terminated; run the same command again{' to go on' if resumes else ''}", file=sys.stderr)
+        print(
+            f"terminated; run the same command again{' to go on' if resumes else ''}",
+            file=sys.stderr,
+        )
         return TERMINATED
     except BrokenPipeError:  # the reader of our output has gone
         _mute()
@@ -84,19 +90,28 @@ def _termination_raised() -> Iterator[None]:
 
 
 def _interrupted(resumes: bool) -> int:
-    print(f"\ninterrupted; run the same command again{' to go on' if resumes else ''}", file=sys.stderr)
+    print(
+        f"\ninterrupted; run the same command again{' to go on' if resumes else ''}",
+        file=sys.stderr,
+    )
     return INTERRUPTED
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: in the middle of an import, Python may turn it into another one."""
-    return error is not None and (isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__ or error.__context__))
+    """Whether Ctrl-C caused an error: during an import, Python may turn it into another one."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__ or error.__context__)
+    )
 
 
 def _is_input_error(error: Exception) -> bool:
-    """Whether the message of `error` alone tells the user what to do. A kind whose module was never imported was not raised."""
+    """Whether the message of `error` alone tells the user what to do.
+
+    A kind of error whose module was never imported cannot have been raised.
+    """
     return any(
-        name in sys.modules and isinstance(error, getattr(sys.modules[name], kind)) for name, kind in _INPUT_ERRORS.items()
+        name in sys.modules and isinstance(error, getattr(sys.modules[name], kind))
+        for name, kind in _INPUT_ERRORS.items()
     )
 
 

@@ -1,4 +1,4 @@
-"""What a film shows: a cell adapted once more, and the episode that its policy was scored by, before and after."""
+"""What a film shows: a cell adapted again, and a scored episode from before and after."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -28,10 +28,11 @@ SIZE = 240  # pixels: height and width of one policy's picture
 GAP = 4  # pixels between the two
 FRAME_S = 0.05  # of simulated time between two pictures, where a control step is shorter
 LARGEST = 400_000  # bytes of a film, as a page holds many
-# Every how many of the pictures are kept, and the quality of WebP: the first that is small enough, or the last
+# Keep every n-th picture at this WebP quality: the first pair that is small enough, or the last
 _ENCODINGS = ((1, 50), (2, 40), (2, 20), (3, 20))
 
-Path = list[NDArray[np.float64]]  # positions [nq] at the start and after every control step of an episode
+# positions [nq] at the start and after every control step of an episode
+Path = list[NDArray[np.float64]]
 
 
 class Filmed(NamedTuple):
@@ -43,9 +44,13 @@ class Filmed(NamedTuple):
 
 
 def adapt_again(
-    cell: Cell, place: int, state: bytes | None, threads: int = 1, progress: Callable[[int], None] = lambda used: None
+    cell: Cell,
+    place: int,
+    state: bytes | None,
+    threads: int = 1,
+    progress: Callable[[int], None] = lambda used: None,
 ) -> Filmed:
-    """Adapt as the cell did, and keep how the task at `place` was evaluated at b = 0 and at the end.
+    """Adapt as the cell did; keep the task at `place` as evaluated at b = 0 and at the end.
 
     Args:
       state: what was meta-trained.
@@ -58,7 +63,8 @@ def adapt_again(
         method.load_state_dict(states.from_bytes(state))
     family, streams = load_family(cell.family), Streams(cell.seed, "adapt", cell.family, cell.split)
     tasks = family.split(cell.split)
-    pool, watch = TaskPool(family, tasks, streams, progress=progress), _Watch(family, tasks, streams)
+    pool = TaskPool(family, tasks, streams, progress=progress)
+    watch = _Watch(family, tasks, streams)
     watch.simulation = place * EPISODES
     adapter = method.adapter(pool.make_env, len(tasks), streams.child("method"))
     pool.settle()
@@ -70,7 +76,7 @@ def adapt_again(
 
 
 class _Watch(Evaluator):
-    """Keeps how one simulation moved in its first episode: a policy that draws would not do the same again."""
+    """Records one simulation's first episode, which a stochastic policy would not repeat."""
 
     simulation = 0
 
@@ -85,7 +91,8 @@ class _Watched:
     """A policy, and the path of a simulation that it moves."""
 
     def __init__(self, policy: Policy, env: BatchEnv, simulation: int) -> None:
-        self._policy, self._positions = policy, env.batch.bind("qpos")[simulation]
+        self._policy = policy
+        self._positions = env.batch.bind("qpos")[simulation]
         self._at = divmod(simulation, env.copies)
         self._over = False
         self.path: Path = []
@@ -107,24 +114,28 @@ class _Watched:
 
 
 def film(cell: Cell, place: int, paths: tuple[Path, Path]) -> bytes:
-    """An animated WebP in real time of two episodes side by side; the shorter one stays as it ended."""
+    """A real-time animated WebP of two episodes side by side; the shorter holds its last frame."""
     env = BatchEnv(load_family(cell.family), [load_family(cell.family).split(cell.split)[place]])
     env.reset()
     if env.batch.model.vis.headlight.active and _plain_id(cell.family).startswith("point-"):
-        env.batch.model.vis.headlight.active = 0  # the table, seen from above, is white in its light
+        # the table, seen from above, is white in its light
+        env.batch.model.vis.headlight.active = 0
     every = max(1, round(FRAME_S * render_fps(env)))
-    draw, positions = Pictures(env.batch, SIZE, goal_of(cell.family, env.tasks[0]), plain=True), env.batch.bind("qpos")
+    draw = Pictures(env.batch, SIZE, goal_of(cell.family, env.tasks[0]), plain=True)
+    positions = env.batch.bind("qpos")
     sides: list[list[NDArray[np.uint8]]] = [[], []]
     try:
         for path, side in zip(paths, sides, strict=True):
             for positions[0] in (*path[:-1:every], path[-1]):
                 side.append(draw(0))
     finally:
-        draw.close()  # left to the interpreter's end, it would complain there
+        draw.close()  # left until the interpreter exits, it would complain
     length = max(map(len, sides))
     pictures = [_beside(*(side[min(t, len(side) - 1)] for side in sides)) for t in range(length)]
     for kept, quality in _ENCODINGS:
-        content = _webp([*pictures[:-1:kept], pictures[-1]], 1000 * kept * every / render_fps(env), quality)
+        content = _webp(
+            [*pictures[:-1:kept], pictures[-1]], 1000 * kept * every / render_fps(env), quality
+        )
         if len(content) <= LARGEST:
             break
     return content
@@ -134,13 +145,21 @@ def _beside(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Image.Image:
     both = Image.new("RGB", (2 * SIZE + GAP, SIZE), "white")
     for left, picture, label in ((0, before, "before"), (SIZE + GAP, after, "after")):
         both.paste(Image.fromarray(picture), (left, 0))
-        ImageDraw.Draw(both).text((left + 6, 4), label, fill="white", stroke_width=2, stroke_fill="black")
+        ImageDraw.Draw(both).text(
+            (left + 6, 4), label, fill="white", stroke_width=2, stroke_fill="black"
+        )
     return both
 
 
 def _webp(pictures: Sequence[Image.Image], duration_ms: float, quality: int) -> bytes:
     buffer = io.BytesIO()
-    how = {"save_all": True, "duration": round(duration_ms), "loop": 0, "quality": quality, "method": 4}
+    how = {
+        "save_all": True,
+        "duration": round(duration_ms),
+        "loop": 0,
+        "quality": quality,
+        "method": 4,
+    }
     pictures[0].save(buffer, "WEBP", append_images=pictures[1:], **how)
     return buffer.getvalue()
 
@@ -148,7 +167,8 @@ def _webp(pictures: Sequence[Image.Image], duration_ms: float, quality: int) -> 
 def goal_of(family: str, task: Task) -> tuple[float, float] | None:
     """Where a task's goal lies in the plane, in m; None for a family without."""
     if {"radius", "angle"} <= set(task.params):
-        radius, angle = task.params["radius"], task.params["angle"]
+        radius = task.params["radius"]
+        angle = task.params["angle"]
         return radius * cos(angle), radius * sin(angle)
     return FIXED_GOAL if _plain_id(family) == "point-rand" else None
 

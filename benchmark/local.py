@@ -1,7 +1,8 @@
-"""The local executor: long-lived worker processes that take one stage at a time, within a budget of cores.
+"""The local executor: long-lived workers take one stage at a time, within a budget of cores.
 
-The store and its locks are the queue between several executors; this one only decides what to try next. A worker that dies
-takes with it what it did of one stage since it was saved, and an executor that dies takes its workers.
+The store and its locks are the queue between several executors; this one only decides what to try
+next. A worker that dies takes with it what it did of one stage since it was saved, and an executor
+that dies takes its workers.
 """
 
 import logging
@@ -49,10 +50,14 @@ class Progress:
 
     @property
     def work_here(self) -> float:
-        """Environment steps of this run, summed over tasks; a finished stage counts as if it had used all it may."""
+        """Environment steps in this run, summed over tasks; a finished stage counts in full."""
         if self.started is None:
             return 0.0
-        return self.stage.work - self.work_left - self.resumed_at / max(self.stage.steps, 1) * self.stage.work
+        return (
+            self.stage.work
+            - self.work_left
+            - self.resumed_at / max(self.stage.steps, 1) * self.stage.work
+        )
 
 
 def stages_of(cells: Sequence[Any]) -> list[Stage]:
@@ -92,15 +97,23 @@ class LocalExecutor:
         save_every_s: float = SAVE_EVERY_S,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.store, self._jobs, self._threads, self._force = store, jobs, threads, force
-        self._deadline, self._save_every_s, self._note = deadline, save_every_s, note
+        self.store = store
+        self._jobs = jobs
+        self._threads = threads
+        self._force = force
+        self._deadline = deadline
+        self._save_every_s = save_every_s
+        self._note = note
         self._workers: list[_Worker] = []
         self.table: list[Progress] = []
 
-    def run(self, stages: Sequence[Stage], show: Callable[[list[Progress]], None]) -> list[Progress]:
+    def run(
+        self, stages: Sequence[Stage], show: Callable[[list[Progress]], None]
+    ) -> list[Progress]:
         """Run `stages` to their end, calling `show` several times a second and whenever one ends.
 
-        Whatever else ends it, such as Ctrl-C, first waits until running stages are saved, for `GRACE_S` at most.
+        Whatever else ends it, such as Ctrl-C, first waits until running stages are saved, for
+        `GRACE_S` at most.
 
         Raises:
           TimeLimitError: at the deadline.
@@ -127,10 +140,14 @@ class LocalExecutor:
         return table
 
     def _skip_finished(self, table: list[Progress]) -> None:
-        """Mark what need not run. Training whose record was lost runs again even if nothing waits: its rows are results."""
+        """Mark what need not run.
+
+        Training whose record was lost runs again even if nothing waits: its rows are results.
+        """
         for entry in table:
             if finished(self.store, entry.stage):
-                entry.state, entry.finished_before = "done", True
+                entry.state = "done"
+                entry.finished_before = True
 
     def _assign(self, table: list[Progress]) -> None:
         """Give every idle worker the next stage whose training is over."""
@@ -170,7 +187,10 @@ class LocalExecutor:
         deadline = time.monotonic() + GRACE_S
         busy = [worker for worker in self._workers if worker.entry is not None]
         if busy:
-            self._note(f"saving {len(busy)} unfinished stage{'s' * (len(busy) > 1)}; Ctrl-C again ends at once, without")
+            self._note(
+                f"saving {len(busy)} unfinished stage{'s' * (len(busy) > 1)}; Ctrl-C again ends at"
+                " once, without"
+            )
         for worker in busy:
             worker.process.terminate()
         while busy and (left := deadline - time.monotonic()) > 0:
@@ -178,7 +198,8 @@ class LocalExecutor:
                 worker = next(worker for worker in busy if worker.connection is connection)
                 try:
                     worker.hear(worker.connection.recv())
-                except Exception:  # it had nothing to save, or could not, or was cut off in the middle of a word
+                # it had nothing to save, or could not, or was cut off in the middle of a message
+                except Exception:
                     busy.remove(worker)
             busy = [worker for worker in busy if worker.entry is not None]
 
@@ -188,7 +209,8 @@ class LocalExecutor:
         worker.process.join()
         worker.connection.close()
         if worker.entry is not None and worker.process.exitcode == TERMINATED:
-            worker.entry.state = "waiting"  # somebody ended it before it could be saved; that is no fault of the stage
+            # somebody ended it before it could be saved; that is no fault of the stage
+            worker.entry.state = "waiting"
         elif worker.entry is not None:
             error = f"its worker process {_cause(worker.process.exitcode or 0)}"
             record_failure(self.store, worker.entry.stage, error)
@@ -198,25 +220,36 @@ class LocalExecutor:
 class _Worker:
     """A spawned process and the stage it is at."""
 
-    def __init__(self, store: Store, threads: int, save_every_s: float, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: Store, threads: int, save_every_s: float, note: Callable[[str], None]
+    ) -> None:
         context = multiprocessing.get_context("spawn")  # torch and MuJoCo hang in a forked child
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=serve, args=(theirs, store, threads, save_every_s), daemon=True)
+        self.process: BaseProcess = context.Process(
+            target=serve, args=(theirs, store, threads, save_every_s), daemon=True
+        )
         with interrupts_held():
             self.process.start()
         theirs.close()
-        self.note, self.leaving = note, False
+        self.note = note
+        self.leaving = False
         self.entry: Progress | None = None
 
     def begin(self, entry: Progress, force: bool) -> None:
         """Start a stage."""
         _LOG.info("process %d begins %s", self.process.pid, entry.stage)
-        entry.state, entry.started, entry.used, entry.kept, entry.resumed_at = "running", time.monotonic(), 0, None, 0
+        entry.state = "running"
+        entry.started = time.monotonic()
+        entry.used = 0
+        entry.kept = None
+        entry.resumed_at = 0
         self.entry = entry
         try:
             self.connection.send((entry.stage, force))
-        except OSError:  # it died idle, which is no fault of the stage; the executor is about to hear of it
-            self.entry, entry.state = None, "waiting"
+        # it died idle, which is no fault of the stage; the executor is about to hear of it
+        except OSError:
+            self.entry = None
+            entry.state = "waiting"
 
     def hear(self, message: tuple[str, Any]) -> None:
         """Note progress, or the end of the stage."""
@@ -225,13 +258,17 @@ class _Worker:
         if kind in ("used", "resumed", "kept", "note"):
             self._hear_progress(self.entry, kind, value)
             return
-        entry, self.entry = self.entry, None
+        entry = self.entry
+        self.entry = None
         if kind == "store":
             raise StoreError(value)
         if kind == "busy":
-            entry.state, entry.started, entry.not_before = "waiting", None, time.monotonic() + BUSY_WAIT_S
+            entry.state = "waiting"
+            entry.started = None
+            entry.not_before = time.monotonic() + BUSY_WAIT_S
         elif kind == "stopped":
-            entry.state, self.leaving = "waiting", True
+            entry.state = "waiting"
+            self.leaving = True
         else:
             _end(entry, "failed" if kind == "failed" else "done", value)
 
@@ -241,7 +278,9 @@ class _Worker:
         elif kind == "kept":
             entry.kept = value
         elif kind == "resumed":
-            entry.kept, entry.used, entry.resumed_at = value, value.env_steps, value.env_steps
+            entry.kept = value
+            entry.used = value.env_steps
+            entry.resumed_at = value.env_steps
             self.note(f"resumed {entry.stage} at {how_far(value, entry.stage.steps)}")
         else:
             self.note(value)
@@ -254,17 +293,26 @@ class _Worker:
 
 
 def how_far(kept: Kept, steps: int) -> str:
-    """How far a stage of so many environment steps was saved, such as "43 % (8,600 of 20,000 steps, 3,100 updates)"."""
-    return f"{100 * kept.env_steps // max(steps, 1)} % ({kept.env_steps:,} of {steps:,} steps, {kept.updates:,} updates)"
+    """Saved progress of a stage, such as "43 % (8,600 of 20,000 steps, 3,100 updates)"."""
+    return (
+        f"{100 * kept.env_steps // max(steps, 1)} % ({kept.env_steps:,} of {steps:,} steps,"
+        f" {kept.updates:,} updates)"
+    )
 
 
 def _end(entry: Progress, state: State, error: str | None) -> None:
     _LOG.info("%s: %s %s", state, entry.stage, error or "")
-    entry.state, entry.error, entry.ended = state, error, time.monotonic()
+    entry.state = state
+    entry.error = error
+    entry.ended = time.monotonic()
 
 
 def _cause(code: int) -> str:
     """How a process ended, from its exit code."""
     if code >= 0:
         return f"ended with exit code {code}"
-    return "was killed by SIGKILL (out of memory?)" if code == -signal.SIGKILL else f"was killed by signal {-code}"
+    return (
+        "was killed by SIGKILL (out of memory?)"
+        if code == -signal.SIGKILL
+        else f"was killed by signal {-code}"
+    )

@@ -1,4 +1,4 @@
-"""Finding methods: the built-in ones, those that other distributions register, and `module:Class` from the command line."""
+"""Finds methods: built in, from other distributions, or `module:Class` on the command line."""
 
 import hashlib
 import inspect
@@ -27,13 +27,13 @@ class PluginError(Exception):
 
 
 def registered_methods() -> dict[str, str]:
-    """Name → module:Class, of the built-in methods and of those other distributions register; the built-in ones win."""
+    """Name → module:Class of built-in methods and those registered elsewhere; built-in ones win."""
     return _of_others() | METHODS
 
 
 @cache
 def _of_others() -> dict[str, str]:
-    """What other distributions register; looking through all that are installed takes milliseconds."""
+    """What other distributions register; scanning everything installed takes milliseconds."""
     return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
 
 
@@ -55,7 +55,7 @@ def load_method(path: str) -> "type[Method]":
 
 
 def source_digest(path: str) -> str:
-    """SHA-256 of the file of a method that is not built in, since its author may change it and leave its version."""
+    """SHA-256 of a plug-in's file, which may change without a new version; "" for built-in ones."""
     if path in METHODS.values():
         return ""
     file = inspect.getsourcefile(load_method(path))
@@ -67,9 +67,13 @@ def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise PluginError(f"method {path}: there is no module {error.name!r} (the current folder is searched too)") from error
-    except (Exception, SystemExit) as error:  # a script without a main guard may leave
-        raise PluginError(f"method {path} does not import: {type(error).__name__}: {error}") from error
+        raise PluginError(
+            f"method {path}: there is no module {error.name!r} (the current folder is searched too)"
+        ) from error
+    except (Exception, SystemExit) as error:  # a script without a main guard may exit
+        raise PluginError(
+            f"method {path} does not import: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _faults(found: Any) -> Iterator[str]:
@@ -85,7 +89,10 @@ def _faults(found: Any) -> Iterator[str]:
         yield f"it has no method {', '.join(missing)}"
     for name, kind in _DECLARES.items():
         if not isinstance(getattr(found, name, None), kind):
-            yield f"its class attribute {name} must be {kind.__name__}, not {getattr(found, name, 'missing')!r}"
+            yield (
+                f"its class attribute {name} must be {kind.__name__}, not"
+                f" {getattr(found, name, 'missing')!r}"
+            )
     yield from _config_faults(getattr(found, "Config", None))
 
 
@@ -99,13 +106,18 @@ def _has(method: "type[Method]", name: str) -> bool:
     from methods.api import Method
 
     found = getattr(method, name)
-    return callable(found) and (name not in ("trainer", "adapter") or found is not getattr(Method, name))
+    return callable(found) and (
+        name not in ("trainer", "adapter") or found is not getattr(Method, name)
+    )
 
 
 def _config_faults(config: Any) -> Iterator[str]:
-    if not (inspect.isclass(config) and is_dataclass(config) and config.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+    frozen = getattr(getattr(config, "__dataclass_params__", None), "frozen", False)
+    if not (inspect.isclass(config) and is_dataclass(config) and frozen):
         yield "its Config must be a frozen dataclass"
-    elif required := [f.name for f in fields(config) if f.default is MISSING and f.default_factory is MISSING]:
+    elif required := [
+        f.name for f in fields(config) if f.default is MISSING and f.default_factory is MISSING
+    ]:
         yield f"its Config needs a default for {', '.join(required)}"
     elif trouble := _trouble(config):
         yield f"its Config must hold plain numbers, strings and booleans ({trouble})"

@@ -1,4 +1,4 @@
-"""The tasks of a stage as a method meets them: every step is counted, and their parameters are out of sight."""
+"""A stage's tasks as a method meets them: steps are counted and task parameters are hidden."""
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +27,14 @@ class UnsavableError(RuntimeError):
 
 @dataclass
 class TaskPool:
-    """The tasks of a stage, and what a method has used of them. A method gets `make_env` of it, which guards against slips.
+    """The tasks of a stage and what a method has used of them; methods get its `make_env` only.
 
-    Environments made before `settle` last as long as the learner and are part of the pool's state; later ones last for a step.
+    Environments made before `settle` last as long as the learner and are part of the pool's state;
+    later ones last for a step.
 
     Attributes:
-      allowed: environment steps that may be used: of each task, or with `pooled` summed over the tasks.
+      allowed: environment steps that may be used: of each task, or with `pooled` summed over the
+        tasks.
       used: [N] environment steps used of each task, in all environments made here.
       not_finite: [N] whether a task's policy ever acted with numbers that are not finite.
     """
@@ -44,7 +46,8 @@ class TaskPool:
     pooled: bool = False
     allowed: int = 0
     draw: Callable[[], Sequence[Task]] | None = None  # fresh training tasks for every slot
-    progress: Callable[[int], None] = lambda used: None  # told the largest (pooled: summed) count after every step
+    # told the largest (pooled: summed) count after every step
+    progress: Callable[[int], None] = lambda used: None
     used: np.ndarray = field(init=False)
     not_finite: np.ndarray = field(init=False)
     _divergences: np.ndarray = field(init=False)
@@ -57,19 +60,23 @@ class TaskPool:
 
     def __post_init__(self) -> None:
         self._seen = set(map(_which, self.tasks))
-        self.used, self.not_finite = np.zeros(len(self.tasks), np.int64), np.zeros(len(self.tasks), bool)
+        self.used = np.zeros(len(self.tasks), np.int64)
+        self.not_finite = np.zeros(len(self.tasks), bool)
         self._divergences = np.zeros(len(self.tasks), np.int64)
         self._returns = [[] for _ in self.tasks]
 
     def make_env(self, copies: int = 1, task_ids: tuple[int, ...] | None = None) -> "CountedEnv":
-        """An environment of `copies` of each task (all, or those at `task_ids`), its steps counted; `methods.api.MakeEnv`.
+        """A counted environment of `copies` of all tasks, or of those at `task_ids` (`MakeEnv`).
 
         Raises:
-          ValueError: if `task_ids` names a task twice, which would be counted once, or one that is not there.
+          ValueError: if `task_ids` names a task twice, which would be counted once, or one that is
+            not there.
         """
         ids = tuple(range(len(self.tasks))) if task_ids is None else tuple(task_ids)
         if len(set(ids)) < len(ids) or not set(ids) <= set(range(len(self.tasks))):
-            raise ValueError(f"task_ids must be different numbers from 0 to {len(self.tasks) - 1}, got {ids}")
+            raise ValueError(
+                f"task_ids must be different numbers from 0 to {len(self.tasks) - 1}, got {ids}"
+            )
         seed = self.streams.integer(f"env{self._made}")
         self._made += 1
         batch = BatchEnv(self.family, [self.tasks[i] for i in ids], copies, self.threads, seed)
@@ -95,7 +102,7 @@ class TaskPool:
 
     @property
     def n_tasks_seen(self) -> int:
-        """Different tasks that a method had: those of the slots, and what it drew in their place."""
+        """How many different tasks a method has had: those in the slots and those it drew."""
         return len(self._seen)
 
     def charge(self, ids: np.ndarray, copies: int) -> None:
@@ -104,10 +111,16 @@ class TaskPool:
         Raises:
           BudgetError: before the step is taken, if it is one too many.
         """
-        asked = int(self.used.sum()) + copies * len(ids) if self.pooled else int(self.used[ids].max()) + copies
+        asked = (
+            int(self.used.sum()) + copies * len(ids)
+            if self.pooled
+            else int(self.used[ids].max()) + copies
+        )
         if asked > self.allowed:
             scope = "in all" if self.pooled else "of a task"
-            raise BudgetError(f"the method asked for environment step {asked} {scope} and may use {self.allowed}")
+            raise BudgetError(
+                f"the method asked for environment step {asked} {scope} and may use {self.allowed}"
+            )
         self.used[ids] += copies
         self.progress(int(self.used.sum() if self.pooled else self.used.max()))
 
@@ -118,11 +131,15 @@ class TaskPool:
 
     def divergences(self) -> np.ndarray:
         """[N] simulations that diverged since the last call."""
-        counted, self._divergences = self._divergences, np.zeros(len(self.tasks), np.int64)
+        counted = self._divergences
+        self._divergences = np.zeros(len(self.tasks), np.int64)
         return counted
 
     def online_returns(self) -> list[float | None]:
-        """[N] mean return of the episodes that ended since the last call, None for none; what a reset cut off is in none."""
+        """[N] mean return of the episodes that ended since the last call, None where none did.
+
+        An episode that a reset cut off does not count.
+        """
         means = [float(np.mean(returns)) if returns else None for returns in self._returns]
         self._returns = [[] for _ in self.tasks]
         return means
@@ -134,9 +151,11 @@ class TaskPool:
           UnsavableError: if an environment that was made within a step is still there.
         """
         if len(self._passing):
-            gc.collect()  # it may be there only as part of a cycle
+            gc.collect()  # it may survive only as part of a cycle
         if len(self._passing):
-            raise UnsavableError("it made an environment within a step and kept it: make it when the learner is made")
+            raise UnsavableError(
+                "it made an environment within a step and kept it: make it when the learner is made"
+            )
         return {
             "used": self.used.copy(),
             "not_finite": self.not_finite.copy(),
@@ -148,10 +167,15 @@ class TaskPool:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned, into a pool of the same tasks whose learner was made alike."""
-        for mine, saved in ((self.used, "used"), (self.not_finite, "not_finite"), (self._divergences, "divergences")):
+        """Restore what `state_dict` returned; tasks and learner must have been made alike."""
+        for mine, saved in (
+            (self.used, "used"),
+            (self.not_finite, "not_finite"),
+            (self._divergences, "divergences"),
+        ):
             mine[...] = state[saved]
-        self._returns, self._made = [list(returns) for returns in state["returns"]], state["made"]
+        self._returns = [list(returns) for returns in state["returns"]]
+        self._made = state["made"]
         self._seen = {tuple(params) for params in state["seen"].tolist()}
         for env, saved in zip(self._lasting, state["envs"], strict=True):
             env._restore(saved)
@@ -163,13 +187,19 @@ def _which(task: Task) -> tuple[float, ...]:
 
 
 class CountedEnv:
-    """A `BatchEnv` seen through the budget; the task's parameters are out of sight (`envs.api.TrainEnv`)."""
+    """A `BatchEnv` that counts steps and hides the task's parameters (`envs.api.TrainEnv`)."""
 
     def __init__(self, env: BatchEnv, ids: np.ndarray, pool: TaskPool) -> None:
-        self._env, self._ids, self._pool = env, ids, pool
-        self.n_tasks, self.copies, self.horizon = env.n_tasks, env.copies, env.horizon
-        self.observation_size, self.action_size = env.observation_size, env.action_size
-        self._return, self._diverged = np.zeros((env.n_tasks, env.copies)), env.diverged.copy()
+        self._env = env
+        self._ids = ids
+        self._pool = pool
+        self.n_tasks = env.n_tasks
+        self.copies = env.copies
+        self.horizon = env.horizon
+        self.observation_size = env.observation_size
+        self.action_size = env.action_size
+        self._return = np.zeros((env.n_tasks, env.copies))
+        self._diverged = env.diverged.copy()
 
     def reset(self, mask: BoolArray | None = None) -> FloatArray:
         """As `envs.api.Env.reset`."""
@@ -177,7 +207,7 @@ class CountedEnv:
         return self._env.reset(mask)
 
     def step(self, action: FloatArray) -> Step:
-        """As `envs.api.Env.step`, counted; a task whose action is not finite is marked and gets the zero action.
+        """As `envs.api.Env.step`, counted; a task's non-finite action is marked and becomes zero.
 
         Raises:
           BudgetError: if the budget does not hold this step.
@@ -199,15 +229,22 @@ class CountedEnv:
         """As `envs.api.TrainEnv.draw`.
 
         Raises:
-          RuntimeError: in adaptation, where the tasks are given, or in an environment of some of the tasks.
+          RuntimeError: in adaptation, where the tasks are given, or in an environment of some of
+            the tasks.
         """
         if self._pool.draw is None or self.n_tasks != len(self._pool.tasks):
-            raise RuntimeError("fresh tasks can be drawn only in meta-training, in an environment of all its tasks")
+            raise RuntimeError(
+                "fresh tasks can be drawn only in meta-training, in an environment of all its tasks"
+            )
         self._env.set_tasks(self._pool.fresh_tasks())
 
     def _state(self) -> dict[str, Any]:
-        """That of the environment, and the returns in the making; it names the tasks, so no method gets to see it."""
-        return {"env": self._env.state_dict(), "return": self._return.copy(), "diverged": self._diverged.copy()}
+        """Environment state and running returns; methods never see it, as it names the tasks."""
+        return {
+            "env": self._env.state_dict(),
+            "return": self._return.copy(),
+            "diverged": self._diverged.copy(),
+        }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._env.load_state_dict(state["env"])
@@ -215,6 +252,6 @@ class CountedEnv:
 
 
 def finite_actions(action: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """Actions [N, E, A] with every row that is not finite set to zero, and which rows [N, E] those were."""
+    """Actions [N, E, A] with every non-finite row set to zero, and a mask [N, E] of those rows."""
     bad: BoolArray = np.logical_not(np.isfinite(action).all(-1))
     return (np.where(bad[..., None], 0.0, action) if bad.any() else action), bad

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from benchmark.local import Progress
 
-PLAIN_EVERY_S = 30.0  # between lines about what is running, where the output is no terminal
+PLAIN_EVERY_S = 30.0  # between lines about what is running, where the output is not a terminal
 
 
 class Display:
@@ -20,8 +20,10 @@ class Display:
     """
 
     def __init__(self, console: Console) -> None:
-        self._console, self._live = console, Live(console=console, auto_refresh=False, transient=True)
-        self._plain_at, self._told = time.monotonic(), set[int]()
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._plain_at = time.monotonic()
+        self._told = set[int]()
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -34,8 +36,10 @@ class Display:
             yield
 
     def show(self, table: list[Progress]) -> None:
-        """Bring the screen up to date; stages that ended since the last call get a line that stays."""
-        ended = [i for i, entry in enumerate(table) if entry.ended is not None and i not in self._told]
+        """Update the screen; stages that ended since the last call get a line that stays."""
+        ended = [
+            i for i, entry in enumerate(table) if entry.ended is not None and i not in self._told
+        ]
         self._told.update(ended)
         for i in ended:
             self._line(_ended_line(table[i]), table)
@@ -73,7 +77,9 @@ class Display:
         entries = [entry for entry in table if entry.state == "running"]
         entries += [entry for entry in table if entry.state == "waiting"]
         for entry in entries[:room]:
-            shown.add_row(str(entry.stage), entry.state, _percent(entry), _saved(entry), _rate(entry))
+            shown.add_row(
+                str(entry.stage), entry.state, _percent(entry), _saved(entry), _rate(entry)
+            )
         if len(entries) > room:
             shown.add_row(f"… and {len(entries) - room} more", "waiting", "", "", "")
         return shown
@@ -90,10 +96,13 @@ def duration(seconds: float) -> str:
 def seconds_left(table: list[Progress]) -> float | None:
     """Seconds until all stages are over, None before anything is known.
 
-    A step of a method's stage costs what it was measured to cost in this run, or where that is unknown what the others cost on
-    average; what is left is shared by as many workers as are at work.
+    A step of a method's stage costs what it was measured to cost in this run, or where that is
+    unknown what the others cost on average; what is left is shared by as many workers as are at
+    work.
     """
-    now, steps, seconds = time.monotonic(), dict[tuple[str, str], float](), dict[tuple[str, str], float]()
+    now = time.monotonic()
+    steps = dict[tuple[str, str], float]()
+    seconds = dict[tuple[str, str], float]()
     for entry in table:
         if entry.started is not None and entry.work_here > 0:
             kind = (entry.stage.cell.method, entry.stage.name)
@@ -103,7 +112,10 @@ def seconds_left(table: list[Progress]) -> float | None:
         return None
     average = sum(seconds.values()) / sum(steps.values())
     rates = {kind: seconds[kind] / steps[kind] for kind in steps}
-    costs = [entry.work_left * rates.get((entry.stage.cell.method, entry.stage.name), average) for entry in table]
+    costs = [
+        entry.work_left * rates.get((entry.stage.cell.method, entry.stage.name), average)
+        for entry in table
+    ]
     return max(sum(costs) / max(sum(entry.state == "running" for entry in table), 1), max(costs))
 
 
@@ -116,7 +128,9 @@ def _saved(entry: Progress) -> str:
 
 
 def _percent(entry: Progress) -> str:
-    return "" if entry.state == "waiting" else f"{100 * entry.used / max(entry.stage.steps, 1):.0f} %"
+    return (
+        "" if entry.state == "waiting" else f"{100 * entry.used / max(entry.stage.steps, 1):.0f} %"
+    )
 
 
 def _rate(entry: Progress) -> str:

@@ -26,12 +26,15 @@ class Evaluation(NamedTuple):
 class Evaluator:
     """Evaluates policies on test tasks: the same reset states every time, decided before the first.
 
-    An episode in which the policy acts with numbers that are not finite, or in which the simulation diverges, is marked as
-    diverged and ends there. It earns, for every step that it did not live to see, the lowest reward that it has seen, or
-    nothing if that is positive: neither may pay, whatever the signs of rewards.
+    An episode in which the policy acts with numbers that are not finite, or in which the simulation
+    diverges, is marked as diverged and ends there. It earns, for every step that it did not live to
+    see, the lowest reward that it has seen, or nothing if that is positive: neither may pay,
+    whatever the signs of rewards.
     """
 
-    def __init__(self, family: TaskFamily, tasks: Sequence[Task], streams: Streams, threads: int = 1) -> None:
+    def __init__(
+        self, family: TaskFamily, tasks: Sequence[Task], streams: Streams, threads: int = 1
+    ) -> None:
         self._env = BatchEnv(family, tasks, EPISODES, threads, streams.integer("evaluation"))
         self._start = self._env.state_dict()
 
@@ -39,10 +42,14 @@ class Evaluator:
         """One episode in each copy of each task; nothing of it is kept by the method."""
         env = self._env
         env.load_state_dict(self._start)
-        obs, shape = env.reset(), (env.n_tasks, env.copies)
-        returns, lengths, lowest = np.zeros(shape), np.zeros(shape), np.full(shape, np.inf)
+        obs = env.reset()
+        shape = (env.n_tasks, env.copies)
+        returns = np.zeros(shape)
+        lengths = np.zeros(shape)
+        lowest = np.full(shape, np.inf)
         running: BoolArray = np.ones(shape, bool)
-        terminated, diverged = np.zeros(shape, bool), np.zeros(shape, bool)
+        terminated = np.zeros(shape, bool)
+        diverged = np.zeros(shape, bool)
         policy.reset(running.copy())
         while running.any():
             action, not_finite = finite_actions(policy.act(obs))
@@ -56,13 +63,14 @@ class Evaluator:
             terminated |= running & step.terminated
             ended = step.terminated | step.truncated
             running &= ~(ended | lost)
-            policy.observe(step)  # last, so that whatever it does to the arrays it sees moves no score
+            # last, so that whatever it does to the arrays it sees moves no score
+            policy.observe(step)
             obs = env.reset(ended) if ended.any() and running.any() else step.obs
         return Evaluation(returns, lengths, terminated, np.any(diverged, axis=1))
 
 
 def checkpoints(horizon: int, budget: int) -> tuple[int, ...]:
-    """Steps b at which a policy is evaluated: 0, H, 2H, 5H, 10H, 20H, 50H, … and the budget's end."""
+    """Steps b at which a policy is evaluated: 0, H, 2H, 5H, 10H, 20H, … and the budget's end."""
     ladder = [horizon * m * 10**k for k in range(12) for m in (1, 2, 5)]
     return (0, *(b for b in ladder if b < budget), budget)
 
@@ -78,17 +86,29 @@ class Checkpoint(NamedTuple):
 
 
 class CheckpointLoop:
-    """Adapts and evaluates in turn until the budget is used or the method has finished; the policy is the last, never the best.
+    """Adapts and evaluates until budget or method ends; the policy is the last, never the best.
 
-    A method that uses no more steps is frozen: it is evaluated once where it stopped, and never again.
+    A method that uses no more steps is frozen: it is evaluated once where it stopped, and never
+    again.
     """
 
     def __init__(
-        self, adapter: Adapter, pool: TaskPool, evaluate: Callable[[Policy], Evaluation], streams: Streams, budget: int
+        self,
+        adapter: Adapter,
+        pool: TaskPool,
+        evaluate: Callable[[Policy], Evaluation],
+        streams: Streams,
+        budget: int,
     ) -> None:
-        self._adapter, self._pool, self._evaluate, self._streams = adapter, pool, evaluate, streams
+        self._adapter = adapter
+        self._pool = pool
+        self._evaluate = evaluate
+        self._streams = streams
         self._ladder = checkpoints(pool.family.horizon, budget)
-        self._reached, self._evaluated_at, self._frozen = 0, 0, False  # checkpoints, and steps at the last of them
+        # checkpoints, and steps at the last of them
+        self._reached = 0
+        self._evaluated_at = 0
+        self._frozen = False
 
     @property
     def finished(self) -> bool:
@@ -99,36 +119,55 @@ class CheckpointLoop:
         """A step of the adapter, or an evaluation, which gives a checkpoint.
 
         Raises:
-          BudgetError: if the method oversteps a checkpoint, or has used more of one task than of another when it reaches one.
+          BudgetError: if the method oversteps a checkpoint, or has used more of one task than of
+            another when it reaches one.
         """
-        pool, checkpoint = self._pool, self._ladder[self._reached]
-        pool.allowed, used = checkpoint, int(pool.used.max())
+        pool = self._pool
+        checkpoint = self._ladder[self._reached]
+        pool.allowed = checkpoint
+        used = int(pool.used.max())
         if used < checkpoint and not self._frozen:
             before = int(pool.used.sum())
             self._adapter.step(checkpoint - used)
             self._frozen = int(pool.used.sum()) == before
             return None
         if pool.used.min() < used:
-            raise BudgetError(f"at a checkpoint as many steps must be used of each test task, got {pool.used.tolist()}")
+            raise BudgetError(
+                "at a checkpoint as many steps must be used of each test task, got"
+                f" {pool.used.tolist()}"
+            )
         if self._frozen and used == self._evaluated_at:
             self._reached = len(self._ladder)
             return None
-        evaluation = self._evaluate(self._adapter.policy(self._streams.numpy(f"policy{checkpoint}")))
+        evaluation = self._evaluate(
+            self._adapter.policy(self._streams.numpy(f"policy{checkpoint}"))
+        )
         diverged = evaluation.diverged | pool.not_finite | (pool.divergences() > 0)
-        self._reached, self._evaluated_at = self._reached + 1, used
+        self._reached = self._reached + 1
+        self._evaluated_at = used
         return Checkpoint(used, self._adapter.updates, evaluation, pool.online_returns(), diverged)
 
     def state_dict(self) -> dict[str, Any]:
         """Where it is."""
-        return {"reached": self._reached, "evaluated_at": self._evaluated_at, "frozen": self._frozen}
+        return {
+            "reached": self._reached,
+            "evaluated_at": self._evaluated_at,
+            "frozen": self._frozen,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._reached, self._evaluated_at, self._frozen = state["reached"], state["evaluated_at"], state["frozen"]
+        self._reached = state["reached"]
+        self._evaluated_at = state["evaluated_at"]
+        self._frozen = state["frozen"]
 
 
 def adapt(
-    adapter: Adapter, pool: TaskPool, evaluate: Callable[[Policy], Evaluation], streams: Streams, budget: int
+    adapter: Adapter,
+    pool: TaskPool,
+    evaluate: Callable[[Policy], Evaluation],
+    streams: Streams,
+    budget: int,
 ) -> Iterator[Checkpoint]:
     """The checkpoints of a `CheckpointLoop`, run to its end."""
     loop = CheckpointLoop(adapter, pool, evaluate, streams, budget)

@@ -1,4 +1,4 @@
-"""Where a result came from: versions, commit, machine. Recorded beside it, never part of its identity."""
+"""A result's versions, commit and machine; recorded beside it, never part of its identity."""
 
 import platform
 import subprocess
@@ -14,27 +14,35 @@ PACKAGES = ("torch", "mujoco", "gymnasium", "numpy", "pandas")
 
 @cache
 def provenance() -> dict[str, Any]:
-    """Versions of this suite and what it runs on, the commit of its source (None where there is none), and the machine."""
+    """Versions of the suite and its packages, the source commit (None if unknown), the machine."""
     return {
         "benchmark": __version__,
         "commit": commit(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "machine": {"system": platform.system(), "architecture": platform.machine(), "processor": _processor()},
+        "machine": {
+            "system": platform.system(),
+            "architecture": platform.machine(),
+            "processor": _processor(),
+        },
     }
 
 
 def commit() -> str | None:
-    """The commit of the folder this package lies in, with "+dirty" if it was changed; None outside a checkout."""
+    """Commit of this package's folder, plus "+dirty" if it was changed; None outside a checkout."""
     folder = Path(__file__).parent
     git = ["git", "-C", str(folder)]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
         # an installed package may lie inside a checkout of something else, which does not track it
-        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10)
+        tracked = subprocess.run(
+            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10
+        )
         if tracked.returncode != 0:
             return None
-        # published results are no code: one suite that was published must not keep the next one from it
+        # published results are not code: publishing one suite must not block the next
         status = [*git, "status", "--porcelain", "-uno", "--", ":(top,exclude)results/published"]
         changes = subprocess.run(status, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
@@ -54,4 +62,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )

@@ -1,4 +1,4 @@
-"""From a finished store to published results: rows as text, manifest, report, and the trained states of one seed."""
+"""Publishes a finished store: rows as text, manifest, report, and one seed's trained states."""
 
 import os
 import re
@@ -24,9 +24,14 @@ from results.publishing import tables, to_files, write_manifest
 from results.store import CellKey
 
 STATE_SEED = 0  # whose trained states are published, to be evaluated again
-REPORT, SCORES, COVER = "report.md", "scores.csv", "overview.svg"
-# What a report refers to beside itself, which is not published with it.
-_LINKS = re.compile(r"!\[[^\n]*\]\(figures/[^)]*\)\n\n|\[points as CSV\]\([^)]*\)\n\n?| ?\(?\[CSV\]\(data/[^)]*\)\)?")
+REPORT = "report.md"
+SCORES = "scores.csv"
+COVER = "overview.svg"
+# What a report refers to outside itself, which is not published with it.
+_LINKS = re.compile(
+    r"!\[[^\n]*\]\(figures/[^)]*\)\n\n|\[points as CSV\]\([^)]*\)\n\n?|"
+    r" ?\(?\[CSV\]\(data/[^)]*\)\)?"
+)
 
 
 def publish(
@@ -42,7 +47,8 @@ def publish(
     Args:
       out: folder of published results; None for those of this checkout.
       dirty: publish although the code was not committed when it ran.
-      add: add the cells that are finished to those that were published there, if they are still what the code would run.
+      add: add the cells that are finished to those that were published there, if they are still
+        what the code would run.
       tell: called with a line that says how many were added.
     Raises:
       InputError: if what the store holds is not fit to be published; it says what is missing.
@@ -74,16 +80,22 @@ def rerender(suites: Sequence[str], out: Path | None = None) -> list[Path]:
 
     Raises:
       InputError: if `out` belongs to an installed package.
-      StoreError: if a suite is not published there, a file of it was altered, or it cannot be written.
+      StoreError: if a suite is not published there, a file of it was altered, or it cannot be
+        written.
     """
     target = _target(out)
     publication = Publication(target)
     for suite in suites or publication.suites:
         manifest = publication.manifest(suite)
-        kept = {name for name in manifest["files"] if "/" not in name or name.startswith(f"{STATES}/")}
+        kept = {
+            name for name in manifest["files"] if "/" not in name or name.startswith(f"{STATES}/")
+        }
         kept -= {REPORT, SCORES, COVER}
         if altered := sorted(kept.intersection(publication.altered(suite))):
-            raise StoreError(f"{target / suite}: altered after it was published: {', '.join(altered)}; restore it first")
+            raise StoreError(
+                f"{target / suite}: altered after it was published: {', '.join(altered)}; restore"
+                " it first"
+            )
         with _replacing(target / suite) as folder:
             (folder / STATES).mkdir()
             for name in kept:
@@ -96,7 +108,7 @@ def rerender(suites: Sequence[str], out: Path | None = None) -> list[Path]:
 
 @contextmanager
 def _replacing(place: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of `place` if all goes well, and leaves nothing behind if not."""
+    """An empty folder that replaces `place` on success and leaves nothing behind on failure."""
     with explained(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
@@ -119,7 +131,7 @@ def _target(out: Path | None) -> Path:
 
 
 def refuse_installed(folder: Path) -> None:
-    """Make sure that the results which came with this program may be changed.
+    """Make sure that the results that came with this program may be changed.
 
     Raises:
       InputError: if `folder` is theirs, and they are not those of a checkout.
@@ -132,21 +144,27 @@ def refuse_installed(folder: Path) -> None:
     except (OSError, subprocess.SubprocessError):
         inside = False
     if not inside:
-        raise InputError(f"{PUBLISHED} belongs to an installed package, which is not to be changed; give a folder with --out")
+        raise InputError(
+            f"{PUBLISHED} belongs to an installed package, which is not to be changed; give a"
+            " folder with --out"
+        )
 
 
 def _restore(place: Path) -> None:
-    """Undo what a publication that was killed has left, and make sure that nobody else's files are in the way.
+    """Undo what a killed publication left, and check that no foreign files are in the way.
 
     Raises:
-      InputError: if something else than published results is there.
+      InputError: if something other than published results is there.
     """
     away = _away(place)
     with explained(place):
         if away.is_dir() and not place.exists():
             away.rename(place)  # it was killed in the middle of the exchange
         if place.is_symlink() or (place.exists() and not (place / MANIFEST).is_file()):
-            raise InputError(f"{place} is there and is no published suite; move it, or give another folder with --out")
+            raise InputError(
+                f"{place} is there and is no published suite; move it, or give another folder with"
+                " --out"
+            )
         for left in place.parent.glob(f".{place.name}.*"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -165,41 +183,66 @@ def _with_published(parts: Parts, target: Path, suite: str, tell: Callable[[str]
 def _manifest(plan: Mapping[str, Any], stages: pd.DataFrame) -> dict[str, Any]:
     axes = {cell["slot"]["family"]: cell["isomorphic_axes"] for cell in plan["cells"]}
     said = {name: plan[name] for name in ("suite", "suite_version", "question", "arms")}
-    return {**said, "remembering": plan.get("remembering", []), "isomorphic_axes": axes, **summary(stages)}
+    return {
+        **said,
+        "remembering": plan.get("remembering", []),
+        "isomorphic_axes": axes,
+        **summary(stages),
+    }
 
 
 def summary(stages: pd.DataFrame) -> dict[str, Any]:
-    """What a manifest says of its stages: budgets, versions of families and methods, what they ran on, and the date."""
+    """What a manifest says of its stages: budgets, family and method versions, platform, date."""
     methods = {
-        str(method): {"version": int(lines["method_version"].iloc[0]), "config_hash": sorted(set(lines["config_hash"]))}
+        str(method): {
+            "version": int(lines["method_version"].iloc[0]),
+            "config_hash": sorted(set(lines["config_hash"])),
+        }
         for method, lines in stages.groupby("method")
     }
     told = {name: stages[name].dropna().astype(str) for name in stages.columns if name in _RAN_ON}
     return {
         "budgets": sorted(set(stages["budget"])),
-        "families": {str(name): str(version) for name, version in stages.groupby("family")["family_version"].first().items()},
+        "families": {
+            str(name): str(version)
+            for name, version in stages.groupby("family")["family_version"].first().items()
+        },
         "methods": methods,
         "ran_on": {name: sorted(set(values) - {""}) for name, values in told.items()},
         "date": max(map(str, stages["finished"].dropna())),
     }
 
 
-_RAN_ON = {*FACTS, "system", "architecture", "processor", "torch", "mujoco", "gymnasium", "numpy", "pandas"} - {"finished"}
+_RAN_ON = {
+    *FACTS,
+    "system",
+    "architecture",
+    "processor",
+    "torch",
+    "mujoco",
+    "gymnasium",
+    "numpy",
+    "pandas",
+} - {"finished"}
 
 
 def _save_states(parts: Parts, folder: Path) -> None:
     cells = parts.cells
-    chosen = cells.loc[(cells["seed"] == STATE_SEED) & cells["train_id"].notna(), "train_id"].unique()
+    chosen = cells.loc[
+        (cells["seed"] == STATE_SEED) & cells["train_id"].notna(), "train_id"
+    ].unique()
     folder.mkdir()
     for train_id in chosen:
-        (folder / f"{train_id}.safetensors").write_bytes(parts.state(CellKey("train", None, None, str(train_id))))
+        (folder / f"{train_id}.safetensors").write_bytes(
+            parts.state(CellKey("train", None, None, str(train_id)))
+        )
 
 
 def render(folder: Path, suite: str, out: Path, cover: bool = True) -> None:
     """Write the report of the published suite in `folder`, and of nothing else, to `out`.
 
-    That is REPORT, its tables; SCORES, the points of every adaptation curve with all digits; and COVER, one figure. `report`
-    draws the other figures from the rows.
+    That is REPORT, its tables; SCORES, the points of every adaptation curve with all digits; and
+    COVER, one figure. `report` draws the other figures from the rows.
     """
     with tempfile.TemporaryDirectory() as alone:
         (Path(alone) / suite).symlink_to(folder.resolve(), target_is_directory=True)
@@ -213,7 +256,10 @@ def render(folder: Path, suite: str, out: Path, cover: bool = True) -> None:
         curves = sorted((page.parent / "data").glob("*_overview.csv"))
         points = [line for path in curves for line in path.read_text(encoding="utf-8").splitlines()]
     title, _, rest = text.partition("\n")
-    (out / SCORES).write_text("".join(f"{line}\n" for line in dict.fromkeys(points)), encoding="utf-8")  # one header
+    # one header
+    (out / SCORES).write_text(
+        "".join(f"{line}\n" for line in dict.fromkeys(points)), encoding="utf-8"
+    )
     (out / REPORT).write_text(f"{title}\n\n![{suite}]({COVER})\n{rest}", encoding="utf-8")
 
 

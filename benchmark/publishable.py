@@ -1,4 +1,4 @@
-"""What makes the cells of a suite fit to be published: finished, of today's versions, and run on code that others have."""
+"""What makes a suite's cells publishable: finished, up to date, and run on code others have."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,8 @@ from envs.api import family_version
 from results.files import to_json
 from results.schema import PROTOCOL_VERSION
 
-_VERSIONS = ("benchmark", "python", "packages")  # of a stage's record: one for all, or the rows do not belong together
+# of a stage's record: one for all, or the rows do not belong together
+_VERSIONS = ("benchmark", "python", "packages")
 
 
 def problems_of(suite: Suite, parts: Parts, partly: bool, dirty: bool) -> list[str]:
@@ -25,14 +26,22 @@ def problems_of(suite: Suite, parts: Parts, partly: bool, dirty: bool) -> list[s
       dirty: the code need not have been committed when it ran.
     """
     incomplete = _empty(parts.cells) if partly else _unfinished(suite, parts.cells)
-    return [*incomplete, *_mixed(suite, parts.rows, parts.plan), *_other_versions(parts.records.values(), dirty)]
+    return [
+        *incomplete,
+        *_mixed(suite, parts.rows, parts.plan),
+        *_other_versions(parts.records.values(), dirty),
+    ]
 
 
 def _empty(cells: pd.DataFrame) -> list[str]:
-    """What keeps a part of a suite from being published: that there is none, or that its budget is not for that."""
+    """Why part of a suite cannot be published: it is empty, or its budget is not for publishing."""
     if cells.empty:
         return ["no cell is finished"]
-    return [f"budget {budget} is not for publishing" for budget in cells["budget"].unique() if not _wanted(str(budget))]
+    return [
+        f"budget {budget} is not for publishing"
+        for budget in cells["budget"].unique()
+        if not _wanted(str(budget))
+    ]
 
 
 def _wanted(budget: str) -> int:
@@ -47,34 +56,49 @@ def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
     if len(open_cells):
         one = open_cells.iloc[0]
         which = f"{one['method']} on {one['family']} seed {one['seed']} ({one['status']})"
-        problems.append(f"{len(open_cells)} of {len(cells)} cells are not done, such as {which}; run it again to go on")
+        problems.append(
+            f"{len(open_cells)} of {len(cells)} cells are not done, such as {which}; run it again"
+            " to go on"
+        )
     for budget, of_budget in cells.groupby("budget"):
         if not (wanted := _wanted(str(budget))):
             problems.append(f"budget {budget} is not for publishing")
         seeds = of_budget.groupby(["family", "split", "method", "variant"])["seed"].nunique()
         if len(seeds) and seeds.min() < wanted:
             problems.append(
-                f"{seeds.idxmin()[2]} has {seeds.min()} seeds and budget {budget} asks for {wanted}: run with --seeds"
+                f"{seeds.idxmin()[2]} has {seeds.min()} seeds and budget {budget} asks for"
+                f" {wanted}: run with --seeds"
             )
         there = set(of_budget[["family", "split", "method"]].itertuples(index=False, name=None))
         if missing := [place for place in _asked(suite, str(budget)) if place not in there]:
             some = "; ".join(" ".join(place) for place in missing[:3])
-            problems.append(f"at budget {budget} {len(missing)} of what the suite asks for was not run, such as {some}")
+            problems.append(
+                f"at budget {budget} {len(missing)} of what the suite asks for was not run, such as"
+                f" {some}"
+            )
     return problems
 
 
 def _asked(suite: Suite, budget: str) -> list[tuple[str, str, str]]:
     """Family, split and method of everything that a suite asks for by itself at a budget."""
     families = suite.families.get(budget, ())
-    places = [(family, split) for family in families for split in suite.splits if split in load_family(family).splits()]
+    places = [
+        (family, split)
+        for family in families
+        for split in suite.splits
+        if split in load_family(family).splits()
+    ]
     return [(family, split, method) for family, split in places for method in suite.methods]
 
 
 def _mixed(suite: Suite, rows: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
-    """Versions that are not those of today's code, so that a table would mix what does not belong together."""
+    """Versions that differ from today's code, so that a table would mix incompatible results."""
     problems = []
     if plan["suite_version"] != SUITES[suite.id].version:
-        problems.append(f"it was planned for version {plan['suite_version']} of the suite, which is at {suite.version} now")
+        problems.append(
+            f"it was planned for version {plan['suite_version']} of the suite, which is at"
+            f" {suite.version} now"
+        )
     known = registered_methods()
     for method, found in rows.groupby("method")["method_version"]:
         version = load_method(known[str(method)]).version if method in known else None
@@ -82,11 +106,15 @@ def _mixed(suite: Suite, rows: pd.DataFrame, plan: Mapping[str, Any]) -> list[st
             problems.append(f"{method} is a method of somebody's own, which others could not run")
         elif set(found) != {version}:
             problems.append(
-                f"{method} was measured at version {', '.join(map(str, sorted(set(found))))}, and is at {version} now"
+                f"{method} was measured at version {', '.join(map(str, sorted(set(found))))}, and"
+                f" is at {version} now"
             )
     for family, found in rows.groupby("family")["family_version"]:
         if set(found) != {now := family_version(load_family(str(family)))}:
-            problems.append(f"{family} was measured at version {', '.join(sorted(set(found)))}, and is at {now} now")
+            problems.append(
+                f"{family} was measured at version {', '.join(sorted(set(found)))}, and is at"
+                f" {now} now"
+            )
     if set(rows["protocol_version"]) != {PROTOCOL_VERSION}:
         problems.append(f"the protocol is at version {PROTOCOL_VERSION} now")
     return problems
@@ -95,14 +123,25 @@ def _mixed(suite: Suite, rows: pd.DataFrame, plan: Mapping[str, Any]) -> list[st
 def _other_versions(records: Any, dirty: bool) -> list[str]:
     """Stages that ran on other versions than the rest, or on code that nobody else has."""
     problems = []
-    records = [part for record in records for part in (record, *record.get("resumed", ()))]  # some ran in several places
+    # some ran in several places
+    records = [part for record in records for part in (record, *record.get("resumed", ()))]
     for name in _VERSIONS:
         if len(found := {to_json(record.get(name)).decode() for record in records}) > 1:
-            problems.append(f"its cells ran with several versions ({name}: {' and '.join(sorted(found))})")
-    commits = {str(record.get("commit")) for record in records} | {str(provenance()["commit"])}  # and of who renders
-    if not dirty and (bad := [commit for commit in commits if commit == "None" or commit.endswith("+dirty")]):
-        where = "outside a checkout" if bad[0] == "None" else f"on changes that were not committed ({bad[0]})"
+            problems.append(
+                f"its cells ran with several versions ({name}: {' and '.join(sorted(found))})"
+            )
+    # and of who renders
+    commits = {str(record.get("commit")) for record in records} | {str(provenance()["commit"])}
+    if not dirty and (
+        bad := [commit for commit in commits if commit == "None" or commit.endswith("+dirty")]
+    ):
+        where = (
+            "outside a checkout"
+            if bad[0] == "None"
+            else f"on changes that were not committed ({bad[0]})"
+        )
         problems.append(
-            f"some cells ran, or this program runs, {where}: nobody could repeat them; commit and run again, or give --dirty"
+            f"some cells ran, or this program runs, {where}: nobody could repeat them; commit and"
+            " run again, or give --dirty"
         )
     return problems

@@ -13,9 +13,11 @@ from results.files import DamageError, StoreError
 from results.store import CellKey, Store
 
 SAVE_EVERY_S = 300.0
-_MOST = 0.02  # of a stage's time that saving may take: what takes long to write is written less often
+# of a stage's time that saving may take: what takes long to write is written less often
+_MOST = 0.02
 _FORMAT = 1  # of what is saved
-_MOVE_BITS = ("torch", "mujoco", "numpy", "gymnasium")  # packages of another version of which a stage does not go on
+# packages of another version of which a stage does not go on
+_MOVE_BITS = ("torch", "mujoco", "numpy", "gymnasium")
 _LOG = logging.getLogger(__name__)
 
 
@@ -32,13 +34,15 @@ class Saver:
     Args:
       steps: environment steps that the stage may use.
       belongs: what a saved state must agree with to be used here, as plain JSON data.
-      facts: what else is kept of this process: it is known of a stage on which machines and versions it ran.
+      facts: what else is kept of this process: it is known of a stage on which machines and
+        versions it ran.
       every_s: seconds between two saves, at least.
       say: told in one line, and once, what cannot be saved or used, and why.
 
     Attributes:
       kept: how far the newest saved state is, None for none.
-      earlier: of each earlier process at this stage, the steps at which it was saved last, and its facts.
+      earlier: of each earlier process at this stage, the steps at which it was saved last, and its
+        facts.
     """
 
     def __init__(
@@ -51,32 +55,49 @@ class Saver:
         every_s: float,
         say: Callable[[str], None],
     ) -> None:
-        self._store, self._key, self._steps, self._every_s, self._say = store, key, steps, every_s, say
-        self._belongs, self._facts = dict(belongs), dict(facts)
-        self._next, self._told = time.monotonic() + every_s, set[str]()
+        self._store = store
+        self._key = key
+        self._steps = steps
+        self._every_s = every_s
+        self._say = say
+        self._belongs = dict(belongs)
+        self._facts = dict(facts)
+        self._next = time.monotonic() + every_s
+        self._told = set[str]()
         self.kept: Kept | None = None
         self.earlier: list[dict[str, Any]] = []
 
     def restore(self, begin: Callable[[], StageRun], log: list[str]) -> StageRun:
         """The stage as it was saved, or at its beginning; `log` gets the lines that it had."""
-        found, stage = self._read(), begin()
+        found = self._read()
+        stage = begin()
         if found is None:
             return stage
         header, tree = found
         try:
             stage.load_state_dict(tree["stage"])
-            lines, earlier = [*tree["log"]], [*tree["earlier"]]
+            lines = [*tree["log"]]
+            earlier = [*tree["earlier"]]
             if (stage.used, stage.updates) != (header["env_steps"], header["updates"]):
-                raise DamageError(f"once restored it is at {stage.updates} updates, not at {header['updates']}")
-        except Exception as error:  # a method of anybody's
+                raise DamageError(
+                    f"once restored it is at {stage.updates} updates, not at {header['updates']}"
+                )
+        except Exception as error:  # a method may raise anything
             self._tell_refused(f"{type(error).__name__}: {error}")
             return begin()  # it may be half restored
         self.kept = Kept(stage.used, stage.updates)
         self.earlier = [*earlier, {"env_steps": stage.used, **header["facts"]}]
-        saved, moved = header["facts"].get("saved"), self._moved(header["facts"])
-        log[:] = [*lines, *log, f"resumed at {stage.used} environment steps, saved {saved}{moved and f' ({moved})'}"]
+        saved = header["facts"].get("saved")
+        moved = self._moved(header["facts"])
+        log[:] = [
+            *lines,
+            *log,
+            f"resumed at {stage.used} environment steps, saved {saved}{moved and f' ({moved})'}",
+        ]
         if moved:
-            self._tell("moved", f"it goes on {moved}, so that its last digits may not be those of one run")
+            self._tell(
+                "moved", f"it goes on {moved}, so that its last digits may not be those of one run"
+            )
         return stage
 
     def _read(self) -> tuple[dict[str, Any], Any] | None:
@@ -96,10 +117,12 @@ class Saver:
         self._tell("refused", f"what was saved of it cannot be used ({reason}); it starts anew")
 
     def _moved(self, theirs: Mapping[str, Any]) -> str:
-        """What differs, of what moves last digits, from where a stage was before; "" for nothing."""
+        """What has changed since the stage was saved that may alter last digits; "" if nothing."""
         machines = [facts.get("machine", {}).get("processor") for facts in (theirs, self._facts)]
         moved = ["on another processor"] * (machines[0] != machines[1])
-        moved += ["with other threads"] * (theirs.get("torch_threads") != self._facts["torch_threads"])
+        moved += ["with other threads"] * (
+            theirs.get("torch_threads") != self._facts["torch_threads"]
+        )
         moved += ["with other code"] * (theirs.get("commit") != self._facts["commit"])
         return " and ".join(moved)
 
@@ -107,20 +130,27 @@ class Saver:
         """What the saved state belongs to, where that is something else; "" otherwise."""
         theirs = header["belongs"]
         wrong = (name for name, value in self._belongs.items() if theirs.get(name) != value)
-        return next((f"{name}: {theirs.get(name)}, here {self._belongs[name]}" for name in wrong), "")
+        return next(
+            (f"{name}: {theirs.get(name)}, here {self._belongs[name]}" for name in wrong), ""
+        )
 
     def due(self) -> bool:
         """Whether it is time to save."""
         return time.monotonic() >= self._next
 
     def save(self, stage: StageRun, log: list[str]) -> bool:
-        """Save the stage as it is; where that fails it is told once, and what was saved before is kept."""
+        """Save the stage; a failure is reported once and leaves the previous save in place."""
         began = time.monotonic()
         try:
             data = self._bytes(stage, log)
             facts = {**self._facts, "saved": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
             kept = Kept(stage.used, stage.updates)
-            header = {"belongs": self._belongs, "facts": facts, "steps": self._steps, **kept._asdict()}
+            header = {
+                "belongs": self._belongs,
+                "facts": facts,
+                "steps": self._steps,
+                **kept._asdict(),
+            }
             self._store.save(self._key, header, data)
         except (UnsavableError, states.StateError, MemoryError) as reason:
             self._tell_unsavable(reason)
@@ -146,7 +176,9 @@ class Saver:
 
     def _tell_unsavable(self, reason: Exception) -> None:
         said = str(reason) or "out of memory"
-        self._tell("unsavable", f"it cannot be saved, so that it starts anew if it is stopped: {said}")
+        self._tell(
+            "unsavable", f"it cannot be saved, so that it starts anew if it is stopped: {said}"
+        )
 
     def _tell(self, kind: str, text: str) -> None:
         """Tell a person, once of each kind."""
@@ -156,7 +188,15 @@ class Saver:
             self._say(" ".join(text.split()))
 
 
-def belongings(packages: Mapping[str, Any], method_version: int, built_on: str | None) -> dict[str, Any]:
-    """What a saved state must agree with beside the identity of its stage: whatever else moves bits of what follows."""
+def belongings(
+    packages: Mapping[str, Any], method_version: int, built_on: str | None
+) -> dict[str, Any]:
+    """What a saved state must match besides its stage's identity: all else that affects results."""
     versions = {name: packages.get(name) for name in _MOVE_BITS}
-    return {"format": _FORMAT, "byte order": sys.byteorder, "method version": method_version, "built on": built_on, **versions}
+    return {
+        "format": _FORMAT,
+        "byte order": sys.byteorder,
+        "method version": method_version,
+        "built on": built_on,
+        **versions,
+    }

@@ -20,7 +20,8 @@ from methods.api import Event, Learner, Memoryless, Method
 from results.measures import ZERO_RETURN, Measure
 from results.schema import Row
 
-TellSteps = Callable[[int], None]  # told environment steps: summed in meta-training, per test task in adaptation
+# told environment steps: summed in meta-training, per test task in adaptation
+TellSteps = Callable[[int], None]
 
 
 class StageRun(Protocol):
@@ -36,7 +37,7 @@ class StageRun(Protocol):
 
     @property
     def used(self) -> int:
-        """Environment steps so far: summed over tasks in meta-training, per test task in adaptation."""
+        """Environment steps so far: summed over training tasks, or per test task in adaptation."""
         ...
 
     @property
@@ -58,18 +59,26 @@ class StageRun(Protocol):
 
 
 class Training:
-    """Meta-training: a row whenever an iteration is over; its return is that of the episodes which ended since the last.
+    """Meta-training: a row per iteration, with the return of the episodes ended since the last row.
 
     Args:
       method: learns, and at the end holds what was trained.
       threads: of the simulator.
     """
 
-    def __init__(self, cell: Cell, method: Method, threads: int = 1, progress: TellSteps = lambda used: None) -> None:
+    def __init__(
+        self, cell: Cell, method: Method, threads: int = 1, progress: TellSteps = lambda used: None
+    ) -> None:
         family, streams = load_family(cell.family), Streams(cell.seed, "train", cell.family)
-        self._cell, self._family, self._clock, self.rows = cell, family, _Clock(), list[Row]()
-        self._generator, self._drawn, self._threads = streams.numpy("tasks"), 0, threads
-        self._tasks, self.measures = self._draw(), list[Measure]()
+        self._cell = cell
+        self._family = family
+        self._clock = _Clock()
+        self.rows = list[Row]()
+        self._generator = streams.numpy("tasks")
+        self._drawn = 0
+        self._threads = threads
+        self._tasks = self._draw()
+        self.measures = list[Measure]()
         self._pool = TaskPool(
             family,
             self._tasks,
@@ -88,8 +97,10 @@ class Training:
         self.finished = False
 
     def _draw(self) -> tuple[Task, ...]:
-        begin, tasks = self._drawn, self._family.sample(self._cell.train_tasks, self._generator)
-        self._drawn += max(self._cell.train_tasks, 1)  # a running index, so that a task drawn again has starts of its own
+        begin = self._drawn
+        tasks = self._family.sample(self._cell.train_tasks, self._generator)
+        # a running index, so that a task drawn again has starts of its own
+        self._drawn += max(self._cell.train_tasks, 1)
         return tuple(replace(task, index=begin + task.index) for task in tasks)
 
     @property
@@ -118,16 +129,22 @@ class Training:
         elif event is Event.ITERATION:
             self._tell(self._trainer.updates)
         elif event is Event.END:
-            if self.used > self._told:  # what a method used without telling of an iteration counts as well
+            # what a method used without telling of an iteration counts as well
+            if self.used > self._told:
                 self._tell(None)
             self._measure()
             self.finished = True
 
     def _measure(self) -> None:
-        """What the zero action earns on the training tasks, those drawn first: what a trained method should surpass."""
-        tasks, action_size = self._tasks, self._family.action_size
-        evaluate = Evaluator(self._family, tasks, Streams(self._cell.seed, "zero", self._cell.family), self._threads)
-        returns = evaluate(Memoryless(lambda obs: np.zeros((*obs.shape[:-1], action_size), np.float32))).returns
+        """Measure the zero action on the first-drawn training tasks: a bar for trained methods."""
+        tasks = self._tasks
+        action_size = self._family.action_size
+        evaluate = Evaluator(
+            self._family, tasks, Streams(self._cell.seed, "zero", self._cell.family), self._threads
+        )
+        returns = evaluate(
+            Memoryless(lambda obs: np.zeros((*obs.shape[:-1], action_size), np.float32))
+        ).returns
         self.measures = [
             Measure(name=ZERO_RETURN, env_steps=0, task_index=task.index, value=float(mean))
             for task, mean in zip(tasks, returns.mean(1), strict=True)
@@ -150,7 +167,8 @@ class Training:
         """Restore what `state_dict` returned."""
         self.rows = _restored(state, self._trainer, self._streams, self._pool, self._clock)
         self._generator.bit_generator.state = state["tasks"]
-        self._drawn, self._told = state["drawn"], state["told"]
+        self._drawn = state["drawn"]
+        self._told = state["told"]
 
 
 class Adaptation:
@@ -172,9 +190,14 @@ class Adaptation:
         progress: TellSteps = lambda used: None,
         n_train_tasks: int | None = None,
     ) -> None:
-        family, streams = load_family(cell.family), Streams(cell.seed, "adapt", cell.family, cell.split)
-        self._tasks, self._clock = family.split(cell.split), _Clock()
-        self.rows, self.measures = list[Row](), list[Measure]()
+        family, streams = (
+            load_family(cell.family),
+            Streams(cell.seed, "adapt", cell.family, cell.split),
+        )
+        self._tasks = family.split(cell.split)
+        self._clock = _Clock()
+        self.rows = list[Row]()
+        self.measures = list[Measure]()
         self._pool = TaskPool(family, self._tasks, streams, threads, progress=progress)
         evaluate = Evaluator(family, self._tasks, streams, threads)
         self._streams = streams.child("method")
@@ -216,12 +239,20 @@ class Adaptation:
         checkpoint = self._loop.step()
         for index, task in enumerate(self._tasks if checkpoint is not None else ()):
             assert checkpoint is not None
-            told = {"updates": checkpoint.updates, **_task(task), **_scores(checkpoint, index), **self._clock.read()}
+            told = {
+                "updates": checkpoint.updates,
+                **_task(task),
+                **_scores(checkpoint, index),
+                **self._clock.read(),
+            }
             self.rows.append(Row(**self._every_row, **told))
 
     def state_dict(self) -> dict[str, Any]:
         """Adapter, environments, counters, and rows so far."""
-        return {**_saved(self._adapter, self._streams, self._pool, self.rows, self._clock), "loop": self._loop.state_dict()}
+        return {
+            **_saved(self._adapter, self._streams, self._pool, self.rows, self._clock),
+            "loop": self._loop.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
@@ -238,7 +269,9 @@ def rows_of(stage: StageRun) -> Generator[Row, None, None]:
         told = len(stage.rows)
 
 
-def _saved(learner: Learner, streams: Streams, pool: TaskPool, rows: list[Row], clock: "_Clock") -> dict[str, Any]:
+def _saved(
+    learner: Learner, streams: Streams, pool: TaskPool, rows: list[Row], clock: "_Clock"
+) -> dict[str, Any]:
     """What is saved of both stages.
 
     Raises:
@@ -246,7 +279,7 @@ def _saved(learner: Learner, streams: Streams, pool: TaskPool, rows: list[Row], 
     """
     try:
         state = learner.state_dict()
-    except Exception as error:  # a method of anybody's
+    except Exception as error:  # a method may raise anything
         raise UnsavableError(f"its state_dict raises {type(error).__name__}: {error}") from error
     if not isinstance(state, Mapping):
         raise UnsavableError(f"its state_dict gives a {type(state).__name__}, not a dictionary")
@@ -259,9 +292,11 @@ def _saved(learner: Learner, streams: Streams, pool: TaskPool, rows: list[Row], 
     }
 
 
-def _restored(state: Mapping[str, Any], learner: Learner, streams: Streams, pool: TaskPool, clock: "_Clock") -> list[Row]:
+def _restored(
+    state: Mapping[str, Any], learner: Learner, streams: Streams, pool: TaskPool, clock: "_Clock"
+) -> list[Row]:
     learner.load_state_dict(state["learner"])
-    streams.load_state_dict(state["streams"])  # those, too, that the learner forgets
+    streams.load_state_dict(state["streams"])  # including those that the learner forgets
     pool.load_state_dict(state["pool"])
     clock.seconds = state["wall_s"]
     return [Row(**row) for row in state["rows"]]
@@ -293,13 +328,27 @@ def failed_row(cell: Cell, stage: str, error: str) -> Row:
 
 
 def _identity(cell: Cell) -> dict[str, Any]:
-    names = ("budget", "family", "family_version", "method", "method_version", "variant", "config_hash", "seed")
+    names = (
+        "budget",
+        "family",
+        "family_version",
+        "method",
+        "method_version",
+        "variant",
+        "config_hash",
+        "seed",
+    )
     return {name: getattr(cell, name) for name in names}
 
 
 def _task(task: Task) -> dict[str, Any]:
     params = json.dumps(dict(task.params), sort_keys=True)
-    return {"task_index": task.index, "task_params": params, "shift": task.shift, "shift_axis": task.shift_axis}
+    return {
+        "task_index": task.index,
+        "task_params": params,
+        "shift": task.shift,
+        "shift_axis": task.shift_axis,
+    }
 
 
 def _scores(checkpoint: Checkpoint, index: int) -> dict[str, Any]:

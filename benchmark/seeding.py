@@ -14,11 +14,13 @@ import torch
 class Streams:
     """Named generators below a root seed and a path of names.
 
-    The entropy of stream `name` is SHA-256 of "seed/path…/name"; NumPy and torch generators of one name differ.
+    The entropy of stream `name` is SHA-256 of "seed/path…/name"; NumPy and torch generators of one
+    name differ.
     """
 
     def __init__(self, seed: int, *path: str) -> None:
-        self._seed, self._path = seed, path
+        self._seed = seed
+        self._path = path
         self._given: list[np.random.Generator | torch.Generator] = []
 
     def child(self, name: str) -> "Streams":
@@ -43,11 +45,14 @@ class Streams:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the generators are that were given out, in the order of asking."""
-        torch_or_numpy = (g.get_state() if isinstance(g, torch.Generator) else g.bit_generator.state for g in self._given)
+        torch_or_numpy = (
+            g.get_state() if isinstance(g, torch.Generator) else g.bit_generator.state
+            for g in self._given
+        )
         return {"generators": list(torch_or_numpy)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put those that were given out until now where they were; what was given out later is gone with its owner."""
+        """Restore the generators given out so far; any later ones are gone with their owners."""
         for generator, saved in zip(self._given, state["generators"], strict=False):
             if isinstance(generator, torch.Generator):
                 generator.set_state(saved)

@@ -64,12 +64,14 @@ def perform(
     stop: Callable[[], bool] = lambda: False,
     save_every_s: float = SAVE_EVERY_S,
 ) -> tuple[Outcome, str | None]:
-    """Run a stage unless it is finished or held elsewhere, from where it was saved if it was, and write what came of it.
+    """Run a stage unless it is finished or held elsewhere, from where it was saved if it was, and
+    write what came of it.
 
     Args:
       threads: threads of the simulator; torch's are the process's.
-      tell: told how it goes, environment steps as `Stage.steps` counts them: "resumed" and those that were done before, "used"
-        and those so far, "kept" and those that were saved; "note" and a line for a person.
+      tell: told how it goes, environment steps as `Stage.steps` counts them: "resumed" and those
+        that were done before, "used" and those so far, "kept" and those that were saved; "note" and
+        a line for a person.
       force: run it from its beginning, even if it is finished.
       stop: asked between any two steps whether to save the stage and leave it.
       save_every_s: seconds between two saves.
@@ -88,12 +90,17 @@ def perform(
         replace = store.status(stage.key) == "done"
         if force:
             store.forget(stage.key)
-        log = [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {stage}: {stage.steps} environment steps, settings {stage.cell.config}"]
+        log = [
+            f"{time.strftime('%Y-%m-%d %H:%M:%S')} {stage}: {stage.steps} environment steps,"
+            f" settings {stage.cell.config}"
+        ]
         rows: list[Row] = []
         measured: list[Measure] = []
         error: str | None = None
         state: bytes | None = None
-        saver = _saver(store, stage, threads, save_every_s, lambda text: tell("note", f"{stage}: {text}"))
+        saver = _saver(
+            store, stage, threads, save_every_s, lambda text: tell("note", f"{stage}: {text}")
+        )
         try:
             with _warnings_into(log):
                 begin = _Beginning(store, stage, threads, tell)
@@ -101,7 +108,16 @@ def perform(
                 rows += under_way.rows
                 if saver.kept is not None:
                     tell("resumed", saver.kept)
-                if not _run(under_way, saver, rows, log, stop, tell, bool(stage.cell.method_source), saves=not replace):
+                if not _run(
+                    under_way,
+                    saver,
+                    rows,
+                    log,
+                    stop,
+                    tell,
+                    bool(stage.cell.method_source),
+                    saves=not replace,
+                ):
                     return "stopped", None
                 measured = under_way.measures
                 state = _written(begin.method) if stage.name == "train" else None
@@ -113,10 +129,25 @@ def perform(
             log.append(traceback.format_exc())
         used = max((row.env_steps for row in rows), default=0)
         seen = rows[-1].n_train_tasks if rows else None
-        outcome = {"status": _status(rows), "error": error, "stage": str(stage), "env_steps": used, "n_train_tasks": seen}
-        built_on, resumed = _trained_state(store, stage), {"resumed": saver.earlier} if saver.earlier else {}
+        outcome = {
+            "status": _status(rows),
+            "error": error,
+            "stage": str(stage),
+            "env_steps": used,
+            "n_train_tasks": seen,
+        }
+        built_on = _trained_state(store, stage)
+        resumed = {"resumed": saver.earlier} if saver.earlier else {}
         record = {**outcome, "built_on": built_on, **resumed, **_facts(stage.cell, threads)}
-        store.write(stage.key, rows, measured=measured, state=state, log="\n".join(log) + "\n", record=record, replace=replace)
+        store.write(
+            stage.key,
+            rows,
+            measured=measured,
+            state=state,
+            log="\n".join(log) + "\n",
+            record=record,
+            replace=replace,
+        )
         return ("failed" if error else "done"), error
 
 
@@ -132,7 +163,8 @@ def _run(
 ) -> bool:
     """Run a stage to its end, and add its rows to `rows`; False if it was left before.
 
-    It is saved now and then, unless it is the second run of a finished one: nobody could ask for that to go on.
+    It is saved now and then, unless it is the second run of a finished one: nobody could ask for
+    that to go on.
     """
     first = True
     while not stage.finished:
@@ -153,7 +185,8 @@ def _run(
 
 
 def finished(store: Store, stage: Stage) -> bool:
-    """Whether a stage need not run: it is done, and if it adapted a trained state, then the one that is there now, if any.
+    """Whether a stage need not run: it is done, and if it adapted a trained state, then the one
+    that is there now, if any.
 
     Raises:
       StoreError: if the store cannot be read.
@@ -172,11 +205,21 @@ def _trained_state(store: Store, stage: Stage) -> str | None:
     return hashlib.sha256(store.state(key)).hexdigest()
 
 
+class _Listening(logging.Handler):
+    """Appends what is logged to a list."""
+
+    def __init__(self, log: list[str]) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.append(f"{record.levelname} {record.name}: {record.getMessage()}")
+
+
 @contextmanager
 def _warnings_into(log: list[str]) -> Iterator[None]:
     """Keep in a stage's log what the modules log in a block."""
-    handler = logging.Handler()
-    handler.emit = lambda record: log.append(f"{record.levelname} {record.name}: {record.getMessage()}")  # type: ignore[method-assign]
+    handler = _Listening(log)
     logging.getLogger().addHandler(handler)
     try:
         yield
@@ -187,14 +230,25 @@ def _warnings_into(log: list[str]) -> Iterator[None]:
 def record_failure(store: Store, stage: Stage, error: str) -> None:
     """Write that a stage failed in a way that it could not write itself."""
     record = {"status": "failed", "error": error, "stage": str(stage), **_facts(stage.cell, None)}
-    store.write(stage.key, [run.failed_row(stage.cell, stage.name, error)], state=None, log=error + "\n", record=record)
+    store.write(
+        stage.key,
+        [run.failed_row(stage.cell, stage.name, error)],
+        state=None,
+        log=error + "\n",
+        record=record,
+    )
 
 
 class _Beginning:
     """Makes a stage as it begins, as often as it is asked to, each with a method of its own."""
 
-    def __init__(self, store: Store, stage: Stage, threads: int, tell: Callable[[str, Any], None]) -> None:
-        self._store, self._stage, self._threads, self._tell = store, stage, threads, tell
+    def __init__(
+        self, store: Store, stage: Stage, threads: int, tell: Callable[[str, Any], None]
+    ) -> None:
+        self._store = store
+        self._stage = stage
+        self._threads = threads
+        self._tell = tell
 
     def __call__(self) -> run.StageRun:
         cell, key = self._stage.cell, self._stage.cell.train_key
@@ -212,11 +266,17 @@ class _Beginning:
         self.method.load_state_dict(states.from_bytes(self._store.state(key)))
         spent = self._store.record(key)
         tasks = spent.get("n_train_tasks")
-        return run.Adaptation(cell, self.method, spent.get("env_steps"), self._threads, progress, tasks)
+        return run.Adaptation(
+            cell, self.method, spent.get("env_steps"), self._threads, progress, tasks
+        )
 
 
-def _saver(store: Store, stage: Stage, threads: int, every_s: float, say: Callable[[str], None]) -> Saver:
-    belongs = belongings(provenance()["packages"], stage.cell.method_version, _trained_state(store, stage))
+def _saver(
+    store: Store, stage: Stage, threads: int, every_s: float, say: Callable[[str], None]
+) -> Saver:
+    belongs = belongings(
+        provenance()["packages"], stage.cell.method_version, _trained_state(store, stage)
+    )
     facts = {"mujoco_threads": threads, "torch_threads": torch.get_num_threads(), **provenance()}
     return Saver(store, stage.key, stage.steps, belongs, facts, every_s, say)
 
@@ -234,11 +294,19 @@ def _status(rows: list[Row]) -> str:
 
 
 def _facts(cell: Cell, threads: int | None) -> dict[str, Any]:
-    facts = {"device": "cpu", "mujoco_threads": threads, "torch_threads": torch.get_num_threads(), "config": dict(cell.config)}
+    facts = {
+        "device": "cpu",
+        "mujoco_threads": threads,
+        "torch_threads": torch.get_num_threads(),
+        "config": dict(cell.config),
+    }
     return {**facts, **provenance(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
 
 
 def _line(row: Row) -> str:
     score = row.return_mean if row.stage == "adapt" else row.online_return
     place = f"task {row.task_index} " if row.stage == "adapt" else ""
-    return f"{row.wall_s:9.1f} s  {place}steps {row.env_steps}  updates {row.updates}  return {score}  {row.status}"
+    return (
+        f"{row.wall_s:9.1f} s  {place}steps {row.env_steps}  updates {row.updates}  return {score} "
+        f" {row.status}"
+    )

@@ -1,8 +1,8 @@
 """States as safetensors: a flat tree of named tensors, and the rest as JSON in the file's header.
 
-Reading a state runs no code, whoever wrote it. A tree is made of dictionaries, lists, tuples, tensors, NumPy arrays, numbers,
-texts and None. It comes back as it was, with the order of its tensors' axes in memory: the last bit of a matrix product can
-depend on that.
+Reading a state runs no code, whoever wrote it. A tree is made of dictionaries, lists, tuples,
+tensors, NumPy arrays, numbers, texts and None. It comes back as it was, with the order of its
+tensors' axes in memory: the last bit of a matrix product can depend on that.
 """
 
 import json
@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-_TREE = "tree"  # the header's entry that holds what is no tensor
+_TREE = "tree"  # the header's entry that holds what is not a tensor
 _LENGTH = 8  # bytes of the header's length, which come first in the file
 
 
 class StateError(ValueError):
-    """What is to be written is no such tree, or what is to be read is no such file."""
+    """A value to write is not such a tree, or data to read is not such a file."""
 
 
 def to_bytes(tree: Any) -> bytes:
@@ -36,8 +36,11 @@ def to_bytes(tree: Any) -> bytes:
         return bytes(save(tensors, {_TREE: text}))
     except (StateError, MemoryError):
         raise
-    except Exception as error:  # of what a tree may hold, much cannot be written: sparse tensors, cycles, foreign byte orders
-        raise StateError(f"it cannot be written ({type(error).__name__}: {' '.join(str(error).split())[:120]})") from error
+    # of what a tree may hold, much cannot be written: sparse tensors, cycles, foreign byte orders
+    except Exception as error:
+        raise StateError(
+            f"it cannot be written ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+        ) from error
 
 
 def from_bytes(data: bytes) -> Any:
@@ -50,12 +53,21 @@ def from_bytes(data: bytes) -> Any:
         tensors = load(data)
         header = json.loads(data[_LENGTH : _LENGTH + int.from_bytes(data[:_LENGTH], "little")])
         return _unpacked(json.loads(header["__metadata__"][_TREE]), tensors)
-    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        raise StateError(f"it is no saved state ({type(error).__name__}: {' '.join(str(error).split())[:120]})") from error
+    except (
+        SafetensorError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
+        raise StateError(
+            f"it is no saved state ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+        ) from error
 
 
 def _packed(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
-    """`value` as JSON that names its tensors, which go to `tensors`; a key with a $ says what JSON has no word for."""
+    """`value` as JSON; tensors go to `tensors` by name, and $ keys mark what JSON cannot say."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | str):
@@ -76,7 +88,8 @@ def _packed(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> An
         if all(isinstance(key, str | int) for key in value):
             return {"$dict": items}
     raise StateError(
-        f"{'.'.join(path) or 'it'} is a {type(value).__name__}: a state holds tensors, arrays and plain Python only"
+        f"{'.'.join(path) or 'it'} is a {type(value).__name__}: a state holds tensors, arrays and"
+        " plain Python only"
     )
 
 
@@ -88,7 +101,9 @@ def _packed_tensor(tensor: Tensor, path: tuple[str, ...], tensors: dict[str, Ten
     strides = tensor.stride()
     order = sorted(range(tensor.ndim), key=lambda axis: (-strides[axis], axis))
     tensors[name] = tensor.permute(order).clone(memory_format=torch.contiguous_format)
-    return {"$tensor": name} if order == [*range(tensor.ndim)] else {"$tensor": name, "order": order}
+    return (
+        {"$tensor": name} if order == [*range(tensor.ndim)] else {"$tensor": name, "order": order}
+    )
 
 
 def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
@@ -97,7 +112,8 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     if "$tensor" in value:
-        tensor = tensors[value["$tensor"]].clone()  # where torch aligns it, not where the file has it
+        # where torch aligns it, not where the file has it
+        tensor = tensors[value["$tensor"]].clone()
         order = value.get("order", [*range(tensor.ndim)])
         return tensor.permute([order.index(axis) for axis in range(tensor.ndim)])
     if "$array" in value:

@@ -1,7 +1,7 @@
 """Suites and budgets, as data.
 
-A suite asks one question; its version is bumped whenever a change moves what its numbers mean. A budget says how much
-experience the question may cost.
+A suite asks one question; its version is bumped whenever a change moves what its numbers mean. A
+budget says how much experience the question may cost.
 """
 
 from collections.abc import Mapping
@@ -31,12 +31,16 @@ class Budget:
     train_steps: int  # off-policy meta-training, summed over its tasks
     adapt_steps: int  # adaptation, per test task
     seeds: int  # training seeds by default
-    published_seeds: int = 0  # and those that a published table needs, 0 for a budget that is not for publishing
-    many_tasks: int = 0  # training tasks of an off-policy meta-training that visits a few of many; as many steps in all
+    # and those that a published table needs, 0 for a budget that is not for publishing
+    published_seeds: int = 0
+    # training tasks of an off-policy meta-training that visits a few of many; as many steps in all
+    many_tasks: int = 0
     fresh_tasks: int = 0  # training tasks that an on-policy meta-training draws, again and again
     fresh_steps: int = 0  # on-policy meta-training, summed over all that it draws
-    meta_steps: Mapping[str, int] = field(default_factory=dict)  # instead of either, of the methods in a module
-    # over the defaults of a Config class and of those that inherit it, which have the last word; by module:Class
+    # instead of either, of the methods in a module
+    meta_steps: Mapping[str, int] = field(default_factory=dict)
+    # over the defaults of a Config class and of those that inherit it, which have the last word; by
+    # module:Class
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -52,7 +56,9 @@ COMPARED = (
 )
 
 
-def _families(desk: tuple[str, ...], paper: tuple[str, ...] = (), fast: tuple[str, ...] = FAST) -> dict[str, tuple[str, ...]]:
+def _families(
+    desk: tuple[str, ...], paper: tuple[str, ...] = (), fast: tuple[str, ...] = FAST
+) -> dict[str, tuple[str, ...]]:
     return {"smoke": fast, "quick": fast, "desk": desk, "paper": paper or desk}
 
 
@@ -102,7 +108,9 @@ SUITES: dict[str, Suite] = {
         Suite(
             id="oracle",
             version=1,
-            question="What can be reached at all? TD3 on each task alone, for as long as the budget says",
+            question=(
+                "What can be reached at all? TD3 on each task alone, for as long as the budget says"
+            ),
             splits=("id", "gap", "ood"),
             families={"oracle-fast": FAST, "oracle": (*DESK, *ANTS, *GAPS, *FIDELITY)},
             methods=("td3", "random", "zero"),
@@ -111,14 +119,20 @@ SUITES: dict[str, Suite] = {
 }
 
 # Config classes, named so that this file imports no learner
-TD3, APB_RESET = "methods.core.td3:TD3Config", "methods.apb:ApbResetConfig"
-GRADIENT, PEARL = "methods.core.gradient_steps:GradientConfig", "methods.pearl:PearlConfig"
-PPO, VARIBAD, RL2 = "methods.core.actor_critic:PPOConfig", "methods.varibad:VaribadConfig", "methods.rl2:Rl2Config"
+TD3 = "methods.core.td3:TD3Config"
+APB_RESET = "methods.apb:ApbResetConfig"
+GRADIENT = "methods.core.gradient_steps:GradientConfig"
+PEARL = "methods.pearl:PearlConfig"
+PPO = "methods.core.actor_critic:PPOConfig"
+VARIBAD = "methods.varibad:VaribadConfig"
+RL2 = "methods.rl2:Rl2Config"
 
-# Short horizons and few steps want a short-sighted, quick learner. These were chosen by trying TD3 on point-goal, whose test
-# tasks at radius 2 were among the tries: scores on the point families at these budgets show the machinery, not a claim.
+# Short horizons and few steps want a short-sighted, quick learner. These were chosen by trying TD3
+# on point-goal, whose test tasks at radius 2 were among the tries: scores on the point families at
+# these budgets show the machinery, not a claim.
 _QUICK_TD3 = {"gamma": 0.9, "tau": 0.02, "learning_rate": 2e-3, "exploration_noise": 0.3}
-# The same holds of PPO, tried on the training law: a trial has 100 steps there, not 400, and updates are few.
+# The same holds of PPO, tried on the training law: a trial has 100 steps there, not 400, and
+# updates are few.
 _QUICK_PPO = {"gamma": 0.95, "learning_rate": 2e-3, "minibatches": 3, "copies": 2}
 # And of PEARL, which is tried on the training law too.
 _QUICK_PEARL = {
@@ -135,7 +149,8 @@ _QUICK_PEARL = {
     "prior_steps": 100,
     "posterior_steps": 150,
 }
-# And of VariBAD's: its minibatches are of steps, not of whole columns, and its autoencoder learns from few batches, too.
+# And of VariBAD's: its minibatches are of steps, not of whole columns, and its autoencoder learns
+# from few batches, too.
 _QUICK_VARIBAD = {
     "minibatches": 8,
     "precollect": 1_600,
@@ -228,13 +243,14 @@ BUDGETS: dict[str, Budget] = {
                 "methods.rl2": 5_000_000,
             },
             settings={
-                # ours: widths and rate between quick's and paper's. fp32, as a processor without bfloat16 instructions takes 30
-                # times as long to emulate them
+                # ours: widths and rate between quick's and paper's. fp32, as a processor without
+                # bfloat16 instructions takes 30 times as long to emulate them
                 TD3: {"hidden": 128, "batch": 128, "learning_rate": 1e-3, "compile": True},
-                APB_RESET: {"reset_period": 30_000},  # the last 40 % of the steps belong to one policy
+                # the last 40 % of the steps belong to one policy
+                APB_RESET: {"reset_period": 30_000},
                 GRADIENT: {"hidden": 128, "episodes": 10, "fisher_stride": 7},
-                # widths and batch of the others; for each environment step a quarter of the official gradient steps on the
-                # cheetah, an eighth on ants, hopper and walker
+                # widths and batch of the others; for each environment step a quarter of the
+                # official gradient steps on the cheetah, an eighth on ants, hopper and walker
                 PEARL: {
                     "hidden": 128,
                     "layers": 2,

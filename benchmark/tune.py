@@ -1,8 +1,9 @@
-"""Tuning: the settings of a method are tried on a family's tuning law, and every try is written down.
+"""Tuning: settings of a method are tried on a family's tuning law, and every try is logged.
 
-Successive halving: all trials get a quarter of the budget, the best third of them, at least two, half of it. The first trial
-has the budget's own settings, the others are drawn from the space that the method declares. Score is the mean return on the
-validation tasks at the end of adaptation. Seeds are none that tables use, and tasks are none that are tested.
+Successive halving: all trials get a quarter of the budget, the best third of them, at least two,
+half of it. The first trial has the budget's own settings, the others are drawn from the space that
+the method declares. Score is the mean return on the validation tasks at the end of adaptation.
+Seeds are none that tables use, and tasks are none that are tested.
 """
 
 import json
@@ -26,7 +27,9 @@ from results.files import commit, explained
 from results.store import Store
 
 TUNED_SEED = 1_000_000  # of every trial, plus what the command line says
-SUITE = Suite("tuning", 1, "Which settings adapt best to tasks outside a tuning law?", ("validation",), {}, ())
+SUITE = Suite(
+    "tuning", 1, "Which settings adapt best to tasks outside a tuning law?", ("validation",), {}, ()
+)
 Settings = Mapping[str, Any]
 
 
@@ -50,8 +53,11 @@ class Trial:
     cell: Cell
 
 
-def draw_settings(path: str, budget: Budget, n: int, generator: np.random.Generator) -> list[Settings]:
-    """The settings of `n` trials: the budget's own, then different draws from the method's space, as many as it has.
+def draw_settings(
+    path: str, budget: Budget, n: int, generator: np.random.Generator
+) -> list[Settings]:
+    """The settings of `n` trials: the budget's own, then different draws from the method's space,
+    as many as it has.
 
     Raises:
       InputError: if the method declares no space, or one that its Config refuses.
@@ -59,20 +65,28 @@ def draw_settings(path: str, budget: Budget, n: int, generator: np.random.Genera
     method = load_method(path)
     if not method.space:
         raise InputError(
-            f"{path} declares nothing to tune: give its class `space`, such as {{'learning_rate': (3e-4, 1e-3)}}, "
-            "the settings to try, each with its values"
+            f"{path} declares nothing to tune: give its class `space`, such as {{'learning_rate':"
+            " (3e-4, 1e-3)}, the settings to try, each with its values"
         )
     usual = resolve_config(method, budget, {})
     if strange := [name for name in method.space if name not in usual]:
-        raise InputError(f"{path} declares {', '.join(strange)} in `space`, which is no setting of its Config")
-    points = [dict(zip(method.space, point, strict=True)) for point in product(*method.space.values())]
-    points = [point for point in points if any(usual[name] != value for name, value in point.items())]
+        raise InputError(
+            f"{path} declares {', '.join(strange)} in `space`, which is no setting of its Config"
+        )
+    points = [
+        dict(zip(method.space, point, strict=True)) for point in product(*method.space.values())
+    ]
+    points = [
+        point for point in points if any(usual[name] != value for name, value in point.items())
+    ]
     chosen = [points[i] for i in generator.permutation(len(points))[: n - 1]]
-    moved = [{name: value for name, value in point.items() if usual[name] != value} for point in chosen]
+    moved = [
+        {name: value for name, value in point.items() if usual[name] != value} for point in chosen
+    ]
     for settings in moved:
         try:
             resolve_config(method, budget, settings)
-        except Exception as error:  # a Config of anybody's
+        except Exception as error:  # a Config may raise anything
             raise InputError(f"{path} declares a space that its Config refuses: {error}") from error
     return [{}, *moved]
 
@@ -90,26 +104,43 @@ def scaled(budget: Budget, fraction: float) -> Budget:
 
 
 def trials_of(
-    name: str, path: str, family: str, budget: Budget, rung: int, chosen: Mapping[int, Settings], seed: int
+    name: str,
+    path: str,
+    family: str,
+    budget: Budget,
+    rung: int,
+    chosen: Mapping[int, Settings],
+    seed: int,
 ) -> list[Trial]:
     """The trials of a rung, by their numbers."""
     found = []
     for number, settings in chosen.items():
-        (cell,) = expand(SUITE, scaled(budget, RUNGS[rung].fraction), {name: path}, [TUNING + family], 1, {name: settings})
+        (cell,) = expand(
+            SUITE,
+            scaled(budget, RUNGS[rung].fraction),
+            {name: path},
+            [TUNING + family],
+            1,
+            {name: settings},
+        )
         found.append(Trial(number, settings, rung, replace(cell, seed=TUNED_SEED + seed)))
     return found
 
 
 def promoted(lines: pd.DataFrame, rung: int) -> list[int]:
-    """The numbers of the trials that go on to a rung: the best of the one before; of equals, the first."""
-    before = lines[lines["rung"] == rung - 1].sort_values(["score", "trial"], ascending=[False, True], kind="stable")
+    """Numbers of the trials that go on to a rung: the best of the one before, ties to the first."""
+    before = lines[lines["rung"] == rung - 1].sort_values(
+        ["score", "trial"], ascending=[False, True], kind="stable"
+    )
     return sorted(before["trial"].head(max(2, ceil(RUNGS[rung].share * len(before)))).tolist())
 
 
 def line_of(trial: Trial, store: Store, threads: int) -> dict[str, Any]:
     """What the log says of a finished trial."""
     cell, train = trial.cell, trial.cell.train_key
-    keys = [key for key in (train, cell.adapt_key) if key and store.status(key) in ("done", "failed")]
+    keys = [
+        key for key in (train, cell.adapt_key) if key and store.status(key) in ("done", "failed")
+    ]
     *_, rows = found = [store.rows(key) for key in keys]  # of adaptation, unless training failed
     last = rows[rows["env_steps"] == rows["env_steps"].max()]
     failed = sorted(set(rows["status"]) - {"ok"})
@@ -145,7 +176,11 @@ def write_log(folder: Path, budget: Budget, lines: Sequence[Mapping[str, Any]]) 
     Raises:
       StoreError: if it cannot be written.
     """
-    table = pd.DataFrame(lines).assign(budget=budget.id).sort_values(["rung", "trial"], ignore_index=True)
+    table = (
+        pd.DataFrame(lines)
+        .assign(budget=budget.id)
+        .sort_values(["rung", "trial"], ignore_index=True)
+    )
     first = table.iloc[0]
     path = folder / f"{budget.id}_{first['family']}_{first['method']}.csv"
     with explained(path):

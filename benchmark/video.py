@@ -1,7 +1,8 @@
 """The policy before and after adaptation, side by side, as films that a report embeds.
 
-A store keeps what was meta-trained, not what was adapted, so the adaptation of a cell is run again, with its own seed; what it
-scores is compared with the cell's rows, and the caption says if it is not the same.
+A store keeps what was meta-trained, not what was adapted, so the adaptation of a cell is run again,
+with its own seed; what it scores is compared with the cell's rows, and the caption says if it is
+not the same.
 """
 
 import json
@@ -35,41 +36,59 @@ FILMS = "films"  # folder of the report
 _TOLERANCE = 1e-3  # of a return, relative where that is larger than 1
 _MOST_NAMED = 3  # parameters of a task in a caption
 _TELL_EVERY_S = 30.0  # between progress reports of one adaptation
-FACTS = {"before", "after", "steps", "ends"}  # of a film: returns of what it shows, steps between, mean return of every task
+# of a film: returns of what it shows, steps between, mean return of every task
+FACTS = {"before", "after", "steps", "ends"}
 
 
 def films(
-    place: Path, out: Path, suites: Sequence[str] | None, tell: Callable[[str], None], own: Sequence[str] = ()
+    place: Path,
+    out: Path,
+    suites: Sequence[str] | None,
+    tell: Callable[[str], None],
+    own: Sequence[str] = (),
 ) -> list[Clip]:
-    """Film the first finished seed of every arm on every split, on its task farthest from the training law.
+    """Film each arm's first finished seed on each split, on its task farthest from the law.
 
     What was filmed into `out` before is not filmed again.
 
     Args:
-      place: folder of results, or `published`. suites: None for all. tell: told how far it is, and what cannot be filmed.
+      place: folder of results, or `published`. suites: None for all. tell: told how far it is, and
+        what cannot be filmed.
       own: methods that are not registered, as module:Class.
     Raises:
-      InputError: if MuJoCo has nothing to draw with (it says what to install), or one of `own` is called as another method is.
+      InputError: if MuJoCo has nothing to draw with (it says what to install), or one of `own` is
+        called as another method is.
       PluginError: if one of `own` is no method.
       StoreError, ReportError: if results cannot be read, or films cannot be written.
     """
-    draw_off_screen()  # before anything else brings MuJoCo, which chooses its OpenGL as it is imported
+    # before anything imports MuJoCo, which chooses its OpenGL then
+    draw_off_screen()
     from benchmark.progress import duration
 
-    known, results = registered_methods() | own_methods(own), results_at(place)
+    known = registered_methods() | own_methods(own)
+    results = results_at(place)
     _, cells = results.read(suites)
-    shown = cells[(cells["status"] == "done") & ~cells["method"].isin(BOUNDS)].sort_values("seed", kind="stable")
+    shown = cells[(cells["status"] == "done") & ~cells["method"].isin(BOUNDS)].sort_values(
+        "seed", kind="stable"
+    )
     chosen = shown.drop_duplicates([*TABLE, *ARM]).to_dict("records")
     new = [one for one in chosen if _known_facts(out, one["adapt_id"]) is None]
-    clips, began, made = [], time.monotonic(), 0
+    clips = []
+    began = time.monotonic()
+    made = 0
     for one in chosen:
         method = method_name(one["method"], one["variant"])
-        name = one_line(f"{method} on {one['family']}/{one['split']} seed {one['seed']}")  # a terminal obeys what it is sent
+        # a terminal obeys what it is sent
+        name = one_line(f"{method} on {one['family']}/{one['split']} seed {one['seed']}")
         try:
             cell = _cell_of(results, one, known)
             facts = _known_facts(out, one["adapt_id"])
             if facts is None:
-                left = f", {duration((time.monotonic() - began) / made * (len(new) - made))} left" if made else ""
+                left = (
+                    f", {duration((time.monotonic() - began) / made * (len(new) - made))} left"
+                    if made
+                    else ""
+                )
                 tell(f"[{made + 1}/{len(new)}{left}] filming {name}")
                 made += 1
                 facts = _filmed(results, cell, out, lambda text: tell(f"    {text}"))
@@ -79,7 +98,8 @@ def films(
         except _NotFilmedError as reason:
             tell(f"no film of {name}: {one_line(str(reason))}")
             continue
-        except (Exception, SystemExit) as error:  # whatever a method raises is no reason to be without a report
+        # whatever a method raises must not cost the report
+        except (Exception, SystemExit) as error:
             tell(f"no film of {name}: {one_line(f'{type(error).__name__}: {error}')}")
             continue
         where = {part: str(one[part]) for part in (*TABLE, *ARM)}
@@ -106,22 +126,28 @@ def draw_off_screen() -> None:
         family = load_family("point-goal")
         env = BatchEnv(family, family.split("id")[:1])
         Pictures(env.batch, 8).close()
-    except (AttributeError, RuntimeError, ImportError, OSError) as error:  # AttributeError is PyOpenGL's without its library
+    # AttributeError is PyOpenGL's without its library
+    except (AttributeError, RuntimeError, ImportError, OSError) as error:
         raise InputError(
-            f"--videos: MuJoCo cannot draw with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}; apt-get install libegl1 and set "
-            "MUJOCO_GL=egl, or apt-get install libosmesa6 and set MUJOCO_GL=osmesa"
+            f"--videos: MuJoCo cannot draw with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')};"
+            " apt-get install libegl1 and set MUJOCO_GL=egl, or apt-get install libosmesa6 and set"
+            " MUJOCO_GL=osmesa"
         ) from error
 
 
 def _cell_of(results: Store | Publication, one: dict[str, Any], known: Mapping[str, str]) -> "Cell":
-    """The planned cell `one`, as the code of today has it; `known` are methods by name."""
+    """The planned cell `one`, as today's code has it; `known` are methods by name."""
     from benchmark.cells import expand
 
-    suite, budget, method = SUITES.get(one["suite"]), BUDGETS.get(one["budget"]), one["method"]
+    suite = SUITES.get(one["suite"])
+    budget = BUDGETS.get(one["budget"])
+    method = one["method"]
     if suite is None or budget is None:
         raise _NotFilmedError("its suite or budget is not known here")
     if method not in known:
-        raise _NotFilmedError("its method is not known here; name one of your own with --method module:Class")
+        raise _NotFilmedError(
+            "its method is not known here; name one of your own with --method module:Class"
+        )
     cells = expand(suite, budget, {method: known[method]}, [one["family"]], 1, {})
     cell = next((cell for cell in cells if cell.split == one["split"]), None)
     if cell is None:
@@ -131,7 +157,8 @@ def _cell_of(results: Store | Publication, one: dict[str, Any], known: Mapping[s
         key = CellKey("adapt", one["suite"], int(one["suite_version"]), one["adapt_id"])
         config = results.record(key).get("config")
         if config is None:
-            raise _NotFilmedError("its settings are not stored")  # published results hold their hash
+            # published results hold their hash
+            raise _NotFilmedError("its settings are not stored")
         cell = replace(cell, variant=one["variant"], config=config)
     if cell.adapt_key.id != one["adapt_id"]:
         raise _NotFilmedError("it was measured with another version of this program")
@@ -148,11 +175,14 @@ def _known_facts(out: Path, adapt_id: str) -> dict[str, Any] | None:
     return known if film.exists() and isinstance(known, dict) and set(known) == FACTS else None
 
 
-def _filmed(results: "Store | Publication", cell: "Cell", out: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+def _filmed(
+    results: "Store | Publication", cell: "Cell", out: Path, tell: Callable[[str], None]
+) -> dict[str, Any]:
     """Make the film of a cell, and give its `FACTS`."""
     from benchmark.film import adapt_again, film
 
-    place, told = _farthest(cell), time.monotonic()
+    place = _farthest(cell)
+    told = time.monotonic()
 
     def progress(used: int) -> None:
         nonlocal told
@@ -171,7 +201,8 @@ def _filmed(results: "Store | Publication", cell: "Cell", out: Path, tell: Calla
     }
     name = cell.adapt_key.id
     write_bytes(out / FILMS / f"{name}.webp", film(cell, place, filmed.paths))
-    write_bytes(out / FILMS / f"{name}.json", json.dumps(facts).encode())  # last: a film without it is made again
+    # last: a film without it is made again
+    write_bytes(out / FILMS / f"{name}.json", json.dumps(facts).encode())
     return facts
 
 
@@ -198,23 +229,33 @@ def _published(results: Store | Publication, cell: "Cell") -> pd.DataFrame:
 
 
 def _caption(cell: "Cell", facts: dict[str, Any], rows: pd.DataFrame) -> str:
-    """What a film shows, and whether it is what was measured: `rows` of the last checkpoint, one for each task."""
+    """What a film shows and whether it matches `rows`, the last checkpoint's row for each task."""
     task = load_family(cell.family).split(cell.split)[_farthest(cell)]
     named = [f"{name} {value:.3g}" for name, value in task.params.items()]
     params = ", ".join(named if len(named) <= _MOST_NAMED else [f"{len(named)} parameters"])
-    shift = f", {task.shift:.3g} from the training law along {task.shift_axis}" if task.shift_axis else ""
-    said = (
-        f"seed {cell.seed}, task {task.index} ({params}{shift}); before any step its episode returns "
-        f"{number(facts['before'])}, after {steps(facts['steps'])} steps {number(facts['after'])}."
+    shift = (
+        f", {task.shift:.3g} from the training law along {task.shift_axis}"
+        if task.shift_axis
+        else ""
     )
-    ours, known = np.array(facts["ends"], float), rows["return_mean"].to_numpy(float)
+    said = (
+        f"seed {cell.seed}, task {task.index} ({params}{shift}); before any step its episode"
+        f" returns {number(facts['before'])}, after {steps(facts['steps'])} steps"
+        f" {number(facts['after'])}."
+    )
+    ours = np.array(facts["ends"], float)
+    known = rows["return_mean"].to_numpy(float)
     if len(ours) != len(known):
-        return f"{said} It cannot be compared with what was measured: {len(known)} tasks were, not {len(ours)}."
+        return (
+            f"{said} It cannot be compared with what was measured: {len(known)} tasks were, not"
+            f" {len(ours)}."
+        )
     gaps = np.where(ours == known, 0.0, np.abs(ours - known))
     if (gaps <= _TOLERANCE * np.maximum(1.0, np.abs(known))).all():
         return said
     worst = int(np.nan_to_num(gaps, nan=np.inf).argmax())
     return (
-        f"{said} This is another run of the adaptation and does not end as the measured one: on task {worst} the mean return "
-        f"is {number(ours[worst])}, not {number(known[worst])} (other versions, another processor or number of threads)."
+        f"{said} This is another run of the adaptation and does not end as the measured one: on"
+        f" task {worst} the mean return is {number(ours[worst])}, not {number(known[worst])} (other"
+        " versions, another processor or number of threads)."
     )

@@ -20,7 +20,8 @@ TELL_EVERY_S = 0.2  # between two reports of progress
 class Stop:
     """Whether this process was asked to end, by SIGTERM.
 
-    Between two stages, and until a stage begins to ask, there is nothing to save, and the process ends at once.
+    Between two stages, and until a stage begins to ask, there is nothing to save, and the process
+    ends at once.
     """
 
     def __init__(self) -> None:
@@ -75,7 +76,7 @@ def serve(connection: Connection, store: Store, threads: int, save_every_s: floa
 
 
 def _send(connection: Connection, message: tuple[str, Any]) -> None:
-    """Tell the executor; if it has gone, leave at once, before the stage takes the broken pipe for a failure of its own."""
+    """Tell the executor; if it is gone, exit, so that the broken pipe does not fail the stage."""
     try:
         connection.send(message)
     except OSError:
@@ -90,7 +91,7 @@ def _die_with_parent() -> None:
 
 
 def keep_memory() -> None:
-    """Ask glibc to reuse large blocks instead of returning them to the system, whose page faults cost a fifth of an update."""
+    """Make glibc reuse large blocks: page faults on fresh ones cost a fifth of an update."""
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
         if mallopt is not None:

@@ -34,8 +34,10 @@ UNTUNED = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3")  # families without 
 
 
 def is_family(family_id: str) -> bool:
-    """Whether `load_family` knows it: a registered family, or "permuted-" or "tuning-" and a registered family."""
-    return family_id.removeprefix(PREFIX) in FAMILIES or has_tuning_law(family_id.removeprefix(TUNING), family_id)
+    """Whether `load_family` knows it: a registered id, bare or after "permuted-" or "tuning-"."""
+    return family_id.removeprefix(PREFIX) in FAMILIES or has_tuning_law(
+        family_id.removeprefix(TUNING), family_id
+    )
 
 
 def has_tuning_law(base: str, family_id: str | None = None) -> bool:
@@ -44,7 +46,8 @@ def has_tuning_law(base: str, family_id: str | None = None) -> bool:
 
 
 def load_family(family_id: str) -> TaskFamily:
-    """The family registered under `family_id`; "permuted-" before an id gives `Permuted` of it, "tuning-" its tuning law.
+    """The family registered under `family_id`; "permuted-" before an id gives `Permuted` of it,
+    "tuning-" its tuning law.
 
     Raises:
       KeyError: if there is none.
@@ -53,7 +56,8 @@ def load_family(family_id: str) -> TaskFamily:
         name = "Tuning" + FAMILIES[base].partition(":")[2]
         return cast(TaskFamily, getattr(import_module("envs.tuning"), name)())
     if family_id not in FAMILIES and is_family(family_id):
-        # A protocol's class variables cannot be an instance's for the type checker; whoever reads them cannot tell.
+        # A protocol's class variables cannot be an instance's for the type checker; whoever reads
+        # them cannot tell.
         return cast(TaskFamily, Permuted(load_family(family_id.removeprefix(PREFIX))))
     if family_id not in FAMILIES:
         near = get_close_matches(family_id, FAMILIES, n=3) or FAMILIES

@@ -1,10 +1,13 @@
-"""The ant of Gymnasium's Ant-v5: reach a goal (`ant-goal`, `ant-goal-gap`) or run in a direction (`ant-dir`, `ant-dir-4`).
+"""The ant of Gymnasium's Ant-v5: reach a goal (`ant-goal`, `ant-goal-gap`) or run in a direction
+(`ant-dir`, `ant-dir-4`).
 
-No contact force enters an observation or a cost: where the literature has them, MuJoCo mostly left them at zero.
+No contact force enters an observation or a cost: where the literature has them, MuJoCo mostly left
+them at zero.
 
-The body is exactly four-fold symmetric: turned by a quarter about the vertical, or mirrored, and its legs renumbered, it is
-the same body. State and action then go through signed permutations, which keep the reset law and the bounds on the action;
-what ant-dir(θ) rewards, ant-dir(θ + π/2) rewards in the image.
+The body is exactly four-fold symmetric: turned by a quarter about the vertical, or mirrored, and
+its legs renumbered, it is the same body. State and action then go through signed permutations,
+which keep the reset law and the bounds on the action; what ant-dir(θ) rewards, ant-dir(θ + π/2)
+rewards in the image.
 """
 
 from collections.abc import Mapping
@@ -45,12 +48,15 @@ class Ant(Family):
         return gymnasium_model("ant.xml")
 
     def reset_noise(self, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Offsets (qpos [15] uniform in ±0.1, qvel [14] normal with deviation 0.1), all entries, as Ant-v5 draws them."""
-        return generator.uniform(-RESET_NOISE, RESET_NOISE, 15), RESET_NOISE * generator.standard_normal(14)
+        """Offsets of all qpos [15] (uniform, ±0.1) and qvel [14] (normal, σ 0.1), as in Ant-v5."""
+        return generator.uniform(
+            -RESET_NOISE, RESET_NOISE, 15
+        ), RESET_NOISE * generator.standard_normal(14)
 
 
 class AntGoal(Ant):
-    """Reach a goal the policy is not told: reward −‖xy − g‖₁ − 0.1‖a‖², g at `angle` rad and `radius` m from the origin.
+    """Reach a goal the policy is not told: reward −‖xy − g‖₁ − 0.1‖a‖², g at `angle` rad and
+    `radius` m from the origin.
 
     Training law: g uniform in the disc r ≤ 2.
     """
@@ -63,28 +69,40 @@ class AntGoal(Ant):
         """`n` training tasks, a Latin hypercube over angle and area."""
         angles = (TURN * stratified(n, generator)).tolist()
         radii = annuli(stratified(n, generator), self.bands).tolist()
-        rows = ({"angle": angle, "radius": radius} for angle, radius in zip(angles, radii, strict=True))
+        rows = (
+            {"angle": angle, "radius": radius} for angle, radius in zip(angles, radii, strict=True)
+        )
         return tuple(Task(self.id, "train", i, params) for i, params in enumerate(rows))
 
-    def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
+    def observe(
+        self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
         """Place, height, quaternion, joint angles and all velocities, [S, 29]."""
         return np.concatenate((qpos, qvel), axis=1, dtype=np.float32)
 
     def reward(
-        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+        self,
+        before: FloatArray,
+        qpos: FloatArray,
+        qvel: FloatArray,
+        action: FloatArray,
+        params: Mapping[str, FloatArray],
     ) -> FloatArray:
-        """Minus the 1-norm distance from torso to goal after the step, in m, minus the control cost [S]."""
-        radius, angle = params["radius"], params["angle"]
-        distance = np.abs(qpos[:, 0] - radius * np.cos(angle)) + np.abs(qpos[:, 1] - radius * np.sin(angle))
+        """−(1-norm distance from torso to goal after the step, in m) − control cost [S]."""
+        radius = params["radius"]
+        angle = params["angle"]
+        distance = np.abs(qpos[:, 0] - radius * np.cos(angle)) + np.abs(
+            qpos[:, 1] - radius * np.sin(angle)
+        )
         reward: FloatArray = -distance - GOAL_CONTROL_COST * np.vecdot(action, action)
         return reward
 
 
 class AntGoalGap(AntGoal):
-    """`ant-goal` with a hole in its law: g uniform, by area, on the disc r ≤ 1 and the annulus 2.5 ≤ r ≤ 3.
+    """`ant-goal` with a hole in its law: g uniform by area on r ≤ 1 and on 2.5 ≤ r ≤ 3.
 
-    Tested in the hole, at r = 1.75. The disc has probability 4/15. Law and test points are those of LDM (arXiv 2105.13524) and
-    TAVT (arXiv 2502.02834).
+    Tested in the hole, at r = 1.75. The disc has probability 4/15. Law and test points are those of
+    LDM (arXiv 2105.13524) and TAVT (arXiv 2502.02834).
     """
 
     id: ClassVar[str] = "ant-goal-gap"
@@ -92,7 +110,8 @@ class AntGoalGap(AntGoal):
 
 
 class AntDir(Ant):
-    """Run towards `direction` θ (rad): reward (Δxy/Δt)·(cos θ, sin θ) − 0.5‖a‖² + 1; ends, that step paid, if z ∉ [0.2, 1] m.
+    """Run towards `direction` θ (rad): reward (Δxy/Δt)·(cos θ, sin θ) − 0.5‖a‖² + 1; ends, that
+    step paid, if z ∉ [0.2, 1] m.
 
     Training law: θ ~ U(0, 3π/2). Every direction outside it is a quarter turn from one inside.
     """
@@ -105,20 +124,32 @@ class AntDir(Ant):
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, one in each of n equal intervals of direction."""
         directions = (self.max_direction * stratified(n, generator)).tolist()
-        return tuple(Task(self.id, "train", i, {"direction": direction}) for i, direction in enumerate(directions))
+        return tuple(
+            Task(self.id, "train", i, {"direction": direction})
+            for i, direction in enumerate(directions)
+        )
 
-    def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
+    def observe(
+        self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
         """Height, quaternion, joint angles and all velocities, [S, 27]."""
         return np.concatenate((qpos[:, 2:], qvel), axis=1, dtype=np.float32)
 
     def reward(
-        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+        self,
+        before: FloatArray,
+        qpos: FloatArray,
+        qvel: FloatArray,
+        action: FloatArray,
+        params: Mapping[str, FloatArray],
     ) -> FloatArray:
-        """The torso's mean velocity over the step along the direction, in m/s, minus the control cost, plus the bonus [S]."""
+        """The torso's mean velocity along the direction in m/s, − control cost, + bonus [S]."""
         direction = params["direction"]
         velocity = (qpos[:, :2] - before[:, :2]) / CONTROL_DT
         speed = velocity[:, 0] * np.cos(direction) + velocity[:, 1] * np.sin(direction)
-        reward: FloatArray = speed - DIRECTION_CONTROL_COST * np.vecdot(action, action) + ALIVE_BONUS
+        reward: FloatArray = (
+            speed - DIRECTION_CONTROL_COST * np.vecdot(action, action) + ALIVE_BONUS
+        )
         return reward
 
     def terminated(self, qpos: FloatArray, qvel: FloatArray) -> BoolArray:
@@ -129,11 +160,12 @@ class AntDir(Ant):
 
 
 class AntDir4(AntDir):
-    """`ant-dir` trained along the four axes and tested along the four diagonals, as LDM and TAVT have it.
+    """`ant-dir` trained along four axes and tested along four diagonals, as in LDM and TAVT.
 
-    The diagonals are no images of the axes: the body's symmetries permute the axes. To turn the world by π/4 and leave the body
-    as it is maps motions and rewards too, but only until the torso touches the floor (the friction pyramid there does not turn
-    along), and it maps the starts, which all look along the x axis, to starts that do not occur.
+    The diagonals are no images of the axes: the body's symmetries permute the axes. To turn the
+    world by π/4 and leave the body as it is maps motions and rewards too, but only until the torso
+    touches the floor (the friction pyramid there does not turn along), and it maps the starts,
+    which all look along the x axis, to starts that do not occur.
     """
 
     id: ClassVar[str] = "ant-dir-4"
@@ -144,4 +176,7 @@ class AntDir4(AntDir):
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, no direction twice before every one was drawn once more."""
         kinds = cycled(n, len(self.axes), generator).tolist()
-        return tuple(Task(self.id, "train", i, {"direction": self.axes[kind]}) for i, kind in enumerate(kinds))
+        return tuple(
+            Task(self.id, "train", i, {"direction": self.axes[kind]})
+            for i, kind in enumerate(kinds)
+        )

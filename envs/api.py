@@ -1,7 +1,7 @@
 """What a task, a task family and an environment are: plain data and NumPy, no simulator.
 
-Axes, everywhere: `N` tasks side by side, `E` copies of each, `O` observation, `A` action entries; `S = N·E` simulations in
-row-major order. Units are SI; one step is one control step.
+Axes, everywhere: `N` tasks side by side, `E` copies of each, `O` observation, `A` action entries;
+`S = N·E` simulations in row-major order. Units are SI; one step is one control step.
 """
 
 import hashlib
@@ -43,14 +43,25 @@ class Task:
 
     def __post_init__(self) -> None:
         # Plain floats, so that JSON and checkpoints take them.
-        object.__setattr__(self, "params", MappingProxyType({name: float(value) for name, value in self.params.items()}))
+        object.__setattr__(
+            self,
+            "params",
+            MappingProxyType({name: float(value) for name, value in self.params.items()}),
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy does not pickle
-        return Task, (self.family, self.split, self.index, dict(self.params), self.shift, self.shift_axis)
+        return Task, (
+            self.family,
+            self.split,
+            self.index,
+            dict(self.params),
+            self.shift,
+            self.shift_axis,
+        )
 
 
 class Step(NamedTuple):
-    """The outcome of one control step; `terminated` ends the task's dynamics, `truncated` only the clock."""
+    """The outcome of one control step; `terminated` by the dynamics, `truncated` by the clock."""
 
     obs: FloatArray  # [N, E, O] float32
     reward: FloatArray  # [N, E] float32, in the family's units
@@ -87,7 +98,7 @@ class Env(Protocol):
         ...
 
     def reset(self, mask: BoolArray | None = None) -> FloatArray:
-        """Start a new episode where `mask` [N, E] is true (None: everywhere); returns all observations [N, E, O]."""
+        """Start episodes where `mask` [N, E] is true (None: all); return observations [N, E, O]."""
         ...
 
     def step(self, action: FloatArray) -> Step:
@@ -103,15 +114,15 @@ class TrainEnv(Env, Protocol):
     """An environment of training tasks."""
 
     def draw(self) -> None:
-        """Put fresh tasks from the training law in every slot; the next call must be a full `reset`."""
+        """Draw a fresh training task for every slot; the next call must be a full `reset`."""
         ...
 
 
 class TaskFamily(Protocol):
     """A law of tasks and the physics they share; stateless, so one object serves every environment.
 
-    The physical methods are vectorised over simulations: `qpos` [S, nq], `qvel` [S, nv], `action` [S, A] float64, already
-    clipped; `params` maps each task parameter to [S].
+    The physical methods are vectorised over simulations: `qpos` [S, nq], `qvel` [S, nv], `action`
+    [S, A] float64, already clipped; `params` maps each task parameter to [S].
     """
 
     id: ClassVar[str]
@@ -121,8 +132,10 @@ class TaskFamily(Protocol):
     observation_size: ClassVar[int]
     action_size: ClassVar[int]
     frame_skip: ClassVar[int]  # simulator steps per control step
-    law_size: ClassVar[int | None]  # different tasks of the training law, None where it is continuous
-    isomorphic: ClassVar[frozenset[str]]  # shift axes whose test tasks are exact linear images of tasks in the law
+    # different tasks of the training law, None where it is continuous
+    law_size: ClassVar[int | None]
+    # shift axes whose test tasks are exact linear images of tasks in the law
+    isomorphic: ClassVar[frozenset[str]]
 
     def xml(self) -> Path:
         """The model's MJCF file."""
@@ -144,8 +157,10 @@ class TaskFamily(Protocol):
         """`n` training tasks, stratified over the training law."""
         ...
 
-    def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Per-simulation values [S, …] of the model fields that vary, computed from the untouched nominal ones."""
+    def model_fields(
+        self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]
+    ) -> dict[str, FloatArray]:
+        """Per-simulation values [S, …] of varying model fields, computed from the nominal ones."""
         ...
 
     def reset_noise(self, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
@@ -153,17 +168,24 @@ class TaskFamily(Protocol):
         ...
 
     def control(self, action: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
-        """What drives the actuators [S, A], each within its range, when the policy acts `action`."""
+        """Actuator inputs [S, A] for the policy's `action`, each within its range."""
         ...
 
-    def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
+    def observe(
+        self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
         """Observations [S, O], in a fresh array."""
         ...
 
     def reward(
-        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+        self,
+        before: FloatArray,
+        qpos: FloatArray,
+        qvel: FloatArray,
+        action: FloatArray,
+        params: Mapping[str, FloatArray],
     ) -> FloatArray:
-        """Rewards [S]; `before` is qpos [S, nq] before the step, `action` is what `control` returned."""
+        """Rewards [S]; `before` is the previous qpos [S, nq], `action` what `control` returned."""
         ...
 
     def terminated(self, qpos: FloatArray, qvel: FloatArray) -> BoolArray:
@@ -209,12 +231,19 @@ def _task_file(path: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         intact = document["sha256"] == checksum(document["splits"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TaskFileError(f"{path} cannot be read ({type(error).__name__}); restore it from the distribution") from error
+        raise TaskFileError(
+            f"{path} cannot be read ({type(error).__name__}); restore it from the distribution"
+        ) from error
     if not intact:
-        raise TaskFileError(f"{path} was edited: its tasks do not match its checksum; restore it from the distribution")
+        raise TaskFileError(
+            f"{path} was edited: its tasks do not match its checksum; restore it from the"
+            " distribution"
+        )
     return document
 
 
 def checksum(splits: Mapping[str, Iterable[Any]]) -> str:
     """SHA-256 of the canonical JSON of a task file's splits."""
-    return hashlib.sha256(json.dumps(splits, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(splits, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()

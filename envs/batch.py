@@ -1,7 +1,8 @@
 """Many tasks side by side on MuJoCo's thread pool; the only place that handles episode ends.
 
-Nothing here knows what a task rewards: a `TaskFamily` does. Trajectories depend on the seed, the task, the copy, the episode
-and the actions, never on the neighbours, the thread count or the order of resets.
+Nothing here knows what a task rewards: a `TaskFamily` does. Trajectories depend on the seed, the
+task, the copy, the episode and the actions, never on the neighbours, the thread count or the order
+of resets.
 """
 
 import json
@@ -19,16 +20,19 @@ from envs.model import checked, load_model
 from envs.noise import NamedGenerator
 
 NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
-DIVERGENCE_WARNINGS = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
+DIVERGENCE_WARNINGS = slice(
+    int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1
+)
 COUNT = 1  # column of `Batch.warning` that counts; the other one holds the last warning's detail
 
 
 class BatchEnv:
     """`N` tasks of one family × `E` copies of each, stepped together.
 
-    It never resets by itself: an ended simulation must be reset before the next step. A simulation that diverges (a non-finite
-    or huge state, or an error raised by MuJoCo) ends alone, as `terminated`: it goes back to where the last step left it, so
-    that its observation and reward are finite, and `diverged` counts it.
+    It never resets by itself: an ended simulation must be reset before the next step. A simulation
+    that diverges (a non-finite or huge state, or an error raised by MuJoCo) ends alone, as
+    `terminated`: it goes back to where the last step left it, so that its observation and reward
+    are finite, and `diverged` counts it.
 
     Attributes:
       family: what the tasks have in common.
@@ -41,7 +45,14 @@ class BatchEnv:
       diverged: [N, E] how often each simulation has diverged since the environment was made.
     """
 
-    def __init__(self, family: TaskFamily, tasks: Sequence[Task], copies: int = 1, threads: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self,
+        family: TaskFamily,
+        tasks: Sequence[Task],
+        copies: int = 1,
+        threads: int = 1,
+        seed: int = 0,
+    ) -> None:
         """Make the simulations; the first call must be `reset`.
 
         Args:
@@ -54,22 +65,35 @@ class BatchEnv:
           ValueError: if a count is not positive, or a task is of another family.
         """
         if min(len(tasks), copies, threads) < 1:
-            raise ValueError(f"tasks, copies and threads must be at least 1, got {len(tasks)}, {copies} and {threads}")
+            raise ValueError(
+                f"tasks, copies and threads must be at least 1, got {len(tasks)}, {copies} and"
+                f" {threads}"
+            )
         self.family = family
-        self.n_tasks, self.copies = len(tasks), copies
-        self.observation_size, self.action_size = family.observation_size, family.action_size
-        self.horizon, self.frame_skip = family.horizon, family.frame_skip
+        self.n_tasks = len(tasks)
+        self.copies = copies
+        self.observation_size = family.observation_size
+        self.action_size = family.action_size
+        self.horizon = family.horizon
+        self.frame_skip = family.frame_skip
         self.batch = Batch(load_model(family.xml()), self.n_tasks * copies, threads)
-        self._qpos, self._qvel, self._ctrl = (self.batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
-        self._motion, self._nq = _motion(self.batch), self._qpos.shape[1]
-        self._warnings = self.batch.warning[:, DIVERGENCE_WARNINGS, COUNT]  # a live view; a reset zeroes it
-        self._nominal = {name: getattr(self.batch.model, name) for name in MODEL_FIELDS if "." not in name}
-        self._seed, self._generator = seed, NamedGenerator()
+        self._qpos, self._qvel, self._ctrl = (
+            self.batch.bind(name) for name in ("qpos", "qvel", "ctrl")
+        )
+        self._motion = _motion(self.batch)
+        self._nq = self._qpos.shape[1]
+        # a live view; a reset zeroes it
+        self._warnings = self.batch.warning[:, DIVERGENCE_WARNINGS, COUNT]
+        self._nominal = {
+            name: getattr(self.batch.model, name) for name in MODEL_FIELDS if "." not in name
+        }
+        self._seed = seed
+        self._generator = NamedGenerator()
         self.diverged = np.zeros((self.n_tasks, copies), np.int64)
         self.set_tasks(tasks)
 
     def set_tasks(self, tasks: Sequence[Task], seed: int | None = None) -> None:
-        """Put other tasks in the slots, their episodes counted from zero; the next call must be a full `reset`.
+        """Put other tasks in the slots, counting episodes from zero; then call a full `reset`.
 
         Args:
           tasks: N tasks of the family.
@@ -78,14 +102,20 @@ class BatchEnv:
           ValueError: if there are not N of them, or one is of another family.
         """
         if len(tasks) != self.n_tasks:
-            raise ValueError(f"this environment has {self.n_tasks} slots, got {len(tasks)} tasks; make another environment")
+            raise ValueError(
+                f"this environment has {self.n_tasks} slots, got {len(tasks)} tasks; make another"
+                " environment"
+            )
         if others := {task.family for task in tasks} - {self.family.id}:
-            raise ValueError(f"tasks of {', '.join(sorted(others))} in an environment of {self.family.id}")
+            raise ValueError(
+                f"tasks of {', '.join(sorted(others))} in an environment of {self.family.id}"
+            )
         self.tasks = tuple(tasks)
         self._seed = self._seed if seed is None else seed
         self._names = [_name(task) for task in tasks]
         self._params = {
-            key: np.repeat(np.array([task.params[key] for task in tasks], np.float64), self.copies) for key in tasks[0].params
+            key: np.repeat(np.array([task.params[key] for task in tasks], np.float64), self.copies)
+            for key in tasks[0].params
         }
         self._write_model_fields()
         self._episode = np.zeros(self.batch.nsim, np.int64)
@@ -94,7 +124,7 @@ class BatchEnv:
         self._must_reset = True
 
     def reset(self, mask: BoolArray | None = None) -> FloatArray:
-        """Start a new episode where `mask` [N, E] is true (None: everywhere); return all observations [N, E, O] float32.
+        """Start episodes where `mask` [N, E] is true (None: all); return float32 obs [N, E, O].
 
         Raises:
           ValueError: if the mask has another shape or type.
@@ -120,20 +150,26 @@ class BatchEnv:
         `truncated` says that the clock alone ended the episode.
 
         Raises:
-          ValueError: if an ended simulation was not reset, the shape is wrong, or an action is not finite (no state changes
-            then; MuJoCo would replace it by zero in silence, and to end the episode would spare a bad policy the rest of it).
+          ValueError: if an ended simulation was not reset, the shape is wrong, or an action is not
+            finite (no state changes then; MuJoCo would replace it by zero in silence, and to end
+            the episode would spare a bad policy the rest of it).
         """
         if self._must_reset:
-            raise ValueError(f"{int(self._ended.sum())} simulations have ended or were never reset; call reset with their mask")
+            raise ValueError(
+                f"{int(self._ended.sum())} simulations have ended or were never reset; call reset"
+                " with their mask"
+            )
         self._set_control(action)
         before = self._last
         failed = self._simulate()
-        after = self._motion.copy()  # the pool's threads wrote the state: fetched once, it is cheap from here on
+        # the pool's threads wrote the state: fetched once, it is cheap from here on
+        after = self._motion.copy()
         lost = self._lost(after, failed)
         if lost is not None:
             self._motion[lost] = after[lost] = before[lost]
             self.diverged += lost.reshape(self.diverged.shape)
-        qpos, qvel = after[:, : self._nq], after[:, self._nq :]
+        qpos = after[:, : self._nq]
+        qvel = after[:, self._nq :]
         reward = self.family.reward(before[:, : self._nq], qpos, qvel, self._ctrl, self._params)
         terminated = self.family.terminated(qpos, qvel)
         if lost is not None:
@@ -146,7 +182,9 @@ class BatchEnv:
         truncated = late > terminated  # late and not terminated
         shape = self.n_tasks, self.copies
         reward = reward.astype(np.float32, copy=False).reshape(shape)
-        return Step(self._observe(after), reward, terminated.reshape(shape), truncated.reshape(shape))
+        return Step(
+            self._observe(after), reward, terminated.reshape(shape), truncated.reshape(shape)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """All that a restart needs, as plain Python and NumPy arrays.
@@ -171,7 +209,10 @@ class BatchEnv:
         """
         shape = np.shape(state["diverged"])
         if shape != self.diverged.shape:
-            raise ValueError(f"a state of {shape} tasks × copies does not fit an environment of {self.diverged.shape}")
+            raise ValueError(
+                f"a state of {shape} tasks × copies does not fit an environment of"
+                f" {self.diverged.shape}"
+            )
         self._seed = int(state["seed"])
         self.set_tasks([Task(**row) for row in state["tasks"]])
         self.batch.reset(stage=NO_STAGE)  # forgets the warnings of the simulations that were here
@@ -194,18 +235,23 @@ class BatchEnv:
     def _noise(self, i: int) -> tuple[FloatArray, FloatArray]:
         """Reset noise (qpos [nq], qvel [nv]) of simulation i's next episode."""
         task, copy = divmod(i, self.copies)
-        return self.family.reset_noise(self._generator(f"{self._seed}/{self._names[task]}/{copy}/{self._episode[i]}"))
+        return self.family.reset_noise(
+            self._generator(f"{self._seed}/{self._names[task]}/{copy}/{self._episode[i]}")
+        )
 
     def _simulate(self) -> NDArray[np.integer[Any]] | None:
-        """Run the physics of one control step; the simulations that MuJoCo raised an error in, None for none."""
+        """Run one control step of physics; return the simulations that raised an error, or None."""
         try:
             self.batch.step(nstep=self.frame_skip)
         except SimulationError as error:
-            failed: NDArray[np.integer[Any]] = error.ids  # these kept their state, the others were stepped
+            # these kept their state, the others were stepped
+            failed: NDArray[np.integer[Any]] = error.ids
             return failed
         return None
 
-    def _lost(self, motion: FloatArray, failed: NDArray[np.integer[Any]] | None) -> BoolArray | None:
+    def _lost(
+        self, motion: FloatArray, failed: NDArray[np.integer[Any]] | None
+    ) -> BoolArray | None:
         """Which simulations diverged in the last step [S], None for none."""
         if failed is None and _all_finite(motion) and not self._warnings.any():
             return None
@@ -217,14 +263,19 @@ class BatchEnv:
     def _observe(self, motion: FloatArray) -> FloatArray:
         """Observations [N, E, O] float32 of positions and velocities [S, nq + nv]."""
         obs = self.family.observe(motion[:, : self._nq], motion[:, self._nq :], self._params)
-        return obs.astype(np.float32, copy=False).reshape(self.n_tasks, self.copies, self.observation_size)
+        return obs.astype(np.float32, copy=False).reshape(
+            self.n_tasks, self.copies, self.observation_size
+        )
 
     def _check_mask(self, mask: BoolArray | None) -> BoolArray:
         if mask is None:
             return np.ones(self.batch.nsim, bool)
         mask = np.asarray(mask)
         if mask.shape != (self.n_tasks, self.copies) or mask.dtype != bool:
-            raise ValueError(f"mask must be bool [{self.n_tasks}, {self.copies}], got {mask.dtype} {list(mask.shape)}")
+            raise ValueError(
+                f"mask must be bool [{self.n_tasks}, {self.copies}], got {mask.dtype}"
+                f" {list(mask.shape)}"
+            )
         return mask.reshape(-1)
 
     def _set_control(self, action: FloatArray) -> None:
@@ -233,25 +284,34 @@ class BatchEnv:
         if action.shape != (self.n_tasks, self.copies, self.action_size):
             expected = [self.n_tasks, self.copies, self.action_size]
             raise ValueError(f"action must have shape {expected}, got {list(action.shape)}")
-        if not _all_finite(action) and (slots := np.flatnonzero(~np.isfinite(action).all(axis=(1, 2)))).size:
-            raise ValueError(f"actions of the tasks in slots {slots.tolist()} are not finite; the policy has diverged")
+        if (
+            not _all_finite(action)
+            and (slots := np.flatnonzero(~np.isfinite(action).all(axis=(1, 2)))).size
+        ):
+            raise ValueError(
+                f"actions of the tasks in slots {slots.tolist()} are not finite; the policy has"
+                " diverged"
+            )
         clipped = np.minimum(np.maximum(action.reshape(self._ctrl.shape), -1.0), 1.0)
         self._ctrl[...] = self.family.control(clipped, self._params)
 
 
 def _all_finite(values: FloatArray) -> bool:
-    """Whether all are finite and small enough to square: one pass, as a step is short and NumPy calls add up."""
+    """Whether all are finite and small enough to square; in one pass, as NumPy calls add up."""
     return isfinite(np.vdot(values, values))
 
 
 def _name(task: Task) -> str:
     """What identifies a task in the key of its reset noise."""
-    return f"{task.family}/{task.split}/{task.index}/{json.dumps(dict(task.params), sort_keys=True)}"
+    return (
+        f"{task.family}/{task.split}/{task.index}/{json.dumps(dict(task.params), sort_keys=True)}"
+    )
 
 
 def _motion(batch: Batch) -> NDArray[np.float64]:
     """A live view of positions and velocities [S, nq + nv], which follow the time in a state."""
-    model, part = batch.model, mujoco.mjtState
+    model = batch.model
+    part = mujoco.mjtState
     begin = mujoco.mj_stateSize(model, int(part.mjSTATE_TIME))
     view: NDArray[np.float64] = batch.state[:, begin : begin + model.nq + model.nv]
     return view

@@ -1,7 +1,8 @@
-"""The planar half-cheetah of Gymnasium's HalfCheetah-v5: what varies is the speed or direction asked for, or the actuators.
+"""The planar half-cheetah of Gymnasium's HalfCheetah-v5: what varies is the speed or direction
+asked for, or the actuators.
 
-`cheetah-vel`, `-vel-2`, `-vel-3` and `-vel-gap` differ in their law of target speeds. `cheetah-dir` runs forward or backward,
-`cheetah-joints` forward with some of its actuators reversed.
+`cheetah-vel`, `-vel-2`, `-vel-3` and `-vel-gap` differ in their law of target speeds. `cheetah-dir`
+runs forward or backward, `cheetah-joints` forward with some of its actuators reversed.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,7 +22,8 @@ CONTROL_COST = 0.05  # per squared action
 
 DIRECTIONS = (-1.0, 1.0)  # backward, forward
 
-JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")  # actuators in the model's order; numbered from 1
+# actuators in the model's order; numbered from 1
+JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")
 JOINTS_CONTROL_COST = 0.1  # per squared action, as in HalfCheetah-v5
 REVERSED = tuple(combinations(JOINTS[:5], 3))  # in training: every three of the first five joints
 
@@ -33,12 +35,12 @@ def mean_speed(before: FloatArray, qpos: FloatArray) -> FloatArray:
 
 
 def signs(negated: Collection[str]) -> dict[str, float]:
-    """Parameters of the `cheetah-joints` task in which the actuators of the joints `negated` are reversed."""
+    """Parameters of the `cheetah-joints` task that reverses the actuators of joints `negated`."""
     return {joint: -1.0 if joint in negated else 1.0 for joint in JOINTS}
 
 
 class Cheetah(Family):
-    """What the families share: the body, its observation (qpos without x, then qvel) and its starts."""
+    """What the families share: body, observation (qpos without x, then qvel) and starts."""
 
     horizon: ClassVar[int] = 200
     observation_size: ClassVar[int] = 17
@@ -50,10 +52,14 @@ class Cheetah(Family):
         return gymnasium_model("half_cheetah.xml")
 
     def reset_noise(self, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Offsets (qpos [9] uniform in ±0.1, qvel [9] normal with deviation 0.1), as HalfCheetah-v5 draws them."""
-        return generator.uniform(-RESET_NOISE, RESET_NOISE, 9), RESET_NOISE * generator.standard_normal(9)
+        """Offsets of qpos [9] (uniform, ±0.1) and qvel [9] (normal, σ 0.1), as HalfCheetah-v5's."""
+        return generator.uniform(
+            -RESET_NOISE, RESET_NOISE, 9
+        ), RESET_NOISE * generator.standard_normal(9)
 
-    def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
+    def observe(
+        self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
         """Height, angles and all velocities, [S, 17]."""
         return np.concatenate((qpos[:, 1:], qvel), axis=1, dtype=np.float32)
 
@@ -66,41 +72,58 @@ class CheetahVel(Cheetah):
 
     id: ClassVar[str] = "cheetah-vel"
     kind: ClassVar[str] = "reward"
-    bands: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 2.5),)  # m/s: training speeds, uniform
+    # m/s: training speeds, uniform
+    bands: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 2.5),)
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
-        """`n` training tasks, one in each of n equal intervals of speed (of the bands laid end to end)."""
+        """`n` training tasks, one in each of n equal speed intervals (of the bands end to end)."""
         speeds = union(stratified(n, generator), self.bands).tolist()
-        return tuple(Task(self.id, "train", i, {"target_speed": speed}) for i, speed in enumerate(speeds))
+        return tuple(
+            Task(self.id, "train", i, {"target_speed": speed}) for i, speed in enumerate(speeds)
+        )
 
     def reward(
-        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+        self,
+        before: FloatArray,
+        qpos: FloatArray,
+        qvel: FloatArray,
+        action: FloatArray,
+        params: Mapping[str, FloatArray],
     ) -> FloatArray:
-        """Minus the error in mean forward speed over the step, in m/s, minus the control cost [S]."""
+        """−|error in the step's mean forward speed| in m/s, − control cost [S]."""
         error = np.abs(mean_speed(before, qpos) - params["target_speed"])
         reward: FloatArray = -CONTROL_COST * np.vecdot(action, action) - error
         return reward
 
 
 class CheetahVel2(CheetahVel):
-    """`cheetah-vel` with MAML's law v* ~ U(0, 2) (https://arxiv.org/abs/1703.03400), to compare with published scores."""
+    """`cheetah-vel` with MAML's law v* ~ U(0, 2), to compare with published scores.
+
+    Source:
+      Finn, Abbeel and Levine 2017 (https://arxiv.org/abs/1703.03400).
+    """
 
     id: ClassVar[str] = "cheetah-vel-2"
     bands: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 2.0),)
 
 
 class CheetahVel3(CheetahVel):
-    """`cheetah-vel` with PEARL's law v* ~ U(0, 3) (https://arxiv.org/abs/1903.08254), to compare with published scores."""
+    """`cheetah-vel` with PEARL's law v* ~ U(0, 3), to compare with published scores.
+
+    Source:
+      Rakelly et al. 2019 (https://arxiv.org/abs/1903.08254).
+    """
 
     id: ClassVar[str] = "cheetah-vel-3"
     bands: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 3.0),)
 
 
 class CheetahVelGap(CheetahVel):
-    """`cheetah-vel` with slow and fast training tasks and test tasks between them: v* ~ U([0, 0.5] ∪ [3, 3.5]).
+    """`cheetah-vel` trained on slow and fast and tested between: v* ~ U([0, 0.5] ∪ [3, 3.5]).
 
-    Law and test speeds are those of TAVT (https://arxiv.org/abs/2502.02834). LDM (https://arxiv.org/abs/2105.13524) has the
-    same law and OOD speeds, and tests 0.25 and 3.25 inside the law.
+    Law and test speeds are those of TAVT (https://arxiv.org/abs/2502.02834). LDM
+    (https://arxiv.org/abs/2105.13524) has the same law and OOD speeds, and tests 0.25 and 3.25
+    inside the law.
     """
 
     id: ClassVar[str] = "cheetah-vel-gap"
@@ -120,22 +143,32 @@ class CheetahDir(Cheetah):
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, both directions equally often (an odd one is drawn)."""
         kinds = cycled(n, len(DIRECTIONS), generator)
-        return tuple(Task(self.id, "train", i, {"direction": DIRECTIONS[kind]}) for i, kind in enumerate(kinds))
+        return tuple(
+            Task(self.id, "train", i, {"direction": DIRECTIONS[kind]})
+            for i, kind in enumerate(kinds)
+        )
 
     def reward(
-        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+        self,
+        before: FloatArray,
+        qpos: FloatArray,
+        qvel: FloatArray,
+        action: FloatArray,
+        params: Mapping[str, FloatArray],
     ) -> FloatArray:
-        """Mean speed over the step in the direction asked for, in m/s, minus the control cost [S]."""
+        """The step's mean speed in the required direction in m/s, − control cost [S]."""
         forward = params["direction"] * mean_speed(before, qpos)
         reward: FloatArray = forward - CONTROL_COST * np.vecdot(action, action)
         return reward
 
 
 class CheetahJoints(Cheetah):
-    """Run forward with some actuators reversed: reward Δx/Δt − 0.1‖a‖², as HalfCheetah-v5; a parameter ±1 for each joint.
+    """Run forward with some actuators reversed: reward Δx/Δt − 0.1‖a‖², as HalfCheetah-v5; a
+    parameter ±1 for each joint.
 
-    Training law: three of the first five joints negated, ten tasks. Law and main split (joint 6 and two of the first five) are
-    those of MIER (https://arxiv.org/abs/2006.07178). The task s under action a is the unflipped body under s ⊙ a.
+    Training law: three of the first five joints negated, ten tasks. Law and main split (joint 6 and
+    two of the first five) are those of MIER (https://arxiv.org/abs/2006.07178). The task s under
+    action a is the unflipped body under s ⊙ a.
     """
 
     id: ClassVar[str] = "cheetah-joints"
@@ -147,16 +180,28 @@ class CheetahJoints(Cheetah):
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, none twice before each was drawn once more."""
         kinds = cycled(n, len(self.reversed_joints), generator)
-        return tuple(Task(self.id, "train", i, signs(self.reversed_joints[kind])) for i, kind in enumerate(kinds))
+        return tuple(
+            Task(self.id, "train", i, signs(self.reversed_joints[kind]))
+            for i, kind in enumerate(kinds)
+        )
 
-    def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def model_fields(
+        self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]
+    ) -> dict[str, FloatArray]:
         """Gears, each times the sign of its joint."""
         sign = np.stack([params[joint] for joint in JOINTS], axis=1)
         return {"actuator_gear": nominal["actuator_gear"] * sign[:, :, None]}
 
     def reward(
-        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+        self,
+        before: FloatArray,
+        qpos: FloatArray,
+        qvel: FloatArray,
+        action: FloatArray,
+        params: Mapping[str, FloatArray],
     ) -> FloatArray:
         """Mean forward speed over the step, in m/s, minus the control cost [S]."""
-        reward: FloatArray = mean_speed(before, qpos) - JOINTS_CONTROL_COST * np.vecdot(action, action)
+        reward: FloatArray = mean_speed(before, qpos) - JOINTS_CONTROL_COST * np.vecdot(
+            action, action
+        )
         return reward

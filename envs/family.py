@@ -1,4 +1,4 @@
-"""What most families share: frozen splits, one model for all tasks, and an end that only the clock brings."""
+"""What most families share: frozen splits, one model for all tasks, an end by the clock alone."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from envs.api import TASKS, BoolArray, FloatArray, Task, load_split, split_names
 
 
 class Family:
-    """The usual answers to a `TaskFamily`'s questions; a family overrides those that do not hold for it."""
+    """Default answers to a `TaskFamily`'s questions; a family overrides those that do not fit."""
 
     id: ClassVar[str]
     version: ClassVar[int] = 1
@@ -26,7 +26,9 @@ class Family:
         """Names of the test splits."""
         return split_names(TASKS / f"{self.id}.json")
 
-    def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def model_fields(
+        self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]
+    ) -> dict[str, FloatArray]:
         """None: every task has the same physics."""
         return {}
 

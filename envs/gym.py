@@ -1,10 +1,11 @@
-"""The Gymnasium face: importing this module registers every family of `FAMILIES` as `apb/<family>-v<version>`.
+"""Gymnasium interface: importing this registers every family as `apb/<family>-v<version>`.
 
     gymnasium.make("envs.gym:apb/cheetah-vel-v1", split="ood", index=2)
     gymnasium.make_vec("envs.gym:apb/cheetah-vel-v1", num_envs=4, split="ood")
 
-A policy is not told its task: observations do not contain it. Every `info`, of `reset` and of `step`, does:
-`info["task"]["params"]` are its parameters in SI units, `info["task"]["shift"]` its distance from the training law.
+A policy is not told its task: observations do not contain it. Every `info`, of `reset` and of
+`step`, does: `info["task"]["params"]` are its parameters in SI units, `info["task"]["shift"]` its
+distance from the training law.
 """
 
 import os
@@ -24,17 +25,19 @@ from envs.sources import TaskSource, frozen_tasks, own_task
 try:
     from envs.batch import BatchEnv
     from envs.pictures import Pictures
-except AttributeError as error:  # PyOpenGL's, when MuJoCo is imported and the library that MUJOCO_GL names is not installed
+# PyOpenGL's, when MuJoCo is imported and the library that MUJOCO_GL names is not installed
+except AttributeError as error:
     raise RuntimeError(
-        f"MuJoCo cannot load the OpenGL library that MUJOCO_GL={os.environ.get('MUJOCO_GL')} names. Install it (Debian package "
-        "libegl1 for egl, libosmesa6 for osmesa), or unset the variable if you need no pictures"
+        f"MuJoCo cannot load the OpenGL library that MUJOCO_GL={os.environ.get('MUJOCO_GL')} names."
+        " Install it (Debian package libegl1 for egl, libosmesa6 for osmesa), or unset the"
+        " variable if you need no pictures"
     ) from error
 
 RENDER_MODES = ["rgb_array"]
 
 
 def register_family(family_id: str) -> str:
-    """Register a family of `FAMILIES` with Gymnasium; for one that was added after this module was imported.
+    """Register a family of `FAMILIES` that was added after this module was imported.
 
     Returns:
       The id under which it is registered: `apb/<family>-v<version>`.
@@ -44,19 +47,24 @@ def register_family(family_id: str) -> str:
     name = f"apb/{family_id}-v{load_family(family_id).version}"
     # The horizon is not told to Gymnasium, which would truncate a second time.
     gymnasium.register(
-        name, entry_point="envs.gym:TaskEnv", vector_entry_point="envs.gym_vector:TaskVectorEnv", kwargs={"family": family_id}
+        name,
+        entry_point="envs.gym:TaskEnv",
+        vector_entry_point="envs.gym_vector:TaskVectorEnv",
+        kwargs={"family": family_id},
     )
     return name
 
 
 class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
-    """One task of a family: a frozen test task, a task with given parameters, or one drawn from the training law.
+    """One task of a family: a frozen test task, given parameters, or a draw from the training law.
 
-    `reset(seed=s)` starts all over: it draws a training task from `np_random`, unless the task is fixed, and starts its first
-    episode; what follows is that of `BatchEnv(family, [task], seed=s)`, bit by bit. Without a seed, `reset()` starts another
-    episode of the same task, and `reset(options={"new_task": True})` the first one of a fresh training task.
+    `reset(seed=s)` starts all over: it draws a training task from `np_random`, unless the task is
+    fixed, and starts its first episode; what follows is that of `BatchEnv(family, [task], seed=s)`,
+    bit by bit. Without a seed, `reset()` starts another episode of the same task, and
+    `reset(options={"new_task": True})` the first one of a fresh training task.
 
-    `terminated` says that the body's state ended the episode (or that the simulation diverged), `truncated` that the clock did.
+    `terminated` says that the body's state ended the episode (or that the simulation diverged),
+    `truncated` that the clock did.
 
     Attributes:
       task: the present task.
@@ -79,16 +87,22 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
           family: id of the family.
           split: name of a test split; None for a training task.
           index: which task of the split.
-          params: the parameters of a task of one's own, in SI units; its shift is not known (None in the info).
+          params: the parameters of a task of one's own, in SI units; its shift is not known (None
+            in the info).
           render_mode: "rgb_array", or None for no pictures.
         Raises:
           ValueError: if there is no such task or render mode.
         """
         law = load_family(family)
         if params is not None and split is not None:
-            raise ValueError(f"give a split or params, not both; got split {split!r} and params {dict(params)}")
+            raise ValueError(
+                f"give a split or params, not both; got split {split!r} and params {dict(params)}"
+            )
         if split is None and index != 0:
-            raise ValueError(f"index {index} is that of a test task, which needs a split: {', '.join(law.splits())}")
+            raise ValueError(
+                f"index {index} is that of a test task, which needs a split:"
+                f" {', '.join(law.splits())}"
+            )
         fixed = [own_task(law, params)] if params is not None else frozen_tasks(law, split, [index])
         self._source = TaskSource(law, 1, fixed)
         self.batch_env = BatchEnv(law, self._source.first(self.np_random), seed=self.np_random_seed)
@@ -102,7 +116,9 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
         """The present task."""
         return self.batch_env.tasks[0]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[FloatArray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[FloatArray, dict[str, Any]]:
         """Start an episode; return its first observation [O] and the task.
 
         Args:
@@ -123,7 +139,9 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
         Raises:
           ValueError: if the episode has ended, or the action has another shape or is not finite.
         """
-        obs, reward, terminated, truncated = (part[0, 0] for part in self.batch_env.step(np.asarray(action)[None, None]))
+        obs, reward, terminated, truncated = (
+            part[0, 0] for part in self.batch_env.step(np.asarray(action)[None, None])
+        )
         return obs, float(reward), bool(terminated), bool(truncated), describe(self.task)
 
     def render(self) -> NDArray[np.uint8] | None:
@@ -147,7 +165,9 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
 
 def spaces(law: TaskFamily) -> tuple[gymnasium.Space[FloatArray], gymnasium.Space[FloatArray]]:
     """Spaces of one observation and of one action."""
-    return Box(-np.inf, np.inf, (law.observation_size,), np.float32), Box(-1.0, 1.0, (law.action_size,), np.float32)
+    return Box(-np.inf, np.inf, (law.observation_size,), np.float32), Box(
+        -1.0, 1.0, (law.action_size,), np.float32
+    )
 
 
 def render_fps(env: BatchEnv) -> float:
@@ -168,7 +188,9 @@ def checked_mode(render_mode: str | None) -> str | None:
 
 def describe(task: Task) -> dict[str, Any]:
     """The info of a task: what a policy is not told. A shift that is not known is None."""
-    return {"task": {"params": dict(task.params), "shift": None if isnan(task.shift) else task.shift}}
+    return {
+        "task": {"params": dict(task.params), "shift": None if isnan(task.shift) else task.shift}
+    }
 
 
 for _family_id in FAMILIES:

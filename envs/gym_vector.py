@@ -1,4 +1,4 @@
-"""The Gymnasium face of many tasks at once, which `gymnasium.make_vec` finds through `envs.gym`."""
+"""Gymnasium interface of many tasks at once, which `gymnasium.make_vec` finds via `envs.gym`."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -17,15 +17,18 @@ from envs.gym import RENDER_MODES, checked_mode, describe, render_fps, spaces
 from envs.pictures import Pictures
 from envs.sources import NEW_TASK, TaskSource, frozen_tasks
 
-RESET_MASK = "reset_mask"  # Gymnasium's key of the reset option that says which sub-environments to reset
+# Gymnasium's key of the reset option that says which sub-environments to reset
+RESET_MASK = "reset_mask"
 
 
 class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
-    """Many tasks of a family, on one `BatchEnv`: test tasks of a split in order, or training tasks stratified over the law.
+    """Many tasks of a family, on one `BatchEnv`: test tasks of a split in order, or training tasks
+    stratified over the law.
 
-    `reset(seed=s)` starts all over, as in `TaskEnv`; what follows is that of `BatchEnv(family, tasks, copies, seed=s)`, bit by
-    bit. Nothing resets by itself (`AutoresetMode.DISABLED`): before the next step, `reset(options={"reset_mask": terminated |
-    truncated})` starts a new episode where the mask is true, and returns the observations of all.
+    `reset(seed=s)` starts all over, as in `TaskEnv`; what follows is that of `BatchEnv(family,
+    tasks, copies, seed=s)`, bit by bit. Nothing resets by itself (`AutoresetMode.DISABLED`): before
+    the next step, `reset(options={"reset_mask": terminated | truncated})` starts a new episode
+    where the mask is true, and returns the observations of all.
 
     Attributes:
       tasks: the tasks; sub-environment i has task i // copies.
@@ -53,18 +56,28 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
           threads: threads that step them.
           render_mode: "rgb_array", or None for no pictures.
         Raises:
-          ValueError: if there are no such tasks, or not as many as asked for, or no such render mode.
+          ValueError: if there are no such tasks, or not as many as asked for, or no such render
+            mode.
         """
         law = load_family(family)
         if copies < 1 or num_envs < 1 or num_envs % copies:
-            raise ValueError(f"num_envs must be a positive multiple of copies, got {num_envs} and {copies}")
-        n_tasks = num_envs // copies
-        if indices is not None and (split is None or len(indices) != n_tasks or len(set(indices)) != n_tasks):
             raise ValueError(
-                f"indices must be {n_tasks} different ones of a split's tasks, got {list(indices)} of split {split}"
+                f"num_envs must be a positive multiple of copies, got {num_envs} and {copies}"
             )
-        self._source = TaskSource(law, n_tasks, frozen_tasks(law, split, range(n_tasks) if indices is None else indices))
-        self.batch_env = BatchEnv(law, self._source.first(self.np_random), copies, threads, self.np_random_seed or 0)
+        n_tasks = num_envs // copies
+        if indices is not None and (
+            split is None or len(indices) != n_tasks or len(set(indices)) != n_tasks
+        ):
+            raise ValueError(
+                f"indices must be {n_tasks} different ones of a split's tasks, got {list(indices)}"
+                f" of split {split}"
+            )
+        self._source = TaskSource(
+            law, n_tasks, frozen_tasks(law, split, range(n_tasks) if indices is None else indices)
+        )
+        self.batch_env = BatchEnv(
+            law, self._source.first(self.np_random), copies, threads, self.np_random_seed or 0
+        )
         self.num_envs = num_envs
         self.single_observation_space, self.single_action_space = spaces(law)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -83,16 +96,18 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
         """The present tasks."""
         return self.batch_env.tasks
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[FloatArray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[FloatArray, dict[str, Any]]:
         """Start episodes; return the observations of all [num_envs, O] and the tasks.
 
         Args:
           seed: start all over from this seed.
-          options: {"reset_mask": bool [num_envs]} to start episodes where it is true only; {"new_task": True} for fresh
-            training tasks everywhere.
+          options: {"reset_mask": bool [num_envs]} to start episodes where it is true only;
+            {"new_task": True} for fresh training tasks everywhere.
         Raises:
-          ValueError: if the mask has another shape or type, or comes with a seed or new tasks, which start all over; or if new
-            tasks are asked for, but they are fixed.
+          ValueError: if the mask has another shape or type, or comes with a seed or new tasks,
+            which start all over; or if new tasks are asked for, but they are fixed.
         """
         mask = (options or {}).get(RESET_MASK)
         if mask is not None and (seed is not None or (options or {}).get(NEW_TASK)):
@@ -107,16 +122,23 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
 
     def step(
         self, actions: FloatArray
-    ) -> tuple[FloatArray, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    ) -> tuple[
+        FloatArray, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+    ]:
         """Apply `actions` [num_envs, A], clipped to [−1, 1], for one control step.
 
         Raises:
-          ValueError: if an ended episode was not followed by a reset, or an action has another shape or is not finite.
+          ValueError: if an ended episode was not followed by a reset, or an action has another
+            shape or is not finite.
         """
         actions = np.asarray(actions)
         if actions.shape != self.action_space.shape:
-            raise ValueError(f"actions must have shape {self.action_space.shape}, got {actions.shape}")
-        step = self.batch_env.step(actions.reshape(self.batch_env.n_tasks, self.batch_env.copies, -1))
+            raise ValueError(
+                f"actions must have shape {self.action_space.shape}, got {actions.shape}"
+            )
+        step = self.batch_env.step(
+            actions.reshape(self.batch_env.n_tasks, self.batch_env.copies, -1)
+        )
         obs, reward, terminated, truncated = map(self._flat, step)
         return obs, reward.astype(np.float64), terminated, truncated, deepcopy(self._infos)
 
@@ -146,7 +168,9 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
         """A mask [num_envs] as [N, E]."""
         mask = np.asarray(mask)
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
-            raise ValueError(f"{RESET_MASK} must be bool [{self.num_envs}], got {mask.dtype} {list(mask.shape)}")
+            raise ValueError(
+                f"{RESET_MASK} must be bool [{self.num_envs}], got {mask.dtype} {list(mask.shape)}"
+            )
         return mask.reshape(self.batch_env.n_tasks, self.batch_env.copies)
 
     def _described(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""The planar one-legged hopper of Gymnasium's Hopper-v5, at frame skip 8: random dynamics, or one factor of all masses.
+"""Gymnasium's planar Hopper-v5 at frame skip 8: random dynamics, or one factor of all masses.
 
-At v5's frame skip of 4 an episode of 200 steps would be 1.6 s, which a hopper that does nothing nearly stays up for.
+At v5's frame skip of 4 an episode of 200 steps would be 1.6 s, which a hopper that does nothing
+nearly stays up for.
 """
 
 from pathlib import Path
@@ -30,9 +31,11 @@ class Hopper(Legs):
         return gymnasium_model("hopper.xml")
 
     def terminated(self, qpos: FloatArray, qvel: FloatArray) -> BoolArray:
-        """Whether it is unhealthy [S]: z ≤ 0.7 m, |pitch| ≥ 0.2 rad, or an angle or velocity of 100 or more."""
+        """Whether unhealthy [S]: z ≤ 0.7 m, |pitch| ≥ 0.2 rad, or an angle or velocity ≥ 100."""
         upright = (qpos[:, 1] > MIN_HEIGHT) & (np.abs(qpos[:, 2]) < MAX_PITCH)
-        bounded = (np.abs(qpos[:, 2:]) < MAX_STATE).all(axis=1) & (np.abs(qvel) < MAX_STATE).all(axis=1)
+        bounded = (np.abs(qpos[:, 2:]) < MAX_STATE).all(axis=1) & (np.abs(qvel) < MAX_STATE).all(
+            axis=1
+        )
         unhealthy: BoolArray = ~(upright & bounded)
         return unhealthy
 

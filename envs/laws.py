@@ -13,7 +13,8 @@ def stratified(n: int, generator: np.random.Generator) -> FloatArray:
 
         uᵢ = (π(i) + εᵢ) / n,   εᵢ ~ U(0, 1),  π a random permutation of 0 … n−1
 
-    Called once per parameter it makes a Latin hypercube: every parameter is stratified, and they are paired at random.
+    Called once per parameter it makes a Latin hypercube: every parameter is stratified, and they
+    are paired at random.
 
     Args:
       n: how many.
@@ -42,7 +43,7 @@ def union(u: FloatArray, bands: Sequence[tuple[float, float]]) -> FloatArray:
 
 
 def annuli(u: FloatArray, bands: Sequence[tuple[float, float]]) -> FloatArray:
-    """Map u ~ U[0, 1) to radii that are uniform in area over annuli r ∈ [low, high]: r² is uniform over the squares.
+    """Map u ~ U[0, 1) to radii uniform in area over annuli r ∈ [low, high]: r² is uniform.
 
     Args:
       u: [n] numbers in [0, 1).
@@ -53,7 +54,7 @@ def annuli(u: FloatArray, bands: Sequence[tuple[float, float]]) -> FloatArray:
 
 
 def cycled(n: int, n_kinds: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Draw `n` of `n_kinds` kinds, in random order, no kind twice before every kind was drawn once more.
+    """Draw `n` of `n_kinds` kinds in random order, repeating none until all have been drawn.
 
     Returns:
       [n] numbers of kinds; for n = n_kinds a permutation.

@@ -1,7 +1,7 @@
 """What the hopper and the walker share: the planar body's task, and two laws of its dynamics.
 
-A law multiplies the model's values by powers, value = nominal × baseᵉ, and a task's parameters are the exponents e, so that 0
-everywhere is Gymnasium's own body.
+A law multiplies the model's values by powers, value = nominal × baseᵉ, and a task's parameters are
+the exponents e, so that 0 everywhere is Gymnasium's own body.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ MASS_BANDS = ((0.0, 0.5), (3.0, 3.5))  # exponents of training tasks that share 
 
 
 class Legs(Family):
-    """A body that runs in the xz plane: its observation (qpos without x, then clipped qvel), its starts and its reward.
+    """A body running in the xz plane: observation (qpos without x, clipped qvel), starts, reward.
 
     A subclass names its bodies and hinges, in the order of the model.
     """
@@ -39,22 +39,32 @@ class Legs(Family):
     hinges: ClassVar[tuple[str, ...]]
 
     def reset_noise(self, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Offsets (qpos, qvel), each [3 + hinges] and uniform in ±0.005, as Hopper-v5 and Walker2d-v5 draw them."""
+        """Offsets qpos, qvel [3 + hinges], uniform in ±0.005 as in Hopper-v5 and Walker2d-v5."""
         size = ROOT + len(self.hinges)
-        return generator.uniform(-RESET_NOISE, RESET_NOISE, size), generator.uniform(-RESET_NOISE, RESET_NOISE, size)
+        return generator.uniform(-RESET_NOISE, RESET_NOISE, size), generator.uniform(
+            -RESET_NOISE, RESET_NOISE, size
+        )
 
-    def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
+    def observe(
+        self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
         """Height, angles and all velocities, [S, O]; velocities within ±10."""
         seen = np.minimum(np.maximum(qvel, -MAX_SEEN_SPEED), MAX_SEEN_SPEED)
         return np.concatenate((qpos[:, 1:], seen), axis=1, dtype=np.float32)
 
     def reward(
-        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+        self,
+        before: FloatArray,
+        qpos: FloatArray,
+        qvel: FloatArray,
+        action: FloatArray,
+        params: Mapping[str, FloatArray],
     ) -> FloatArray:
-        """Δx/Δt + 1 − 10⁻³‖a‖² [S]: the speed in m/s, and a bonus that the step into a fall is paid too.
+        """Δx/Δt + 1 − 10⁻³‖a‖² [S]: speed in m/s, plus a bonus paid even for the step into a fall.
 
         Source:
-          rand_param_envs. Hopper-v5 and Walker2d-v5 differ in that last bonus alone, which they withhold.
+          rand_param_envs. Hopper-v5 and Walker2d-v5 differ in that last bonus alone, which they
+          withhold.
         """
         speed = (qpos[:, 0] - before[:, 0]) / CONTROL_DT
         reward: FloatArray = speed + ALIVE_BONUS - CONTROL_COST * np.vecdot(action, action)
@@ -62,10 +72,11 @@ class Legs(Family):
 
 
 class RandomDynamics:
-    """Mixin of the `-rand` families: own exponents of each body's mass and inertia, of each hinge's damping, and of friction.
+    """Mixin of the `-rand` families: own exponents of each body's mass and inertia, of each hinge's
+    damping, and of friction.
 
-    Mass, inertia (all three axes alike, apart from the mass) and sliding friction (all geoms alike) are multiplied by 1.5ᵉ,
-    damping by 1.3ᵉ. Training law: every e ~ U(−2, 2).
+    Mass, inertia (all three axes alike, apart from the mass) and sliding friction (all geoms alike)
+    are multiplied by 1.5ᵉ, damping by 1.3ᵉ. Training law: every e ~ U(−2, 2).
     """
 
     id: ClassVar[str]
@@ -81,18 +92,30 @@ class RandomDynamics:
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, a Latin hypercube over the exponents."""
         names = self.names()
-        exponents = self.max_exponent * np.stack([2 * stratified(n, generator) - 1 for _ in names], axis=1)  # [n, exponents]
-        return tuple(Task(self.id, "train", i, dict(zip(names, row, strict=True))) for i, row in enumerate(exponents.tolist()))
+        # [n, exponents]
+        exponents = self.max_exponent * np.stack(
+            [2 * stratified(n, generator) - 1 for _ in names], axis=1
+        )
+        return tuple(
+            Task(self.id, "train", i, dict(zip(names, row, strict=True)))
+            for i, row in enumerate(exponents.tolist())
+        )
 
-    def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Masses and inertias of all bodies but the world, damping of the hinges, sliding friction of all geoms."""
+    def model_fields(
+        self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]
+    ) -> dict[str, FloatArray]:
+        """Mass and inertia (except the world's), hinge damping, and all geoms' sliding friction."""
         size = len(params["friction"])
         mass, inertia = np.ones((2, size, len(self.bodies) + 1))  # [S, world and bodies]
         damping = np.ones((size, ROOT + len(self.hinges)))
         friction = np.ones((size, 1, 3))  # sliding, torsional, rolling
         mass[:, 1:] = BASE ** np.stack([params[f"mass_{body}"] for body in self.bodies], axis=1)
-        inertia[:, 1:] = BASE ** np.stack([params[f"inertia_{body}"] for body in self.bodies], axis=1)
-        damping[:, ROOT:] = DAMPING_BASE ** np.stack([params[f"damping_{hinge}"] for hinge in self.hinges], axis=1)
+        inertia[:, 1:] = BASE ** np.stack(
+            [params[f"inertia_{body}"] for body in self.bodies], axis=1
+        )
+        damping[:, ROOT:] = DAMPING_BASE ** np.stack(
+            [params[f"damping_{hinge}"] for hinge in self.hinges], axis=1
+        )
         friction[:, 0, 0] = BASE ** params["friction"]
         return {
             "body_mass": nominal["body_mass"] * mass,
@@ -114,8 +137,13 @@ class CommonMass:
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, one in each of n equal pieces of the two bands laid end to end."""
         exponents = union(stratified(n, generator), self.bands).tolist()
-        return tuple(Task(self.id, "train", i, {"exponent": exponent}) for i, exponent in enumerate(exponents))
+        return tuple(
+            Task(self.id, "train", i, {"exponent": exponent})
+            for i, exponent in enumerate(exponents)
+        )
 
-    def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def model_fields(
+        self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]
+    ) -> dict[str, FloatArray]:
         """Masses of all bodies."""
         return {"body_mass": nominal["body_mass"] * BASE ** params["exponent"][:, None]}

@@ -14,7 +14,8 @@ def checked(fields: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
     """The model fields [S, …] of tasks, if a body can have them.
 
     Raises:
-      ValueError: if a number is not finite, a mass or an inertia not positive, or a damping negative.
+      ValueError: if a number is not finite, a mass or an inertia not positive, or a damping
+        negative.
     """
     for name, values in fields.items():
         ok = bool(np.isfinite(values).all())
@@ -23,18 +24,23 @@ def checked(fields: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
         if name == "dof_damping":
             ok = ok and bool((values >= 0).all())
         if not ok:
-            raise ValueError(f"the tasks' params give a {name} that no body can have; check their signs and sizes")
+            raise ValueError(
+                f"the tasks' params give a {name} that no body can have; check their signs and"
+                " sizes"
+            )
     return fields
 
 
 def load_model(path: Path) -> mujoco.MjModel:
-    """The model of an MJCF file; its simulations are not reset in silence when they diverge, and warnings are not printed."""
+    """Load an MJCF model without silent resets on divergence and without printed warnings."""
     if mujoco.get_mju_user_warning() is None:
-        # The default handler prints, and drops MUJOCO_LOG.TXT into the current directory. Threads of the pool call the handler,
-        # so ours is a C function, which needs no lock of Python's: any one without side effects that takes a string will do.
+        # The default handler prints, and drops MUJOCO_LOG.TXT into the current directory. Threads
+        # of the pool call the handler, so ours is a C function, which needs no lock of Python's:
+        # any one without side effects that takes a string will do.
         mujoco.set_mju_user_warning(ctypes.CDLL(None).strlen)
     model = mujoco.MjModel.from_xml_path(str(path))
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
-    if model.ntree == 1:  # one body is one island: to look for others changes no bit and takes 8 % of an ant's step
+    # one body is one island: to look for others changes no bit and takes 8 % of an ant's step
+    if model.ntree == 1:
         model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
     return model

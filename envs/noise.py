@@ -1,4 +1,4 @@
-"""One generator, rekeyed by name: reset noise that depends on what is reset, not on what was reset before."""
+"""One generator, rekeyed by name: reset noise depends on what is reset, not on earlier resets."""
 
 from hashlib import blake2b
 from typing import Any
@@ -9,7 +9,8 @@ import numpy as np
 class NamedGenerator:
     """Gives the same stream for the same name; the previous stream ends when the next begins.
 
-    Making a NumPy generator costs more than resetting a simulation, so one counter-based generator takes a new key each time.
+    Making a NumPy generator costs more than resetting a simulation, so one counter-based generator
+    takes a new key each time.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,5 @@
-"""Any family with the entries of observation and action in another order: isomorphic tasks, for which theory has a bound.
+"""Any family with the entries of observation and action in another order: isomorphic tasks, for
+which theory has a bound.
 
 `load_family("permuted-<id>")` makes it of every registered family.
 """
@@ -19,26 +20,31 @@ VERSION = 1  # of what a permutation's number means; the hundreds of a permuted 
 
 
 def permutation(k: int, what: str, size: int) -> tuple[int, ...]:
-    """The k-th permutation of `size` entries of `what` ("observation" or "action"); k = 0 is the identity.
+    """The k-th permutation of `size` entries of `what` ("observation" or "action"); 0 is identity.
 
-    The entries are sorted by the SHA-256 of "k/what/entry", which no version of a library can change.
+    The entries are sorted by the SHA-256 of "k/what/entry", which no version of a library can
+    change.
     """
     if k == 0:
         return tuple(range(size))
-    return tuple(sorted(range(size), key=lambda entry: sha256(f"{k}/{what}/{entry}".encode()).digest()))
+    return tuple(
+        sorted(range(size), key=lambda entry: sha256(f"{k}/{what}/{entry}".encode()).digest())
+    )
 
 
 class Permuted:
-    """The family `base`, its observations o and actions a seen through a fixed permutation for each task.
+    """The family `base`, with observations o and actions a permuted in a fixed way for each task.
 
         o′ᵢ = o at p(i),   a′ᵢ = a at q(i)
 
-    Entry i that the policy sees is entry p(i) of the base's observation, and entry i of what it does drives entry q(i) of the
-    base's action. So a policy π of the base task becomes π′(o′) = Q π(P⁻¹ o′), with o′ = P o and a′ = Q a. This is the case of
-    Theorem 1 of the APB paper (https://arxiv.org/abs/2509.22310): MDPs that are isomorphic under permutations.
+    Entry i that the policy sees is entry p(i) of the base's observation, and entry i of what it
+    does drives entry q(i) of the base's action. So a policy π of the base task becomes π′(o′) = Q
+    π(P⁻¹ o′), with o′ = P o and a′ = Q a. This is the case of Theorem 1 of the APB paper
+    (https://arxiv.org/abs/2509.22310): MDPs that are isomorphic under permutations.
 
-    The task parameter `permutation` is a whole number k that names p and q, 0 for the identity. The training law and the split
-    `id` are the base's, k = 0; the split `ood` is the base's `id` split, each task seen through its own k = 1 + index, shift 1.
+    The task parameter `permutation` is a whole number k that names p and q, 0 for the identity. The
+    training law and the split `id` are the base's, k = 0; the split `ood` is the base's `id` split,
+    each task seen through its own k = 1 + index, shift 1.
 
     `kind`, as everything else, is the base's: in training nothing but what varies there varies.
     """
@@ -47,9 +53,13 @@ class Permuted:
 
     def __init__(self, base: TaskFamily) -> None:
         self.base = base
-        self.id, self.version, self.kind = PREFIX + base.id, 100 * VERSION + base.version, base.kind
-        self.horizon, self.frame_skip = base.horizon, base.frame_skip
-        self.observation_size, self.action_size = base.observation_size, base.action_size
+        self.id = PREFIX + base.id
+        self.version = 100 * VERSION + base.version
+        self.kind = base.kind
+        self.horizon = base.horizon
+        self.frame_skip = base.frame_skip
+        self.observation_size = base.observation_size
+        self.action_size = base.action_size
         self.law_size = base.law_size
 
     def xml(self) -> Path:
@@ -63,12 +73,16 @@ class Permuted:
           ValueError: if `name` is neither.
         """
         if name not in self.splits():
-            raise ValueError(f"family {self.id} has no split {name!r}; it has {', '.join(self.splits())}")
+            raise ValueError(
+                f"family {self.id} has no split {name!r}; it has {', '.join(self.splits())}"
+            )
         tasks = self.base.split("id")
         if name == "id":
             return tuple(self._seen_through(0, task) for task in tasks)
         seen = (self._seen_through(1 + task.index, task) for task in tasks)
-        return tuple(replace(task, split=name, shift=1.0, shift_axis="permutation") for task in seen)
+        return tuple(
+            replace(task, split=name, shift=1.0, shift_axis="permutation") for task in seen
+        )
 
     def splits(self) -> tuple[str, ...]:
         """Names of the test splits."""
@@ -78,7 +92,9 @@ class Permuted:
         """`n` training tasks of the base, unpermuted."""
         return tuple(self._seen_through(0, task) for task in self.base.sample(n, generator))
 
-    def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def model_fields(
+        self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]
+    ) -> dict[str, FloatArray]:
         """The base's: no permutation is in the physics."""
         return self.base.model_fields(nominal, params)
 
@@ -87,17 +103,26 @@ class Permuted:
         return self.base.reset_noise(generator)
 
     def control(self, action: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
-        """The base's control by the action with its entries put back where the base has them [S, A]."""
+        """The base's control, with the action's entries put back in the base's order [S, A]."""
         places = _places(params["permutation"].tobytes(), "action", self.action_size, True)
         return self.base.control(action.take(places), params)
 
-    def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
+    def observe(
+        self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
         """The base's observation, permuted [S, O]."""
-        places = _places(params["permutation"].tobytes(), "observation", self.observation_size, False)
+        places = _places(
+            params["permutation"].tobytes(), "observation", self.observation_size, False
+        )
         return self.base.observe(qpos, qvel, params).take(places)
 
     def reward(
-        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+        self,
+        before: FloatArray,
+        qpos: FloatArray,
+        qvel: FloatArray,
+        action: FloatArray,
+        params: Mapping[str, FloatArray],
     ) -> FloatArray:
         """The base's, of its own control."""
         return self.base.reward(before, qpos, qvel, action, params)
@@ -110,9 +135,11 @@ class Permuted:
         return replace(task, family=self.id, params={**task.params, "permutation": k})
 
 
-@lru_cache(maxsize=64)  # an environment asks at every step for the same ones, until it gets other tasks
+# an environment asks at every step for the same ones, until it gets other tasks
+@lru_cache(maxsize=64)
 def _places(kinds: bytes, what: str, size: int, inverse: bool) -> NDArray[np.int64]:
-    """Where the entries [S, size] come from, counted in the flattened array: `take` of these is quicker than of an axis.
+    """Where the entries [S, size] come from, counted in the flattened array: `take` of these is
+    quicker than of an axis.
 
     Args:
       kinds: float64 numbers k [S] of the permutations.
@@ -124,6 +151,8 @@ def _places(kinds: bytes, what: str, size: int, inverse: bool) -> NDArray[np.int
     if not ((numbers >= 0) & (numbers % 1 == 0)).all():
         raise ValueError(f"a permutation is named by a whole number from 0, got {numbers.tolist()}")
     order = np.array([permutation(int(k), what, size) for k in numbers], np.int64)
-    places: NDArray[np.int64] = (np.argsort(order, axis=1) if inverse else order) + size * np.arange(len(order))[:, None]
+    places: NDArray[np.int64] = (
+        np.argsort(order, axis=1) if inverse else order
+    ) + size * np.arange(len(order))[:, None]
     places.flags.writeable = False  # shared by all who ask
     return places

@@ -11,32 +11,44 @@ SIZE = 480  # pixels: height and width of a picture
 CAMERA = "track"  # what Gymnasium's models call the camera that follows the body
 
 NO_GL = (
-    "MuJoCo found no OpenGL to draw with. On a machine without a display, set the environment variable MUJOCO_GL before Python "
-    "starts: MUJOCO_GL=egl draws on a graphics card or in software (Debian package libegl1), MUJOCO_GL=osmesa in software only "
-    "(libosmesa6). Nothing but pictures needs it."
+    "MuJoCo found no OpenGL to draw with. On a machine without a display, set the environment"
+    " variable MUJOCO_GL before Python starts: MUJOCO_GL=egl draws on a graphics card or in"
+    " software (Debian package libegl1), MUJOCO_GL=osmesa in software only (libosmesa6). Nothing"
+    " but pictures needs it."
 )
 
 
 class Pictures:
     """Draws the simulations of a Batch one at a time, each with its own task's model.
 
-    The view is that of the model's camera "track", else of its first camera, else of MuJoCo's free camera.
+    The view is that of the model's camera "track", else of its first camera, else of MuJoCo's free
+    camera.
     """
 
-    def __init__(self, batch: Batch, size: int = SIZE, goal: tuple[float, float] | None = None, plain: bool = False) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        size: int = SIZE,
+        goal: tuple[float, float] | None = None,
+        plain: bool = False,
+    ) -> None:
         """Get ready to draw.
 
         Args:
           size: pixels: height and width.
-          goal: where to draw a goal in the plane, in m, which the model does not have; None for nowhere. A camera that would
-            follow the body stands still then, where it sees the start and the goal.
+          goal: where to draw a goal in the plane, in m, which the model does not have; None for
+            nowhere. A camera that would follow the body stands still then, where it sees the start
+            and the goal.
           plain: without shadows and reflections, which in software are nine tenths of the work.
 
         Raises:
           RuntimeError: if there is no OpenGL to draw with; it says what to install and to set.
         """
-        self._batch, self._goal, self._plain = batch, goal, plain
-        self._model, self._data = batch.get_model(0), mujoco.MjData(batch.model)
+        self._batch = batch
+        self._goal = goal
+        self._plain = plain
+        self._model = batch.get_model(0)
+        self._data = mujoco.MjData(batch.model)
         named = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_CAMERA, CAMERA)
         self._camera: Any = max(named, 0) if self._model.ncam else -1
         if goal is not None and named >= 0:
@@ -47,10 +59,11 @@ class Pictures:
             raise RuntimeError(NO_GL) from error
 
     def __call__(self, simulation: int) -> NDArray[np.uint8]:
-        """The picture [size, size, 3] of a simulation as it is now; nothing in the Batch changes."""
+        """Picture [size, size, 3] of a simulation's current state; the Batch is left unchanged."""
         self._batch.get_model(simulation, self._model)
         self._batch.get_data(simulation, self._data)
-        mujoco.mj_forward(self._model, self._data)  # places of the bodies, the camera and the lights
+        # places of the bodies, the camera and the lights
+        mujoco.mj_forward(self._model, self._data)
         self._renderer.update_scene(self._data, camera=self._camera)
         if self._goal is not None:
             _add_goal(self._renderer.scene, self._goal)
@@ -62,22 +75,29 @@ class Pictures:
 
     def close(self) -> None:
         """Free the graphics memory; nothing can be drawn after it."""
-        self._renderer.render()  # the Renderer frees what it calls its own in whichever context is current: make that its own
+        # the Renderer frees what it calls its own in whichever context is current: make that its
+        # own
+        self._renderer.render()
         self._renderer.close()
 
 
 def _standing(goal: tuple[float, float]) -> mujoco.MjvCamera:
-    """A camera above and before the middle between the origin and a goal; x is to the right as in the models' own."""
+    """A camera above and in front of the origin–goal midpoint, x to the right as in the models."""
     camera = mujoco.MjvCamera()
     camera.lookat[:] = goal[0] / 2, goal[1] / 2, 0.0
-    camera.azimuth, camera.elevation = 90.0, -50.0
+    camera.azimuth = 90.0
+    camera.elevation = -50.0
     camera.distance = 4.0 + 1.2 * float(np.hypot(*goal))
     return camera
 
 
 def _add_goal(scene: Any, goal: tuple[float, float]) -> None:
     """A red disc that lies just above the ground, so that a body on it is seen."""
-    disc, rgba = scene.geoms[scene.ngeom], np.array([0.85, 0.2, 0.1, 1.0], np.float32)
-    centre, axes = np.array([*goal, 0.0]), np.eye(3).flatten()
-    mujoco.mjv_initGeom(disc, mujoco.mjtGeom.mjGEOM_CYLINDER, np.array([0.15, 0.01, 0.0]), centre, axes, rgba)
+    disc = scene.geoms[scene.ngeom]
+    rgba = np.array([0.85, 0.2, 0.1, 1.0], np.float32)
+    centre = np.array([*goal, 0.0])
+    axes = np.eye(3).flatten()
+    mujoco.mjv_initGeom(
+        disc, mujoco.mjtGeom.mjGEOM_CYLINDER, np.array([0.15, 0.01, 0.0]), centre, axes, rgba
+    )
     scene.ngeom += 1

@@ -1,6 +1,8 @@
-"""A point mass in the plane: reach a goal (`point-goal`), or reach one fixed goal with turned actuators (`point-rand`).
+"""A point mass in the plane: reach a goal (`point-goal`), or reach one fixed goal with turned
+actuators (`point-rand`).
 
-Small enough that a policy is learnt in seconds. Model, laws and splits are ours; the literature's point robots are kinematic.
+Small enough that a policy is learnt in seconds. Model, laws and splits are ours; the literature's
+point robots are kinematic.
 """
 
 from collections.abc import Mapping
@@ -33,7 +35,7 @@ def minus_distance(qpos: FloatArray, x: FloatArray | float, y: FloatArray | floa
 
 
 class Point(Family):
-    """What the two families share: the body, its observation (x, y, ẋ, ẏ) in m and m/s, and its start at rest."""
+    """What both families share: body, observation (x, y, ẋ, ẏ) in m and m/s, start at rest."""
 
     horizon: ClassVar[int] = 50
     observation_size: ClassVar[int] = 4
@@ -48,13 +50,15 @@ class Point(Family):
         """Offsets (position [2] in m, velocity [2] in m/s): uniform in a small square, at rest."""
         return generator.uniform(-START, START, 2), np.zeros(2)
 
-    def observe(self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
+    def observe(
+        self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]
+    ) -> FloatArray:
         """Position in m and velocity in m/s, [S, 4]."""
         return np.concatenate((qpos, qvel), axis=1, dtype=np.float32)
 
 
 class PointGoal(Point):
-    """Reach a goal the policy is not told: reward −‖xy − g‖₂ in m, g at `angle` rad and `radius` m from the origin.
+    """Reach a hidden goal, `angle` rad and `radius` m from the origin: reward −‖xy − g‖₂ in m.
 
     Training goals lie at radius 1 on the arcs [0, π/3] and [2π/3, π], uniform in angle.
     """
@@ -71,7 +75,12 @@ class PointGoal(Point):
         return tuple(Task(self.id, "train", i, params) for i, params in enumerate(rows))
 
     def reward(
-        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+        self,
+        before: FloatArray,
+        qpos: FloatArray,
+        qvel: FloatArray,
+        action: FloatArray,
+        params: Mapping[str, FloatArray],
     ) -> FloatArray:
         """Minus the distance to the goal after the step, in m [S]."""
         goal_x = params["radius"] * np.cos(params["angle"])
@@ -80,7 +89,8 @@ class PointGoal(Point):
 
 
 class PointRand(Point):
-    """Reach (1, 0) with actuators turned by `rotation` rad, a `mass` in kg and a `damping` in N·s/m: reward −‖xy − g‖₂ in m.
+    """Reach (1, 0) with actuators turned by `rotation` rad, a `mass` in kg and a `damping` in
+    N·s/m: reward −‖xy − g‖₂ in m.
 
     Training law: rotation ~ U(−π/3, π/3); mass and damping = nominal × 1.5^U(−1, 1).
     """
@@ -91,17 +101,28 @@ class PointRand(Point):
     max_rotation: ClassVar[float] = MAX_ROTATION
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
-        """`n` training tasks, a Latin hypercube over rotation and the exponents of mass and damping."""
+        """`n` training tasks, a Latin hypercube over rotation and mass and damping exponents."""
         rotation, mass, damping = (2 * stratified(n, generator) - 1 for _ in range(3))
-        columns = rotation * self.max_rotation, NOMINAL_MASS * FACTOR**mass, NOMINAL_DAMPING * FACTOR**damping
+        columns = (
+            rotation * self.max_rotation,
+            NOMINAL_MASS * FACTOR**mass,
+            NOMINAL_DAMPING * FACTOR**damping,
+        )
         rows = zip(*(column.tolist() for column in columns), strict=True)
         keys = "rotation", "mass", "damping"
-        return tuple(Task(self.id, "train", i, dict(zip(keys, row, strict=True))) for i, row in enumerate(rows))
+        return tuple(
+            Task(self.id, "train", i, dict(zip(keys, row, strict=True)))
+            for i, row in enumerate(rows)
+        )
 
-    def model_fields(self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def model_fields(
+        self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]
+    ) -> dict[str, FloatArray]:
         """Directions of the two forces, mass with its inertia, and damping of both joints."""
-        cos, sin = np.cos(params["rotation"]), np.sin(params["rotation"])
-        gear = np.zeros((len(cos), *nominal["actuator_gear"].shape))  # [S, 2, 6]: force and torque of each actuator
+        cos = np.cos(params["rotation"])
+        sin = np.sin(params["rotation"])
+        # [S, 2, 6]: force and torque of each actuator
+        gear = np.zeros((len(cos), *nominal["actuator_gear"].shape))
         gear[:, 0, :2] = np.stack((cos, sin), axis=1)
         gear[:, 1, :2] = np.stack((-sin, cos), axis=1)
         factor = params["mass"] / NOMINAL_MASS
@@ -109,11 +130,18 @@ class PointRand(Point):
             "actuator_gear": gear,
             "body_mass": nominal["body_mass"] * factor[:, None],
             "body_inertia": nominal["body_inertia"] * factor[:, None, None],
-            "dof_damping": np.broadcast_to(params["damping"][:, None], (len(cos), nominal["dof_damping"].size)),
+            "dof_damping": np.broadcast_to(
+                params["damping"][:, None], (len(cos), nominal["dof_damping"].size)
+            ),
         }
 
     def reward(
-        self, before: FloatArray, qpos: FloatArray, qvel: FloatArray, action: FloatArray, params: Mapping[str, FloatArray]
+        self,
+        before: FloatArray,
+        qpos: FloatArray,
+        qvel: FloatArray,
+        action: FloatArray,
+        params: Mapping[str, FloatArray],
     ) -> FloatArray:
         """Minus the distance to (1, 0) after the step, in m [S]."""
         return minus_distance(qpos, *FIXED_GOAL)

@@ -1,4 +1,4 @@
-"""Where an environment's tasks come from when a user asks for it by name: test tasks, tasks of their own, training tasks."""
+"""Where a named environment's tasks come from: test splits, the user's own, training draws."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +17,9 @@ class TaskSource:
     """The tasks of `n` slots: fixed ones, or draws from the training law."""
 
     def __init__(self, law: TaskFamily, n: int, fixed: Sequence[Task] = ()) -> None:
-        self._law, self._n, self._fixed = law, n, tuple(fixed)
+        self._law = law
+        self._n = n
+        self._fixed = tuple(fixed)
         self._drawn = 0
 
     def first(self, generator: np.random.Generator) -> tuple[Task, ...]:
@@ -25,7 +27,9 @@ class TaskSource:
         self._drawn = 0
         return self._fixed or self._draw(generator)
 
-    def due(self, generator: np.random.Generator, seed: int | None, options: dict[str, Any] | None) -> tuple[Task, ...] | None:
+    def due(
+        self, generator: np.random.Generator, seed: int | None, options: dict[str, Any] | None
+    ) -> tuple[Task, ...] | None:
         """The tasks that a reset brings, None if the present ones stay.
 
         Args:
@@ -37,14 +41,20 @@ class TaskSource:
         """
         new = bool((options or {}).get(NEW_TASK))
         if new and self._fixed:
-            raise ValueError(f"{NEW_TASK} asks for another training task, but this environment's tasks are fixed")
+            raise ValueError(
+                f"{NEW_TASK} asks for another training task, but this environment's tasks are fixed"
+            )
         if seed is not None:
             return self.first(generator)
         return self._draw(generator) if new else None
 
     def _draw(self, generator: np.random.Generator) -> tuple[Task, ...]:
-        # Numbered on from draw to draw: the number is in the key of the reset noise, so a task drawn twice starts anew.
-        tasks = tuple(replace(task, index=self._drawn + task.index) for task in self._law.sample(self._n, generator))
+        # Numbered on from draw to draw: the number is in the key of the reset noise, so a task
+        # drawn twice starts anew.
+        tasks = tuple(
+            replace(task, index=self._drawn + task.index)
+            for task in self._law.sample(self._n, generator)
+        )
         self._drawn += self._n
         return tasks
 
@@ -59,7 +69,9 @@ def frozen_tasks(law: TaskFamily, split: str | None, indices: Sequence[int]) -> 
         return []
     tasks = law.split(split)
     if not all(isinstance(index, Integral) and 0 <= index < len(tasks) for index in indices):
-        raise ValueError(f"split {split!r} of {law.id} has tasks 0 to {len(tasks) - 1}, got {list(indices)}")
+        raise ValueError(
+            f"split {split!r} of {law.id} has tasks 0 to {len(tasks) - 1}, got {list(indices)}"
+        )
     return [tasks[index] for index in indices]
 
 
@@ -72,5 +84,7 @@ def own_task(law: TaskFamily, params: Mapping[str, float]) -> Task:
     names = law.sample(1, np.random.default_rng(0))[0].params.keys()
     numbers = all(isinstance(value, Real) and isfinite(value) for value in params.values())
     if params.keys() != names or not numbers:
-        raise ValueError(f"the params of {law.id} are finite numbers {', '.join(names)}; got {dict(params)}")
+        raise ValueError(
+            f"the params of {law.id} are finite numbers {', '.join(names)}; got {dict(params)}"
+        )
     return Task(law.id, "own", 0, params, shift=np.nan)

@@ -1,8 +1,10 @@
-"""Tuning laws: each family's training law made narrower, and validation tasks outside that but inside the family's own law.
+"""Tuning laws: each family's training law made narrower, and validation tasks outside that but
+inside the family's own law.
 
-Settings that are chosen by how well a method adapts from a tuning law to its validation tasks are chosen for adaptation out of
-distribution, and have seen no test task. `load_family("tuning-<id>")` gives the tuning law of a family. Those of which there
-are published scores to compare with (`cheetah-dir`, `cheetah-vel-2`, `cheetah-vel-3`) have none.
+Settings that are chosen by how well a method adapts from a tuning law to its validation tasks are
+chosen for adaptation out of distribution, and have seen no test task. `load_family("tuning-<id>")`
+gives the tuning law of a family. Those of which there are published scores to compare with
+(`cheetah-dir`, `cheetah-vel-2`, `cheetah-vel-3`) have none.
 """
 
 from abc import ABC, abstractmethod
@@ -22,13 +24,15 @@ from envs.walker import WalkerMass, WalkerRand
 
 PI = float(np.pi)
 Bands = tuple[tuple[float, float], ...]
-Found = Iterable[tuple[Mapping[str, float], float]]  # parameters, and their distance from the tuning law
+# parameters, and their distance from the tuning law
+Found = Iterable[tuple[Mapping[str, float], float]]
 NARROW_BANDS: Bands = ((0.0, 0.4), (3.1, 3.5))  # of [0, 0.5] and [3, 3.5]
-INNER_ENDS = ((0.45, 0.05), (0.5, 0.1), (3.0, 0.1), (3.05, 0.05))  # what those leave out, and how far it is from them
+# what those leave out, and how far it is from them
+INNER_ENDS = ((0.45, 0.05), (0.5, 0.1), (3.0, 0.1), (3.05, 0.05))
 
 
 class Tuning(ABC):
-    """Mixin of a family with its tuning law: it has one test split, `validation`, with all tasks shifted on one axis."""
+    """Mixin for a tuning law: one test split, `validation`, with all tasks shifted on one axis."""
 
     id: ClassVar[str]
     axis: ClassVar[str]
@@ -46,7 +50,9 @@ class Tuning(ABC):
         if name != "validation":
             raise ValueError(f"family {self.id} has no split {name!r}; it has validation")
         found = enumerate(self.validation())
-        return tuple(Task(self.id, name, i, params, shift, self.axis) for i, (params, shift) in found)
+        return tuple(
+            Task(self.id, name, i, params, shift, self.axis) for i, (params, shift) in found
+        )
 
     @abstractmethod
     def validation(self) -> Found:
@@ -54,7 +60,7 @@ class Tuning(ABC):
 
 
 class TuningPointGoal(Tuning, PointGoal):
-    """Goals on the outer three quarters of each arc, [0, π/4] and [3π/4, π]; validated on the inner quarters."""
+    """Goals on the outer 3/4 of each arc, [0, π/4] and [3π/4, π]; validated on the inner 1/4."""
 
     id: ClassVar[str] = "tuning-point-goal"
     axis: ClassVar[str] = "angle"
@@ -63,7 +69,11 @@ class TuningPointGoal(Tuning, PointGoal):
     def validation(self) -> Found:
         """Two goals on either quarter."""
         shifts = (PI / 24, PI / 12)
-        angles = [(sign * (PI / 4 + shift) + (0.0 if sign > 0 else PI), shift) for sign in (1, -1) for shift in shifts]
+        angles = [
+            (sign * (PI / 4 + shift) + (0.0 if sign > 0 else PI), shift)
+            for sign in (1, -1)
+            for shift in shifts
+        ]
         return [({"angle": angle, "radius": 1.0}, shift) for angle, shift in angles]
 
 
@@ -77,7 +87,11 @@ class TuningPointRand(Tuning, PointRand):
     def validation(self) -> Found:
         """Nominal mass and damping."""
         nominal = {"mass": NOMINAL_MASS, "damping": NOMINAL_DAMPING}
-        return [({"rotation": sign * turn, **nominal}, turn - PI / 6) for turn in (PI / 4, PI / 3) for sign in (1, -1)]
+        return [
+            ({"rotation": sign * turn, **nominal}, turn - PI / 6)
+            for turn in (PI / 4, PI / 3)
+            for sign in (1, -1)
+        ]
 
 
 class TuningCheetahVel(Tuning, CheetahVel):
@@ -105,7 +119,7 @@ class TuningCheetahVelGap(Tuning, CheetahVelGap):
 
 
 class TuningCheetahJoints(Tuning, CheetahJoints):
-    """Three of the first four joints negated, four tasks; validated with the fifth and two of the first four."""
+    """Three of the first four joints negated (4 tasks); validated on the fifth plus two of them."""
 
     id: ClassVar[str] = "tuning-cheetah-joints"
     axis: ClassVar[str] = "joints"
@@ -118,7 +132,7 @@ class TuningCheetahJoints(Tuning, CheetahJoints):
 
 
 class _NarrowDynamics(Tuning, RandomDynamics):
-    """Exponents e ~ U(−1, 1); validated at sizes from 1 to 1.5 and from 1.5 to 2, with random signs."""
+    """Exponents e ~ U(−1, 1); validated at |e| from 1 to 1.5 and 1.5 to 2, with random signs."""
 
     axis: ClassVar[str] = "dynamics"
     max_exponent: ClassVar[float] = 1.0
@@ -126,11 +140,18 @@ class _NarrowDynamics(Tuning, RandomDynamics):
 
     def validation(self) -> Found:
         """Three tasks of either level; the shift is the largest exponent's distance."""
-        generator, found = np.random.default_rng(self.seed), []
+        generator = np.random.default_rng(self.seed)
+        found = []
         for low, high in ((1.0, 1.5), (1.5, 2.0)):
             for _ in range(3):
-                size, sign = generator.uniform(low, high, len(self.names())), generator.choice((-1.0, 1.0), len(self.names()))
-                found.append((dict(zip(self.names(), (size * sign).tolist(), strict=True)), float(size.max()) - 1.0))
+                size = generator.uniform(low, high, len(self.names()))
+                sign = generator.choice((-1.0, 1.0), len(self.names()))
+                found.append(
+                    (
+                        dict(zip(self.names(), (size * sign).tolist(), strict=True)),
+                        float(size.max()) - 1.0,
+                    )
+                )
         return found
 
 
@@ -180,11 +201,15 @@ class TuningAntGoal(Tuning, AntGoal):
 
     def validation(self) -> Found:
         """Two angles of either radius."""
-        return [({"angle": angle, "radius": r}, r - 1.5) for r in (1.75, 2.0) for angle in (PI / 5, 6 * PI / 5)]
+        return [
+            ({"angle": angle, "radius": r}, r - 1.5)
+            for r in (1.75, 2.0)
+            for angle in (PI / 5, 6 * PI / 5)
+        ]
 
 
 class TuningAntGoalGap(Tuning, AntGoalGap):
-    """Goals on the disc r ≤ 0.8 m and the annulus from 2.7 to 3; validated at the edges of the family's own hole."""
+    """Goals at r ≤ 0.8 m or 2.7 ≤ r ≤ 3 m; validated at the edges of the family's own hole."""
 
     id: ClassVar[str] = "tuning-ant-goal-gap"
     axis: ClassVar[str] = "radius"
@@ -192,7 +217,11 @@ class TuningAntGoalGap(Tuning, AntGoalGap):
 
     def validation(self) -> Found:
         """Two angles of either radius."""
-        return [({"angle": angle, "radius": r}, 0.2) for r in (1.0, 2.5) for angle in (PI / 5, 6 * PI / 5)]
+        return [
+            ({"angle": angle, "radius": r}, 0.2)
+            for r in (1.0, 2.5)
+            for angle in (PI / 5, 6 * PI / 5)
+        ]
 
 
 class TuningAntDir(Tuning, AntDir):

@@ -1,4 +1,4 @@
-"""The planar biped of Gymnasium's Walker2d-v5, at frame skip 8: random dynamics, or one factor of all masses.
+"""Gymnasium's planar Walker2d-v5 at frame skip 8: random dynamics, or one factor of all masses.
 
 The frame skip is the hopper's, so that 200 steps are 3.2 s.
 """
@@ -12,7 +12,9 @@ from envs.api import BoolArray, FloatArray
 from envs.family import gymnasium_model
 from envs.legs import CommonMass, Legs, RandomDynamics
 
-MIN_HEIGHT, MAX_HEIGHT = 0.8, 2.0  # m
+# m
+MIN_HEIGHT = 0.8
+MAX_HEIGHT = 2.0
 MAX_PITCH = 1.0  # rad
 
 
@@ -21,7 +23,15 @@ class Walker(Legs):
 
     observation_size: ClassVar[int] = 17
     action_size: ClassVar[int] = 6
-    bodies: ClassVar[tuple[str, ...]] = ("torso", "thigh", "leg", "foot", "thigh_left", "leg_left", "foot_left")
+    bodies: ClassVar[tuple[str, ...]] = (
+        "torso",
+        "thigh",
+        "leg",
+        "foot",
+        "thigh_left",
+        "leg_left",
+        "foot_left",
+    )
     hinges: ClassVar[tuple[str, ...]] = (
         "thigh_joint",
         "leg_joint",
@@ -37,8 +47,11 @@ class Walker(Legs):
 
     def terminated(self, qpos: FloatArray, qvel: FloatArray) -> BoolArray:
         """Whether it is unhealthy [S]: z outside (0.8, 2) m, or |pitch| ≥ 1 rad."""
-        height, pitch = qpos[:, 1], qpos[:, 2]
-        unhealthy: BoolArray = ~((height > MIN_HEIGHT) & (height < MAX_HEIGHT) & (np.abs(pitch) < MAX_PITCH))
+        height = qpos[:, 1]
+        pitch = qpos[:, 2]
+        unhealthy: BoolArray = ~(
+            (height > MIN_HEIGHT) & (height < MAX_HEIGHT) & (np.abs(pitch) < MAX_PITCH)
+        )
         return unhealthy
 
 

@@ -1,29 +1,39 @@
 """APB: a shared nonlinear backbone between two linear layers that each task learns for itself.
 
-The policy of task i is π(s) = tanh(ρₜᵢ ψ(ρₕᵢ s)): a linear layer ρₕᵢ before and one ρₜᵢ after a backbone ψ that all tasks
-share, with twin critics ωᵢ of its own. Meta-training moves everything, ψ on the gradient aggregated over the sampled tasks. On
-a test task ψ is frozen and ρₕ, ρₜ, ω are learned from scratch, so that adaptation searches only linear maps around what was
-shared.
+The policy of task i is π(s) = tanh(ρₜᵢ ψ(ρₕᵢ s)): a linear layer ρₕᵢ before and one ρₜᵢ after a
+backbone ψ that all tasks share, with twin critics ωᵢ of its own. Meta-training moves everything, ψ
+on the gradient aggregated over the sampled tasks. On a test task ψ is frozen and ρₕ, ρₜ, ω are
+learned from scratch, so that adaptation searches only linear maps around what was shared.
 
-Paper: Park and Lee 2025, "Adaptive Policy Backbone via Shared Network" (arXiv 2509.22310). There is no public code, and widths,
-intervals and budgets are not public: the structure is the paper's, every number in `Config` is ours.
+Paper: Park and Lee 2025, "Adaptive Policy Backbone via Shared Network" (arXiv 2509.22310). There is
+no public code, and widths, intervals and budgets are not public: the structure is the paper's,
+every number in `Config` is ours.
 
 Its ablations are here too, each the same but for one thing:
-- `apb-random`: ψ is a random one, drawn for the seed and the test split, and there is no meta-training;
-- `apb-pre`, `apb-post`: a task owns ρₕ only, or ρₜ only; the layer left out belongs to the shared, then frozen, network;
-- `apb-none`: a task owns no layer, so adaptation moves no weight of the actor: what meta-training alone is worth;
-- `apb-unfrozen`: adapts the backbone that `apb` meta-trains, a copy for each test task, together with fresh ρₕ, ρₜ, ω;
+- `apb-random`: ψ is a random one, drawn for the seed and the test split, and there is no
+  meta-training;
+- `apb-pre`, `apb-post`: a task owns ρₕ only, or ρₜ only; the layer left out belongs to the shared,
+  then frozen, network;
+- `apb-none`: a task owns no layer, so adaptation moves no weight of the actor: what meta-training
+  alone is worth;
+- `apb-unfrozen`: adapts the backbone that `apb` meta-trains, a copy for each test task, together
+  with fresh ρₕ, ρₜ, ω;
 - `apb-reset`: draws ρₕ, ρₜ, ω anew from time to time, as the paper does.
 
 Differences from the paper, or choices it leaves open:
-- the losses are TD3's (twin critics, delayed and smoothed), as in the paper's action-space protocol; critics are plain and
-  belong to the task, in meta-training as in adaptation;
-- ψ begins with its nonlinearity (`activate_first`), so that with depth 1 the actor is TD3's usual one of two hidden layers;
-- a fresh ρₜ has `head_scale` times torch's default scale, which decides the return before any adaptation (b = 0);
+- the losses are TD3's (twin critics, delayed and smoothed), as in the paper's action-space
+  protocol; critics are plain and belong to the task, in meta-training as in adaptation;
+- ψ begins with its nonlinearity (`activate_first`), so that with depth 1 the actor is TD3's usual
+  one of two hidden layers;
+- a fresh ρₜ has `head_scale` times torch's default scale, which decides the return before any
+  adaptation (b = 0);
 - "aggregated" is the sum over tasks; Adam makes the scale immaterial;
 - exploration is Gaussian action noise; the evolutionary search over (ρₕ, ρₜ) is not implemented;
-- resets are left to `apb-reset`, since within our budgets they cost more than they give: a reset draws what the task owns and ω
-  anew, with their optimisers and targets, keeps replay, and waits where it would fall in the last tenth before an evaluation.
+- resets are left to `apb-reset`, since within our budgets they cost more than they give: a reset
+  draws what the task owns and ω anew, with their optimisers and targets, keeps replay, and waits
+  where it would fall in the last tenth before an evaluation.
+
+Read on in: methods/core/td3.py, methods/core/adapt.py.
 """
 
 from collections.abc import Mapping
@@ -52,7 +62,10 @@ class ApbConfig(TD3Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.depth < 1:
-            raise ValueError(f"depth must be at least 1, not {self.depth}: without a layer there is no backbone to share")
+            raise ValueError(
+                f"depth must be at least 1, not {self.depth}: without a layer there is no backbone"
+                " to share"
+            )
         check_ranges(self, {"head_scale": (0.0, 1000.0), "linear_rate": (1e-6, 1e6)})
 
 
@@ -84,18 +97,24 @@ class Apb(Method):
     }
     Config: ClassVar[type[ApbConfig]] = ApbConfig
     config: ApbConfig
-    own: ClassVar[tuple[str, ...]] = ("rho_h", "rho_t")  # layers that each task has for itself; the others are shared
+    # layers that each task has for itself; the others are shared
+    own: ClassVar[tuple[str, ...]] = ("rho_h", "rho_t")
 
     def __init__(self, spec: Spec, config: ApbConfig) -> None:
-        self.spec, self.config = spec, config
-        self.shared: Params = {}  # the backbone ψ and whatever layer is not `own`; empty until meta-trained or loaded
+        self.spec = spec
+        self.config = config
+        # the backbone ψ and whatever layer is not `own`; empty until meta-trained or loaded
+        self.shared: Params = {}
 
     # Meta-training: every ρₕᵢ, ρₜᵢ, ωᵢ and ψ
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
         """TD3 on `n_tasks` tasks at once, one update per step."""
-        env, generator = make_env(), streams.torch("init")
-        pi = self._draw({layer: (n_tasks,) if layer in self.own else () for layer in LAYERS}, generator)
+        env = make_env()
+        generator = streams.torch("init")
+        pi = self._draw(
+            {layer: (n_tasks,) if layer in self.own else () for layer in LAYERS}, generator
+        )
         learner = self._learner(pi, {}, self._critics(n_tasks, generator))
         return TD3Trainer(TD3Loop(env, learner, self.config, streams), self._keep)
 
@@ -108,14 +127,20 @@ class Apb(Method):
         """Fresh linear layers and critics for each of `n_tasks` around the frozen backbone."""
         return self._adapter(make_env, n_tasks, streams)
 
-    def _adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams, reset_period: int = 0) -> Adapter:
+    def _adapter(
+        self, make_env: MakeEnv, n_tasks: int, streams: Streams, reset_period: int = 0
+    ) -> Adapter:
         rho, omega = self._fresh(n_tasks, streams.torch("init"))
         learner = self._learner(rho, self._frozen(streams), omega)
-        return TD3Adapter(make_env(), learner, self.config, streams, partial(self._fresh, n_tasks), reset_period)
+        return TD3Adapter(
+            make_env(), learner, self.config, streams, partial(self._fresh, n_tasks), reset_period
+        )
 
     def _fresh(self, n_tasks: int, generator: torch.Generator) -> tuple[Params, Params]:
         """What a test task begins with, and again after a reset: its own layers and its critics."""
-        return self._draw(dict.fromkeys(self.own, (n_tasks,)), generator), self._critics(n_tasks, generator)
+        return self._draw(dict.fromkeys(self.own, (n_tasks,)), generator), self._critics(
+            n_tasks, generator
+        )
 
     def _frozen(self, streams: Streams) -> Params:
         """What adaptation does not move."""
@@ -123,15 +148,24 @@ class Apb(Method):
 
     def _meta_trained(self) -> Params:
         if not self.shared:
-            raise RuntimeError("APB has no backbone yet: finish a trainer or call load_state_dict before adapter")
+            raise RuntimeError(
+                "APB has no backbone yet: finish a trainer or call load_state_dict before adapter"
+            )
         return self.shared
 
     def _draw(self, lead: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> Params:
         config, (n_obs, n_act, *_) = self.config, self.spec
-        return init_actor(n_obs, n_act, config.hidden, config.depth, lead, generator, config.head_scale)
+        return init_actor(
+            n_obs, n_act, config.hidden, config.depth, lead, generator, config.head_scale
+        )
 
     def _critics(self, n_tasks: int, generator: torch.Generator) -> Params:
-        return init_critics(n_tasks, self.spec.observation_size + self.spec.action_size, self.config.hidden, generator)
+        return init_critics(
+            n_tasks,
+            self.spec.observation_size + self.spec.action_size,
+            self.config.hidden,
+            generator,
+        )
 
     def _learner(self, pi: Params, frozen: Params, omega: Params) -> TD3:
         config = self.config
@@ -174,18 +208,21 @@ class ApbPost(Apb):
 
 
 class ApbNone(Apb):
-    """APB with no layer of a task's own: one actor, blind to the task, that adaptation does not move."""
+    """APB with only shared layers: one task-blind actor that adaptation leaves unchanged."""
 
     own: ClassVar[tuple[str, ...]] = ()
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
         """Nothing to adapt: the meta-trained actor on every task."""
-        act, shared = self._actor(), self._meta_trained()
-        return Frozen(lambda generator: Memoryless(lambda obs: act(shared, torch.from_numpy(obs)).numpy()))
+        act = self._actor()
+        shared = self._meta_trained()
+        return Frozen(
+            lambda generator: Memoryless(lambda obs: act(shared, torch.from_numpy(obs)).numpy())
+        )
 
 
 class ApbUnfrozen(Apb):
-    """APB that goes on training its meta-trained backbone on the test task, a copy for each task."""
+    """APB that keeps training its meta-trained backbone on the test task, a copy per task."""
 
     trained_by: ClassVar[str] = "apb"
 

@@ -1,14 +1,16 @@
 """The contract between a method and the harness.
 
-Axes, everywhere in `methods`: time-major `[T, N, E, …]` with `T` steps, `N` tasks, `E` copies of a task; `B` minibatch rows,
-`O` observation, `A` action, `D` hidden, `Z` latent, `R` recurrent entries, `F` features, `P` parameters. NumPy crosses the
-border to the harness, tensors stay inside. Budgets are environment steps.
+Axes, everywhere in `methods`: time-major `[T, N, E, …]` with `T` steps, `N` tasks, `E` copies of a
+task; `B` minibatch rows, `O` observation, `A` action, `D` hidden, `Z` latent, `R` recurrent
+entries, `F` features, `P` parameters. NumPy crosses the border to the harness, tensors stay inside.
+Budgets are environment steps.
 
-A method is a class `M(spec, config)` that inherits `Method`, with a nested or module-level frozen dataclass `M.Config` of its
-settings. The harness makes a `trainer` (if `M.meta_trains`) and steps it to its end, stores `state_dict()`, and later, in
-another process, loads it and steps an `adapter` on the test tasks. Between any two steps it may save either learner, stop, and
-go on in yet another process: a step is a small piece of work, seconds at most. An environment that outlives a step is made when
-the learner is made; one that is made within a step ends with it.
+A method is a class `M(spec, config)` that inherits `Method`, with a nested or module-level frozen
+dataclass `M.Config` of its settings. The harness makes a `trainer` (if `M.meta_trains`) and steps
+it to its end, stores `state_dict()`, and later, in another process, loads it and steps an `adapter`
+on the test tasks. Between any two steps it may save either learner, stop, and go on in yet another
+process: a step is a small piece of work, seconds at most. An environment that outlives a step is
+made when the learner is made; one that is made within a step ends with it.
 """
 
 from collections.abc import Callable, Mapping
@@ -75,7 +77,10 @@ class Learner(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a learner made alike needs to go on, but its environments: tensors, arrays and plain Python."""
+        """Everything but environments that a learner made the same way needs to go on.
+
+        It holds tensors, arrays and plain Python.
+        """
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -84,7 +89,7 @@ class Learner(Protocol):
 
 
 class Event(Enum):
-    """What a step of meta-training ends with. The harness adds steps and returns from what it saw itself."""
+    """What a step of meta-training ends with; the harness adds the steps and returns it saw."""
 
     NOTHING = "it is in the middle of an iteration"
     EXPLORED = "all since the last event was exploration, whose returns are no score"
@@ -96,7 +101,7 @@ class Trainer(Learner, Protocol):
     """Meta-training on N tasks."""
 
     def step(self, limit: int) -> Event:
-        """Gather experience or learn, using at most `limit` environment steps, summed over tasks: the rest of the budget."""
+        """Collect or learn within `limit`, the remaining environment steps summed over tasks."""
         ...
 
 
@@ -104,9 +109,11 @@ class Adapter(Learner, Protocol):
     """Adaptation to N test tasks at once; nothing passes between the tasks."""
 
     def step(self, limit: int) -> None:
-        """Gather experience and learn, using at most `limit` > 0 steps of each task: those left until it is evaluated.
+        """Gather experience and learn, using at most `limit` > 0 steps of each task: those left
+        until it is evaluated.
 
-        It may use fewer, but as many of each task, and is called again; using none says that the method has finished adapting.
+        It may use fewer, but as many of each task, and is called again; using none says that the
+        method has finished adapting.
         """
         ...
 
@@ -122,21 +129,27 @@ class Method:
     Config: ClassVar[Any]  # frozen dataclass of settings, every field with a default
     meta_trains: ClassVar[bool]  # false: learns on the test task alone, `trainer` is never called
     eval_mode: str  # "deterministic" or "stochastic" evaluation actions
-    on_policy: ClassVar[bool] = False  # draws fresh tasks for every iteration, and has the budget of such methods
-    many_tasks: ClassVar[bool] = False  # visits a few of many tasks at a time: more training tasks, each for fewer steps
-    trained_by: ClassVar[str] = ""  # the registered method whose meta-training it adapts, "" for its own
-    remembers: ClassVar[bool] = False  # whether its policies find out the task within an evaluated episode
-    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}  # what tuning tries: settings, each with its values
+    # draws fresh tasks for every iteration, and has the budget of such methods
+    on_policy: ClassVar[bool] = False
+    # visits a few of many tasks at a time: more training tasks, each for fewer steps
+    many_tasks: ClassVar[bool] = False
+    # the registered method whose meta-training it adapts, "" for its own
+    trained_by: ClassVar[str] = ""
+    # whether its policies find out the task within an evaluated episode
+    remembers: ClassVar[bool] = False
+    # what tuning tries: settings, each with its values
+    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     def __init__(self, spec: Spec, config: Any) -> None:
-        self.spec, self.config = spec, config
+        self.spec = spec
+        self.config = config
 
     def least_budget(self, n_tasks: int) -> int:
-        """Environment steps, summed over tasks, without which meta-training cannot make one iteration."""
+        """Environment steps, summed over tasks, needed for one iteration of meta-training."""
         return 0
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """Begin to learn from `n_tasks` training tasks, with `budget` environment steps summed over them."""
+        """Begin to learn from `n_tasks` tasks, with `budget` environment steps summed over them."""
         raise NotImplementedError
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
@@ -191,5 +204,17 @@ class Frozen:
         """Nothing."""
 
 
-__all__ = ["Adapter", "Env", "Event", "Frozen", "Learner", "MakeEnv", "Memoryless", "Method", "Policy", "Spec", "Step"]
+__all__ = [
+    "Adapter",
+    "Env",
+    "Event",
+    "Frozen",
+    "Learner",
+    "MakeEnv",
+    "Memoryless",
+    "Method",
+    "Policy",
+    "Spec",
+    "Step",
+]
 __all__ += ["Streams", "TrainEnv", "Trainer"]

@@ -1,6 +1,7 @@
 """Bounds that learn nothing: what any method must beat.
 
-`random` acts uniformly in [−1, 1]ᴬ; `zero` holds every actuator at 0, which for a legged robot is standing still.
+`random` acts uniformly in [−1, 1]ᴬ; `zero` holds every actuator at 0, which for a legged robot is
+standing still.
 """
 
 from dataclasses import dataclass
@@ -39,4 +40,6 @@ class Random(Zero):
     def policy(self, generator: np.random.Generator) -> Policy:
         """Uniform actions."""
         size = self.spec.action_size
-        return Memoryless(lambda obs: generator.uniform(-1.0, 1.0, (*obs.shape[:2], size)).astype(np.float32))
+        return Memoryless(
+            lambda obs: generator.uniform(-1.0, 1.0, (*obs.shape[:2], size)).astype(np.float32)
+        )

@@ -1,32 +1,39 @@
 """CAVIA: a policy with a few context parameters, which alone learn a task.
 
-The policy sees the state and a context φᵢ beside it, at its first layer. φᵢ is zero before a task; on a batch of its
-experience one gradient step of REINFORCE moves φᵢ, and nothing else. The shared weights θ move so that the policies with
-adapted contexts earn more: by TRPO, whose gradient goes through the inner step. So adaptation is a search in a space of a few
-numbers, and θ is never in danger.
+The policy sees the state and a context φᵢ beside it, at its first layer. φᵢ is zero before a task;
+on a batch of its experience one gradient step of REINFORCE moves φᵢ, and nothing else. The shared
+weights θ move so that the policies with adapted contexts earn more: by TRPO, whose gradient goes
+through the inner step. So adaptation is a search in a space of a few numbers, and θ is never in
+danger.
 
-Paper: Zintgraf, Shiarlis, Kurin, Hofmann and Whiteson 2019, "Fast Context Adaptation via Meta-Learning" (arXiv 1810.03642).
-Official code: lmzintgraf/cavia, `rl` (at 91f093a or later, which put in a nonlinearity that was missing). Settings are its
-unless a comment says otherwise.
+Paper: Zintgraf, Shiarlis, Kurin, Hofmann and Whiteson 2019, "Fast Context Adaptation via
+Meta-Learning" (arXiv 1810.03642). Official code: lmzintgraf/cavia, `rl` (at 91f093a or later, which
+put in a nonlinearity that was missing). Settings are its unless a comment says otherwise.
 
-`cavia+ft` goes on after its own steps: TRPO on context and weights, on the test task alone, on batches of the same size, with
-the outer step's settings.
+`cavia+ft` goes on after its own steps: TRPO on context and weights, on the test task alone, on
+batches of the same size, with the outer step's settings.
 
 Differences from the official code:
-- the Fisher-vector product of the outer step is a product with Jᵀ M J, where the official one differentiates the divergence
-  twice (the same matrix);
-- the trust region bounds KL(old ‖ new), as TRPO's paper has it; there it is KL(new ‖ old). As there, its bound and its damping
-  are per entry of the action, over which that code averages the divergence;
-- a batch is as many steps as its episodes have at most: one that ends early makes room for another, and one that the end of the
-  batch cuts off is bootstrapped from the baseline, and left out of its fit. There, each of so many episodes runs to its end;
-- the baseline predicts the batch that it was fitted to, in the outer step too, where the official one predicts the experience
-  of the adapted policies from what it learned before adaptation; and it clips observations to ±10 (rllab's);
-- a test task is adapted to by as many gradient steps as meta-training made, one (official: five, as in `cavia-5`);
+- the Fisher-vector product of the outer step is a product with Jᵀ M J, where the official one
+  differentiates the divergence twice (the same matrix);
+- the trust region bounds KL(old ‖ new), as TRPO's paper has it; there it is KL(new ‖ old). As
+  there, its bound and its damping are per entry of the action, over which that code averages the
+  divergence;
+- a batch is as many steps as its episodes have at most: one that ends early makes room for another,
+  and one that the end of the batch cuts off is bootstrapped from the baseline, and left out of its
+  fit. There, each of so many episodes runs to its end;
+- the baseline predicts the batch that it was fitted to, in the outer step too, where the official
+  one predicts the experience of the adapted policies from what it learned before adaptation; and it
+  clips observations to ±10 (rllab's);
+- a test task is adapted to by as many gradient steps as meta-training made, one (official: five, as
+  in `cavia-5`);
 - where `fisher_stride` is not 1, as at desk, the Fisher matrix is that of one in so many steps;
 - test batches are as large as training ones (official: 40 episodes);
 - actions are clipped by the environment, not rescaled;
 - training tasks are stratified over their law, and as many as the budget says (official: 20);
 - evaluated policies act by their mean, unless `stochastic`.
+
+Read on in: methods/core/gradient_steps.py, methods/core/policy_gradient.py, methods/core/trpo.py.
 """
 
 from collections.abc import Mapping
@@ -38,7 +45,14 @@ from torch import Tensor
 
 from methods.api import MakeEnv, Method, Spec, Streams, Trainer
 from methods.core.gradient_loop import GradientAdapter, MetaTrainer, outer_steps
-from methods.core.gradient_steps import ADAPT, GradientConfig, InnerLoop, inner_step, leaves, task_step
+from methods.core.gradient_steps import (
+    ADAPT,
+    GradientConfig,
+    InnerLoop,
+    inner_step,
+    leaves,
+    task_step,
+)
 from methods.core.nets import Params, spread
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
 
@@ -71,7 +85,8 @@ def policy_of_all(params: Params, obs: Tensor) -> Outputs:
 class Cavia(Method):
     """CAVIA with a REINFORCE inner step and a TRPO outer step."""
 
-    version: ClassVar[int] = 2  # 2: the official trust region; one gradient step on a test task, not five
+    # 2: the official trust region; one gradient step on a test task, not five
+    version: ClassVar[int] = 2
     meta_trains: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
     eval_mode: str = "deterministic"
@@ -86,11 +101,17 @@ class Cavia(Method):
     config: CaviaConfig
 
     def __init__(self, spec: Spec, config: CaviaConfig) -> None:
-        self.spec, self.config = spec, config
+        self.spec = spec
+        self.config = config
         self.eval_mode = "stochastic" if config.stochastic else self.eval_mode
         self.learner = InnerLoop(self._start, policy)
-        # the divergence of all entries of an action, which `trpo` takes, is so many times their mean
-        self._outer = replace(config, max_kl=spec.action_size * config.max_kl, damping=spec.action_size * config.damping)
+        # the divergence of all entries of an action, which `trpo` takes, is so many times their
+        # mean
+        self._outer = replace(
+            config,
+            max_kl=spec.action_size * config.max_kl,
+            damping=spec.action_size * config.damping,
+        )
         self.theta: Params = {}  # empty until meta-trained or loaded
 
     def _start(self, theta: Params, n_tasks: int) -> Params:
@@ -105,14 +126,26 @@ class Cavia(Method):
         return outer_steps(self.config, self.spec.horizon, n_tasks)
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """Outer steps on `n_tasks` fresh tasks each, as many as `budget` environment steps summed over them allow.
+        """Outer steps on `n_tasks` fresh tasks each, while `budget` (steps over tasks) allows.
 
         Raises:
           ValueError: if they do not allow one.
         """
         n_obs, n_act, horizon, *_ = self.spec
-        theta = init_gaussian_policy(n_obs + self.config.context, n_act, self.config.hidden, streams.torch("init"))
-        return MetaTrainer(self.learner, theta, self._outer, streams, make_env, horizon, n_tasks, budget, self._keep)
+        theta = init_gaussian_policy(
+            n_obs + self.config.context, n_act, self.config.hidden, streams.torch("init")
+        )
+        return MetaTrainer(
+            self.learner,
+            theta,
+            self._outer,
+            streams,
+            make_env,
+            horizon,
+            n_tasks,
+            budget,
+            self._keep,
+        )
 
     def _keep(self, theta: Params) -> None:
         self.theta = theta
@@ -127,12 +160,27 @@ class Cavia(Method):
         """
         return self._adapter(make_env, n_tasks, streams, self.config.own_steps)
 
-    def _adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams, steps: int | None) -> GradientAdapter:
+    def _adapter(
+        self, make_env: MakeEnv, n_tasks: int, streams: Streams, steps: int | None
+    ) -> GradientAdapter:
         if not self.theta:
-            raise RuntimeError("CAVIA has no weights yet: finish a trainer or call load_state_dict before adapter")
-        params = {name: tensor.detach() for name, tensor in self._start(self.theta, n_tasks).items()}
+            raise RuntimeError(
+                "CAVIA has no weights yet: finish a trainer or call load_state_dict before adapter"
+            )
+        params = {
+            name: tensor.detach() for name, tensor in self._start(self.theta, n_tasks).items()
+        }
         params |= spread(self.theta, n_tasks)
-        return GradientAdapter(make_env, self.spec.horizon, params, policy_of_all, self._learn, steps, self.config, streams)
+        return GradientAdapter(
+            make_env,
+            self.spec.horizon,
+            params,
+            policy_of_all,
+            self._learn,
+            steps,
+            self.config,
+            streams,
+        )
 
     def _learn(self, params: Params, batch: Samples, steps: int) -> Params:
         phi = leaves({"context": params["context"]})

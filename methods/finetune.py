@@ -1,19 +1,24 @@
-"""Fine-tuning: one actor trained on many tasks at once, blind to which one it is on, then trained further on the test task.
+"""Fine-tuning: one actor trained on many tasks at once, blind to which one it is on, then trained
+further on the test task.
 
-Meta-training gives all tasks one actor, π(s) with the layers of APB's, and each task twin critics of its own: the best policy
-that does not know the task. On a test task every weight of a copy of that actor learns, with fresh critics. What APB adds to
-this are layers of a task's own and a frozen backbone; what this adds to TD3 from scratch is where it begins, and what it does
-with the warm-up.
+Meta-training gives all tasks one actor, π(s) with the layers of APB's, and each task twin critics
+of its own: the best policy that does not know the task. On a test task every weight of a copy of
+that actor learns, with fresh critics. What APB adds to this are layers of a task's own and a frozen
+backbone; what this adds to TD3 from scratch is where it begins, and what it does with the warm-up.
 
-Paper: none; multi-task pre-training and fine-tuning is the usual control in meta-reinforcement learning (Finn, Abbeel and
-Levine 2017, arXiv 1703.03400, compare with it). There is no official code. Losses are TD3's (arXiv 1802.09477).
+Paper: none; multi-task pre-training and fine-tuning is the usual control in meta-reinforcement
+learning (Finn, Abbeel and Levine 2017, arXiv 1703.03400, compare with it). There is no official
+code. Losses are TD3's (arXiv 1802.09477).
 
 Choices, all ours:
-- the actor itself collects the warm-up of a test task, with its acting noise; critics learn from the first step on, the actor
-  only after the warm-up, as fresh critics would ruin it. So its critics make a warm-up's worth of updates more than those of
-  methods that begin from scratch; its actor makes as many as theirs;
+- the actor itself collects the warm-up of a test task, with its acting noise; critics learn from
+  the first step on, the actor only after the warm-up, as fresh critics would ruin it. So its
+  critics make a warm-up's worth of updates more than those of methods that begin from scratch; its
+  actor makes as many as theirs;
 - settings and sizes are those of the other TD3-type methods;
 - nothing is reset, as in `td3`.
+
+Read on in: methods/core/adapt.py, methods/core/td3.py.
 """
 
 from collections.abc import Mapping
@@ -44,18 +49,25 @@ class Finetune(Method):
     config: TD3Config
 
     def __init__(self, spec: Spec, config: TD3Config) -> None:
-        self.spec, self.config = spec, config
+        self.spec = spec
+        self.config = config
         self.pi: Params = {}  # the shared actor; empty until meta-trained or loaded
 
     # Meta-training: one actor, critics of each task's own
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
         """TD3 on `n_tasks` tasks at once, one update per step."""
-        env, generator, config = make_env(), streams.torch("init"), self.config
+        env = make_env()
+        generator = streams.torch("init")
+        config = self.config
         n_obs, n_act, *_ = self.spec
-        pi = init_actor(n_obs, n_act, config.hidden, config.depth, dict.fromkeys(LAYERS, ()), generator)
+        pi = init_actor(
+            n_obs, n_act, config.hidden, config.depth, dict.fromkeys(LAYERS, ()), generator
+        )
         omega = init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
-        return TD3Trainer(TD3Loop(env, TD3(self._actor(), pi, {}, omega, config), config, streams), self._keep)
+        return TD3Trainer(
+            TD3Loop(env, TD3(self._actor(), pi, {}, omega, config), config, streams), self._keep
+        )
 
     def _keep(self, pi: Params) -> None:
         self.pi = pi
@@ -69,7 +81,10 @@ class Finetune(Method):
           RuntimeError: if there is no meta-trained actor.
         """
         if not self.pi:
-            raise RuntimeError("there is no actor to fine-tune yet: finish a trainer or call load_state_dict before adapter")
+            raise RuntimeError(
+                "there is no actor to fine-tune yet: finish a trainer or call load_state_dict"
+                " before adapter"
+            )
         config, (n_obs, n_act, *_) = self.config, self.spec
         omega = init_critics(n_tasks, n_obs + n_act, config.hidden, streams.torch("init"))
         learner = TD3(self._actor(), spread(self.pi, n_tasks), {}, omega, config)

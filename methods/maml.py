@@ -1,25 +1,33 @@
 """MAML: weights from which one step of policy gradient on a task makes a policy for it.
 
-All tasks begin from the same weights θ. On a batch of a task's experience one gradient step of REINFORCE makes φᵢ = θ − α
-∇Lᵢ(θ), and φᵢ collects another batch. θ moves so that the φᵢ earn more: by TRPO, whose gradient goes through the inner step.
-At test the same inner step adapts θ to a task, then again on fresh batches.
+All tasks begin from the same weights θ. On a batch of a task's experience one gradient step of
+REINFORCE makes φᵢ = θ − α ∇Lᵢ(θ), and φᵢ collects another batch. θ moves so that the φᵢ earn more:
+by TRPO, whose gradient goes through the inner step. At test the same inner step adapts θ to a task,
+then again on fresh batches.
 
-Paper: Finn, Abbeel and Levine 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks" (arXiv 1703.03400).
-Official code: cbfinn/maml_rl (rllab, TensorFlow). Settings are its unless a comment says otherwise.
+Paper: Finn, Abbeel and Levine 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
+Networks" (arXiv 1703.03400). Official code: cbfinn/maml_rl (rllab, TensorFlow). Settings are its
+unless a comment says otherwise.
 
-`maml+ft` goes on after its own steps: TRPO on the test task alone, on batches of the same size, with the outer step's
-settings.
+`maml+ft` goes on after its own steps: TRPO on the test task alone, on batches of the same size,
+with the outer step's settings.
 
 Differences from the official code:
-- the Fisher-vector product of the outer step is exact (a product with Jᵀ M J), where the official one is a finite difference;
-- an episode that ends early makes room for another within the batch, in both; one that the batch's end cuts off is thrown away
-  there, while here all steps count: it is bootstrapped from the baseline, and left out of its fit;
-- the baseline predicts the batch that it was fitted to, where the official one was fitted to the batch before, another task's;
+- the Fisher-vector product of the outer step is exact (a product with Jᵀ M J), where the official
+  one is a finite difference;
+- an episode that ends early makes room for another within the batch, in both; one that the batch's
+  end cuts off is thrown away there, while here all steps count: it is bootstrapped from the
+  baseline, and left out of its fit;
+- the baseline predicts the batch that it was fitted to, where the official one was fitted to the
+  batch before, another task's;
 - actions are clipped by the environment, not rescaled;
-- a test task is adapted to by as many gradient steps as meta-training made, one (official: three; `maml-5` makes five);
+- a test task is adapted to by as many gradient steps as meta-training made, one (official: three;
+  `maml-5` makes five);
 - where `fisher_stride` is not 1, as at desk, the Fisher matrix is that of one in so many steps;
 - training tasks are stratified over their law, and as many as the budget says (official: 40);
 - evaluated policies act by their mean, unless `stochastic`.
+
+Read on in: methods/core/gradient_steps.py, methods/core/policy_gradient.py, methods/core/trpo.py.
 """
 
 from collections.abc import Mapping
@@ -30,7 +38,14 @@ from torch import Tensor
 
 from methods.api import MakeEnv, Method, Spec, Streams, Trainer
 from methods.core.gradient_loop import GradientAdapter, MetaTrainer, outer_steps
-from methods.core.gradient_steps import ADAPT, GradientConfig, InnerLoop, inner_step, leaves, task_step
+from methods.core.gradient_steps import (
+    ADAPT,
+    GradientConfig,
+    InnerLoop,
+    inner_step,
+    leaves,
+    task_step,
+)
 from methods.core.nets import Params
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
 
@@ -78,7 +93,8 @@ class Maml(Method):
     config: MamlConfig
 
     def __init__(self, spec: Spec, config: MamlConfig) -> None:
-        self.spec, self.config = spec, config
+        self.spec = spec
+        self.config = config
         self.eval_mode = "stochastic" if config.stochastic else self.eval_mode
         self.theta: Params = {}  # empty until meta-trained or loaded
 
@@ -89,14 +105,16 @@ class Maml(Method):
         return outer_steps(self.config, self.spec.horizon, n_tasks)
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """Outer steps on `n_tasks` fresh tasks each, as many as `budget` environment steps summed over them allow.
+        """Outer steps on `n_tasks` fresh tasks each, while `budget` (steps over tasks) allows.
 
         Raises:
           ValueError: if they do not allow one.
         """
         n_obs, n_act, horizon, *_ = self.spec
         theta = init_gaussian_policy(n_obs, n_act, self.config.hidden, streams.torch("init"))
-        return MetaTrainer(LEARNER, theta, self.config, streams, make_env, horizon, n_tasks, budget, self._keep)
+        return MetaTrainer(
+            LEARNER, theta, self.config, streams, make_env, horizon, n_tasks, budget, self._keep
+        )
 
     def _keep(self, theta: Params) -> None:
         self.theta = theta
@@ -111,11 +129,18 @@ class Maml(Method):
         """
         return self._adapter(make_env, n_tasks, streams, self.config.own_steps)
 
-    def _adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams, steps: int | None) -> GradientAdapter:
+    def _adapter(
+        self, make_env: MakeEnv, n_tasks: int, streams: Streams, steps: int | None
+    ) -> GradientAdapter:
         if not self.theta:
-            raise RuntimeError("MAML has no weights yet: finish a trainer or call load_state_dict before adapter")
-        phi, horizon = start(self.theta, n_tasks), self.spec.horizon
-        return GradientAdapter(make_env, horizon, phi, gaussian_policy, self._learn, steps, self.config, streams)
+            raise RuntimeError(
+                "MAML has no weights yet: finish a trainer or call load_state_dict before adapter"
+            )
+        phi = start(self.theta, n_tasks)
+        horizon = self.spec.horizon
+        return GradientAdapter(
+            make_env, horizon, phi, gaussian_policy, self._learn, steps, self.config, streams
+        )
 
     def _learn(self, phi: Params, batch: Samples, steps: int) -> Params:
         rate = self.config.inner_rate * (self.config.later_rate if steps else 1.0)

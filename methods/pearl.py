@@ -1,30 +1,38 @@
 """PEARL: off-policy meta-reinforcement learning with a probabilistic context variable.
 
-A latent z summarises a task. An inference network reads transitions, each a witness of its own, and the product of all they say
-is the posterior of z; soft actor-critic learns a policy that is told z, and its critics teach the inference network. On a test
-task z is drawn from the prior for two episodes of exploration, then from the posterior of what they saw; no weight moves.
+A latent z summarises a task. An inference network reads transitions, each a witness of its own, and
+the product of all they say is the posterior of z; soft actor-critic learns a policy that is told z,
+and its critics teach the inference network. On a test task z is drawn from the prior for two
+episodes of exploration, then from the posterior of what they saw; no weight moves.
 
-Paper: Rakelly, Zhou, Quillen, Finn and Levine 2019, "Efficient Off-Policy Meta-Reinforcement Learning via Probabilistic Context
-Variables" (arXiv 1903.08254).
-Official code: katerakelly/oyster; settings are those of its cheetah-vel, for every family.
+Paper: Rakelly, Zhou, Quillen, Finn and Levine 2019, "Efficient Off-Policy Meta-Reinforcement
+Learning via Probabilistic Context Variables" (arXiv 1903.08254). Official code: katerakelly/oyster;
+settings are those of its cheetah-vel, for every family.
 
-`pearl+ft` goes on after its own stage: SAC and the inference network on the test task alone, on what was collected there.
+`pearl+ft` goes on after its own stage: SAC and the inference network on the test task alone, on
+what was collected there.
 
 Differences from that code:
-- the settings that it has for other families are not used: 4000 gradient steps per iteration on the ants and where dynamics
-  vary, contexts of 256 and λ = 1 on ant-goal, visits of 2 × 1000 steps and batches of 4 tasks on cheetah-dir;
-- the tasks that an iteration visits differ from each other and run side by side, fewer where there are fewer; a visit is a
-  number of steps, not of whole episodes; an iteration makes `updates_per_step` gradient steps for each environment step of its
-  visits, where that code has a fixed number (2000 for 5 × 1000 steps: the same ratio);
+- the settings that it has for other families are not used: 4000 gradient steps per iteration on the
+  ants and where dynamics vary, contexts of 256 and λ = 1 on ant-goal, visits of 2 × 1000 steps and
+  batches of 4 tasks on cheetah-dir;
+- the tasks that an iteration visits differ from each other and run side by side, fewer where there
+  are fewer; a visit is a number of steps, not of whole episodes; an iteration makes
+  `updates_per_step` gradient steps for each environment step of its visits, where that code has a
+  fixed number (2000 for 5 × 1000 steps: the same ratio);
 - a replay of 200 000 transitions of each task, not a million;
 - the tanh-Gaussian's density has no ε;
-- a test task is explored once, and every evaluated episode draws a z of its own from the posterior of that; there, each
-  evaluation explores afresh. Where the two episodes of exploration end early, it goes on, on the posterior, until 2·H steps are
-  used;
-- automatic entropy is an option (`auto_entropy`), which neither paper nor code has; re-implementations use it.
+- a test task is explored once, and every evaluated episode draws a z of its own from the posterior
+  of that; there, each evaluation explores afresh. Where the two episodes of exploration end early,
+  it goes on, on the posterior, until 2·H steps are used;
+- automatic entropy is an option (`auto_entropy`), which neither paper nor code has;
+  re-implementations use it.
 
-In `pearl+ft` a batch is of one task, so its one divergence weighs against one task's errors, where meta-training sums those of
-16 tasks against a mean; contexts are of all that was collected; the target value begins as the value.
+In `pearl+ft` a batch is of one task, so its one divergence weighs against one task's errors, where
+meta-training sums those of 16 tasks against a mean; contexts are of all that was collected; the
+target value begins as the value.
+
+Read on in: methods/core/sac.py, methods/core/context_adapter.py, methods/core/replay.py.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,7 +50,7 @@ from methods.core.context_adapter import Belief, ContextAdapter, Episodes, prior
 from methods.core.distributions import kl, product_of_gaussians
 from methods.core.nets import Params
 from methods.core.ranges import check_ranges
-from methods.core.replay import Batch
+from methods.core.replay import Batch, TaskReplay
 from methods.core.sac import (
     SACConfig,
     critic_loss,
@@ -54,7 +62,6 @@ from methods.core.sac import (
     temperature_loss,
     value_loss,
 )
-from methods.core.task_replay import TaskReplay
 
 ENCODER_LAYERS = 3  # hidden layers of the inference network
 HEAD = 3e-3  # bound of the last layers' fresh weights
@@ -75,17 +82,24 @@ class PearlConfig(SACConfig):
     visited: int = 5  # tasks that an iteration collects from, at most as many as there are
     initial_steps: int = 2000  # of every task, before the first gradient step
     prior_steps: int = 400  # of a visited task, with z from the prior: its new context
-    posterior_steps: int = 600  # of a visited task after that, with z from the posterior but in the first episode
+    # of a visited task after that, with z from the posterior but in the first episode
+    posterior_steps: int = 600
     updates_per_step: float = 0.4  # gradient steps per environment step of the visits
-    replay: int = 200_000  # transitions kept per task; official 1e6, ours to bound the memory of a hundred tasks
+    # transitions kept per task; official 1e6, ours to bound the memory of a hundred tasks
+    replay: int = 200_000
     # gradient steps per environment step and task of `pearl+ft`; ours
     tuned_updates_per_step: float = field(default=0.4, metadata={"stage": "adapt"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ranges(self, PEARL_RANGES)
-        if self.replay < (least := max(self.initial_steps, self.prior_steps + self.posterior_steps)):
-            raise ValueError(f"replay must be at least {least}, what a task collects at a time, not {self.replay}")
+        if self.replay < (
+            least := max(self.initial_steps, self.prior_steps + self.posterior_steps)
+        ):
+            raise ValueError(
+                f"replay must be at least {least}, what a task collects at a time, not"
+                f" {self.replay}"
+            )
 
 
 PEARL_RANGES: dict[str, tuple[float, float]] = {
@@ -109,9 +123,15 @@ PEARL_RANGES: dict[str, tuple[float, float]] = {
 
 def init(spec: Spec, config: PearlConfig, generator: torch.Generator) -> Params:
     """Fresh weights of all networks; those of the target value V̄ equal V's."""
-    n_obs, n_act, z, hidden, layers = spec.observation_size, spec.action_size, config.latent, config.hidden, config.layers
+    n_obs = spec.observation_size
+    n_act = spec.action_size
+    z = config.latent
+    hidden = config.hidden
+    layers = config.layers
     tuple_size = n_obs + n_act + 1 + (n_obs if spec.kind == "transition" else 0)
-    params = init_mlp("context", tuple_size, config.encoder_hidden, ENCODER_LAYERS, 2 * z, HEAD, generator)
+    params = init_mlp(
+        "context", tuple_size, config.encoder_hidden, ENCODER_LAYERS, 2 * z, HEAD, generator
+    )
     params |= init_mlp("pi", n_obs + z, hidden, layers, 2 * n_act, POLICY_HEAD, generator)
     params |= init_mlp("q", n_obs + n_act + z, hidden, layers, 1, HEAD, generator, (2,))
     params |= init_mlp("v", n_obs + z, hidden, layers, 1, HEAD, generator)
@@ -119,7 +139,7 @@ def init(spec: Spec, config: PearlConfig, generator: torch.Generator) -> Params:
 
 
 def witnesses(seen: Batch, next_obs: bool) -> Tensor:
-    """What the inference network reads of transitions [N, C, …]: (s, a, r), and s' where dynamics vary: [N, C, F]."""
+    """Inference-network inputs [N, C, F] of transitions [N, C, …]: (s, a, r), and s' if needed."""
     parts = [seen.obs, seen.action, seen.reward[..., None], *([seen.next_obs] if next_obs else [])]
     return torch.cat(parts, -1)
 
@@ -144,16 +164,28 @@ class PearlAgent:
     """Acts on z, infers it, and learns.
 
     Args:
-      params: weights, shared by all tasks or with an axis [N] of them, which stands behind that of the twin critics.
+      params: weights, shared by all tasks or with an axis [N] of them, which stands behind that of
+        the twin critics.
       streams: named generators; "actions" and "latents" are drawn from.
       lead: () or (N,).
     """
 
-    def __init__(self, params: Params, spec: Spec, config: PearlConfig, streams: Streams, lead: tuple[int, ...] = ()) -> None:
-        self.config, self._spec, self._lead, self.updates = config, spec, lead, 0
+    def __init__(
+        self,
+        params: Params,
+        spec: Spec,
+        config: PearlConfig,
+        streams: Streams,
+        lead: tuple[int, ...] = (),
+    ) -> None:
+        self.config = config
+        self._spec = spec
+        self._lead = lead
+        self.updates = 0
         self.params = {name: tensor.detach().clone() for name, tensor in params.items()}
         self.target = {name: tensor.clone() for name, tensor in self._of("v").items()}
-        self._generator, self._latents = streams.torch("actions"), streams.torch("latents")
+        self._generator = streams.torch("actions")
+        self._latents = streams.torch("latents")
         self._adams = [
             torch.optim.Adam(list(self._of(*nets).values()), config.learning_rate, fused=True)
             for nets in (("context", "q"), ("pi", "v", "log_alpha"))
@@ -175,14 +207,17 @@ class PearlAgent:
 
     def believe(self, seen: Batch) -> Belief:
         """As `core.context_adapter.ContextAgent.believe`."""
-        return infer(self.params, witnesses(seen, self._spec.kind == "transition"), self.config.precision)
+        return infer(
+            self.params, witnesses(seen, self._spec.kind == "transition"), self.config.precision
+        )
 
     # Learning
 
     def learn(self, batch: Batch, context: Batch) -> None:
-        """A gradient step on transitions [N, B, …] of N tasks, with z inferred from others of them [N, C, …].
+        """A gradient step on transitions [N, B, …], with z inferred from others [N, C, …].
 
-        Critics average over all transitions of a step, the divergence of the posteriors is summed over its tasks.
+        Critics average over all transitions of a step, the divergence of the posteriors is summed
+        over its tasks.
 
         Source:
           Rakelly et al. 2019, algorithm 1.
@@ -194,7 +229,9 @@ class PearlAgent:
 
         # critics, which teach the inference network
         taught = self._leaves("context", "q")
-        belief = infer(taught, witnesses(context, self._spec.kind == "transition"), config.precision)
+        belief = infer(
+            taught, witnesses(context, self._spec.kind == "transition"), config.precision
+        )
         z = self._rows(belief.draw(noise)[:, None].expand(-1, size, -1))
         told = z.detach()
         with torch.no_grad():
@@ -211,7 +248,9 @@ class PearlAgent:
         loss = value_loss(self._value(taught, obs, told), q, drawn.log_prob, alpha)
         loss = loss + policy_loss(drawn, q, alpha, config.regularisation)
         if config.auto_entropy:
-            loss = loss + temperature_loss(taught["log_alpha"], drawn.log_prob, -float(action.shape[-1]))
+            loss = loss + temperature_loss(
+                taught["log_alpha"], drawn.log_prob, -float(action.shape[-1])
+            )
         self._step(1, loss.sum(), taught)
         torch._foreach_lerp_(list(self.target.values()), list(self._of("v").values()), config.tau)
         self.updates += 1
@@ -219,7 +258,9 @@ class PearlAgent:
     def _noise(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self._latents)
 
-    def _critics(self, params: Mapping[str, Tensor], obs: Tensor, action: Tensor, z: Tensor) -> Tensor:
+    def _critics(
+        self, params: Mapping[str, Tensor], obs: Tensor, action: Tensor, z: Tensor
+    ) -> Tensor:
         """Q₁ and Q₂: [2, ..., B]."""
         return self._network(params, "q", obs, action, z).squeeze(-1)
 
@@ -270,13 +311,16 @@ class PearlAgent:
                 tensor.copy_(saved[name])
         for adam, saved in zip(self._adams, state["adams"], strict=True):
             adam.load_state_dict(saved)
-        for generator, saved in zip((self._generator, self._latents), state["generators"], strict=True):
+        for generator, saved in zip(
+            (self._generator, self._latents), state["generators"], strict=True
+        ):
             generator.set_state(saved)
         self.updates = state["updates"]
 
 
 class PearlTrainer:
-    """Iterations of visits to a few tasks, on the prior and then on the posterior, and gradient steps on all tasks.
+    """Iterations of visits to a few tasks, on the prior and then on the posterior, and gradient
+    steps on all tasks.
 
     Args:
       budget: environment steps, summed over `n_tasks`.
@@ -294,16 +338,27 @@ class PearlTrainer:
         streams: Streams,
         keep: Callable[[Params], None],
     ) -> None:
-        self._make_env, self._n_tasks, self._agent, self._config, self._keep = make_env, n_tasks, agent, config, keep
+        self._make_env = make_env
+        self._n_tasks = n_tasks
+        self._agent = agent
+        self._config = config
+        self._keep = keep
         per_visit = config.prior_steps + config.posterior_steps
         self._cost = min(config.visited, n_tasks) * per_visit  # of an iteration
         iterations = (budget - n_tasks * config.initial_steps) // self._cost
         most = config.initial_steps + iterations * per_visit  # of one task
-        self._replay = TaskReplay(n_tasks, min(config.replay, most), spec.observation_size, spec.action_size)
-        self._visits, self._batches, self._latents = map(streams.torch, ("visits", "batches", "visited-latents"))
-        # all tasks on the prior first, a horizon at a time; then, in turn, visits on the prior and the posterior, and learning
-        self._exploration, self._explored = Episodes(make_env(), config.latent, inf, self._latents), 0
-        self._iteration, self._next = 0, "explore"
+        self._replay = TaskReplay(
+            n_tasks, min(config.replay, most), spec.observation_size, spec.action_size
+        )
+        self._visits, self._batches, self._latents = map(
+            streams.torch, ("visits", "batches", "visited-latents")
+        )
+        # all tasks on the prior first, a horizon at a time; then, in turn, visits on the prior and
+        # the posterior, and learning
+        self._exploration = Episodes(make_env(), config.latent, inf, self._latents)
+        self._explored = 0
+        self._iteration = 0
+        self._next = "explore"
         self._visited = torch.zeros(0, dtype=torch.int64)
 
     @property
@@ -337,9 +392,12 @@ class PearlTrainer:
         return Event.ITERATION
 
     def _explore(self) -> Event:
-        env, ids = self._exploration.env, torch.arange(self._n_tasks)
+        env = self._exploration.env
+        ids = torch.arange(self._n_tasks)
         steps = min(env.horizon, self._config.initial_steps - self._explored)
-        seen = self._exploration.collect(steps, self._agent.act, lambda: prior(self._n_tasks, self._config.latent))
+        seen = self._exploration.collect(
+            steps, self._agent.act, lambda: prior(self._n_tasks, self._config.latent)
+        )
         self._replay.add(ids, seen, context=self._explored == 0, more=self._explored > 0)
         self._explored += steps
         if self._explored < self._config.initial_steps:
@@ -349,7 +407,9 @@ class PearlTrainer:
 
     def _collect(self, ids: Tensor, steps: int, on_prior: bool) -> None:
         def believe() -> Belief:
-            return self._agent.believe(self._replay.sample_context(ids, self._config.context, self._batches))
+            return self._agent.believe(
+                self._replay.sample_context(ids, self._config.context, self._batches)
+            )
 
         env = self._make_env(1, tuple(ids.tolist()))
         episodes = Episodes(env, self._config.latent, inf if on_prior else 1, self._latents)
@@ -368,7 +428,9 @@ class PearlTrainer:
             "replay": self._replay.state_dict(),
             "exploration": self._exploration.state_dict(),
             "explored": self._explored,
-            "generators": [generator.get_state() for generator in (self._visits, self._batches, self._latents)],
+            "generators": [
+                generator.get_state() for generator in (self._visits, self._batches, self._latents)
+            ],
             "iteration": self._iteration,
             "next": self._next,
             "visited": self._visited.clone(),
@@ -380,9 +442,13 @@ class PearlTrainer:
         self._replay.load_state_dict(state["replay"])
         self._exploration.load_state_dict(state["exploration"])
         self._explored = state["explored"]
-        for generator, saved in zip((self._visits, self._batches, self._latents), state["generators"], strict=True):
+        for generator, saved in zip(
+            (self._visits, self._batches, self._latents), state["generators"], strict=True
+        ):
             generator.set_state(saved)
-        self._iteration, self._next, self._visited = state["iteration"], state["next"], state["visited"].clone()
+        self._iteration = state["iteration"]
+        self._next = state["next"]
+        self._visited = state["visited"].clone()
 
 
 class Pearl(Method):
@@ -403,7 +469,8 @@ class Pearl(Method):
     config: PearlConfig
 
     def __init__(self, spec: Spec, config: PearlConfig) -> None:
-        self.spec, self.config = spec, config
+        self.spec = spec
+        self.config = config
         self.params: Params = {}  # empty until meta-trained or loaded
 
     # Meta-training
@@ -417,18 +484,24 @@ class Pearl(Method):
         return min(config.visited, n_tasks) * (config.prior_steps + config.posterior_steps)
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """Visits to a few of `n_tasks` tasks and gradient steps on all, as often as `budget` steps summed over them allow.
+        """Visits to a few of `n_tasks` tasks and gradient steps on all, as often as `budget` steps
+        summed over them allow.
 
         Raises:
           ValueError: if they do not allow one iteration.
         """
         if budget < (least := self.least_budget(n_tasks)):
             raise ValueError(
-                f"{self.config.initial_steps} steps of each of {n_tasks} tasks and one iteration take {least} environment "
-                f"steps and the budget is {budget}; take fewer tasks or shorter visits"
+                f"{self.config.initial_steps} steps of each of {n_tasks} tasks and one iteration"
+                f" take {least} environment steps and the budget is {budget}; take fewer tasks or"
+                " shorter visits"
             )
-        agent = PearlAgent(init(self.spec, self.config, streams.torch("init")), self.spec, self.config, streams)
-        return PearlTrainer(make_env, n_tasks, budget, agent, self.spec, self.config, streams, self._keep)
+        agent = PearlAgent(
+            init(self.spec, self.config, streams.torch("init")), self.spec, self.config, streams
+        )
+        return PearlTrainer(
+            make_env, n_tasks, budget, agent, self.spec, self.config, streams, self._keep
+        )
 
     def _keep(self, params: Params) -> None:
         self.params = params
@@ -442,11 +515,15 @@ class Pearl(Method):
           RuntimeError: if there is nothing meta-trained.
         """
         agent = PearlAgent(self._trained(), self.spec, self.config, streams)
-        return ContextAdapter(make_env(), agent, self.config.latent, (streams.torch("z"), streams.torch("replay")))
+        return ContextAdapter(
+            make_env(), agent, self.config.latent, (streams.torch("z"), streams.torch("replay"))
+        )
 
     def _trained(self) -> Params:
         if not self.params:
-            raise RuntimeError("PEARL has no weights yet: finish a trainer or call load_state_dict before adapter")
+            raise RuntimeError(
+                "PEARL has no weights yet: finish a trainer or call load_state_dict before adapter"
+            )
         return self.params
 
     def state_dict(self) -> dict[str, Any]:

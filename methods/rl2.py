@@ -1,25 +1,31 @@
-"""RL²: a recurrent policy that learns to learn, by reinforcement learning over trials of several episodes.
+"""RL²: a recurrent policy that learns to learn, by RL over trials of several episodes.
 
-The policy sees a memory of the trial: of every action, reward and state so far, across episodes. It is trained to earn much
-over the whole trial, so it learns to find out which task it is on. On a test task nothing but the memory changes.
+The policy sees a memory of the trial: of every action, reward and state so far, across episodes. It
+is trained to earn much over the whole trial, so it learns to find out which task it is on. On a
+test task nothing but the memory changes.
 
-Papers: Duan et al. 2016, "RL²: Fast Reinforcement Learning via Slow Reinforcement Learning" (arXiv 1611.02779); Wang et al.
-2016, "Learning to reinforcement learn" (arXiv 1611.05763).
-Official code: none of the first; settings are those of RL² in lmzintgraf/varibad, its usual stand-in, unless a comment says
-otherwise.
+Papers: Duan et al. 2016, "RL²: Fast Reinforcement Learning via Slow Reinforcement Learning" (arXiv
+1611.02779); Wang et al. 2016, "Learning to reinforcement learn" (arXiv 1611.05763). Official code:
+none of the first; settings are those of RL² in lmzintgraf/varibad, its usual stand-in, unless a
+comment says otherwise.
 
 `rl2+ft` goes on after its own trial: PPO on the test task alone, on batches of trials there.
 
 Differences from that code:
 - a batch is a trial of each of the budget's tasks (official: two of each of 16 processes);
 - a minibatch is of whole trials, not of steps drawn from all of them;
-- the memory's units between it and the policy are one layer, not one each for a mean and a log-variance;
+- the memory's units between it and the policy are one layer, not one each for a mean and a
+  log-variance;
 - weights begin with torch's default scales, not orthogonal or of norm 1;
 - a trial that falls end early makes room for another, so that batches have no padding;
-- advantages go on from one episode of a trial to the next, and the trial's end by the clock is bootstrapped, as VariBAD's;
+- advantages go on from one episode of a trial to the next, and the trial's end by the clock is
+  bootstrapped, as VariBAD's;
 - the reward's scale moves after an update, not with every step;
 - training tasks are stratified over their law and fresh for every trial.
-As there, the policy does not see a state before its first step, nor that to which an episode's end resets it.
+As there, the policy does not see a state before its first step, nor that to which an episode's end
+resets it.
+
+Read on in: methods/core/actor_critic.py, methods/core/trials.py, methods/core/trial_loop.py.
 """
 
 from collections.abc import Mapping
@@ -58,7 +64,10 @@ class Rl2Config(PPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = dict.fromkeys(("memory", "latent", "action_embedding", "state_embedding", "reward_embedding"), (1, 8192))
+        sizes = dict.fromkeys(
+            ("memory", "latent", "action_embedding", "state_embedding", "reward_embedding"),
+            (1, 8192),
+        )
         check_ranges(self, {**sizes, "tuned_copies": (1, 10_000)})
 
 
@@ -74,7 +83,7 @@ def init(n_obs: int, n_act: int, config: Rl2Config, generator: torch.Generator) 
 
 
 def networks(params: Params) -> list[list[str]]:
-    """Names of the weights of the memory, and of those of policy and value: their gradients are clipped apart."""
+    """Weight names of the memory, then of policy and value; each group is clipped on its own."""
     heads = [name for name in params if name.startswith(("actor", "critic", "log_std"))]
     return [[name for name in params if name not in heads], heads]
 
@@ -82,7 +91,9 @@ def networks(params: Params) -> list[list[str]]:
 def outputs(params: Mapping[str, Tensor], memory: Tensor) -> Outputs:
     """Policy and value with memories [..., B, R]: of each a hidden layer."""
     latent = linear(params, "latent", memory).relu()
-    return outputs_of(params, lambda net: linear(params, f"{net}1", linear(params, f"{net}0", latent).tanh()))
+    return outputs_of(
+        params, lambda net: linear(params, f"{net}1", linear(params, f"{net}0", latent).tanh())
+    )
 
 
 class Rl2Agent:
@@ -105,7 +116,8 @@ class Rl2Agent:
     ) -> None:
         self.config, self.rewards, self.memory_size = config, rewards, config.memory
         self.ppo = PPO(params, config, streams.torch("minibatches"), lead, networks(params))
-        self._lead, self._generator = lead, streams.torch("actions")
+        self._lead = lead
+        self._generator = streams.torch("actions")
 
     @property
     def updates(self) -> int:
@@ -135,8 +147,13 @@ class Rl2Agent:
         gates = linear(params, "gru_x", x)
         return gru_cell(params, "gru", gates, memory)
 
-    def recall(self, moments: Moment, index: Tensor | None = None, params: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The memory [T, …, R] before each step of trials [T, N, E, …], or of those at an index into their columns."""
+    def recall(
+        self,
+        moments: Moment,
+        index: Tensor | None = None,
+        params: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Memory [T, …, R] before each step of trials [T, N, E, …], or of columns at an index."""
         params = self.ppo.params if params is None else params
         known = (moments.action, moments.reward, moments.next_obs, moments.ended)
         x = seen(params, *(self._columns(part, index) for part in known))
@@ -147,8 +164,10 @@ class Rl2Agent:
     # Learning
 
     def learn(self, trials: Trials) -> None:
-        """PPO through the memory, in minibatches of whole columns: trials of a task one after another."""
-        moments, choices, config = trials.moments, trials.choices, self.config
+        """PPO through the memory in minibatches of whole columns: one task's trials in sequence."""
+        moments = trials.moments
+        choices = trials.choices
+        config = self.config
         reward = self.rewards(moments.reward)
         advantage, returns = trial_advantages(trials, reward, config.gamma, config.lam)
         advantage = normalised_advantages(advantage, alone=bool(self._lead))
@@ -177,7 +196,7 @@ class Rl2Agent:
         self.rewards.learn(trials.moments.reward, trials.moments.trial_ended)
 
     def _columns(self, values: Tensor, index: Tensor | None) -> Tensor:
-        """[T, N, E, …] → those of N·E columns at the index [T, C, …], of each task where tasks learn alone [T, N, C, …]."""
+        """[T, N, E, …] → N·E columns at index [T, C, …], or [T, N, C, …] if tasks learn alone."""
         if index is None:
             return values
         return values[:, :, index] if self._lead else values.flatten(1, 2)[:, index]
@@ -222,7 +241,8 @@ class Rl2(Method):
     config: Rl2Config
 
     def __init__(self, spec: Spec, config: Rl2Config) -> None:
-        self.spec, self.config = spec, config
+        self.spec = spec
+        self.config = config
         self.theta: Params = {}  # empty until meta-trained or loaded
         self.rewards = RewardScale(config.gamma)
 
@@ -233,18 +253,22 @@ class Rl2(Method):
         return steps_of(self.config, n_tasks, self.spec.horizon)
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """Trials of `n_tasks` fresh tasks and an update, as often as `budget` environment steps summed over them allow.
+        """Trials of `n_tasks` fresh tasks and updates, while `budget` (steps over tasks) allows.
 
         Raises:
           ValueError: if they do not allow one.
         """
         config, (n_obs, n_act, horizon, *_) = self.config, self.spec
-        agent = Rl2Agent(init(n_obs, n_act, config, streams.torch("init")), self.rewards, config, streams)
+        agent = Rl2Agent(
+            init(n_obs, n_act, config, streams.torch("init")), self.rewards, config, streams
+        )
 
         def keep() -> None:
             self.theta = agent.ppo.params
 
-        return TrialTrainer(make_env, horizon, n_tasks, budget, config, agent, self.least_budget(n_tasks), keep)
+        return TrialTrainer(
+            make_env, horizon, n_tasks, budget, config, agent, self.least_budget(n_tasks), keep
+        )
 
     # Adaptation
 
@@ -259,7 +283,9 @@ class Rl2(Method):
 
     def _trained(self) -> Params:
         if not self.theta:
-            raise RuntimeError("RL² has no weights yet: finish a trainer or call load_state_dict before adapter")
+            raise RuntimeError(
+                "RL² has no weights yet: finish a trainer or call load_state_dict before adapter"
+            )
         return self.theta
 
     def state_dict(self) -> dict[str, Any]:
@@ -278,8 +304,12 @@ class Rl2Finetuned(Rl2):
     trained_by: ClassVar[str] = "rl2"
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TrialAdapter:
-        """RL²'s own trial, then PPO on each task for as long as there is budget; the normaliser stays."""
+        """RL²'s own trial, then PPO on each task while budget remains; the normaliser is fixed."""
         config = self.config
-        agent = Rl2Agent(spread(self._trained(), n_tasks), self.rewards, config, streams, (n_tasks,))
+        agent = Rl2Agent(
+            spread(self._trained(), n_tasks), self.rewards, config, streams, (n_tasks,)
+        )
         copies = copies_of(config.tuned_copies, self.spec.horizon)
-        return TrialAdapter(make_env, self.spec.horizon, config.trial_episodes, agent, agent.learn, copies)
+        return TrialAdapter(
+            make_env, self.spec.horizon, config.trial_episodes, agent, agent.learn, copies
+        )

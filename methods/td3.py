@@ -1,16 +1,19 @@
 """Standard reinforcement learning: TD3 from scratch on each test task.
 
-Every test task starts from nothing and gets its own actor, twin critics, replay and noise; the tasks run side by side only to
-share the hardware. The actor is APB's composition (ρₕ, ψ, ρₜ) with the same widths, all of it trained, so that the comparison
-with APB isolates what meta-training and freezing do.
+Every test task starts from nothing and gets its own actor, twin critics, replay and noise; the
+tasks run side by side only to share the hardware. The actor is APB's composition (ρₕ, ψ, ρₜ) with
+the same widths, all of it trained, so that the comparison with APB isolates what meta-training and
+freezing do.
 
-Paper: Fujimoto, van Hoof and Meger 2018, "Addressing Function Approximation Error in Actor-Critic Methods" (arXiv 1802.09477).
-Official code: sfujim/TD3.
+Paper: Fujimoto, van Hoof and Meger 2018, "Addressing Function Approximation Error in Actor-Critic
+Methods" (arXiv 1802.09477). Official code: sfujim/TD3.
 
 Differences from the official code:
 - warm-up is a number of episodes (5), because 25 000 random steps exceed our adaptation budgets;
-- budgets change some settings (`benchmark/suites.py`): smoke and quick have a shorter-sighted, faster learner, desk narrower
-  networks.
+- budgets change some settings (`benchmark/suites.py`): smoke and quick have a shorter-sighted,
+  faster learner, desk narrower networks.
+
+Read on in: methods/core/td3.py, methods/core/adapt.py.
 """
 
 from collections.abc import Mapping
@@ -41,7 +44,9 @@ class Td3(Method):
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3Adapter:
         """Fresh networks for each of `n_tasks`, all parameters trained."""
         config, (n_obs, n_act, *_), generator = self.config, self.spec, streams.torch("init")
-        pi = init_actor(n_obs, n_act, config.hidden, config.depth, dict.fromkeys(LAYERS, (n_tasks,)), generator)
+        pi = init_actor(
+            n_obs, n_act, config.hidden, config.depth, dict.fromkeys(LAYERS, (n_tasks,)), generator
+        )
         omega = init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
         learner = TD3(partial(actor, depth=config.depth), pi, {}, omega, config)
         return TD3Adapter(make_env(), learner, config, streams)

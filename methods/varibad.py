@@ -1,37 +1,52 @@
-"""VariBAD: a policy that acts on its belief about the task, learned by a variational autoencoder of trials.
+"""VariBAD: a policy acting on its belief about the task, learned by an autoencoder of trials.
 
-An encoder reads the trial so far and says what it believes of the task: a Gaussian over a latent variable. It is trained to
-predict all of the trial, past and future, not to earn; a policy sees the state and the belief, and is trained to earn much over
-the whole trial. On a test task nothing but the belief changes.
+An encoder reads the trial so far and says what it believes of the task: a Gaussian over a latent
+variable. It is trained to predict all of the trial, past and future, not to earn; a policy sees the
+state and the belief, and is trained to earn much over the whole trial. On a test task nothing but
+the belief changes.
 
-Paper: Zintgraf et al. 2020, "VariBAD: A Very Good Method for Bayes-Adaptive Deep RL via Meta-Learning" (arXiv 1910.08348).
-Official code: lmzintgraf/varibad; settings are those of its cheetah-vel unless a comment says otherwise.
+Paper: Zintgraf et al. 2020, "VariBAD: A Very Good Method for Bayes-Adaptive Deep RL via
+Meta-Learning" (arXiv 1910.08348). Official code: lmzintgraf/varibad; settings are those of its
+cheetah-vel unless a comment says otherwise.
 
-`varibad+ft` goes on after its own trial: PPO and the autoencoder on the test task alone, on batches of trials there.
+`varibad+ft` goes on after its own trial: PPO and the autoencoder on the test task alone, on batches
+of trials there.
 
 Differences from that code:
-- where dynamics vary, states are decoded beside rewards, by a decoder as large as that of its walker, whose rewards it does not
-  decode, whose latent has 10 entries, whose actions and rewards are embedded in 32, and whose PPO has 2 minibatches and ε 0.05;
-- the KL is averaged over the trials of a batch, as the errors are; that code sums it over them, so that its weight of 0.1, or 1
-  on its walker, is here, for a batch of 10 trials, 1, or 10 where dynamics vary;
-- the end of an episode is told to the encoder alone; there it is an entry of every state, which policy and decoders see too;
+- where dynamics vary, states are decoded beside rewards, by a decoder as large as that of its
+  walker, whose rewards it does not decode, whose latent has 10 entries, whose actions and rewards
+  are embedded in 32, and whose PPO has 2 minibatches and ε 0.05;
+- the KL is averaged over the trials of a batch, as the errors are; that code sums it over them, so
+  that its weight of 0.1, or 1 on its walker, is here, for a batch of 10 trials, 1, or 10 where
+  dynamics vary;
+- the end of an episode is told to the encoder alone; there it is an entry of every state, which
+  policy and decoders see too;
 - a batch is a trial of each of the budget's tasks (official: of 16 processes);
-- how many updates the autoencoder makes follows from the budget and `vae_updates` (official: 15 625, one after each batch);
-- policy and value have embeddings of their own; weights begin with torch's default scales, not orthogonal or of norm 1;
-- a trial that falls end early makes room for another, and the batch's end cuts one off, which is replayed as far as it goes;
+- how many updates the autoencoder makes follows from the budget and `vae_updates` (official: 15
+  625, one after each batch);
+- policy and value have embeddings of their own; weights begin with torch's default scales, not
+  orthogonal or of norm 1;
+- a trial that falls end early makes room for another, and the batch's end cuts one off, which is
+  replayed as far as it goes;
 - trials are replayed with replacement, and so are the posteriors of trials that differ in length;
-- advantages go on from one episode of a trial to the next, and the trial's end by the clock is bootstrapped: what the paper
-  maximises is the return of the whole trial. There, the last step of each episode has no advantage, which cuts the sum at every
-  episode's end; tried on point-goal, that was no better (three seeds: −29 against −26 after an episode);
-- the policy learns from the first batch after `precollect`, where that code leaves out the first of all;
-- the cost of an action is that of the action as the joints get it, clipped; there, of the action as it was drawn;
-- the normalisers of state, belief and reward move after the policy's update, not before it or with every step, so that old
-  and new densities are of one policy: the first batch is seen raw unless `precollect` asks for more than one; the belief's
-  moves before the encoder does, so that it sees what the policy saw;
+- advantages go on from one episode of a trial to the next, and the trial's end by the clock is
+  bootstrapped: what the paper maximises is the return of the whole trial. There, the last step of
+  each episode has no advantage, which cuts the sum at every episode's end; tried on point-goal,
+  that was no better (three seeds: −29 against −26 after an episode);
+- the policy learns from the first batch after `precollect`, where that code leaves out the first of
+  all;
+- the cost of an action is that of the action as the joints get it, clipped; there, of the action as
+  it was drawn;
+- the normalisers of state, belief and reward move after the policy's update, not before it or with
+  every step, so that old and new densities are of one policy: the first batch is seen raw unless
+  `precollect` asks for more than one; the belief's moves before the encoder does, so that it sees
+  what the policy saw;
 - training tasks are stratified over their law and fresh for every trial.
+
+Read on in: methods/core/actor_critic.py, methods/core/trials.py, methods/core/trial_loop.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
@@ -50,9 +65,8 @@ from methods.core.actor_critic import (
     init_actor_critic,
     ppo_loss,
 )
-from methods.core.decoders import decode, init_decoder
 from methods.core.distributions import kl, log_prob
-from methods.core.nets import Params, init_linear, linear, spread
+from methods.core.nets import Params, init_linear, linear, mlp, spread
 from methods.core.normalise import RewardScale, RunningMoments
 from methods.core.policy_gradient import copies_of, sampled
 from methods.core.ranges import check_ranges
@@ -89,7 +103,8 @@ class VaribadConfig(PPOConfig):
     dynamics_kl_weight: float = 10.0  # the same, where dynamics vary
     vae_max_grad_norm: float = 1.0  # of the encoder's gradient and of each decoder's
     precollect: int = 5_000  # environment steps before the first update
-    # trials of a test task in a batch of `varibad+ft`, fewer where they do not divide the horizon, and in its buffer; ours
+    # trials of a test task in a batch of `varibad+ft`, fewer where they do not divide the horizon,
+    # and in its buffer; ours
     tuned_copies: int = field(default=4, metadata={"stage": "adapt"})
     tuned_buffer: int = field(default=1_000, metadata={"stage": "adapt"})
 
@@ -99,34 +114,50 @@ class VaribadConfig(PPOConfig):
         sizes = (*embeddings, "memory", "latent_size", "reward_decoder")
         counts = ("vae_batch", "tuned_copies", "posteriors", "transitions", "truncation")
         ranges: dict[str, tuple[float, float]] = dict.fromkeys((*sizes, "state_decoder"), (1, 8192))
-        ranges |= dict.fromkeys(counts, (1, 10_000)) | dict.fromkeys(("vae_buffer", "tuned_buffer"), (1, 10_000_000))
+        ranges |= dict.fromkeys(counts, (1, 10_000)) | dict.fromkeys(
+            ("vae_buffer", "tuned_buffer"), (1, 10_000_000)
+        )
         ranges |= dict.fromkeys(("kl_weight", "dynamics_kl_weight"), (0.0, 1e6))
-        ranges |= {"vae_learning_rate": (1e-9, 1.0), "vae_updates": (1, 1000), "vae_max_grad_norm": (1e-9, 1e9)}
+        ranges |= {
+            "vae_learning_rate": (1e-9, 1.0),
+            "vae_updates": (1, 1000),
+            "vae_max_grad_norm": (1e-9, 1e9),
+        }
         check_ranges(self, ranges | {"precollect": (0, 1e9)})
 
 
 def init(spec: Spec, config: VaribadConfig, generator: torch.Generator) -> tuple[Params, Params]:
     """Fresh weights: those of policy and value, and those of encoder and decoders."""
-    n_obs, n_act, n_latent = spec.observation_size, spec.action_size, config.latent_size
+    n_obs = spec.observation_size
+    n_act = spec.action_size
+    n_latent = config.latent_size
     embeddings = config.action_embedding, config.state_embedding, config.reward_embedding
     phi = init_encoder(n_obs, n_act, embeddings, config.memory, generator)
     phi |= init_linear("belief", (), config.memory, 2 * n_latent, generator)
-    state, action = ("s", n_obs, config.state_embedding), ("a", n_act, config.action_embedding)
-    phi |= init_decoder("reward", n_latent, (state, action, state), config.reward_decoder, 1, generator)
+    state = ("s", n_obs, config.state_embedding)
+    action = ("a", n_act, config.action_embedding)
+    phi |= init_decoder(
+        "reward", n_latent, (state, action, state), config.reward_decoder, 1, generator
+    )
     if spec.kind == "transition":
-        phi |= init_decoder("state", n_latent, (state, action), config.state_decoder, n_obs, generator)
-    return init_actor_critic(n_obs, 2 * n_latent, n_act, config.embedding, config.hidden, generator), phi
+        phi |= init_decoder(
+            "state", n_latent, (state, action), config.state_decoder, n_obs, generator
+        )
+    return (
+        init_actor_critic(n_obs, 2 * n_latent, n_act, config.embedding, config.hidden, generator),
+        phi,
+    )
 
 
 def networks(phi: Params) -> list[list[str]]:
-    """Names of the weights of each network: the encoder, the decoder of rewards and, if there is one, that of states."""
+    """Weight names of each network: encoder, reward decoder and, if there is one, state decoder."""
     decoders = [[name for name in phi if name.startswith(kind)] for kind in ("reward", "state")]
     encoder = [name for name in phi if not name.startswith(("reward", "state"))]
     return [network for network in (encoder, *decoders) if network]
 
 
 def belief(params: Mapping[str, Tensor], memory: Tensor) -> Tensor:
-    """The posterior q over the latent variable, (μ, log σ²) [..., 2Z]; at memory 0 that before the first step."""
+    """Posterior q over the latent, (μ, log σ²) [..., 2Z]; for memory 0, before the first step."""
     return linear(params, "belief", memory)
 
 
@@ -139,11 +170,13 @@ class Draws(NamedTuple):
 
 
 def draw(length: Tensor, config: VaribadConfig, generator: torch.Generator) -> Draws:
-    """Uniformly with replacement, for trials of so many steps [*lead, B]; alike for all leading indices."""
+    """Draws uniformly with replacement, for trials of `length` [*lead, B]; alike for all `lead`."""
     shape = (length.shape[-1], config.posteriors)
     posterior = torch.rand(shape, generator=generator, dtype=torch.float64)
     transition = torch.rand(*shape, config.transitions, generator=generator, dtype=torch.float64)
-    noise = torch.randn(*shape, config.latent_size, generator=generator).expand(*length.shape, -1, -1)
+    noise = torch.randn(*shape, config.latent_size, generator=generator).expand(
+        *length.shape, -1, -1
+    )
     steps = length[..., None]
     return Draws((posterior * (steps + 1)).long(), (transition * steps[..., None]).long(), noise)
 
@@ -156,22 +189,28 @@ class Elbo(NamedTuple):
     kl: Tensor  # Σ KL(qₜ ‖ qₜ₋₁)
 
 
-def elbo(params: Mapping[str, Tensor], trials: Recorded, draws: Draws, truncation: int | None) -> Elbo:
-    """How well what is believed after t steps predicts the trial, its past and its future, and how far each step moved it.
+def elbo(
+    params: Mapping[str, Tensor], trials: Recorded, draws: Draws, truncation: int | None
+) -> Elbo:
+    """How well what is believed after t steps predicts the trial, its past and its future, and how
+    far each step moved it.
 
         Σₜ Σᵢ −log p(rᵢ, s′ᵢ | sᵢ, aᵢ, z),  z = μₜ + σₜ ε;   Σₜ KL(qₜ ‖ qₜ₋₁),  q₋₁ = N(0, I)
 
-    where −log p is a squared error, its mean over the entries of a state, and the steps t and i are those drawn.
+    where −log p is a squared error, its mean over the entries of a state, and the steps t and i are
+    those drawn.
 
     Args:
       truncation: steps after which gradients are cut in the encoder, None for never.
     Source:
-      Zintgraf et al. 2020, section 3; the sum over all past and future steps, and q₋₁, as the official code has them.
+      Zintgraf et al. 2020, section 3; the sum over all past and future steps, and q₋₁, as the
+      official code has them.
     """
     ended = torch.zeros_like(trials.reward, dtype=torch.bool)
     start = trials.reward.new_zeros(*trials.length.shape, params["gru_m.w"].shape[-2])
     x = seen(params, trials.action, trials.reward, trials.next_obs, trials.ended)
-    q = belief(params, memories(params, "gru", x, ended, start, truncation)).movedim(0, -2)  # [*lead, B, L + 1, 2Z]
+    # [*lead, B, L + 1, 2Z]
+    q = belief(params, memories(params, "gru", x, ended, start, truncation)).movedim(0, -2)
     before = torch.cat([torch.zeros_like(q[..., :1, :]), q], -2)  # μ = 0 and log σ² = 0 are N(0, I)
     mean, log_var = _at(q, draws.posterior).chunk(2, -1)
     mean_before, log_var_before = _at(before, draws.posterior).chunk(2, -1)
@@ -180,8 +219,10 @@ def elbo(params: Mapping[str, Tensor], trials: Recorded, draws: Draws, truncatio
     return Elbo(*_errors(params, trials, draws.transition, z), divergence)
 
 
-def _errors(params: Mapping[str, Tensor], trials: Recorded, transition: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared errors of rewards and of states [*lead, B], summed over posteriors and transitions."""
+def _errors(
+    params: Mapping[str, Tensor], trials: Recorded, transition: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Squared errors of rewards and states [*lead, B], summed over posteriors and transitions."""
     flat = transition.flatten(-2)  # [*lead, B, P·D]
     rows = z[..., None, :].expand(*transition.shape, -1).flatten(-4, -2)  # [*lead, B·P·D, Z]
 
@@ -191,8 +232,11 @@ def _errors(params: Mapping[str, Tensor], trials: Recorded, transition: Tensor, 
     def summed(error: Tensor) -> Tensor:
         return error.square().mean(-1).view(flat.shape).sum(-1)
 
-    next_obs, before = step(trials.next_obs), (("s", step(trials.obs)), ("a", step(trials.action)))
-    reward = summed(decode(params, "reward", rows, (*before, ("s", next_obs))) - step(trials.reward[..., None]))
+    next_obs = step(trials.next_obs)
+    before = (("s", step(trials.obs)), ("a", step(trials.action)))
+    reward = summed(
+        decode(params, "reward", rows, (*before, ("s", next_obs))) - step(trials.reward[..., None])
+    )
     if "state0.w" not in params:
         return reward, torch.zeros_like(reward)
     return reward, summed(decode(params, "state", rows, before) - next_obs)
@@ -207,7 +251,8 @@ class VaribadAgent:
     """Acts, remembers, and learns.
 
     Args:
-      params: weights of policy and value, and of encoder and decoders; shared by all tasks or each with a leading axis [N].
+      params: weights of policy and value, and of encoder and decoders; shared by all tasks or each
+        with a leading axis [N].
       states, beliefs, rewards: statistics; they move with `meta_learn`.
       replay: what the autoencoder learns from.
       streams: named generators; "actions", "minibatches" and "autoencoder" are drawn from.
@@ -226,13 +271,17 @@ class VaribadAgent:
         lead: tuple[int, ...] = (),
     ) -> None:
         self.config, self.memory_size, self.replay = config, config.memory, replay
-        self.states, self.beliefs, self.rewards = states, beliefs, rewards
+        self.states = states
+        self.beliefs = beliefs
+        self.rewards = rewards
         self.ppo = PPO(params[0], config, streams.torch("minibatches"), lead)
         self.phi = {name: tensor.detach().clone() for name, tensor in params[1].items()}
         self._adam = torch.optim.Adam(list(self.phi.values()), config.vae_learning_rate, fused=True)
         self._kl_weight = config.dynamics_kl_weight if "state0.w" in self.phi else config.kl_weight
         self._networks = networks(self.phi)
-        self._lead, self._generator, self._draws = lead, streams.torch("actions"), streams.torch("autoencoder")
+        self._lead = lead
+        self._generator = streams.torch("actions")
+        self._draws = streams.torch("autoencoder")
         self._collected = self._vae_steps = 0
 
     @property
@@ -281,7 +330,7 @@ class VaribadAgent:
         self._learn_beliefs(trials.moments)
 
     def meta_learn(self, trials: Trials) -> None:
-        """Learn, and let the normalisers see the batch once the policy has; before `precollect` no weight moves."""
+        """Learn, with normalisers updated after the policy; before `precollect` no weight moves."""
         self._collected += trials.moments.reward.numel()
         if self._collected < self.config.precollect:
             self.learn_statistics(trials)
@@ -292,14 +341,24 @@ class VaribadAgent:
         self._learn_beliefs(trials.moments)
 
     def _learn_policy(self, trials: Trials) -> None:
-        """PPO, in minibatches of steps; beliefs are what they were, and no gradient reaches the encoder."""
-        moments, choices, config = trials.moments, trials.choices, self.config
+        """PPO in minibatches of steps; beliefs are fixed and the encoder gets no gradient."""
+        moments = trials.moments
+        choices = trials.choices
+        config = self.config
         reward = self.rewards(moments.reward)
         advantage, returns = trial_advantages(trials, reward, config.gamma, config.lam)
         advantage = normalised_advantages(advantage, alone=bool(self._lead))
         with torch.no_grad():
             told = self.beliefs.whitened(belief(self.phi, trials.memory))
-        kept = (self.states.whitened(moments.obs), told, moments.action, choices.log_prob, choices.value, advantage, returns)
+        kept = (
+            self.states.whitened(moments.obs),
+            told,
+            moments.action,
+            choices.log_prob,
+            choices.value,
+            advantage,
+            returns,
+        )
         rows = [self._rows(part) for part in kept]
 
         def loss_of(params: Params, index: Tensor) -> Tensor:
@@ -315,9 +374,13 @@ class VaribadAgent:
         for _ in range(config.vae_updates):
             trials = self.replay.sample(config.vae_batch, self._draws)
             leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.phi.items()}
-            terms = elbo(leaves, trials, draw(trials.length, config, self._draws), config.truncation)
+            terms = elbo(
+                leaves, trials, draw(trials.length, config, self._draws), config.truncation
+            )
             loss = (terms.reward + terms.state + self._kl_weight * terms.kl).mean(-1)  # [*lead]
-            gradient = dict(zip(leaves, torch.autograd.grad(loss.sum(), list(leaves.values())), strict=True))
+            gradient = dict(
+                zip(leaves, torch.autograd.grad(loss.sum(), list(leaves.values())), strict=True)
+            )
             assign_clipped(self.phi, gradient, self._networks, config.vae_max_grad_norm, self._lead)
             self._adam.step()
             self._vae_steps += 1
@@ -341,7 +404,8 @@ class VaribadAgent:
         """A copy that learning does not reach; it is asked for means only."""
         copy = object.__new__(VaribadAgent)
         copy.__dict__.update(self.__dict__)
-        copy.ppo, copy.phi = deepcopy(self.ppo), {name: tensor.detach().clone() for name, tensor in self.phi.items()}
+        copy.ppo = deepcopy(self.ppo)
+        copy.phi = {name: tensor.detach().clone() for name, tensor in self.phi.items()}
         return copy
 
     def state_dict(self) -> dict[str, Any]:
@@ -360,10 +424,13 @@ class VaribadAgent:
         self.ppo.load_state_dict(state["ppo"])
         for name, tensor in self.phi.items():
             tensor.copy_(state["phi"][name])
-        self._adam.load_state_dict(deepcopy(state["adam"]))  # Adam would go on in the caller's tensors
+        # Adam would go on in the caller's tensors
+        self._adam.load_state_dict(deepcopy(state["adam"]))
         self._collected, self._vae_steps = state["counts"]
         self.replay.load_state_dict(state["replay"])
-        for generator, known in zip((self._generator, self._draws), state["generators"], strict=True):
+        for generator, known in zip(
+            (self._generator, self._draws), state["generators"], strict=True
+        ):
             generator.set_state(known)
 
 
@@ -387,31 +454,36 @@ class Varibad(Method):
     config: VaribadConfig
 
     def __init__(self, spec: Spec, config: VaribadConfig) -> None:
-        self.spec, self.config = spec, config
+        self.spec = spec
+        self.config = config
         self.theta: Params = {}  # empty until meta-trained or loaded
         self.phi: Params = {}
-        self.states, self.rewards = RunningMoments(spec.observation_size), RewardScale(config.gamma)
+        self.states = RunningMoments(spec.observation_size)
+        self.rewards = RewardScale(config.gamma)
         self.beliefs = RunningMoments(2 * config.latent_size)
 
     # Meta-training
 
     def least_budget(self, n_tasks: int) -> int:
-        """Environment steps of the first update: a trial in each copy of each task, as often as `precollect` asks for."""
+        """Environment steps of the first update: as many whole batches as `precollect` needs."""
         per_batch = steps_of(self.config, n_tasks, self.spec.horizon)
         return per_batch * max(1, -(-self.config.precollect // per_batch))
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """Trials of `n_tasks` fresh tasks and an update, as often as `budget` environment steps summed over them allow.
+        """Trials of `n_tasks` fresh tasks and updates, while `budget` (steps over tasks) allows.
 
         Raises:
           ValueError: if they do not allow one.
         """
-        config, horizon, least = self.config, self.spec.horizon, self.least_budget(n_tasks)
+        config = self.config
+        horizon = self.spec.horizon
+        least = self.least_budget(n_tasks)
         replay = self._replay(min(config.vae_buffer, budget))  # a trial has a step at least
         agent = self._agent(init(self.spec, config, streams.torch("init")), replay, streams)
 
         def keep() -> None:
-            self.theta, self.phi = agent.ppo.params, agent.phi
+            self.theta = agent.ppo.params
+            self.phi = agent.phi
 
         return TrialTrainer(make_env, horizon, n_tasks, budget, config, agent, least, keep)
 
@@ -428,13 +500,22 @@ class Varibad(Method):
 
     def _trained(self) -> tuple[Params, Params]:
         if not self.theta:
-            raise RuntimeError("VariBAD has no weights yet: finish a trainer or call load_state_dict before adapter")
+            raise RuntimeError(
+                "VariBAD has no weights yet: finish a trainer or call load_state_dict before"
+                " adapter"
+            )
         return self.theta, self.phi
 
     def _agent(
-        self, params: tuple[Params, Params], replay: TrialReplay, streams: Streams, lead: tuple[int, ...] = ()
+        self,
+        params: tuple[Params, Params],
+        replay: TrialReplay,
+        streams: Streams,
+        lead: tuple[int, ...] = (),
     ) -> VaribadAgent:
-        return VaribadAgent(params, self.states, self.beliefs, self.rewards, self.config, replay, streams, lead)
+        return VaribadAgent(
+            params, self.states, self.beliefs, self.rewards, self.config, replay, streams, lead
+        )
 
     def _replay(self, capacity: int, lead: tuple[int, ...] = ()) -> TrialReplay:
         n_obs, n_act, horizon, *_ = self.spec
@@ -443,11 +524,14 @@ class Varibad(Method):
     def state_dict(self) -> dict[str, Any]:
         """Weights, and the statistics of states, beliefs and rewards."""
         moments = {"states": self.states, "beliefs": self.beliefs, "rewards": self.rewards.moments}
-        return {"theta": self.theta, "phi": self.phi} | {name: part.state_dict() for name, part in moments.items()}
+        return {"theta": self.theta, "phi": self.phi} | {
+            name: part.state_dict() for name, part in moments.items()
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.theta, self.phi = dict(state["theta"]), dict(state["phi"])
+        self.theta = dict(state["theta"])
+        self.phi = dict(state["phi"])
         self.states.load_state_dict(state["states"])
         self.beliefs.load_state_dict(state["beliefs"])
         self.rewards.moments.load_state_dict(state["rewards"])
@@ -459,9 +543,50 @@ class VaribadFinetuned(Varibad):
     trained_by: ClassVar[str] = "varibad"
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TrialAdapter:
-        """VariBAD's own trial, then PPO and the autoencoder on each task while there is budget; the normalisers stay."""
-        config, lead = self.config, (n_tasks,)
+        """VariBAD's own trial, then PPO and the autoencoder on each task while budget remains.
+
+        The normalisers are fixed.
+        """
+        config = self.config
+        lead = (n_tasks,)
         theta, phi = (spread(params, n_tasks) for params in self._trained())
         agent = self._agent((theta, phi), self._replay(config.tuned_buffer, lead), streams, lead)
         copies = copies_of(config.tuned_copies, self.spec.horizon)
-        return TrialAdapter(make_env, self.spec.horizon, config.trial_episodes, agent, agent.learn, copies)
+        return TrialAdapter(
+            make_env, self.spec.horizon, config.trial_episodes, agent, agent.learn, copies
+        )
+
+
+def init_decoder(
+    name: str,
+    n_latent: int,
+    inputs: Sequence[tuple[str, int, int]],
+    hidden: int,
+    n_out: int,
+    generator: torch.Generator,
+) -> Params:
+    """Fresh weights: an embedding of each kind of input, and two hidden layers, the second of half
+    as many units.
+
+    Args:
+      name: begins the names of all its layers.
+      inputs: of each its kind, entries, and units of the embedding; inputs of one kind share an
+        embedding.
+      hidden: units of the first hidden layer.
+    """
+    params = Params()
+    half = max(1, hidden // 2)
+    for kind, (size, embedding) in {kind: sizes for kind, *sizes in inputs}.items():
+        params |= init_linear(f"{name}_{kind}", (), size, embedding, generator)
+    n_in = n_latent + sum(embedding for *_, embedding in inputs)
+    for layer, (rows, columns) in enumerate(((n_in, hidden), (hidden, half), (half, n_out))):
+        params |= init_linear(f"{name}{layer}", (), rows, columns, generator)
+    return params
+
+
+def decode(
+    params: Mapping[str, Tensor], name: str, latent: Tensor, inputs: Sequence[tuple[str, Tensor]]
+) -> Tensor:
+    """Predictions [..., B, ·] of latents [..., B, Z] and inputs [..., B, ·]; last layer linear."""
+    told = [linear(params, f"{name}_{kind}", value).relu() for kind, value in inputs]
+    return mlp(params, (f"{name}0", f"{name}1", f"{name}2"), torch.cat([latent, *told], -1))

@@ -1,4 +1,4 @@
-"""Rows → numbers, tables, figures and pages. Importing this package loads nothing; its modules load pandas and matplotlib."""
+"""Rows → numbers, tables, figures and pages. Only the modules import pandas and matplotlib."""
 
 APB_BENCHMARK_PACKAGE = "reports"
 

@@ -18,12 +18,14 @@ def write_bytes(path: Path, content: bytes) -> Path:
         _replace(path, content)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ReportError(f"cannot write the report to {path}: {reason}; choose another folder with --out") from error
+        raise ReportError(
+            f"cannot write the report to {path}: {reason}; choose another folder with --out"
+        ) from error
     return path
 
 
 def write_text(path: Path, content: str) -> Path:
-    """Write UTF-8 text atomically with the same line ends on every system; returns `path`.
+    """Write UTF-8 text atomically with the same line endings on every system; returns `path`.
 
     Raises:
       ReportError: if the file cannot be written there.

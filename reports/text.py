@@ -1,4 +1,4 @@
-"""Names and numbers as text. Method and variant names come from users: they are escaped wherever they are shown."""
+"""Names and numbers as text. Method and variant names come from users and are always escaped."""
 
 import hashlib
 import math
@@ -27,7 +27,7 @@ def escape_markdown(text: str) -> str:
 
 
 def escape_label(text: str) -> str:
-    """`text` as a literal matplotlib label: no mathematics, and no leading underscore, which a legend would hide."""
+    """`text` as a literal matplotlib label: no maths, no leading underscore (hidden in legends)."""
     line = one_line(text)
     if len(line) > _LONGEST_LABEL:
         line = line[: _LONGEST_LABEL - 1] + "…"
@@ -36,7 +36,7 @@ def escape_label(text: str) -> str:
 
 
 def slug(name: str) -> str:
-    """`name` as one part of a portable file name, without the underscores that join parts; different names stay different."""
+    """`name` as part of a portable file name, without underscores; different names stay apart."""
     plain = re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip(".-")[:32]
     if plain and plain == name:
         return plain
@@ -44,12 +44,12 @@ def slug(name: str) -> str:
 
 
 def method_name(method: str, variant: str) -> str:
-    """How a method with changed settings is called: "apb" or "apb (depth=3)"."""
+    """The name of a method with changed settings: "apb" or "apb (depth=3)"."""
     return f"{method} ({variant})" if variant else method
 
 
 def number(value: float) -> str:
-    """A return in the units of its family: one decimal from ten on, two below; "–" where it is missing."""
+    """A return in its family's units: one decimal from 10 on, two below; "–" if it is missing."""
     if value is None or math.isnan(value):
         return "–"
     text = f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -57,8 +57,10 @@ def number(value: float) -> str:
 
 
 def plus_minus(mean: float, low: float, high: float) -> str:
-    """A mean and half the width of its interval: "−43.2 ± 1.10"; without an interval the mean alone."""
-    return number(mean) if math.isnan(high - low) else f"{number(mean)} ± {number((high - low) / 2)}"
+    """A mean and half the width of its interval, "−43.2 ± 1.10"; without one, the mean alone."""
+    return (
+        number(mean) if math.isnan(high - low) else f"{number(mean)} ± {number((high - low) / 2)}"
+    )
 
 
 def steps(value: float) -> str:
@@ -67,10 +69,12 @@ def steps(value: float) -> str:
 
 
 def seeds_text(n_expected: int, n_done: int, n_failed: int) -> str:
-    """How far an arm has come: "2", "unfinished (1 of 2 seeds)" or "unfinished (1 of 2 seeds, 1 failed)"."""
+    """An arm's seeds: "2", "unfinished (1 of 2 seeds)", "unfinished (1 of 2 seeds, 1 failed)"."""
     if n_done == n_expected:
         return str(n_done)
-    return f"unfinished ({n_done} of {n_expected} seeds{f', {n_failed} failed' if n_failed else ''})"
+    return (
+        f"unfinished ({n_done} of {n_expected} seeds{f', {n_failed} failed' if n_failed else ''})"
+    )
 
 
 def span(seeds: "pd.Series[int]") -> str:
@@ -85,9 +89,13 @@ def listing(names: Iterable[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], words: Container[int] = ()) -> str:
-    """A Markdown table with its first column and those of words to the left and the others to the right; cells must be escaped
-    already."""
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], words: Container[int] = ()
+) -> str:
+    """A Markdown table of cells that are escaped already.
+
+    The first column and those in `words` are left-aligned, the others right-aligned.
+    """
     rule = ["---", *(":---" if column in words else "---:" for column in range(1, len(header)))]
     lines = [header, rule, *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

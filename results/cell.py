@@ -1,7 +1,7 @@
 """One cell of the store: its key, its folder, and what makes it done.
 
-`cell.json` is written last and carries the SHA-256 of the other files and of itself. A cell is done when all of them match;
-whatever else is found, a later run does the cell again.
+`cell.json` is written last and carries the SHA-256 of the other files and of itself. A cell is done
+when all of them match; whatever else is found, a later run does the cell again.
 """
 
 import re
@@ -19,25 +19,41 @@ from results import measures, snapshot
 from results.files import DamageError, StoreError, commit, digest, explained, locked, seal, unseal
 from results.schema import COLUMNS, Row, to_frame
 
-ROWS, STATE, LOG, CELL = "rows.parquet", "state.safetensors", "log.txt", "cell.json"
-MEASURES = "measures.csv"  # of those that have any
+ROWS = "rows.parquet"
+STATE = "state.safetensors"
+LOG = "log.txt"
+CELL = "cell.json"
+MEASURES = "measures.csv"  # of the cells that have any
 WRITE_LOCK = ".write.lock"
 Status = Literal["missing", "done", "failed", "corrupt"]
-STATUSES: dict[str, Status] = {"ok": "done", "diverged": "done", "failed": "failed", "timeout": "failed"}  # by record status
+# by record status
+STATUSES: dict[str, Status] = {
+    "ok": "done",
+    "diverged": "done",
+    "failed": "failed",
+    "timeout": "failed",
+}
 
 _WRITE_WAIT_S = 120.0  # a writer holds its lock for one write only
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _ARROW = {"Int64": pa.int64(), "Float64": pa.float64(), "string": pa.string()}
-_PANDAS = {pa.int64(): pd.Int64Dtype(), pa.float64(): pd.Float64Dtype(), pa.string(): pd.StringDtype()}
+_PANDAS = {
+    pa.int64(): pd.Int64Dtype(),
+    pa.float64(): pd.Float64Dtype(),
+    pa.string(): pd.StringDtype(),
+}
 _SCHEMA = pa.schema([(name, _ARROW[dtype]) for name, dtype in COLUMNS.items()])
 
 
 @dataclass(frozen=True)
 class CellKey:
-    """Where a cell is kept. A train stage belongs to no suite: every suite that needs the same trained state shares it.
+    """Where a cell is kept.
+
+    A train stage belongs to no suite: every suite that needs the same trained state shares it.
 
     Raises:
-      ValueError: if stage "train" comes with a suite or stage "adapt" without, or a name cannot be a folder's.
+      ValueError: if stage "train" comes with a suite or stage "adapt" without one, or a name cannot
+        name a folder.
     """
 
     stage: str  # train | adapt
@@ -48,7 +64,10 @@ class CellKey:
     def __post_init__(self) -> None:
         given = (self.suite is not None, self.suite_version is not None)
         if given != {"train": (False, False), "adapt": (True, True)}.get(self.stage):
-            raise ValueError(f'{self}: use stage "train" without a suite, or "adapt" with a suite and its version')
+            raise ValueError(
+                f'{self}: use stage "train" without a suite, or "adapt" with a suite and its'
+                " version"
+            )
         for name in (self.id, self.suite):
             if name is not None:
                 check_name(name)
@@ -56,31 +75,42 @@ class CellKey:
     @property
     def folder(self) -> Path:
         """The cell's folder, relative to the store."""
-        return Path("train", self.id) if self.suite is None else Path("adapt", f"{self.suite}@{self.suite_version}", self.id)
+        return (
+            Path("train", self.id)
+            if self.suite is None
+            else Path("adapt", f"{self.suite}@{self.suite_version}", self.id)
+        )
 
 
 def check_name(name: str) -> str:
     """Give back `name`.
 
     Raises:
-      ValueError: if it cannot be part of a file's name everywhere.
+      ValueError: if it cannot be part of a file name on every system.
     """
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} cannot name a file: begin with a letter or digit, go on with those and . _ + -")
+        raise ValueError(
+            f"{name!r} cannot name a file: begin with a letter or digit, go on with those and ."
+            " _ + -"
+        )
     return name
 
 
 def to_parquet(rows: Sequence[Row]) -> bytes:
     """Give `rows` as a parquet file, in their order."""
-    table = pa.Table.from_pandas(to_frame(rows), schema=_SCHEMA, preserve_index=False).replace_schema_metadata(None)
+    table = pa.Table.from_pandas(
+        to_frame(rows), schema=_SCHEMA, preserve_index=False
+    ).replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     return bytes(sink.getvalue())
 
 
 def from_tables(tables: Sequence[pa.Table]) -> pd.DataFrame:
-    """Join tables of rows, in their order, into a frame with the columns and nullable types of `COLUMNS`."""
-    frame: pd.DataFrame = pa.concat_tables([_SCHEMA.empty_table(), *tables]).to_pandas(types_mapper=_PANDAS.get)
+    """Join tables of rows, in order, into a frame of `COLUMNS` with their nullable types."""
+    frame: pd.DataFrame = pa.concat_tables([_SCHEMA.empty_table(), *tables]).to_pandas(
+        types_mapper=_PANDAS.get
+    )
     return frame
 
 
@@ -96,7 +126,7 @@ class CellFolder:
         return self._judge({ROWS, STATE, LOG, MEASURES})[0]
 
     def survey(self) -> tuple[Status, pa.Table | None]:
-        """Judge the cell by its rows and by the sizes of its other files, and give the rows: quick, for many cells."""
+        """Judge the cell quickly, by its rows and the sizes of other files, and give the rows."""
         status, data = self._judge({ROWS})
         return status, self._table(data[ROWS]) if data else None
 
@@ -114,7 +144,11 @@ class CellFolder:
         """Give the cell's measures, none if it is not done or was written without."""
         with self._told():
             content = self._load()
-            if content is None or STATUSES[content["record"]["status"]] != "done" or MEASURES not in content["files"]:
+            if (
+                content is None
+                or STATUSES[content["record"]["status"]] != "done"
+                or MEASURES not in content["files"]
+            ):
                 return measures.to_frame([])
             return measures.from_csv(self._read(MEASURES, content["files"][MEASURES]["sha256"]))
 
@@ -123,7 +157,10 @@ class CellFolder:
         with self._told():
             files = self._found()["files"]
             if name not in files:
-                raise StoreError(f"{self.folder}: was written without a {name}: delete it and run the suite again")
+                raise StoreError(
+                    f"{self.folder}: was written without a {name}: delete it and run the suite"
+                    " again"
+                )
             return self._read(name, files[name]["sha256"])
 
     def write(
@@ -136,7 +173,11 @@ class CellFolder:
         replace_done: bool = False,
     ) -> None:
         """Write the cell, unless it is done already or `replace_done`."""
-        files = {ROWS: to_parquet(self._owned(rows)), STATE: state, LOG: log.encode(errors="backslashreplace")}
+        files = {
+            ROWS: to_parquet(self._owned(rows)),
+            STATE: state,
+            LOG: log.encode(errors="backslashreplace"),
+        }
         files[MEASURES] = measures.to_csv(measures.to_frame(measured)) if measured else None
         content = self._content(files, record)
         with explained(self.folder):
@@ -177,24 +218,37 @@ class CellFolder:
         with locked(self.folder / WRITE_LOCK, _WRITE_WAIT_S) as mine:
             if not mine:
                 raise StoreError(
-                    f"{self.folder}: another process has been writing for {_WRITE_WAIT_S:.0f} s: wait for it or end it"
+                    f"{self.folder}: another process has been writing for {_WRITE_WAIT_S:.0f} s:"
+                    " wait for it or end it"
                 )
             yield
 
     def _owned(self, rows: Sequence[Row]) -> list[Row]:
         """The rows with this cell's suite filled in."""
         if others := {row.stage for row in rows} - {self.key.stage}:
-            raise ValueError(f'{self.folder}: rows of stage {others} in a cell of stage "{self.key.stage}"')
-        return [replace(row, suite=self.key.suite, suite_version=self.key.suite_version) for row in rows]
+            raise ValueError(
+                f'{self.folder}: rows of stage {others} in a cell of stage "{self.key.stage}"'
+            )
+        return [
+            replace(row, suite=self.key.suite, suite_version=self.key.suite_version) for row in rows
+        ]
 
-    def _content(self, files: Mapping[str, bytes | None], record: Mapping[str, Any]) -> dict[str, Any]:
+    def _content(
+        self, files: Mapping[str, bytes | None], record: Mapping[str, Any]
+    ) -> dict[str, Any]:
         if record.get("status") not in STATUSES:
-            raise ValueError(f"{self.folder}: status {record.get('status')!r}: use one of {', '.join(STATUSES)}")
-        sums = {name: {"sha256": digest(data), "size": len(data)} for name, data in files.items() if data is not None}
+            raise ValueError(
+                f"{self.folder}: status {record.get('status')!r}: use one of {', '.join(STATUSES)}"
+            )
+        sums = {
+            name: {"sha256": digest(data), "size": len(data)}
+            for name, data in files.items()
+            if data is not None
+        }
         return {"key": asdict(self.key), "files": sums, "record": dict(record)}
 
     def _judge(self, names: Container[str]) -> tuple[Status, dict[str, bytes]]:
-        """The status, and the content of the files in `names`; the others are compared by their size."""
+        """The status, and the content of the files in `names`; of the others only sizes count."""
         data: dict[str, bytes] = {}
         with explained(self.folder):
             try:
@@ -243,7 +297,9 @@ class CellFolder:
     def _table(self, data: bytes) -> pa.Table:
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         if table.schema != _SCHEMA:
-            raise StoreError(f"{self.folder}: rows with other columns than this program's: choose another folder")
+            raise StoreError(
+                f"{self.folder}: rows with other columns than this program's: choose another folder"
+            )
         return table
 
     @contextmanager
@@ -253,4 +309,6 @@ class CellFolder:
             with explained(self.folder):
                 yield
         except DamageError as damage:
-            raise StoreError(f"{self.folder}: {damage}: run the suite again, which does this cell again") from damage
+            raise StoreError(
+                f"{self.folder}: {damage}: run the suite again, which does this cell again"
+            ) from damage

@@ -1,8 +1,8 @@
-"""Published numbers that methods of ours can be held against, and what was measured here: data with a source each.
+"""Published numbers that our methods can be held against, and what we measured, with sources.
 
-They are shipped as one file, edited by hand: `sources` says once what the numbers of a place are, `anchors` has an entry per
-number. What is only read off a plot, or only quoted by others, is no anchor. A value is written with the digits that it has;
-a difference is always computed.
+They are shipped as one file, edited by hand: `sources` says once what the numbers of a place are,
+`anchors` has an entry per number. What is only read off a plot, or only quoted by others, is not an
+anchor. A value is written with the digits it has; a difference is always computed.
 """
 
 import json
@@ -59,7 +59,8 @@ class Anchor:
 
     id: str
     method: str
-    family: str | None  # None: no family here is that task, so it cannot be measured, and `reason` says why
+    # None: no family here is that task, so it cannot be measured, and `reason` says why
+    family: str | None
     task: str  # in words
     at: str  # the moment, or the condition
     source: Source
@@ -69,10 +70,11 @@ class Anchor:
 
     @property
     def difference(self) -> Number | None:
-        """Ours less the published number, as precise as the less precise of them; None where ours is not measured yet."""
+        """Ours less the published number, at the lower precision; None if ours is not measured."""
         if self.ours is None:
             return None
-        ours, published = self.ours.value, self.published.value
+        ours = self.ours.value
+        published = self.published.value
         digits = min(_digits(ours), _digits(published))
         return round(ours - published, digits) if digits else round(ours - published)
 
@@ -81,7 +83,7 @@ def load_anchors(path: Path = ANCHORS) -> list[Anchor]:
     """All anchors, in the order of the file.
 
     Raises:
-      StoreError: if the file cannot be read or says something that cannot be; the message names the entry.
+      StoreError: if the file cannot be read or has an impossible entry, which the message names.
     """
     try:
         with explained(path):
@@ -92,7 +94,10 @@ def load_anchors(path: Path = ANCHORS) -> list[Anchor]:
         raise StoreError(f'{path}: it must have "sources" and "anchors" and nothing else')
     if not isinstance(document["sources"], dict) or not isinstance(document["anchors"], list):
         raise StoreError(f'{path}: "sources" must be an object and "anchors" a list')
-    sources = {key: _record(Source, value, f"{path}: source {key!r}") for key, value in document["sources"].items()}
+    sources = {
+        key: _record(Source, value, f"{path}: source {key!r}")
+        for key, value in document["sources"].items()
+    }
     anchors: dict[str, Anchor] = {}
     for number, entry in enumerate(document["anchors"]):
         anchor = _anchor(entry, sources, f"{path}: anchor {_name(entry, number)}")
@@ -105,29 +110,37 @@ def load_anchors(path: Path = ANCHORS) -> list[Anchor]:
 def _anchor(entry: Any, sources: dict[str, Source], where: str) -> Anchor:
     if not isinstance(entry, dict):
         raise StoreError(f"{where} must be an object")
-    given, ours = dict(entry), entry.get("ours")
+    given = dict(entry)
+    ours = entry.get("ours")
     if not isinstance(source := given.get("source"), str) or source not in sources:
-        raise StoreError(f"{where}: its source is {source!r}; there are {', '.join(sources) or 'none'}")
+        raise StoreError(
+            f"{where}: its source is {source!r}; there are {', '.join(sources) or 'none'}"
+        )
     given["source"] = sources[source]
     given["published"] = _record(Published, given.get("published"), f"{where}: published")
     given["ours"] = None if ours is None else _record(Ours, ours, f"{where}: ours")
     anchor = _record(Anchor, given, where)
     if not _URL.fullmatch(anchor.published.url):
-        raise StoreError(f"{where}: {anchor.published.url!r} is no https address that can stand in a link")
+        raise StoreError(
+            f"{where}: {anchor.published.url!r} is no https address that can stand in a link"
+        )
     if anchor.family is None and anchor.ours is not None:
         raise StoreError(f"{where} has no family but a value of ours")
     if anchor.reason is None and (anchor.family is None or anchor.ours is not None):
         raise StoreError(f"{where} needs a reason: why it differs, or why it cannot be measured")
     if anchor.ours is not None and not _ordered(anchor.ours):
-        raise StoreError(f"{where}: ours must have both ends of an interval that holds its value, or neither")
+        raise StoreError(
+            f"{where}: ours must have both ends of an interval that holds its value, or neither"
+        )
     return anchor
 
 
 def _record(kind: type[T], given: Any, where: str) -> T:
-    """A dataclass out of an object whose entries have the types of its fields."""
+    """A dataclass from an object whose entries have the types of its fields."""
     if not isinstance(given, dict):
         raise StoreError(f"{where} must be an object, not {given!r}")
-    hints, required = get_type_hints(kind), [field.name for field in fields(kind) if field.default is MISSING]  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
+    required = [field.name for field in fields(kind) if field.default is MISSING]  # type: ignore[arg-type]
     if missing := [name for name in required if name not in given]:
         raise StoreError(f"{where} lacks {missing[0]!r}")
     if unknown := [name for name in given if name not in hints]:

@@ -1,7 +1,8 @@
-"""Files that are whole or absent: atomic writes, sealed JSON, locks, and errors that name the way out.
+"""Files that are whole or absent: atomic writes, sealed JSON, locks, errors that name the way out.
 
-A writer stages every file under a temporary name, brings it to the disk and renames it. It holds the folder's lock for as long,
-so a temporary file seen by whoever holds that lock was left by a process that died, on whichever machine, and can be removed.
+A writer stages every file under a temporary name, flushes it to disk and renames it. It holds the
+folder's lock throughout, so a temporary file seen by whoever holds that lock was left by a process
+that died, on whichever machine, and can be removed.
 """
 
 import errno
@@ -18,14 +19,20 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 _WAYS_OUT = (
-    ((errno.ENOSPC, errno.EDQUOT), "the disk or the quota is full: free some space and run again, finished cells are kept"),
-    ((errno.EROFS, errno.EACCES, errno.EPERM), "permission denied: make it accessible, or choose another folder"),
+    (
+        (errno.ENOSPC, errno.EDQUOT),
+        "the disk or the quota is full: free some space and run again, finished cells are kept",
+    ),
+    (
+        (errno.EROFS, errno.EACCES, errno.EPERM),
+        "permission denied: make it accessible, or choose another folder",
+    ),
     ((errno.EEXIST, errno.ENOTDIR), "a file is in the place of a folder: choose another folder"),
 )
 
 
 class StoreError(Exception):
-    """The store cannot do what was asked; the message is one line that names what is wrong and the way out."""
+    """The store cannot do what was asked; one line says what is wrong and what to do about it."""
 
 
 class DamageError(Exception):
@@ -37,7 +44,8 @@ def explained(path: Path) -> Iterator[None]:
     """Run a block that touches `path`.
 
     Raises:
-      StoreError: in place of any OSError, with the way out (full disk, no permission, a file in the way).
+      StoreError: in place of any OSError, with the way out (full disk, no permission, a file in the
+        way).
     """
     try:
         yield
@@ -56,9 +64,11 @@ def to_json(value: Any) -> bytes:
     """Give `value` as sorted, indented JSON.
 
     Raises:
-      TypeError, ValueError: if `value` is not plain JSON data, or holds a NaN or an infinity: store None, or a string.
+      TypeError, ValueError: if `value` is not plain JSON data, or holds a NaN or an infinity: store
+        None, or a string.
     """
-    plain = json.loads(json.dumps(value, allow_nan=False))  # keys become strings before they are sorted
+    # keys become strings before they are sorted
+    plain = json.loads(json.dumps(value, allow_nan=False))
     return (json.dumps(plain, sort_keys=True, indent=2) + "\n").encode()
 
 
@@ -85,7 +95,7 @@ def unseal(data: bytes) -> dict[str, Any]:
 
 
 def stage(path: Path, data: bytes) -> Path:
-    """Write `data` under a temporary name beside `path`, down to the disk, and return that name."""
+    """Write `data` under a temporary name beside `path`, flushed to disk, and return that name."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with open(temporary, "xb") as file:
         file.write(data)
@@ -101,17 +111,20 @@ def sweep(folder: Path) -> None:
 
 
 def commit(folder: Path, files: Mapping[str, bytes | None]) -> None:
-    """Replace files of `folder` so that the last one named is there only if all are; call it with the folder's lock held.
+    """Replace files of `folder`, its lock held; the last one named is there only if all are.
 
-    A death or a full disk before the first rename leaves the old files as they were; one after it leaves no last file.
+    A crash or a full disk before the first rename leaves the old files as they were; one after it
+    leaves no last file.
 
     Args:
       files: name → content in the order of writing; None removes that file.
     """
     *_, last = files
     try:
-        staged = {name: stage(folder / name, data) for name, data in files.items() if data is not None}
-        if len(files) > 1:  # one file alone is exchanged in a single step
+        staged = {
+            name: stage(folder / name, data) for name, data in files.items() if data is not None
+        }
+        if len(files) > 1:  # a single file is replaced in one step
             (folder / last).unlink(missing_ok=True)
         for name, data in files.items():
             if name == last:
@@ -126,7 +139,7 @@ def commit(folder: Path, files: Mapping[str, bytes | None]) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Bring the names in `folder` to the disk."""
+    """Flush the names in `folder` to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -136,9 +149,10 @@ def sync(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, timeout_s: float) -> Iterator[bool]:
-    """Hold the lock file `path` for a block; gives False if another process still holds it after `timeout_s` seconds.
+    """Hold the lock file `path` for a block; gives False if it is still taken after `timeout_s`.
 
-    The kernel frees the lock when its holder dies; the file stays, since removing it could let two processes in.
+    The kernel frees the lock when its holder dies; the file stays, since removing it could let two
+    processes in.
     """
     lock = FileLock(path)
     with explained(path), suppress(Timeout):

@@ -1,4 +1,4 @@
-"""Ctrl-C for a process with helpers: the terminal sends it to all of them, and one alone shall decide what it means."""
+"""Ctrl-C for a process with helpers: the terminal signals all of them, but one must decide."""
 
 import signal
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from multiprocessing import resource_tracker
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back for a block; a process started in it never gets one, since its parent decides for the whole group."""
+    """Hold Ctrl-C back for a block; processes started in it never get one: their parent decides."""
     resource_tracker.ensure_running()  # its start would let them through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

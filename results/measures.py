@@ -1,7 +1,7 @@
-"""Measurements beside the rows of a cell: a table that takes new kinds of them without a new column.
+"""Measurements beside the rows of a cell: a table that takes new kinds without a new column.
 
-A measure has a name that says what it is; where one quantity is measured at several places (distances,
-layers), `at` says where.
+A measure has a name that says what it is; where one quantity is measured at several places
+(distances, layers), `at` says where.
 """
 
 import io
@@ -22,7 +22,8 @@ class Measure:
 
     name: str
     env_steps: int  # of the stage, when it was measured
-    task_index: int | None = None  # of training tasks in stage "train", of test tasks in stage "adapt"
+    # of training tasks in stage "train", of test tasks in stage "adapt"
+    task_index: int | None = None
     at: float | None = None  # where, in the unit that goes with the name
     value: float | None = None
 
@@ -32,11 +33,13 @@ COLUMNS = columns_of(Measure)
 
 def to_frame(measures: Sequence[Measure]) -> pd.DataFrame:
     """Give `measures` as a table, in their order."""
-    return pd.DataFrame([asdict(measure) for measure in measures], columns=list(COLUMNS)).astype(COLUMNS)
+    return pd.DataFrame([asdict(measure) for measure in measures], columns=list(COLUMNS)).astype(
+        COLUMNS
+    )
 
 
 def to_csv(table: pd.DataFrame) -> bytes:
-    """A table as text; missing is an empty field, floats read back exactly, lines end alike on every system."""
+    """A table as text; missing is empty, floats read back exactly, line ends never vary."""
     data: str = table.to_csv(index=False, lineterminator="\n")
     return data.encode()
 
@@ -45,17 +48,27 @@ def from_csv(data: bytes) -> pd.DataFrame:
     """Give back the table of `to_csv`.
 
     Raises:
-      ValueError: if it is another one's.
+      ValueError: if it is a different table.
     """
     table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, na_values=[""])
     if list(table.columns) != list(COLUMNS):
-        raise ValueError(f"measures have the columns {', '.join(COLUMNS)}, not {', '.join(table.columns)}")
-    return table.astype({name: "float64" for name, dtype in COLUMNS.items() if dtype != "string"}).astype(COLUMNS)
+        raise ValueError(
+            f"measures have the columns {', '.join(COLUMNS)}, not {', '.join(table.columns)}"
+        )
+    return table.astype(
+        {name: "float64" for name, dtype in COLUMNS.items() if dtype != "string"}
+    ).astype(COLUMNS)
 
 
 def joined(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     """One table of all measures, each with the id of its stage as `cell_id`."""
     empty = to_frame([]).assign(cell_id=pd.array([], dtype="string"))
     return pd.concat(
-        [empty, *(table.assign(cell_id=pd.array([stage] * len(table), dtype="string")) for stage, table in tables)]
+        [
+            empty,
+            *(
+                table.assign(cell_id=pd.array([stage] * len(table), dtype="string"))
+                for stage, table in tables
+            ),
+        ]
     )

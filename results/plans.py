@@ -1,4 +1,4 @@
-"""The plan of a suite: every cell it expects, written before anything runs, so that what never ran is known to be missing."""
+"""A suite's plan: every expected cell, written before any runs, so that gaps are known."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +12,10 @@ from results.schema import COLUMNS
 
 _SLOT = ("suite", "suite_version", "budget", "family", "split", "method", "variant", "seed")
 _FOUND = ("status", "train_status", "adapt_id", "train_id")
-EXPECTED: dict[str, str] = {**{name: COLUMNS[name] for name in _SLOT}, **dict.fromkeys(_FOUND, "string")}
+EXPECTED: dict[str, str] = {
+    **{name: COLUMNS[name] for name in _SLOT},
+    **dict.fromkeys(_FOUND, "string"),
+}
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -26,28 +29,34 @@ def load(path: Path) -> dict[str, Any]:
     try:
         return unseal(data)
     except DamageError as damage:
-        raise StoreError(f"{path}: {damage}: delete it and run the suite again, finished cells are found again") from damage
+        raise StoreError(
+            f"{path}: {damage}: delete it and run the suite again, finished cells are found again"
+        ) from damage
 
 
 def keys(cell: Mapping[str, Any]) -> tuple[CellKey, CellKey | None]:
     """Give the keys of a planned cell and of the train stage it builds on, if any.
 
     Raises:
-      ValueError, TypeError: if they are none.
+      ValueError, TypeError: if they are not valid keys.
     """
     train_key = cell.get("train_key")
     return CellKey(**cell["key"]), CellKey(**train_key) if train_key else None
 
 
 def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give the plan `new` and what it does not replace of `old`: cells by their slot, nothing of another suite version."""
+    """Give `new` and the cells of `old` in slots that it lacks; none of another suite version."""
     if old["suite_version"] != new["suite_version"]:
         return new
     cells = {to_json(cell["slot"]): cell for cell in (*old["cells"], *new["cells"])}
     arms = new["arms"]
-    if any(arm not in arms for arm in old["arms"]):  # a plan of some arms does not know the order of all
+    # a plan of some arms does not know the order of all
+    if any(arm not in arms for arm in old["arms"]):
         arms = old["arms"] + [arm for arm in arms if arm not in old["arms"]]
-    remembering = {*new.get("remembering", ()), *(arm for arm in old.get("remembering", ()) if arm not in new["arms"])}
+    remembering = {
+        *new.get("remembering", ()),
+        *(arm for arm in old.get("remembering", ()) if arm not in new["arms"]),
+    }
     told = {"remembering": [arm for arm in arms if arm in remembering]} if remembering else {}
     return {**new, "arms": arms, "cells": list(cells.values()), **told}
 
@@ -61,6 +70,16 @@ def expected(plans: Iterable[Mapping[str, Any]], statuses: Mapping[CellKey, str]
             found = {"status": statuses[key], "adapt_id": key.id}
             if train:
                 found |= {"train_status": statuses[train], "train_id": train.id}
-            records.append({**cell["slot"], "suite": plan["suite"], "suite_version": plan["suite_version"], **found})
-    columns = {name: pd.array([record.get(name) for record in records], dtype=dtype) for name, dtype in EXPECTED.items()}
+            records.append(
+                {
+                    **cell["slot"],
+                    "suite": plan["suite"],
+                    "suite_version": plan["suite_version"],
+                    **found,
+                }
+            )
+    columns = {
+        name: pd.array([record.get(name) for record in records], dtype=dtype)
+        for name, dtype in EXPECTED.items()
+    }
     return pd.DataFrame(columns)

@@ -1,17 +1,18 @@
-"""Published results: the rows of finished suites as text that lies in the repository and in the wheel, sealed by checksums.
+"""Published results: finished suites as text, in the repository and the wheel, sealed by checksums.
 
 A folder per suite holds `manifest.json` and the files that it seals. What rows repeat is kept once:
 
-    cells.csv     a line per cell: what was adapted, on which split, with which seed, and what it builds on
+    cells.csv     a line per cell: what was adapted, on which split, with which seed, from what
     tasks.csv     a line per test task
     rows.csv      a line per cell, test task and checkpoint
-    stages.csv    a line per stage: what was trained or adapted, and on which machine, commit and versions
+    stages.csv    a line per stage: what was trained or adapted, on which machine, commit, versions
     training.csv  a line per progress report of a meta-training
     measures.csv  what was measured beside the rows, where anything was
-    timings.csv   seconds and memory of all of these, the only columns in which two equal runs differ
-    scores.csv    a line per method, family, shift axis and checkpoint: the mean over seeds and its interval, with all digits
-    report.md     the tables, as `report` makes them of these rows; overview.svg is one of its figures
-    states/       trained states of a few cells, which are evaluated again to see that they still score what they did
+    timings.csv   seconds and memory of all of these, the only columns in which equal runs differ
+    scores.csv    a line per method, family, shift axis and checkpoint: the mean over seeds and its
+                  interval, with all digits
+    report.md     the tables that `report` makes of these rows; overview.svg is one of its figures
+    states/       trained states of a few cells, evaluated again to check that they score the same
 """
 
 import io
@@ -31,62 +32,94 @@ from results.schema import COLUMNS, SCHEMA_VERSION
 from results.store import Store
 
 PUBLISHED = Path(__file__).parent / "published"
-MANIFEST, STATES, MEASURES = "manifest.json", "states", "measures"
+MANIFEST = "manifest.json"
+STATES = "states"
+MEASURES = "measures"
 NAME = Path("published")  # what stands for PUBLISHED where a store may be named
 FORMAT = 2  # of the files
 
-WHO = ("budget", "family", "family_version", "method", "method_version", "variant", "config_hash", "seed")
-FACTS = ("commit", "benchmark", "python", "device", "torch_threads", "mujoco_threads", "finished")  # of a stage's record
+WHO = (
+    "budget",
+    "family",
+    "family_version",
+    "method",
+    "method_version",
+    "variant",
+    "config_hash",
+    "seed",
+)
+# of a stage's record
+FACTS = ("commit", "benchmark", "python", "device", "torch_threads", "mujoco_threads", "finished")
 MACHINE = ("system", "architecture", "processor")
 CELL = ("budget", "family", "split", "method", "variant", "seed")
 
 
 class Publication:
-    """Published suites, a folder each; reads as `results.store.Store` does, except for snapshots and logs.
+    """Published suites, a folder each; reads like `results.store.Store`, without snapshots or logs.
 
     Raises:
       StoreError: if `root` holds none.
     """
 
     def __init__(self, root: Path = PUBLISHED) -> None:
-        self.root, self._records = root, dict[tuple[str | None, str], dict[Any, Any]]()
-        self._parts = dict[str, tuple[pd.DataFrame, pd.DataFrame]]()  # read before, which takes a while
+        self.root = root
+        self._records = dict[tuple[str | None, str], dict[Any, Any]]()
+        # what was read before, since reading takes a while
+        self._parts = dict[str, tuple[pd.DataFrame, pd.DataFrame]]()
         with explained(root):
             self.suites = sorted(path.parent.name for path in _manifests(root))
         if not self.suites:
-            raise StoreError(f"{root}: nothing is published there: run a suite, or name another folder")
+            raise StoreError(
+                f"{root}: nothing is published there: run a suite, or name another folder"
+            )
 
     def manifest(self, suite: str) -> dict[str, Any]:
-        """What is said of a suite: its plan, versions, packages, machines, commits, date, and the checksum of its files.
+        """A suite's plan, versions, packages, machines, commits, date, and checksums of its files.
 
         Raises:
           StoreError: if there is none, it was altered, or it is of another format.
         """
         if suite not in self.suites:
-            raise StoreError(f"{self.root}: suite {suite} is not published; these are: {', '.join(self.suites)}")
+            raise StoreError(
+                f"{self.root}: suite {suite} is not published; these are: {', '.join(self.suites)}"
+            )
         path = self.root / suite / MANIFEST
         with explained(path):
             data = path.read_bytes()
         try:
             manifest = unseal(data)
         except DamageError as damage:
-            raise StoreError(f"{path}: {damage}: restore it, or publish the suite again") from damage
+            raise StoreError(
+                f"{path}: {damage}: restore it, or publish the suite again"
+            ) from damage
         if manifest.get("format") != FORMAT or manifest.get("schema_version") != SCHEMA_VERSION:
-            raise StoreError(f"{path}: of another version of this program: publish the suite again, or use that version")
+            raise StoreError(
+                f"{path}: of another version of this program: publish the suite again, or use that"
+                " version"
+            )
         return manifest
 
     def altered(self, suite: str) -> list[str]:
         """The files of a suite that are not what was published: changed, gone, or added."""
-        folder, files = self.root / suite, self.manifest(suite)["files"]
+        folder = self.root / suite
+        files = self.manifest(suite)["files"]
         with explained(folder):
             there = set(files_below(folder))
-            wrong = [name for name in files if name in there and digest((folder / name).read_bytes()) != files[name]]
+            wrong = [
+                name
+                for name in files
+                if name in there and digest((folder / name).read_bytes()) != files[name]
+            ]
         return sorted({*wrong, *there.symmetric_difference(files)})
 
     def strays(self) -> list[str]:
-        """The folders beside the suites that have no manifest, which is how a suite would vanish."""
+        """The folders beside the suites that lack a manifest, which is how a suite would vanish."""
         with explained(self.root):
-            folders = {path.name for path in self.root.iterdir() if path.is_dir() and path.name[0] not in "._"}
+            folders = {
+                path.name
+                for path in self.root.iterdir()
+                if path.is_dir() and path.name[0] not in "._"
+            }
         return sorted(folders - {*self.suites})
 
     def plans(self) -> list[dict[str, Any]]:
@@ -116,7 +149,10 @@ class Publication:
         for suite in self.suites if suites is None else suites:
             if f"{MEASURES}.csv" in self.manifest(suite)["files"]:
                 table = typed(self.table(suite, MEASURES), {"id": "string", **MEASURED})
-                found += [(str(stage), of_stage.drop(columns="id")) for stage, of_stage in table.groupby("id", sort=False)]
+                found += [
+                    (str(stage), of_stage.drop(columns="id"))
+                    for stage, of_stage in table.groupby("id", sort=False)
+                ]
         return joined(list(dict(found).items()))
 
     def record(self, key: CellKey) -> dict[str, Any]:
@@ -127,12 +163,23 @@ class Publication:
         """
         for suite in self.suites if not self._records else ():
             stages = self.table(suite, "stages").to_dict("records")
-            self._records |= {(suite if stage["stage"] == "adapt" else None, stage["id"]): stage for stage in stages}
+            self._records |= {
+                (suite if stage["stage"] == "adapt" else None, stage["id"]): stage
+                for stage in stages
+            }
         if (key.suite, key.id) not in self._records:
             raise StoreError(f"{self.root}: no stage {key.id} is published there")
-        told = {str(name): value for name, value in self._records[key.suite, key.id].items() if value}
-        facts, machine = ({name: told[name] for name in names if name in told} for names in (FACTS, MACHINE))
-        packages = {name: value for name, value in told.items() if name not in {"id", "stage", *WHO, *FACTS, *MACHINE}}
+        told = {
+            str(name): value for name, value in self._records[key.suite, key.id].items() if value
+        }
+        facts, machine = (
+            {name: told[name] for name in names if name in told} for names in (FACTS, MACHINE)
+        )
+        packages = {
+            name: value
+            for name, value in told.items()
+            if name not in {"id", "stage", *WHO, *FACTS, *MACHINE}
+        }
         return {**facts, "packages": packages, "machine": machine}
 
     def state(self, key: CellKey) -> bytes:
@@ -148,20 +195,39 @@ class Publication:
                 with explained(path):
                     data = path.read_bytes()
                 if digest(data) != files[name]:
-                    raise StoreError(f"{path}: it was altered after it was published: restore it, or publish the suite again")
+                    raise StoreError(
+                        f"{path}: it was altered after it was published: restore it, or publish the"
+                        " suite again"
+                    )
                 return data
-        raise StoreError(f"{self.root}: the trained state of stage {key.id} is not published, only those of one seed are")
+        raise StoreError(
+            f"{self.root}: the trained state of stage {key.id} is not published, only those of one"
+            " seed are"
+        )
 
     def _plan(self, suite: str) -> dict[str, Any]:
         manifest = self.manifest(suite)
-        axes, version = manifest["isomorphic_axes"], manifest["suite_version"]
+        axes = manifest["isomorphic_axes"]
+        version = manifest["suite_version"]
         cells = [
             {
                 "slot": {name: int(cell[name]) if name == "seed" else cell[name] for name in CELL},
-                "key": {"stage": "adapt", "suite": suite, "suite_version": version, "id": cell["adapt_id"]},
-                "train_key": {"stage": "train", "suite": None, "suite_version": None, "id": cell["train_id"]}
-                if cell["train_id"]
-                else None,
+                "key": {
+                    "stage": "adapt",
+                    "suite": suite,
+                    "suite_version": version,
+                    "id": cell["adapt_id"],
+                },
+                "train_key": (
+                    {
+                        "stage": "train",
+                        "suite": None,
+                        "suite_version": None,
+                        "id": cell["train_id"],
+                    }
+                    if cell["train_id"]
+                    else None
+                ),
                 "isomorphic_axes": axes.get(cell["family"], []),
             }
             for cell in self.table(suite, "cells").to_dict("records")
@@ -171,7 +237,9 @@ class Publication:
 
     def _read(self, suite: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         version = str(self.manifest(suite)["suite_version"])
-        cells, stages, timings = (self.table(suite, name) for name in ("cells", "stages", "timings"))
+        cells, stages, timings = (
+            self.table(suite, name) for name in ("cells", "stages", "timings")
+        )
         who = stages[["id", *WHO]]
         adapted = (
             self.table(suite, "rows")
@@ -183,9 +251,16 @@ class Publication:
         adapted = adapted.assign(stage="adapt", suite=suite, suite_version=version)
         trained = self.table(suite, "training").merge(who, on="id").assign(stage="train")
         rows = pd.concat([trained, adapted]).merge(timings, on=["id", "env_steps"], how="left")
-        stated = {"schema_version": str(SCHEMA_VERSION), "protocol_version": str(self.manifest(suite)["protocol_version"])}
-        rows = typed(rows.assign(**stated), COLUMNS).assign(cell_id=pd.array(rows["id"], dtype="string"))
-        expected = cells.assign(suite=suite, suite_version=version, status="done", train_status="done")
+        stated = {
+            "schema_version": str(SCHEMA_VERSION),
+            "protocol_version": str(self.manifest(suite)["protocol_version"]),
+        }
+        rows = typed(rows.assign(**stated), COLUMNS).assign(
+            cell_id=pd.array(rows["id"], dtype="string")
+        )
+        expected = cells.assign(
+            suite=suite, suite_version=version, status="done", train_status="done"
+        )
         expected.loc[expected["train_id"] == "", "train_status"] = ""
         return rows, typed(expected, EXPECTED)
 
@@ -199,23 +274,38 @@ class Publication:
         with explained(path):
             data = path.read_bytes()
         if digest(data) != self.manifest(suite)["files"].get(path.name):
-            raise StoreError(f"{path}: it was altered after it was published: restore it, or publish the suite again")
+            raise StoreError(
+                f"{path}: it was altered after it was published: restore it, or publish the suite"
+                " again"
+            )
         try:
             return pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
         except (ValueError, UnicodeDecodeError) as error:
-            raise StoreError(f"{path}: it is no table ({error}): publish the suite again") from error
+            raise StoreError(
+                f"{path}: it is no table ({error}): publish the suite again"
+            ) from error
 
 
 def typed(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Texts as the nullable types of `columns`; missing is what is not there, and an empty text but in `variant`."""
+    """Texts as the nullable types of `columns`; absent or empty is missing, except in `variant`."""
     found = {}
     for name, dtype in columns.items():
-        texts = table[name].fillna("").astype(object) if name in table else pd.Series("", index=table.index, dtype=object)
+        texts = (
+            table[name].fillna("").astype(object)
+            if name in table
+            else pd.Series("", index=table.index, dtype=object)
+        )
         missing = np.zeros(len(texts), bool) if name == "variant" else (texts == "").to_numpy()
         try:
-            values = [None if gone else _CONVERT[dtype](text) for text, gone in zip(texts, missing, strict=True)]
+            values = [
+                None if gone else _CONVERT[dtype](text)
+                for text, gone in zip(texts, missing, strict=True)
+            ]
         except ValueError as error:
-            raise StoreError(f"a published column {name} holds what is no number ({error}): publish the suite again") from error
+            raise StoreError(
+                f"a published column {name} holds what is no number ({error}): publish the suite"
+                " again"
+            ) from error
         found[name] = pd.array(values, dtype=dtype)
     return pd.DataFrame(found)
 
@@ -224,18 +314,26 @@ _CONVERT: dict[str, Any] = {"string": str, "Int64": int, "Float64": float}
 
 
 def _manifests(root: Path) -> list[Path]:
-    """Of the suites published in a folder; names with a dot are those of a publication under way."""
-    return [path for path in root.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")] if root.is_dir() else []
+    """Manifests of the suites in a folder; a leading dot marks a publication under way."""
+    return (
+        [path for path in root.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")]
+        if root.is_dir()
+        else []
+    )
 
 
 def files_below(folder: Path) -> list[str]:
-    """The files below the folder of a published suite, but its manifest and hidden ones, as relative names in order."""
-    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
+    """A published suite's files, as sorted relative names, but its manifest and hidden files."""
+    found = (
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name[0] != "."
+    )
     return sorted(name for name in found if name != MANIFEST)
 
 
 def results_at(place: Path) -> Store | Publication:
-    """The results in a folder: a store, or published ones; `published` stands for those that came with this program.
+    """The results in a folder, a store or published; `published` means those shipped here.
 
     Raises:
       StoreError: if there are none.

@@ -1,4 +1,4 @@
-"""A finished suite → the text that is published of it; `results.publication` reads it."""
+"""A finished suite → the text published of it, which `results.publication` reads."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,18 +12,36 @@ from results.publication import CELL, FACTS, FORMAT, MACHINE, MANIFEST, MEASURES
 from results.schema import PROTOCOL_VERSION, SCHEMA_VERSION
 
 _TASK = ("family", "split", "task_index", "task_params", "shift", "shift_axis")
-_COST = {"wall_s": 3, "peak_mem_mb": 0}  # and the decimals that are kept
+_COST = {"wall_s": 3, "peak_mem_mb": 0}  # and how many decimals are kept
 _SCORE = (
-    *("updates", "return_mean", "return_std", "n_episodes", "episode_length_mean", "terminated_frac"),
+    *(
+        "updates",
+        "return_mean",
+        "return_std",
+        "n_episodes",
+        "episode_length_mean",
+        "terminated_frac",
+    ),
     *("online_return", "status"),
 )
-_TRAINED = ("env_steps", "updates", "meta_env_steps", "n_train_tasks", "return_mean", "online_return", "status")
+_TRAINED = (
+    "env_steps",
+    "updates",
+    "meta_env_steps",
+    "n_train_tasks",
+    "return_mean",
+    "online_return",
+    "status",
+)
 
 
 def tables(
-    rows: pd.DataFrame, cells: pd.DataFrame, measures: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]
+    rows: pd.DataFrame,
+    cells: pd.DataFrame,
+    measures: pd.DataFrame,
+    records: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, pd.DataFrame]:
-    """The tables of a finished suite, sorted: what is published of the same rows has the same bytes.
+    """The tables of a finished suite, sorted; the same rows always publish as the same bytes.
 
     Args:
       rows, cells, measures: of one suite, as `results.store.Store.read` and `measures` give them.
@@ -33,32 +51,59 @@ def tables(
     """
     adapted, trained = (rows[rows["stage"] == stage] for stage in ("adapt", "train"))
     named = cells[["adapt_id", "train_id", *CELL]].sort_values(list(CELL), ignore_index=True)
-    place = {name: i for i, name in enumerate(pd.concat([named["train_id"].dropna(), named["adapt_id"]]).unique())}
-    told = adapted.groupby("cell_id")[["eval_mode", "meta_env_steps", "n_train_tasks"]].agg(_only).reset_index()
+    place = {
+        name: i
+        for i, name in enumerate(
+            pd.concat([named["train_id"].dropna(), named["adapt_id"]]).unique()
+        )
+    }
+    told = (
+        adapted.groupby("cell_id")[["eval_mode", "meta_env_steps", "n_train_tasks"]]
+        .agg(_only)
+        .reset_index()
+    )
     found = {
-        "cells": named.merge(told, left_on="adapt_id", right_on="cell_id", how="left").drop(columns="cell_id"),
+        "cells": (
+            named.merge(told, left_on="adapt_id", right_on="cell_id", how="left").drop(
+                columns="cell_id"
+            )
+        ),
         "tasks": adapted[list(_TASK)].drop_duplicates(),
         "rows": adapted[["cell_id", "task_index", "env_steps", *_SCORE]],
         "training": trained[["cell_id", *_TRAINED]],
-        "timings": rows.groupby(["cell_id", "env_steps"])[list(_COST)].max().round(_COST).reset_index(),
+        "timings": (
+            rows.groupby(["cell_id", "env_steps"])[list(_COST)].max().round(_COST).reset_index()
+        ),
         "stages": _stages(rows, records),
     }
     if not measures.empty:
         found[MEASURES] = measures[["cell_id", *MEASURED]]
     if found["tasks"].duplicated(["family", "split", "task_index"]).any():
-        raise ValueError("one test task has several parameters, so the rows are of several versions of its family")
+        raise ValueError(
+            "one test task has several parameters, so the rows are of several versions of its"
+            " family"
+        )
     order = {"tasks": ["family", "split", "task_index"], "stages": ["cell_id"]}
     for name in found.keys() - {"cells", "tasks"}:
         found[name] = found[name].assign(order=found[name]["cell_id"].map(place))
-        by = ["order", *(key for key in ("name", "env_steps", "task_index", "at") if key in found[name])]
+        by = [
+            "order",
+            *(key for key in ("name", "env_steps", "task_index", "at") if key in found[name]),
+        ]
         found[name] = found[name].sort_values(by, kind="stable").drop(columns="order")
     found["tasks"] = found["tasks"].sort_values(order["tasks"])
-    return {name: table.rename(columns={"cell_id": "id"}).reset_index(drop=True) for name, table in found.items()}
+    return {
+        name: table.rename(columns={"cell_id": "id"}).reset_index(drop=True)
+        for name, table in found.items()
+    }
 
 
 def to_files(found: Mapping[str, pd.DataFrame]) -> dict[str, bytes]:
-    """The tables as CSV: missing is an empty field, floats read back exactly, lines end alike on every system."""
-    return {f"{name}.csv": table.to_csv(index=False, lineterminator="\n").encode() for name, table in found.items()}
+    """The tables as CSV; missing is empty, floats read back exactly, line ends never vary."""
+    return {
+        f"{name}.csv": table.to_csv(index=False, lineterminator="\n").encode()
+        for name, table in found.items()
+    }
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -69,7 +114,11 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """
     with explained(folder):
         files = {name: digest((folder / name).read_bytes()) for name in files_below(folder)}
-        stated = {"format": FORMAT, "protocol_version": PROTOCOL_VERSION, "schema_version": SCHEMA_VERSION}
+        stated = {
+            "format": FORMAT,
+            "protocol_version": PROTOCOL_VERSION,
+            "schema_version": SCHEMA_VERSION,
+        }
         (folder / MANIFEST).write_bytes(seal({**manifest, **stated, "files": files}))
 
 
@@ -82,12 +131,18 @@ def _stages(rows: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> pd.
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: record.get(name) for name in FACTS}
     machine = record.get("machine") or {}
-    return {**found, **(record.get("packages") or {}), **{name: machine.get(name) for name in MACHINE}}
+    return {
+        **found,
+        **(record.get("packages") or {}),
+        **{name: machine.get(name) for name in MACHINE},
+    }
 
 
 def _only(column: "pd.Series[Any]") -> Any:
     """The one value of a column."""
     values = column.unique()
     if len(values) != 1:
-        raise ValueError(f"one cell has several values of {column.name}: {', '.join(map(str, values))}")
+        raise ValueError(
+            f"one cell has several values of {column.name}: {', '.join(map(str, values))}"
+        )
     return values[0]

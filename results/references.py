@@ -1,7 +1,8 @@
-"""Reference returns of every test task: what doing nothing, acting at random and an expert of that task earn there.
+"""Reference returns of every test task: what no action, random actions and an expert earn there.
 
-They are shipped as sealed data, one file per family, measured once by the suite `oracle` and then fixed, so that a normalised
-score does not move when a method joins or leaves a comparison. A reference holds for one version of its family.
+They are shipped as sealed data, one file per family, measured once by the suite `oracle` and then
+fixed, so that a normalised score does not move when a method joins or leaves a comparison. A
+reference holds for one version of its family.
 """
 
 import json
@@ -17,35 +18,48 @@ from results.schema import PROTOCOL_VERSION
 
 REFERENCES = Path(__file__).parent / "reference_returns"
 RULE = (
-    "random and zero: mean over all episodes of all seeds. oracle: TD3 on the task alone at the end of its budget, of the seed "
-    "that was best at the checkpoint before, so it was not chosen by the episodes that judge it. Intervals are 95 %, normal, "
-    "over episodes."
+    "random and zero: mean over all episodes of all seeds. oracle: TD3 on the task alone at the end"
+    " of its budget, of the seed that was best at the checkpoint before, so it was not chosen by"
+    " the episodes that judge it. Intervals are 95 %, normal, over episodes."
 )
-TASK_COLUMNS = ("family", "family_version", "split", "task_index", "task_params")  # what a reference belongs to
+# what a reference belongs to
+TASK_COLUMNS = ("family", "family_version", "split", "task_index", "task_params")
 REFERENCE_COLUMNS = (*TASK_COLUMNS, "random", "zero", "oracle", "floor", "uncertain")
 
 
 def collect(rows: pd.DataFrame, family: str) -> dict[str, Any]:
-    """A family's references out of rows of `random`, `zero` and, where there are any, `td3`, in their default settings.
+    """A family's references from rows of `random`, `zero` and any `td3`, in their default settings.
 
     Raises:
-      StoreError: if the rows lack a bound, are of several budgets or versions of the family, or have diverged.
+      StoreError: if the rows lack a bound, are of several budgets or versions of the family, or
+        have diverged.
     """
     rows = rows[(rows["family"] == family) & (rows["stage"] == "adapt") & (rows["variant"] == "")]
     for column in ("family_version", "budget", "protocol_version"):
         if len(found := sorted(map(str, rows[column].dropna().unique()))) != 1:
             raise StoreError(
-                f"the rows of {family} have {column} {', '.join(found) or 'none'}; measure one in a store of its own"
+                f"the rows of {family} have {column} {', '.join(found) or 'none'}; measure one in a"
+                " store of its own"
             )
     if (bad := rows[rows["status"] != "ok"]).size:
-        raise StoreError(f"{bad['method'].iloc[0]} on {family} has {bad['status'].iloc[0]} rows, which are no reference")
+        raise StoreError(
+            f"{bad['method'].iloc[0]} on {family} has {bad['status'].iloc[0]} rows, which are no"
+            " reference"
+        )
     splits: dict[str, list[dict[str, Any]]] = {}
     for (split, index, params), of_task in rows.groupby(["split", "task_index", "task_params"]):
-        bounds = {name: _bound(of_task[of_task["method"] == name], family, name) for name in ("random", "zero")}
+        bounds = {
+            name: _bound(of_task[of_task["method"] == name], family, name)
+            for name in ("random", "zero")
+        }
         task = {"task_index": int(index), "params": json.loads(params)}
         splits.setdefault(str(split), []).append({**task, **bounds, "oracle": _oracle(of_task)})
     first = rows.iloc[0]
-    stated = {"budget": first["budget"], "protocol_version": int(first["protocol_version"]), "rule": RULE}
+    stated = {
+        "budget": first["budget"],
+        "protocol_version": int(first["protocol_version"]),
+        "rule": RULE,
+    }
     return {"family": family, "family_version": first["family_version"], **stated, "splits": splits}
 
 
@@ -55,7 +69,9 @@ def write_references(rows: pd.DataFrame, folder: Path) -> list[Path]:
     Raises:
       StoreError: if they cannot be written, or a bound is missing.
     """
-    documents = {family: collect(rows, family) for family in sorted(rows["family"].dropna().unique())}
+    documents = {
+        family: collect(rows, family) for family in sorted(rows["family"].dropna().unique())
+    }
     paths = []
     for family, document in documents.items():
         path = folder / f"{family}.json"
@@ -67,11 +83,14 @@ def write_references(rows: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def load_references(folder: Path = REFERENCES) -> pd.DataFrame:
-    """All references of this protocol version, one line per task: `random`, `zero`, `oracle` (NaN for none), and from these
+    """All references of this protocol version, one line per task.
+
+    `random`, `zero`, `oracle` (NaN for none), and from these
 
         floor J₀ = max(random, zero)
 
-    and `uncertain`, whether the intervals of the oracle and of the floor meet, so that a score between them says little.
+    and `uncertain`, whether the intervals of the oracle and the floor overlap, so that a score
+    between them says little.
 
     Raises:
       StoreError: if a file was altered.
@@ -89,8 +108,10 @@ def load_references(folder: Path = REFERENCES) -> pd.DataFrame:
 
 
 def normalised(value: pd.Series, floor: pd.Series, oracle: pd.Series) -> pd.Series:
-    """(J − J₀) / (J_oracle − J₀), unclipped: 0 is the better of random and zero action, 1 the expert. NaN without an expert
-    that is better than the floor."""
+    """(J − J₀) / (J_oracle − J₀), unclipped; NaN without an expert that is better than the floor.
+
+    0 is the better of random and zero action, 1 the expert.
+    """
     scale = oracle - floor
     return (value - floor) / scale.where(scale > 0)
 
@@ -103,15 +124,30 @@ def _lines(document: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
             means = task["random"]["mean"], task["zero"]["mean"], oracle["mean"], best["mean"]
             uncertain = bool(oracle["low"] <= best["high"])
             params = json.dumps(task["params"], sort_keys=True)  # as a row has them
-            yield (document["family"], document["family_version"], split, task["task_index"], params, *means, uncertain)
+            yield (
+                document["family"],
+                document["family_version"],
+                split,
+                task["task_index"],
+                params,
+                *means,
+                uncertain,
+            )
 
 
 def _bound(rows: pd.DataFrame, family: str, name: str) -> dict[str, Any]:
     if rows.empty:
-        raise StoreError(f"there is no row of {name} on every task of {family}; run the suite `oracle` with it first")
-    mean, n_episodes = rows["return_mean"].to_numpy(float), rows["n_episodes"].to_numpy(float)
+        raise StoreError(
+            f"there is no row of {name} on every task of {family}; run the suite `oracle` with it"
+            " first"
+        )
+    mean = rows["return_mean"].to_numpy(float)
+    n_episodes = rows["n_episodes"].to_numpy(float)
     squares = rows["return_std"].to_numpy(float) ** 2 + (mean - mean.mean()) ** 2
-    return {**_interval(float(mean.mean()), float(squares.mean()), float(n_episodes.sum())), "seeds": len(rows)}
+    return {
+        **_interval(float(mean.mean()), float(squares.mean()), float(n_episodes.sum())),
+        "seeds": len(rows),
+    }
 
 
 def _oracle(rows: pd.DataFrame) -> dict[str, Any] | None:
@@ -121,8 +157,15 @@ def _oracle(rows: pd.DataFrame) -> dict[str, Any] | None:
         return None
     *_, before, last = sorted(learned["env_steps"].unique())
     ends = learned[learned["env_steps"] == last].set_index("seed")
-    chosen = ends.loc[learned[learned["env_steps"] == before].set_index("seed")["return_mean"].astype(float).idxmax()]
-    found = _interval(float(chosen["return_mean"]), float(chosen["return_std"]) ** 2, float(chosen["n_episodes"]))
+    chosen = ends.loc[
+        learned[learned["env_steps"] == before]
+        .set_index("seed")["return_mean"]
+        .astype(float)
+        .idxmax()
+    ]
+    found = _interval(
+        float(chosen["return_mean"]), float(chosen["return_std"]) ** 2, float(chosen["n_episodes"])
+    )
     return {**found, "seeds": len(ends), "env_steps": int(last)}
 
 

@@ -14,9 +14,9 @@ PROTOCOL_VERSION = 1  # of how tasks are adapted to and evaluated
 class Row:
     """One evaluation, or one report from meta-training. None is missing, never zero.
 
-    `env_steps` is summed over the training tasks in stage "train" and per test task in stage "adapt". A train stage is shared
-    between suites, so its rows name neither a suite nor a split. Returns are undiscounted sums over an episode, in the
-    family's units.
+    `env_steps` is summed over the training tasks in stage "train" and per test task in stage
+    "adapt". A train stage is shared between suites, so its rows name neither a suite nor a split.
+    Returns are undiscounted sums over an episode, in the family's units.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -39,7 +39,8 @@ class Row:
     stage: str  # train | adapt
     env_steps: int
     updates: int | None = None  # optimiser steps on weights so far, per task
-    meta_env_steps: int | None = None  # environment steps that meta-training used, summed over its tasks
+    # environment steps that meta-training used, summed over its tasks
+    meta_env_steps: int | None = None
     n_train_tasks: int | None = None
     eval_mode: str | None = None  # deterministic | stochastic
     return_mean: float | None = None
@@ -47,7 +48,8 @@ class Row:
     n_episodes: int | None = None
     episode_length_mean: float | None = None  # control steps
     terminated_frac: float | None = None
-    online_return: float | None = None  # mean return of the method's own episodes since the last row
+    # mean return of the method's own episodes since the last row
+    online_return: float | None = None
     status: str = "ok"  # ok | diverged | failed | timeout
     error: str | None = None  # one line, where status is failed or timeout
     wall_s: float | None = None  # seconds since the stage began
@@ -60,7 +62,11 @@ _DTYPES = {int: "Int64", float: "Float64", str: "string"}
 def columns_of(record: type) -> dict[str, str]:
     """The nullable dtype of each field of a dataclass of numbers and texts."""
     return {
-        name: next(dtype for kind, dtype in _DTYPES.items() if kind is hint or kind in getattr(hint, "__args__", ()))
+        name: next(
+            dtype
+            for kind, dtype in _DTYPES.items()
+            if kind is hint or kind in getattr(hint, "__args__", ())
+        )
         for name, hint in get_type_hints(record).items()
     }
 
@@ -73,4 +79,9 @@ assert list(COLUMNS) == [f.name for f in fields(Row)]
 def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
     """Rows as a table with the columns and nullable types of `COLUMNS`."""
     rows = list(rows)
-    return pd.DataFrame({name: pd.array([getattr(row, name) for row in rows], dtype=COLUMNS[name]) for name in COLUMNS})
+    return pd.DataFrame(
+        {
+            name: pd.array([getattr(row, name) for row in rows], dtype=COLUMNS[name])
+            for name in COLUMNS
+        }
+    )

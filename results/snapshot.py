@@ -1,7 +1,8 @@
-"""The snapshot of an unfinished stage: the newest state that it can go on from, beside the cell that it is to become.
+"""The snapshot of an unfinished stage: the newest state to go on from, beside the cell-to-be.
 
-`snapshot.json` names the file of the state and holds its SHA-256, and what the state belongs to. It is exchanged in one step
-once the state is on the disk, and the state before it is removed only then: a death at any moment leaves one of the two whole.
+`snapshot.json` names the file of the state and holds its SHA-256, and what the state belongs to. It
+is replaced in one step once the state is on disk, and only then is the previous state removed: a
+crash at any moment leaves one of the two whole.
 """
 
 import os
@@ -28,10 +29,10 @@ _FIELDS = {
 
 
 def write(folder: Path, header: Mapping[str, Any], state: bytes) -> None:
-    """Put a snapshot in the place of the one before; call it with the folder's write lock held.
+    """Write a snapshot, replacing any earlier one; call it with the folder's write lock held.
 
     Raises:
-      OSError: if it cannot be written; the one before is then still there.
+      OSError: if it cannot be written; the previous one is then still there.
     """
     sha256 = digest(state)
     name = _STATES.replace("*", sha256[:16])

@@ -1,7 +1,7 @@
 """The store of finished cells: a folder per cell, safe against crashes and against other processes.
 
-One lock per cell says who works on it and another who writes into it, so that a record can also come from a process that
-claimed nothing.
+One lock per cell says who works on it and another who writes into it, so that a record can also
+come from a process that claimed nothing.
 """
 
 import json
@@ -21,24 +21,27 @@ from results.schema import SCHEMA_VERSION, Row
 
 __all__ = ["EXPECTED", "CellKey", "Store", "StoreError"]
 
-_STORE, _LOCK, _CLAIM = "store.json", ".lock", ".claim.lock"
+_STORE = "store.json"
+_LOCK = ".lock"
+_CLAIM = ".claim.lock"
 _IN_EMPTY = {_LOCK, ".gitignore", ".gitkeep", ".DS_Store"}
-_CLAIM_WAIT_S = 0.02  # outlasts a reader that looks whether the lock is held
+_CLAIM_WAIT_S = 0.02  # outlasts a reader that checks whether the lock is held
 _LOCK_WAIT_S = 60.0
 
 
 class Store:
     """Finished cells and the plans that name them, in the folder `root`.
 
-    Every method raises StoreError where the disk is full, access is denied or a file is in the way. A store pickles, and opens
-    as often as one likes.
+    Every method raises StoreError where the disk is full, access is denied or a file is in the way.
+    A store can be pickled, and opened any number of times.
 
     Args:
       root: the folder.
-      create: make `root` a store if it is none, and make sure that it can be written to; False only reads.
+      create: make `root` a store if it is not one, and make sure that it is writable; False only
+        reads.
     Raises:
-      StoreError: if `root` is of another schema version, holds something else, or cannot be written to (with `create`), or is
-        no store (without).
+      StoreError: if `root` is of another schema version, holds something else, or cannot be written
+        to (with `create`), or is no store (without).
     """
 
     def __init__(self, root: Path, create: bool) -> None:
@@ -50,26 +53,34 @@ class Store:
         if _STORE in names:
             self._check_version()
         elif foreign := sorted(name for name in names - _IN_EMPTY if not name.endswith(".tmp")):
-            cure = "choose an empty or new folder" if create else "name the folder of a run, or of published results"
+            cure = (
+                "choose an empty or new folder"
+                if create
+                else "name the folder of a run, or of published results"
+            )
             raise StoreError(f"{self.root}: not a store, it holds {foreign[0]}: {cure}")
         elif not create:
-            raise StoreError(f"{self.root}: no results there: run a suite first, or name another folder")
+            raise StoreError(
+                f"{self.root}: no results there: run a suite first, or name another folder"
+            )
         if create:
             self._mark()
 
     def status(self, key: CellKey) -> Status:
         """Judge a cell by every byte of it.
 
-        "done": it ended ok or diverged; "failed": it ended otherwise; "corrupt": its files are not what was written; "missing":
-        no complete record is there. All but "done" are to be run again.
+        "done": it ended ok or diverged; "failed": it ended otherwise; "corrupt": its files are not
+        what was written; "missing": no complete record is there. All but "done" are to be run
+        again.
         """
         return self._cell(key).status()
 
     @contextmanager
     def claim(self, key: CellKey) -> Iterator[bool]:
-        """Hold a cell for as long as a worker works on it; gives False, at once, if another worker holds it.
+        """Hold a cell while a worker works on it; gives False at once if another worker holds it.
 
-        The kernel frees a claim when its process dies. Ask for the status inside: the cell may have been done meanwhile.
+        The kernel frees a claim when its process dies. Ask for the status inside: the cell may have
+        been finished meanwhile.
         """
         folder = self._cell(key).folder
         with explained(folder):
@@ -90,18 +101,22 @@ class Store:
         measured: Sequence[Measure] = (),
         replace: bool = False,
     ) -> None:
-        """Write a cell whole or not at all. A cell that is done stays as it is: the first complete record wins.
+        """Write a cell whole or not at all.
+
+        A cell that is done stays as it is: the first complete record wins.
 
         Args:
           key: the cell; its suite is filled into the rows.
           rows: at least those that say how the cell ended; kept in order.
           state: trained state, None for a stage without.
           log: the text of log.txt.
-          record: plain JSON data without NaN; `status` (ok, diverged, failed, timeout) decides what the cell counts as.
+          record: plain JSON data without NaN; `status` (ok, diverged, failed, timeout) decides what
+            the cell counts as.
           measured: what was measured beside the rows.
           replace: write over a cell that is done.
         Raises:
-          StoreError: if it cannot be written; what was there before is then still there, or the cell is missing.
+          StoreError: if it cannot be written; what was there before is then still there, or the
+            cell is missing.
           ValueError, TypeError: if rows are of another stage, or the record is not as above.
         """
         self._cell(key).write(rows, state, log, record, measured, replace)
@@ -110,7 +125,8 @@ class Store:
         """Give the record written with a cell.
 
         Raises:
-          StoreError: if the cell is missing or its cell.json damaged; another run of the suite does it again.
+          StoreError: if the cell is missing or its cell.json damaged; another run of the suite does
+            it again.
         """
         return self._cell(key).record()
 
@@ -118,18 +134,19 @@ class Store:
         """Give the trained state written with a cell, after comparing its checksum.
 
         Raises:
-          StoreError: if the cell is missing or damaged (another run of the suite does it again), or has no trained state.
+          StoreError: if the cell is missing or damaged (another run of the suite does it again), or
+            has no trained state.
         """
         return self._cell(key).file(STATE)
 
     def save(self, key: CellKey, header: Mapping[str, Any], state: bytes) -> None:
-        """Write the snapshot of an unfinished stage in the place of the one before; whoever claims the cell may.
+        """Replace the snapshot of an unfinished stage; whoever has claimed the cell may do so.
 
         Args:
           header: what the state belongs to, plain JSON data.
           state: what the stage can go on from.
         Raises:
-          StoreError: if it cannot be written; the one before is then still there.
+          StoreError: if it cannot be written; the previous one is then still there.
         """
         self._cell(key).save(header, state)
 
@@ -168,28 +185,37 @@ class Store:
         return from_tables([self._cell(key).table()])
 
     def measures(self, suites: Sequence[str] | None = None) -> pd.DataFrame:
-        """Give what was measured beside the rows of the cells that `read` gives: `results.measures.Measure`, with `cell_id`.
+        """Give the measures of the cells that `read` gives.
+
+        They are those of `results.measures.Measure`, with `cell_id`.
 
         Raises:
           StoreError: if a suite has no plan, or a cell is damaged.
         """
-        stages = (key for plan in self._chosen(suites) for cell in plan["cells"] for key in reversed(keys(cell)) if key)
+        stages = (
+            key
+            for plan in self._chosen(suites)
+            for cell in plan["cells"]
+            for key in reversed(keys(cell))
+            if key
+        )
         return joined([(key.id, self._cell(key).measured()) for key in dict.fromkeys(stages)])
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
-        """Merge a suite's plan into the store's: a slot that is there already is replaced, other slots stay.
+        """Merge a suite's plan into the store's: slots it has are replaced, other slots stay.
 
-        A plan of another suite version replaces the old one whole, since scores of two versions do not belong in one table; the
-        cells themselves stay.
+        A plan of another suite version replaces the old one whole, since scores of two versions do
+        not belong in one table; the cells themselves stay.
 
         Args:
-          plan: `suite`, `suite_version`, `question`, `arms` in order, those `remembering` the task within an episode (none if
-            left out), and `cells`: each a `slot` (budget, family, split,
-            method, variant, seed), the `key` of its cell and the `train_key` it builds on or None, as `asdict` gives keys, and
-            `isomorphic_axes`, the family's shift axes whose tasks are exact linear images of training tasks (none if left out).
+          plan: `suite`, `suite_version`, `question`, `arms` in order, those `remembering` the task
+            within an episode (none if left out), and `cells`: each a `slot` (budget, family, split,
+            method, variant, seed), the `key` of its cell and the `train_key` it builds on or None,
+            as `asdict` gives keys, and `isomorphic_axes`, the family's shift axes whose tasks are
+            exact linear images of training tasks (none if left out).
         Raises:
           StoreError: if it cannot be written, or the plan that is there is damaged.
-          ValueError, TypeError: if a key is none.
+          ValueError, TypeError: if a key is not valid.
         """
         new = json.loads(to_json(plan))  # as it will be read
         for cell in new["cells"]:
@@ -203,7 +229,8 @@ class Store:
         """Give the plans of all suites, by the suites' names.
 
         Raises:
-          StoreError: if one is damaged; delete it and run its suite again, finished cells are found again.
+          StoreError: if one is damaged; delete it and run its suite again, finished cells are found
+            again.
         """
         with explained(self.root):
             return [load(path) for path in sorted(self.root.glob("suite-*.json"))]
@@ -216,14 +243,17 @@ class Store:
         Args:
           suites: names of suites; None for all that have a plan.
         Returns:
-          The rows of every planned cell that is done or failed and of the train stages they build on (shared ones once, without
-          a suite), in the order of the plans, with the id of their cell as `cell_id`; and a row per planned cell with the
-          columns `EXPECTED`, where a status is one of `status`'s or "running".
+          The rows of every planned cell that is done or failed and of the train stages they build
+          on (shared ones once, without a suite), in the order of the plans, with the id of their
+          cell as `cell_id`; and a row per planned cell with the columns `EXPECTED`, where a status
+          is one of `status`'s or "running".
         Raises:
           StoreError: if a suite has no plan.
         """
         plans = self._chosen(suites)
-        in_order = (key for plan in plans for cell in plan["cells"] for key in reversed(keys(cell)) if key)
+        in_order = (
+            key for plan in plans for cell in plan["cells"] for key in reversed(keys(cell)) if key
+        )
         surveyed = {key: self._survey(key) for key in dict.fromkeys(in_order)}
         tables = {key: table for key, (_, table) in surveyed.items() if table is not None}
         ids = [key.id for key, table in tables.items() for _ in range(len(table))]
@@ -236,7 +266,9 @@ class Store:
     def _survey(self, key: CellKey) -> tuple[str, pa.Table | None]:
         cell = self._cell(key)
         status, table = cell.survey()
-        return ("running" if status != "done" and is_locked(cell.folder / _CLAIM) else status), table
+        return (
+            "running" if status != "done" and is_locked(cell.folder / _CLAIM) else status
+        ), table
 
     def _check_version(self) -> None:
         path = self.root / _STORE
@@ -245,7 +277,9 @@ class Store:
         try:
             version = json.loads(data)["schema_version"]
         except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"{path}: cut short or altered: restore it, or choose another folder") from error
+            raise StoreError(
+                f"{path}: cut short or altered: restore it, or choose another folder"
+            ) from error
         if version != SCHEMA_VERSION:
             raise StoreError(
                 f"{self.root}: of schema version {version}, this program's is {SCHEMA_VERSION}: "
@@ -253,7 +287,7 @@ class Store:
             )
 
     def _mark(self) -> None:
-        """Make the folder a store; written anew each time, since only writing shows that it can be written to."""
+        """Make the folder a store; written anew each time, as only writing shows it is writable."""
         with self._alone(), explained(self.root):
             commit(self.root, {_STORE: to_json({"schema_version": SCHEMA_VERSION})})
 
@@ -262,19 +296,23 @@ class Store:
         with locked(self.root / _LOCK, _LOCK_WAIT_S) as mine:
             if not mine:
                 raise StoreError(
-                    f"{self.root}: another process has been writing for {_LOCK_WAIT_S:.0f} s: wait for it or end it"
+                    f"{self.root}: another process has been writing for {_LOCK_WAIT_S:.0f} s: wait"
+                    " for it or end it"
                 )
             yield
 
     def _chosen(self, suites: Sequence[str] | None) -> list[dict[str, Any]]:
         plans = {plan["suite"]: plan for plan in self.plans()}
         if unknown := [name for name in suites or () if name not in plans]:
-            raise StoreError(f"{self.root}: no results of suite {unknown[0]}, there are: {', '.join(plans) or 'none'}")
+            raise StoreError(
+                f"{self.root}: no results of suite {unknown[0]}, there are:"
+                f" {', '.join(plans) or 'none'}"
+            )
         return [plan for name, plan in plans.items() if suites is None or name in suites]
 
 
 def _tidy(folder: Path) -> None:
-    """Remove what a writer that died has left."""
+    """Remove what a writer that died left behind."""
     with locked(folder / WRITE_LOCK, 0.0) as mine, explained(folder):
         if mine:
             sweep(folder)

@@ -1,6 +1,7 @@
-"""Logs of tuning: which settings of a method were tried on a family's tuning law, and how each scored.
+"""Logs of tuning: which settings of a method were tried on a family's tuning law, and their scores.
 
-A file per budget, family and method, as `benchmark tune` writes it; those that ship say where the budgets' settings come from.
+A file per budget, family and method, as `benchmark tune` writes it; the ones that ship show where
+the budgets' settings come from.
 """
 
 from pathlib import Path
@@ -10,11 +11,23 @@ import pandas as pd
 from results.files import StoreError, explained
 
 TUNING = Path(__file__).parent / "tuning"
-COLUMNS = ("budget", "family", "method", "rung", "fraction", "trial", "settings", "seed", "score", "status", "core_s")
+COLUMNS = (
+    "budget",
+    "family",
+    "method",
+    "rung",
+    "fraction",
+    "trial",
+    "settings",
+    "seed",
+    "score",
+    "status",
+    "core_s",
+)
 
 
 def load_trials(folder: Path = TUNING) -> pd.DataFrame:
-    """Every trial in a folder, a row each, in the order of the files' names; none where there is no folder.
+    """Every trial in a folder, a row each, ordered by file name; none where there is no folder.
 
     Raises:
       StoreError: if a file cannot be read, or is no log.
@@ -25,8 +38,13 @@ def load_trials(folder: Path = TUNING) -> pd.DataFrame:
             try:
                 table = pd.read_csv(path, keep_default_na=False)
             except ValueError as error:
-                raise StoreError(f"{path}: it is no log of tuning ({error}): delete it, or tune again") from error
+                raise StoreError(
+                    f"{path}: it is no log of tuning ({error}): delete it, or tune again"
+                ) from error
             if missing := [name for name in COLUMNS if name not in table]:
-                raise StoreError(f"{path}: it is no log of tuning, it lacks {', '.join(missing)}: delete it, or tune again")
+                raise StoreError(
+                    f"{path}: it is no log of tuning, it lacks {', '.join(missing)}: delete it, or"
+                    " tune again"
+                )
             parts.append(table)
     return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)

@@ -1,4 +1,4 @@
-"""What several kinds of tests share: meta-training without the harness, and peers to compare with."""
+"""Shared by several kinds of tests: meta-training without the harness, peers to compare with."""
 
 import importlib
 import os
@@ -38,7 +38,9 @@ class Twin(nn.Module):
         """What belongs to `parameters()`, in their order, under our names and in our shapes."""
         log_std, *rest = tensors
         weights = {f"{name}.w": tensor.T for name, tensor in zip(LAYERS, rest[::2], strict=True)}
-        biases = {f"{name}.b": tensor[None] for name, tensor in zip(LAYERS, rest[1::2], strict=True)}
+        biases = {
+            f"{name}.b": tensor[None] for name, tensor in zip(LAYERS, rest[1::2], strict=True)
+        }
         return weights | biases | {"log_std": log_std[None]}
 
 
@@ -49,19 +51,25 @@ def layer_of(w: Tensor, b: Tensor) -> nn.Linear:
 
 
 class PortedPearl:
-    """The training step of PEARL's official code as one would write it down in PyTorch: task after task where that has tasks.
+    """The training step of PEARL's official code as one would write it down in PyTorch: task after
+    task where that has tasks.
 
-    Made of `methods.pearl`'s weights, for α = 1, and with an ε in the density that is smaller than the official one. Replay is
-    one array [steps, F] of (s, a, r, s', d) for each task.
+    Made of `methods.pearl`'s weights, for α = 1, and with an ε in the density that is smaller than
+    the official one. Replay is one array [steps, F] of (s, a, r, s', d) for each task.
     """
 
     def __init__(self, params: Mapping[str, Tensor], config: Any, n_obs: int, n_act: int) -> None:
         self.config, self.n_obs, self.n_act, rate = config, n_obs, n_act, config.learning_rate
         self.nets = {net: stack(params, net) for net in ("context", "pi", "v")}
         for i in (0, 1):
-            self.nets[f"q{i}"] = stack({name: tensor[i] for name, tensor in params.items() if name.startswith("q")}, "q")
+            self.nets[f"q{i}"] = stack(
+                {name: tensor[i] for name, tensor in params.items() if name.startswith("q")}, "q"
+            )
         self.nets["target"] = stack(params, "v")
-        self.adams = {net: torch.optim.Adam(self.nets[net].parameters(), rate) for net in ("context", "pi", "v", "q0", "q1")}
+        self.adams = {
+            net: torch.optim.Adam(self.nets[net].parameters(), rate)
+            for net in ("context", "pi", "v", "q0", "q1")
+        }
 
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
         return torch.split(rows, [self.n_obs, self.n_act, 1, self.n_obs, 1], -1)
@@ -81,7 +89,9 @@ class PortedPearl:
             var = softplus(task_raw).clamp(min=1e-7)
             variances.append(1.0 / (1.0 / var).sum(0))
             means.append(variances[-1] * (task_mean / var).sum(0))
-        z_each = torch.stack([m + v.sqrt() * e for m, v, e in zip(means, variances, z_noise, strict=True)])
+        z_each = torch.stack(
+            [m + v.sqrt() * e for m, v, e in zip(means, variances, z_noise, strict=True)]
+        )
         z = torch.cat([task_z.repeat(size, 1) for task_z in z_each])
         obs, action, reward, next_obs, terminated = self.split(batch.reshape(n_tasks * size, -1))
         out_mean, log_std = nets["pi"](torch.cat([obs, z.detach()], 1)).chunk(2, 1)
@@ -98,8 +108,12 @@ class PortedPearl:
         for adam in self.adams.values():
             adam.zero_grad()
         prior = torch.distributions.Normal(torch.zeros(config.latent), torch.ones(config.latent))
-        posteriors = [torch.distributions.Normal(m, v.sqrt()) for m, v in zip(means, variances, strict=True)]
-        divergence = torch.stack([torch.distributions.kl_divergence(each, prior).sum() for each in posteriors]).sum()
+        posteriors = [
+            torch.distributions.Normal(m, v.sqrt()) for m, v in zip(means, variances, strict=True)
+        ]
+        divergence = torch.stack(
+            [torch.distributions.kl_divergence(each, prior).sum() for each in posteriors]
+        ).sum()
         target = config.reward_scale * reward + (1.0 - terminated) * config.gamma * next_value
         loss = config.kl_weight * divergence + sum(((q - target) ** 2).mean() for q in qs)
         loss.backward()
@@ -129,7 +143,8 @@ def stack(params: Mapping[str, Tensor], net: str) -> nn.Sequential:
 
 @pytest.fixture(scope="session")
 def meta_train() -> Callable[..., list[tuple[Event, int, int]]]:
-    """`(method, pool, n_tasks, budget, streams)`: meta-train to the end; gives each step's event, updates, steps used.
+    """`(method, pool, n_tasks, budget, streams)`: meta-train to the end; gives each step's event,
+    updates, steps used.
 
     `tell(event, trainer)` is called after each step.
     """
@@ -142,7 +157,8 @@ def meta_train() -> Callable[..., list[tuple[Event, int, int]]]:
         streams: Any,
         tell: Callable[[Event, Trainer], None] = lambda event, trainer: None,
     ) -> list[tuple[Event, int, int]]:
-        trainer, steps = method.trainer(pool.make_env, n_tasks, budget, streams), list[tuple[Event, int, int]]()
+        trainer = method.trainer(pool.make_env, n_tasks, budget, streams)
+        steps = list[tuple[Event, int, int]]()
         pool.settle()
         while not steps or steps[-1][0] is not Event.END:
             event = trainer.step(budget - int(pool.used.sum()))

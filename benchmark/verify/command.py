@@ -1,4 +1,4 @@
-"""Whether the published numbers still hold: the three levels, one after another, and their verdict."""
+"""Runs the levels of `verify` in turn and says whether the published numbers still hold."""
 
 import json
 import tempfile
@@ -20,7 +20,9 @@ from results.store import Store, StoreError
 if TYPE_CHECKING:
     from benchmark.cells import Cell
 
-PASSED, FAILED = 0, 1  # exit codes
+# exit codes
+PASSED = 0
+FAILED = 1
 BUDGETS = {2: "quick", 3: "desk"}  # whose published cells are run again
 
 
@@ -29,12 +31,14 @@ class Asked(NamedTuple):
 
     level: int
     suites: Sequence[str] | None  # None for all that are published
-    cells: Sequence[str] | None  # suite/family/method to run again; None for the usual ones, at level 3 for all
+    # suite/family/method to run again; None for the usual ones, at level 3 for all
+    cells: Sequence[str] | None
     budget: str | None  # of those cells; None for the level's own
     seeds: int
     first_seed: int
     record: bool  # keep this machine's fingerprints
-    store: Path | None  # where runs are kept, so that another call goes on; None for a temporary folder
+    # where runs are kept, so that another call goes on; None for a temporary folder
+    store: Path | None
     deadline: float | None  # `time.monotonic()` at which to stop running
 
 
@@ -46,11 +50,14 @@ def verify(asked: Asked, folder: Path, as_json: bool) -> int:
       StoreError: if nothing is published, or the store of the runs cannot be used.
       benchmark.local.TimeLimitError: at the deadline.
     """
-    began, publication = time.monotonic(), Publication(folder)
+    began = time.monotonic()
+    publication = Publication(folder)
     suites = list(asked.suites or publication.suites)
     for suite in suites:
         if suite not in publication.suites:
-            raise InputError(f"suite {suite!r} is not published; these are: {', '.join(publication.suites)}")
+            raise InputError(
+                f"suite {suite!r} is not published; these are: {', '.join(publication.suites)}"
+            )
     found: list[Check] = []
     console = Console(markup=False, emoji=False, highlight=False, stderr=as_json)
     for check in _levels(asked, publication, suites, console):
@@ -59,15 +66,23 @@ def verify(asked: Asked, folder: Path, as_json: bool) -> int:
             console.print(_line(check), soft_wrap=True)
     failed = [check for check in found if check.outcome == "failed"]
     if as_json:
-        print(json.dumps({"passed": not failed, "checks": [check.as_dict() for check in found]}, indent=2))
+        print(
+            json.dumps(
+                {"passed": not failed, "checks": [check.as_dict() for check in found]}, indent=2
+            )
+        )
     else:
         skipped = sum(check.outcome == "skipped" for check in found)
-        said = f"{len(found) - len(failed) - skipped} passed, {len(failed)} failed, {skipped} skipped"
+        said = (
+            f"{len(found) - len(failed) - skipped} passed, {len(failed)} failed, {skipped} skipped"
+        )
         console.print(f"{said} in {duration(time.monotonic() - began)}", soft_wrap=True)
     return FAILED if failed else PASSED
 
 
-def _levels(asked: Asked, publication: Publication, suites: Sequence[str], console: Console) -> Iterator[Check]:
+def _levels(
+    asked: Asked, publication: Publication, suites: Sequence[str], console: Console
+) -> Iterator[Check]:
     if asked.level == 1:
         yield from rows_and_report(publication, suites)
         return
@@ -90,20 +105,38 @@ def _levels(asked: Asked, publication: Publication, suites: Sequence[str], conso
 
 
 def _code(
-    asked: Asked, publication: Publication, suites: Sequence[str], cells: "list[Cell]", store: Store, display: Display
+    asked: Asked,
+    publication: Publication,
+    suites: Sequence[str],
+    cells: "list[Cell]",
+    store: Store,
+    display: Display,
 ) -> Iterator[Check]:
     """Levels 2 and 3: what runs."""
     from benchmark.verify import fresh_seeds as fresh
 
     if not cells:
-        yield Check(asked.level, "fresh seeds", "skipped", f"none of {', '.join(fresh.CELLS)} is of these suites; name --cells")
+        yield Check(
+            asked.level,
+            "fresh seeds",
+            "skipped",
+            f"none of {', '.join(fresh.CELLS)} is of these suites; name --cells",
+        )
     with display.shown():
-        prints = list(fresh.known_fingerprints(store, publication.root, asked.record, display.show, asked.deadline))
+        prints = list(
+            fresh.known_fingerprints(
+                store, publication.root, asked.record, display.show, asked.deadline
+            )
+        )
     yield from prints
     yield from fresh.trained_states(publication, suites)
     if cells:
         with display.shown():
-            moved = list(fresh.fresh_seeds(publication, cells, store, asked.level, display.show, asked.deadline))
+            moved = list(
+                fresh.fresh_seeds(
+                    publication, cells, store, asked.level, display.show, asked.deadline
+                )
+            )
         yield from moved
 
 
@@ -117,8 +150,13 @@ def _cells(asked: Asked, publication: Publication, suites: Sequence[str]) -> "li
         there = publication.read(suites)[1]
         at = there[there["budget"] == budget]
         if at.empty:
-            raise InputError(f"nothing is published at budget {budget}, which level {asked.level} runs again")
-        every = dict.fromkeys("/".join(one) for one in at[["suite", "family", "method"]].itertuples(index=False, name=None))
+            raise InputError(
+                f"nothing is published at budget {budget}, which level {asked.level} runs again"
+            )
+        every = dict.fromkeys(
+            "/".join(one)
+            for one in at[["suite", "family", "method"]].itertuples(index=False, name=None)
+        )
         names = list(every) if asked.level == 3 else [name for name in fresh.CELLS if name in every]
     return fresh.chosen_cells(publication, names, budget, asked.seeds, asked.first_seed)
 

@@ -1,9 +1,10 @@
-"""Fingerprints of simulator and learners: what a fixed short run gives, kept beside the published results.
+"""Fingerprints of simulator and learners: the result of a fixed short run, kept for comparison.
 
-The simulator's are exact, and hold for one version of MuJoCo on one kind of processor. The learners' are returns at smoke, to
-a tolerance, since their sums depend on the processor too: they hold for one version of the method and of torch, one kind of
-processor with one set of instructions, and one number of threads. Where there is none for this machine, nothing is known, and
-nothing passes.
+The simulator's are exact, and hold for one version of MuJoCo on one kind of processor. The
+learners' are returns at smoke, to a tolerance, since their sums depend on the processor too: they
+hold for one version of the method and of torch, one kind of processor with one set of instructions,
+and one number of threads. Where there is none for this machine, nothing is known, and nothing
+passes.
 """
 
 import hashlib
@@ -24,7 +25,9 @@ from results.files import DamageError, StoreError, commit, explained, seal, unse
 
 FILE = "fingerprints.json"
 TOLERANCE = 1e-4  # of a return, relative where that is larger than 1
-_STEPS, _TASKS, _COPIES = 40, 2, 2
+_STEPS = 40
+_TASKS = 2
+_COPIES = 2
 
 
 def simulator_key() -> str:
@@ -34,12 +37,13 @@ def simulator_key() -> str:
 
 def learner_key() -> str:
     """What a learner's fingerprint holds for; runs have one thread of torch each."""
-    capability, processor = torch.backends.cpu.get_cpu_capability(), provenance()["machine"]["processor"]
+    capability = torch.backends.cpu.get_cpu_capability()
+    processor = provenance()["machine"]["processor"]
     return f"torch {torch.__version__.partition('+')[0]}, {capability}, {processor}, 1 thread"
 
 
 def simulator_fingerprints() -> dict[str, str]:
-    """By family, a digest of every bit of observations, rewards and ends of a few episodes with fixed actions."""
+    """Per family, a bitwise digest of observations, rewards and ends under fixed actions."""
     return {name: _digest(name) for name in FAMILIES}
 
 
@@ -47,7 +51,8 @@ def _digest(name: str) -> str:
     family = load_family(name)
     tasks = family.split(next(iter(family.splits())))[:_TASKS]
     env = BatchEnv(family, tasks, _COPIES, 1, seed=0)
-    seen, obs = hashlib.sha256(), env.reset()
+    seen = hashlib.sha256()
+    obs = env.reset()
     seen.update(obs.tobytes())
     shape = (len(tasks), _COPIES, family.action_size)
     phase = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
@@ -64,18 +69,25 @@ def _digest(name: str) -> str:
 def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
     """What a smoke run gave, by method@version.
 
-    Of every task the return at the last checkpoint, at all checkpoints the mean returns of evaluated and of its own episodes,
-    and the number of updates.
+    Of every task the return at the last checkpoint, at all checkpoints the mean returns of
+    evaluated and of its own episodes, and the number of updates.
 
     Args:
       rows: of one seed of each method on one family.
     """
     found = {}
-    for (method, version), of_method in rows[rows["stage"] == "adapt"].groupby(["method", "method_version"]):
+    for (method, version), of_method in rows[rows["stage"] == "adapt"].groupby(
+        ["method", "method_version"]
+    ):
         at = of_method.groupby("env_steps")
-        means = [at[name].mean().astype("Float64").dropna().round(6) for name in ("return_mean", "online_return")]
+        means = [
+            at[name].mean().astype("Float64").dropna().round(6)
+            for name in ("return_mean", "online_return")
+        ]
         last = (
-            of_method[of_method["env_steps"] == of_method["env_steps"].max()].sort_values("task_index")["return_mean"].round(6)
+            of_method[of_method["env_steps"] == of_method["env_steps"].max()]
+            .sort_values("task_index")["return_mean"]
+            .round(6)
         )
         returns = pd.concat([last.astype("Float64"), *means]).to_numpy(dtype=float, na_value=np.nan)
         found[f"{method}@{version}"] = [*map(float, returns), float(at["updates"].max().iloc[-1])]
@@ -90,7 +102,7 @@ def differs(ours: Any, known: Any) -> bool:
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """The fingerprints kept in a folder: `simulator` and `learner`, each by key and then by family or method.
+    """The fingerprints in a folder: `simulator` and `learner`, by key, then by family or method.
 
     Raises:
       StoreError: if the file was altered.
@@ -103,7 +115,9 @@ def load(folder: Path) -> dict[str, Any]:
     try:
         return unseal(data)
     except DamageError as damage:
-        raise StoreError(f"{path}: {damage}: restore it, or record it again with --record") from damage
+        raise StoreError(
+            f"{path}: {damage}: restore it, or record it again with --record"
+        ) from damage
 
 
 def record(folder: Path, kind: str, key: str, found: Mapping[str, Any]) -> None:

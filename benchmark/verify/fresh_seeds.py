@@ -25,17 +25,26 @@ from reports.text import number
 from results.publication import STATES, Publication
 from results.store import Store
 
-# suite/family/method of the cells that are run again: one of each kind of method, and one on dynamics that vary
+# suite/family/method of the cells that are run again: one of each kind of method, and one on
+# dynamics that vary
 CELLS = (
-    *("ood/point-goal/apb", "ood/point-goal/td3", "ood/point-goal/maml", "ood/point-goal/pearl", "ood/point-goal/varibad"),
+    *(
+        "ood/point-goal/apb",
+        "ood/point-goal/td3",
+        "ood/point-goal/maml",
+        "ood/point-goal/pearl",
+        "ood/point-goal/varibad",
+    ),
     "ood/point-rand/apb",
 )
-FIRST_SEED = 1_000  # beyond all seeds that anybody publishes
+FIRST_SEED = 1_000  # beyond any published seed
 Show = Callable[[list[Progress]], None]
 
 
-def known_fingerprints(store: Store, folder: Path, record: bool, show: Show, deadline: float | None = None) -> Iterator[Check]:
-    """Fingerprints of this machine's simulator and learners against those in `folder`; with `record` they are kept there."""
+def known_fingerprints(
+    store: Store, folder: Path, record: bool, show: Show, deadline: float | None = None
+) -> Iterator[Check]:
+    """This machine's simulator and learner fingerprints against `folder`'s; `record` saves them."""
     cells = expand(SUITES["ood"], BUDGETS["smoke"], METHODS, ["point-goal"], 1, {})
     rows = _run(store, cells, show, deadline)
     found: dict[str, tuple[str, dict[str, Any]]] = {
@@ -47,18 +56,31 @@ def known_fingerprints(store: Store, folder: Path, record: bool, show: Show, dea
             fingerprints.record(folder, kind, key, ours)
         known = fingerprints.load(folder)[kind].get(key)
         if known is None:
-            detail = f"none is recorded for {key}; with code that you trust, --record keeps this machine's"
+            detail = (
+                f"none is recorded for {key}; with code that you trust, --record keeps this"
+                " machine's"
+            )
             yield Check(2, f"fingerprints of the {kind}", "skipped", detail)
             continue
-        # a learner of another version is another learner, whose fingerprint nobody may have recorded on such a machine yet
+        # a learner of another version is another learner, whose fingerprint nobody may have
+        # recorded on such a machine yet
         names = {*ours, *known} if kind == "simulator" else ours.keys() & known.keys()
-        wrong = [name for name in sorted(names) if fingerprints.differs(ours.get(name, ""), known.get(name, ""))]
+        wrong = [
+            name
+            for name in sorted(names)
+            if fingerprints.differs(ours.get(name, ""), known.get(name, ""))
+        ]
         detail = f"{', '.join(wrong)} differ" if wrong else f"{len(names)} of {len(ours)}, of {key}"
-        yield Check(2, f"fingerprints of the {kind}", "failed" if wrong else "passed" if names else "skipped", detail)
+        yield Check(
+            2,
+            f"fingerprints of the {kind}",
+            "failed" if wrong else "passed" if names else "skipped",
+            detail,
+        )
 
 
 def trained_states(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
-    """Published trained states, evaluated before any step on the test tasks, against the rows they were published with."""
+    """Published trained states, evaluated on the test tasks at step 0, against their rows."""
     for suite in suites:
         rows, cells = publication.read([suite])
         found = 0
@@ -66,14 +88,19 @@ def trained_states(publication: Publication, suites: Sequence[str]) -> Iterator[
             path = publication.root / suite / STATES / f"{one['train_id']}.safetensors"
             if one["variant"] == "" and path.is_file():
                 found += 1
-                mine = rows[(rows["cell_id"] == one["adapt_id"]) & (rows["env_steps"] == 0)].sort_values("task_index")
+                mine = rows[
+                    (rows["cell_id"] == one["adapt_id"]) & (rows["env_steps"] == 0)
+                ].sort_values("task_index")
                 yield _evaluated(_cell_of(one), path, mine)
         if not found and cells["train_id"].notna().any():
-            yield Check(2, f"trained states of {suite}", "failed", "none is there; publish the suite again")
+            yield Check(
+                2, f"trained states of {suite}", "failed", "none is there; publish the suite again"
+            )
 
 
 def _cell_of(one: dict[str, object]) -> Cell:
-    suite, method = SUITES[str(one["suite"])], str(one["method"])
+    suite = SUITES[str(one["suite"])]
+    method = str(one["method"])
     paths = {method: registered_methods()[method]}
     cells = expand(suite, BUDGETS[str(one["budget"])], paths, [str(one["family"])], 1, {})
     (cell,) = (cell for cell in cells if cell.split == one["split"])
@@ -86,7 +113,12 @@ def _evaluated(cell: Cell, path: Path, published: pd.DataFrame) -> Check:
     try:
         method.load_state_dict(states.from_bytes(path.read_bytes()))
     except Exception as error:  # whatever is found in a broken file
-        return Check(2, name, "failed", f"it cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:120]})")
+        return Check(
+            2,
+            name,
+            "failed",
+            f"it cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:120]})",
+        )
     rows = run.rows_of(run.Adaptation(cell, method, None))
     ours = np.array([row.return_mean for row in islice(rows, cell.test_tasks)], dtype=float)
     rows.close()
@@ -94,13 +126,25 @@ def _evaluated(cell: Cell, path: Path, published: pd.DataFrame) -> Check:
     if len(ours) != len(theirs):
         return Check(2, name, "failed", f"{len(ours)} test tasks, published {len(theirs)}")
     gap = np.abs(ours - theirs) - fingerprints.TOLERANCE * np.maximum(1.0, np.abs(theirs))
-    if not (gap <= 0).all():  # nor NaN
+    if not (gap <= 0).all():  # NaN fails too
         worst = int(np.nan_to_num(gap, nan=np.inf).argmax())
-        return Check(2, name, "failed", f"task {worst} returns {ours[worst]:.4f}, published {theirs[worst]:.4f}")
-    return Check(2, name, "passed", f"{len(ours)} tasks, largest difference {np.abs(ours - theirs).max():.2g}")
+        return Check(
+            2,
+            name,
+            "failed",
+            f"task {worst} returns {ours[worst]:.4f}, published {theirs[worst]:.4f}",
+        )
+    return Check(
+        2,
+        name,
+        "passed",
+        f"{len(ours)} tasks, largest difference {np.abs(ours - theirs).max():.2g}",
+    )
 
 
-def chosen_cells(publication: Publication, names: Sequence[str], budget: str, seeds: int, first_seed: int) -> list[Cell]:
+def chosen_cells(
+    publication: Publication, names: Sequence[str], budget: str, seeds: int, first_seed: int
+) -> list[Cell]:
     """The cells to be run again, named as suite/family/method.
 
     Raises:
@@ -111,30 +155,57 @@ def chosen_cells(publication: Publication, names: Sequence[str], budget: str, se
         suite, family, method = (*name.split("/"), "", "")[:3]
         if suite not in publication.suites or name.count("/") != 2:
             known = ", ".join(publication.suites)
-            raise InputError(f"--cells {name!r}: write suite/family/method, such as {CELLS[0]}; published suites: {known}")
+            raise InputError(
+                f"--cells {name!r}: write suite/family/method, such as {CELLS[0]}; published"
+                f" suites: {known}"
+            )
         _, there = publication.read([suite])
-        mine = there[(there["budget"] == budget) & (there["family"] == family) & (there["method"] == method)]
+        mine = there[
+            (there["budget"] == budget) & (there["family"] == family) & (there["method"] == method)
+        ]
         if mine.empty:
             at = there[there["budget"] == budget]
-            known = f"families {', '.join(sorted(set(at['family'])))}, methods {', '.join(sorted(set(at['method'])))}"
-            raise InputError(f"--cells {name!r} is not published at budget {budget}; in suite {suite} there are {known}")
+            known = (
+                f"families {', '.join(sorted(set(at['family'])))}, methods"
+                f" {', '.join(sorted(set(at['method'])))}"
+            )
+            raise InputError(
+                f"--cells {name!r} is not published at budget {budget}; in suite {suite} there are"
+                f" {known}"
+            )
         if set(mine["seed"]) & set(range(first_seed, first_seed + seeds)):
-            raise InputError(f"--first-seed {first_seed}: those seeds are published themselves; take larger ones")
-        of_splits = expand(SUITES[suite], BUDGETS[budget], {method: registered_methods()[method]}, [family], 1, {})
+            raise InputError(
+                f"--first-seed {first_seed}: those seeds are published themselves; take larger ones"
+            )
+        of_splits = expand(
+            SUITES[suite], BUDGETS[budget], {method: registered_methods()[method]}, [family], 1, {}
+        )
         cells += [replace(cell, seed=first_seed + i) for i in range(seeds) for cell in of_splits]
     return cells
 
 
 def fresh_seeds(
-    publication: Publication, cells: Sequence[Cell], store: Store, level: int, show: Show, deadline: float | None = None
+    publication: Publication,
+    cells: Sequence[Cell],
+    store: Store,
+    level: int,
+    show: Show,
+    deadline: float | None = None,
 ) -> Iterator[Check]:
-    """Fresh seeds of a few cells against the published ones: a permutation test with Holm's correction, and a least effect."""
+    """Compare fresh seeds with published ones: permutation test, Holm correction, least effect."""
     suites = sorted({cell.suite for cell in cells})
     rows = _run(store, cells, show, deadline)
-    plans = pd.DataFrame([{**cell.plan()["slot"], "suite": cell.suite, "status": "done"} for cell in cells])
+    plans = pd.DataFrame(
+        [{**cell.plan()["slot"], "suite": cell.suite, "status": "done"} for cell in cells]
+    )
     if (failed := rows[rows["status"] == "failed"]).size:
         for one in failed.to_dict("records"):
-            yield Check(level, f"fresh: {one['family']}/{one['method']} seed {one['seed']}", "failed", str(one["error"]))
+            yield Check(
+                level,
+                f"fresh: {one['family']}/{one['method']} seed {one['seed']}",
+                "failed",
+                str(one["error"]),
+            )
         rows = rows[~rows["cell_id"].isin(failed["cell_id"])]
     mine = last_scores(adaptation_scores(rows, plans))
     theirs = last_scores(adaptation_scores(*publication.read(suites)))
@@ -142,38 +213,57 @@ def fresh_seeds(
     yield from _not_compared(cells, theirs, found, level)
     for one in found.to_dict("records"):
         name = f"fresh: {one['suite']}/{one['family']}/{one['method']} {one['split']} {one['axis']}"
-        power = "none with so few seeds" if np.isinf(one["detectable"]) else number(one["detectable"])
+        power = (
+            "none with so few seeds" if np.isinf(one["detectable"]) else number(one["detectable"])
+        )
         known = (
-            f"{number(one['known_mean'])} ({number(one['known_low'])} to {number(one['known_high'])}, {one['n_known']} seeds)"
+            f"{number(one['known_mean'])} ({number(one['known_low'])} to"
+            f" {number(one['known_high'])}, {one['n_known']} seeds)"
         )
         detail = (
-            f"{one['verdict']}: {number(one['mean'])} ({one['n_seeds']} seeds) against {known}, p {one['p_holm']:.2g}, "
-            f"least effect {number(one['least_effect'])}, detectable {power}"
+            f"{one['verdict']}: {number(one['mean'])} ({one['n_seeds']} seeds) against {known}, p"
+            f" {one['p_holm']:.2g}, least effect {number(one['least_effect'])}, detectable {power}"
         )
         outcomes: dict[str, Outcome] = {WORSE: "failed", BETTER: "failed", TOO_FEW: "skipped"}
         yield Check(level, name, outcomes.get(one["verdict"], "passed"), detail)
 
 
-def _not_compared(cells: Sequence[Cell], known: pd.DataFrame, found: pd.DataFrame, level: int) -> Iterator[Check]:
+def _not_compared(
+    cells: Sequence[Cell], known: pd.DataFrame, found: pd.DataFrame, level: int
+) -> Iterator[Check]:
     """A failure for every published score of the cells that no fresh one stands against."""
     chosen = {(cell.suite, cell.budget, cell.family, cell.split, cell.method) for cell in cells}
-    there = known[known["variant"] == ""][list(PLACE)].drop_duplicates().itertuples(index=False, name=None)
+    there = (
+        known[known["variant"] == ""][list(PLACE)]
+        .drop_duplicates()
+        .itertuples(index=False, name=None)
+    )
     compared = set(found[list(PLACE)].itertuples(index=False, name=None))
     for place in there:
         suite, budget, family, split, axis, method, _ = place
         if (suite, budget, family, split, method) in chosen and place not in compared:
-            yield Check(level, f"fresh: {suite}/{family}/{method} {split} {axis}", "failed", "no fresh seed has a score there")
+            yield Check(
+                level,
+                f"fresh: {suite}/{family}/{method} {split} {axis}",
+                "failed",
+                "no fresh seed has a score there",
+            )
 
 
 def _run(store: Store, cells: Iterable[Cell], show: Show, deadline: float | None) -> pd.DataFrame:
-    """Run cells that are not in the store yet, and give their rows; a failed one has a row that says so."""
+    """Run cells that the store lacks and return all rows; a failed one has a row that says so."""
     stages = stages_of(list(cells))
     for stage in stages:
         record = store.record(stage.key) if store.status(stage.key) == "done" else {}
-        parts, now = [record, *record.get("resumed", ())] if record else [], provenance()["commit"]
-        if others := [part["commit"] for part in parts if part["commit"] != now]:  # None: of an installed package
+        parts = [record, *record.get("resumed", ())] if record else []
+        now = provenance()["commit"]
+        # None: of an installed package
+        if others := [part["commit"] for part in parts if part["commit"] != now]:
             raise InputError(
-                f"{store.root} holds runs of commit {others[0]}, and this is {now}; take another folder with --store"
+                f"{store.root} holds runs of commit {others[0]}, and this is {now}; take another"
+                " folder with --store"
             )
     LocalExecutor(store, *choose_jobs(None), deadline).run(stages, show)
-    return pd.concat([store.rows(stage.key).assign(cell_id=stage.key.id) for stage in stages], ignore_index=True)
+    return pd.concat(
+        [store.rows(stage.key).assign(cell_id=stage.key.id) for stage in stages], ignore_index=True
+    )

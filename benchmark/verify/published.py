@@ -1,4 +1,4 @@
-"""Level 1 of `verify`: whether what is published is what was published, and follows from its own rows."""
+"""Level 1 of `verify`: whether published files are unaltered and follow from their own rows."""
 
 import csv
 import io
@@ -44,22 +44,31 @@ class Check:
 
 
 def rows_and_report(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
-    """Level 1: every published file is what was published, and every number of the reports follows from the rows."""
+    """Level 1: no published file was altered, and every report number follows from the rows."""
     for name in publication.strays():
-        yield Check(1, f"{name}: it is a suite", "failed", "its folder has no manifest: restore it, or move the folder away")
+        yield Check(
+            1,
+            f"{name}: it is a suite",
+            "failed",
+            "its folder has no manifest: restore it, or move the folder away",
+        )
     for suite in suites:
         for name, look in _LOOKS.items():
             yield _looked(name, look, publication, suite)
 
 
 def _looked(name: str, look: "Look", publication: Publication, suite: str) -> Check:
-    """One check; whatever an altered file breaks is a failure of it, and not the end of the others."""
+    """One check; any error an altered file causes fails this check without ending the others."""
     try:
         outcome, detail = look(publication, suite)
     except StoreError as error:
-        outcome, detail = "failed", str(error)
+        outcome = "failed"
+        detail = str(error)
     except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
-        outcome, detail = "failed", f"it cannot even be read ({type(error).__name__}: {error}); publish the suite again"
+        outcome = "failed"
+        detail = (
+            f"it cannot even be read ({type(error).__name__}: {error}); publish the suite again"
+        )
     return Check(1, f"{suite}: {name}", outcome, " ".join(detail.split()))
 
 
@@ -70,7 +79,8 @@ def _intact(publication: Publication, suite: str) -> "Found":
 
 def _current(publication: Publication, suite: str) -> "Found":
     """Whether what was published is of the versions that the code has now."""
-    manifest, moved = publication.manifest(suite), []
+    manifest = publication.manifest(suite)
+    moved = []
     methods = registered_methods()
     now = SUITES[suite].version if suite in SUITES else None
     if manifest["suite_version"] != now:
@@ -81,14 +91,24 @@ def _current(publication: Publication, suite: str) -> "Found":
         version = load_method(methods[method]).version if method in methods else None
         if version != known["version"]:
             moved.append(f"{method} {known['version']} → {version}")
-    families = {family: (known, family_version(load_family(family))) for family, known in manifest["families"].items()}
-    moved += [f"{family} {known} → {version}" for family, (known, version) in families.items() if known != version]
-    return ("failed", f"{_some(moved)}: run and publish the suite again") if moved else ("passed", "")
+    families = {
+        family: (known, family_version(load_family(family)))
+        for family, known in manifest["families"].items()
+    }
+    moved += [
+        f"{family} {known} → {version}"
+        for family, (known, version) in families.items()
+        if known != version
+    ]
+    return (
+        ("failed", f"{_some(moved)}: run and publish the suite again") if moved else ("passed", "")
+    )
 
 
 def _whole(publication: Publication, suite: str) -> "Found":
-    """Whether the manifest says what the tables say, and every cell is the one that the code would run."""
-    manifest, stages = publication.manifest(suite), publication.table(suite, "stages")
+    """Whether the manifest agrees with the tables and every cell is what the code would run."""
+    manifest = publication.manifest(suite)
+    stages = publication.table(suite, "stages")
     wrong = [name for name, value in summary(stages).items() if manifest.get(name) != value]
     rows, cells = publication.read([suite])
     for one in cells[~of_today(cells)].to_dict("records"):
@@ -96,33 +116,50 @@ def _whole(publication: Publication, suite: str) -> "Found":
     if unmeasured := set(cells["adapt_id"]) - set(rows["cell_id"]):
         wrong.append(f"{len(unmeasured)} cells without a row")
     wrong += _impossible(rows[rows["stage"] == "adapt"])
-    return ("failed", f"{_some(wrong)}: not what the code would run or the manifest says") if wrong else ("passed", "")
+    return (
+        ("failed", f"{_some(wrong)}: not what the code would run or the manifest says")
+        if wrong
+        else ("passed", "")
+    )
 
 
 def _impossible(rows: pd.DataFrame) -> list[str]:
     """What no evaluation can have given, in columns that no table shows as well."""
-    horizon = rows["family"].map({family: load_family(family).horizon for family in rows["family"].unique()})
+    horizon = rows["family"].map(
+        {family: load_family(family).horizon for family in rows["family"].unique()}
+    )
     fair = {
         "status": rows["status"].notna(),
         "n_episodes": rows["n_episodes"] == EPISODES,
         "return_std": rows["return_std"].isna() | (rows["return_std"] >= 0),
-        "episode_length_mean": rows["episode_length_mean"].isna() | rows["episode_length_mean"].between(1, horizon),
+        "episode_length_mean": rows["episode_length_mean"].isna()
+        | rows["episode_length_mean"].between(1, horizon),
         "terminated_frac": rows["terminated_frac"].isna() | rows["terminated_frac"].between(0, 1),
     }
     return [
-        f"{int((~good.fillna(False)).sum())} rows with an impossible {name}" for name, good in fair.items() if not good.all()
+        f"{int((~good.fillna(False)).sum())} rows with an impossible {name}"
+        for name, good in fair.items()
+        if not good.all()
     ]
 
 
 def _canonical(publication: Publication, suite: str) -> "Found":
-    """Whether the tables, once read, would be published as they are: no column, line or digit of another form."""
+    """Whether the tables would be written back unchanged: same columns, lines and digits."""
     rows, cells = publication.read([suite])
     records = {key.id: publication.record(key) for key in stage_keys(cells)}
     again = to_files(tables(rows, cells, publication.measures([suite]), records))
-    wrong = [name for name, data in again.items() if data != (publication.root / suite / name).read_bytes()]
+    wrong = [
+        name
+        for name, data in again.items()
+        if data != (publication.root / suite / name).read_bytes()
+    ]
     there = {path.name for path in (publication.root / suite).glob("*.csv")}
     wrong += [f"{name}, a table of its own" for name in there - {SCORES, *again}]
-    return ("failed", f"{_some(wrong)}: not as `publish` writes it") if wrong else ("passed", f"{len(again)} tables")
+    return (
+        ("failed", f"{_some(wrong)}: not as `publish` writes it")
+        if wrong
+        else ("passed", f"{len(again)} tables")
+    )
 
 
 def _recomputed(publication: Publication, suite: str) -> "Found":
@@ -132,7 +169,9 @@ def _recomputed(publication: Publication, suite: str) -> "Found":
         render(publication.root / suite, suite, Path(folder), cover=False)
         for name in (REPORT, SCORES):
             places = (publication.root / suite / name, Path(folder) / name)
-            if difference := first_difference(*(path.read_text(encoding="utf-8", errors="replace") for path in places)):
+            if difference := first_difference(
+                *(path.read_text(encoding="utf-8", errors="replace") for path in places)
+            ):
                 wrong.append(f"{name}: {difference}")
     return ("failed", _some(wrong)) if wrong else ("passed", "")
 

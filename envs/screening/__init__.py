@@ -1,1 +1,1 @@
-"""How the candidates of hopper-rand and walker-rand were screened; nothing imports this at run time."""
+"""How hopper-rand and walker-rand candidates were screened; nothing imports this at run time."""

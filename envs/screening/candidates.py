@@ -1,8 +1,9 @@
-"""Draws the frozen test tasks of hopper-rand or walker-rand and writes their file: `python -m envs.screening hopper-rand`.
+"""Draws the frozen test tasks of hopper-rand or walker-rand and writes their file: `python -m
+envs.screening hopper-rand`.
 
-Outside the law a candidate may be impossible, or too easy to tell methods apart. It is rejected, and listed, only if a
-cross-entropy search cannot keep the body up for 1 s, or if the zero action keeps it up for the whole horizon; no method of
-the benchmark has a say.
+Outside the law a candidate may be impossible, or too easy to tell methods apart. It is rejected,
+and listed, only if a cross-entropy search cannot keep the body up for 1 s, or if the zero action
+keeps it up for the whole horizon; no method of the benchmark has a say.
 """
 
 import json
@@ -17,19 +18,26 @@ from envs.batch import BatchEnv
 from envs.legs import MAX_EXPONENT, RandomDynamics
 from envs.screening.search import Gait, Knots, Outcome, rollout, search
 
-SEEDS = {"hopper-rand": (106, 206), "walker-rand": (107, 207)}  # of the id split, and of the candidates
+# of the id split, and of the candidates
+SEEDS = {"hopper-rand": (106, 206), "walker-rand": (107, 207)}
 LEVELS = ((2.0, 2.5), (2.5, 3.0), (3.0, 3.5), (3.5, 4.0))  # sizes of the exponents
 PER_LEVEL = 4
 ENOUGH = 63  # control steps: 1 s
-SEARCHED = 80  # the search aims higher, so that staying up for just 1 s by luck does not look as good as it gets
-EFFORTS = ((32, 6, 0.25), (64, 12, 0.4))  # population, iterations and width of the search; the second where the first fails
+# the search aims higher, so that staying up for just 1 s by luck does not look as good as it gets
+SEARCHED = 80
+# population, iterations and width of the search; the second where the first fails
+EFFORTS = ((32, 6, 0.25), (64, 12, 0.4))
 RESETS = 20  # episodes of the zero action
 
 
-def candidate(family: TaskFamily, level: tuple[float, float], generator: np.random.Generator) -> Task:
-    """A task whose exponents all have a size uniform in `level`, but for the largest, set to its top, and random signs.
+def candidate(
+    family: TaskFamily, level: tuple[float, float], generator: np.random.Generator
+) -> Task:
+    """A task whose exponents all have a size uniform in `level`, but for the largest, set to its
+    top, and random signs.
 
-    Its shift, the distance from the box of the law in the largest exponent, is then the same for a whole level.
+    Its shift, the distance from the box of the law in the largest exponent, is then the same for a
+    whole level.
     """
     low, high = level
     names = cast(RandomDynamics, family).names()
@@ -46,7 +54,7 @@ def lengths(outcome: Outcome) -> FloatArray:
 
 
 def kept_up(family: TaskFamily, tasks: Sequence[Task], generator: np.random.Generator) -> BoolArray:
-    """Whether the search finds a policy that keeps each task's body up for 1 s in its median episode, [N]."""
+    """Whether a found policy keeps each task's body up for 1 s in its median episode, [N]."""
     gait = Gait(family.observation_size, family.action_size, gain=0.2)
     up = np.zeros(len(tasks), bool)
     for population, iterations, width in EFFORTS:
@@ -68,23 +76,34 @@ def kept_up(family: TaskFamily, tasks: Sequence[Task], generator: np.random.Gene
     return up
 
 
-def faults(family: TaskFamily, tasks: Sequence[Task], generator: np.random.Generator) -> list[str | None]:
-    """Why each task is rejected, None if it is not; standing still is judged by its median episode too."""
+def faults(
+    family: TaskFamily, tasks: Sequence[Task], generator: np.random.Generator
+) -> list[str | None]:
+    """Why each task is rejected, None if it is not; standing still also uses the median episode."""
     up = kept_up(family, tasks, generator)
     zero = np.zeros((len(tasks), RESETS, family.action_size))
-    still = rollout(BatchEnv(family, tasks, RESETS), Knots(family.action_size, 1, 1), zero, family.horizon)
+    still = rollout(
+        BatchEnv(family, tasks, RESETS), Knots(family.action_size, 1, 1), zero, family.horizon
+    )
     stands = np.median(still.lengths, axis=1) >= family.horizon
-    reasons = {(False, False): "cannot be kept up for 1 s", (True, True): "stands still to the end", (False, True): "both"}
+    reasons = {
+        (False, False): "cannot be kept up for 1 s",
+        (True, True): "stands still to the end",
+        (False, True): "both",
+    }
     return [reasons.get(pair) for pair in zip(up.tolist(), stands.tolist(), strict=True)]
 
 
-def draw(family: TaskFamily, generator: np.random.Generator) -> tuple[list[Task], list[dict[str, Any]]]:
+def draw(
+    family: TaskFamily, generator: np.random.Generator
+) -> tuple[list[Task], list[dict[str, Any]]]:
     """The test tasks outside the law, level by level, and what was rejected in drawing them."""
     accepted: dict[tuple[float, float], list[Task]] = {level: [] for level in LEVELS}
     rejected = []
     while missing := [level for level in LEVELS for _ in range(PER_LEVEL - len(accepted[level]))]:
         tasks = [candidate(family, level, generator) for level in missing]
-        reasons = faults(family, tasks, generator.spawn(1)[0])  # a stream apart: the candidates do not depend on the search
+        # a stream apart: the candidates do not depend on the search
+        reasons = faults(family, tasks, generator.spawn(1)[0])
         for level, task, fault in zip(missing, tasks, reasons, strict=True):
             if fault is None:
                 accepted[level].append(task)
@@ -98,13 +117,32 @@ def row(task: Task) -> dict[str, Any]:
     return {"params": dict(task.params), "shift": task.shift, "shift_axis": task.shift_axis}
 
 
-def document(family: TaskFamily, splits: Mapping[str, Sequence[Any]], note: str, rejected: Sequence[Any]) -> str:
+def document(
+    family: TaskFamily, splits: Mapping[str, Sequence[Any]], note: str, rejected: Sequence[Any]
+) -> str:
     """The text of a task file, one line a task."""
-    head = {"family": family.id, "version": family.version, "note": note, "sha256": checksum(splits)}
-    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}," for key, value in head.items()]
+    head = {
+        "family": family.id,
+        "version": family.version,
+        "note": note,
+        "sha256": checksum(splits),
+    }
+    lines = [
+        f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)},"
+        for key, value in head.items()
+    ]
     parts = [f"    {json.dumps(name)}: {_listed(rows, 4)}" for name, rows in splits.items()]
     body = ",\n".join(parts)
-    return "\n".join(["{", *lines, f'  "splits": {{\n{body}\n  }},', f'  "rejected": {_listed(rejected, 2)}', "}", ""])
+    return "\n".join(
+        [
+            "{",
+            *lines,
+            f'  "splits": {{\n{body}\n  }},',
+            f'  "rejected": {_listed(rejected, 2)}',
+            "}",
+            "",
+        ]
+    )
 
 
 def _listed(rows: Sequence[Any], indent: int) -> str:
@@ -122,12 +160,15 @@ def main(family_id: str) -> None:
     inside = family.sample(8, np.random.default_rng(seen))
     outside, rejected = draw(family, np.random.default_rng(unseen))
     note = (
-        f"Exponents e of value = nominal × baseᵉ. id: {type(family).__name__}().sample(8, numpy.random.default_rng({seen})). "
-        f"ood: python -m envs.screening {family_id}, candidates from numpy.random.default_rng({unseen}); every |e| uniform in "
-        "[2, 2.5], [2.5, 3], [3, 3.5], [3.5, 4], four tasks each, random signs, the largest |e| set to the top; shift from the "
-        "box |e| ≤ 2, in the largest exponent. rejected: candidates that a cross-entropy search could not keep up for 1 s, "
-        "or that standing still kept up for the whole horizon."
+        f"Exponents e of value = nominal × baseᵉ. id: {type(family).__name__}().sample(8,"
+        f" numpy.random.default_rng({seen})). ood: python -m envs.screening {family_id}, candidates"
+        f" from numpy.random.default_rng({unseen}); every |e| uniform in [2, 2.5], [2.5, 3], [3,"
+        " 3.5], [3.5, 4], four tasks each, random signs, the largest |e| set to the top; shift"
+        " from the box |e| ≤ 2, in the largest exponent. rejected: candidates that a cross-entropy"
+        " search could not keep up for 1 s, or that standing still kept up for the whole horizon."
     )
     splits = {"id": [row(task) for task in inside], "ood": [row(task) for task in outside]}
-    (TASKS / f"{family_id}.json").write_text(document(family, splits, note, rejected), encoding="utf-8")
+    (TASKS / f"{family_id}.json").write_text(
+        document(family, splits, note, rejected), encoding="utf-8"
+    )
     print(f"{family_id}: {len(outside)} tasks outside the law, {len(rejected)} candidates rejected")

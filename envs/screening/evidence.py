@@ -1,14 +1,18 @@
-"""Is a test task possible, and is it new? `python -m envs.screening.evidence cheetah-vel ood` answers without a learner.
+"""Is a test task possible, and is it new? `python -m envs.screening.evidence cheetah-vel ood`
+answers without a learner.
 
 On every task of a split it compares three policies, each from episodes that the search did not see:
 
 - still: the zero action;
-- range: the best, for this task, of the policies that `envs.screening.search` finds for the tasks of the split `id`, one for
-  each: what somebody who masters the training range and picks the right one of its policies would earn;
-- own: the better of two policies that the search finds on the task itself, one from nothing and one from the range's policy.
+- range: the best, for this task, of the policies that `envs.screening.search` finds for the tasks
+  of the split `id`, one for each: what somebody who masters the training range and picks the right
+  one of its policies would earn;
+- own: the better of two policies that the search finds on the task itself, one from nothing and one
+  from the range's policy.
 
-Where own is above both, a policy can do better there than standing still and than the training range. The search is a weak
-one, so this is a lower bound on what can be done, and own no better than range says nothing.
+Where own is above both, a policy can do better there than standing still and than the training
+range. The search is a weak one, so this is a lower bound on what can be done, and own no better
+than range says nothing.
 """
 
 import argparse
@@ -26,15 +30,22 @@ from envs.screening.search import Gait, Knots, rollout, search
 
 RESETS = 10  # episodes of each policy on each task
 GAIN = 0.2  # of the gaits' feedback
-WIDTH, NEAR = 0.3, 0.1  # of a search from nothing, and of one from a policy
+# of a search from nothing, and of one from a policy
+WIDTH = 0.3
+NEAR = 0.1
 
 
-def compare(family: TaskFamily, split: str, generator: np.random.Generator, population: int, iterations: int) -> pd.DataFrame:
-    """One line per task of the split: `shift_axis`, `shift`, and the returns `still`, `range` and `own`."""
-    gait, tasks, known = Gait(family.observation_size, family.action_size, GAIN), family.split(split), family.split("id")
+def compare(
+    family: TaskFamily, split: str, generator: np.random.Generator, population: int, iterations: int
+) -> pd.DataFrame:
+    """One row per task of the split: `shift_axis`, `shift`, returns `still`, `range` and `own`."""
+    gait = Gait(family.observation_size, family.action_size, GAIN)
+    tasks = family.split(split)
+    known = family.split("id")
     find = partial(search, family, population=population, elites=8, iterations=iterations)
     trained = find(known, gait, generator, width=WIDTH).theta  # [M, P]
-    ranged = returns(family, tasks, gait, np.broadcast_to(trained, (len(tasks), *trained.shape)))  # [N, M]
+    # [N, M]
+    ranged = returns(family, tasks, gait, np.broadcast_to(trained, (len(tasks), *trained.shape)))
     tries = (
         find(tasks, gait, generator, width=WIDTH),
         find(tasks, gait, generator, width=NEAR, start=trained[ranged.argmax(axis=1)]),
@@ -52,34 +63,56 @@ def compare(family: TaskFamily, split: str, generator: np.random.Generator, popu
     return pd.DataFrame(lines)
 
 
-def returns(family: TaskFamily, tasks: tuple[Task, ...], policy: Gait | Knots, theta: FloatArray) -> FloatArray:
+def returns(
+    family: TaskFamily, tasks: tuple[Task, ...], policy: Gait | Knots, theta: FloatArray
+) -> FloatArray:
     """Mean return [N, M] of M policies on each task, parameters [N, M, P], from the same starts."""
     columns = []
     for m in range(theta.shape[1]):
         env = BatchEnv(family, tasks, RESETS, seed=1)
         columns.append(
-            rollout(env, policy, np.repeat(theta[:, m : m + 1], RESETS, axis=1), family.horizon).returns.mean(axis=1)
+            rollout(
+                env, policy, np.repeat(theta[:, m : m + 1], RESETS, axis=1), family.horizon
+            ).returns.mean(axis=1)
         )
     return np.stack(columns, axis=1)
 
 
 def main(words: Sequence[str]) -> None:
     """Print the mean over the tasks of each level of shift."""
-    parser = argparse.ArgumentParser(prog="python -m envs.screening.evidence", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m envs.screening.evidence", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("family", choices=FAMILIES)
     parser.add_argument("split", help="a split of tasks outside the law, such as ood or gap")
-    parser.add_argument("--population", type=int, default=64, help="simulations of each task, a multiple of 8")
+    parser.add_argument(
+        "--population", type=int, default=64, help="simulations of each task, a multiple of 8"
+    )
     parser.add_argument("--iterations", type=int, default=15, help="generations of the search")
     chosen = parser.parse_args(words)
     family = load_family(chosen.family)
     if chosen.split == "id" or chosen.split not in family.splits():
-        parser.error(f"{chosen.family} has these splits outside the law: {', '.join(set(family.splits()) - {'id'}) or 'none'}")
+        parser.error(
+            f"{chosen.family} has these splits outside the law:"
+            f" {', '.join(set(family.splits()) - {'id'}) or 'none'}"
+        )
     if chosen.iterations < 1 or chosen.population < 8 or chosen.population % 8:
         parser.error("the population must be a multiple of 8, and iterations at least 1")
-    found = compare(family, chosen.split, np.random.default_rng(0), chosen.population, chosen.iterations)
+    found = compare(
+        family, chosen.split, np.random.default_rng(0), chosen.population, chosen.iterations
+    )
     levels = found.groupby(["shift_axis", "shift"])
-    better = (found["own"] > found[["still", "range"]].max(axis=1)).groupby([found["shift_axis"], found["shift"]]).sum()
-    print(levels.mean().round(1).assign(**{"own is best in": better, "tasks": levels.size()}).to_string())
+    better = (
+        (found["own"] > found[["still", "range"]].max(axis=1))
+        .groupby([found["shift_axis"], found["shift"]])
+        .sum()
+    )
+    print(
+        levels.mean()
+        .round(1)
+        .assign(**{"own is best in": better, "tasks": levels.size()})
+        .to_string()
+    )
 
 
 if __name__ == "__main__":

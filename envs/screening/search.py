@@ -1,6 +1,8 @@
-"""A cross-entropy search for a good policy of each task, by trial alone: shows that a task can be done, without a learner.
+"""A cross-entropy search for a good policy of each task, by trial alone: shows that a task can be
+done, without a learner.
 
-It searches N tasks at once, with a population of E simulations each, and knows what no method may: it is no baseline.
+It searches N tasks at once, with a population of E simulations each, and knows what no method may:
+it is no baseline.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +14,9 @@ import numpy as np
 from envs.api import FloatArray, Task, TaskFamily
 from envs.batch import BatchEnv
 
-EXTRA_NOISE = 0.3  # of the initial deviation, added to the later ones, falling to 0 at the end, lest the search freeze early
+# of the initial deviation, added to the later ones, falling to 0 at the end, lest the search freeze
+# early
+EXTRA_NOISE = 0.3
 FREQUENCY = 0.03  # cycles per control step of a gait whose parameter is 0: 1.9 Hz for a leg
 
 
@@ -25,13 +29,13 @@ class Policy(Protocol):
         ...
 
     def __call__(self, theta: FloatArray, obs: FloatArray, t: int) -> FloatArray:
-        """Actions [N, E, A] of parameters [N, E, P] at observations [N, E, O], t control steps after the reset."""
+        """Actions [N, E, A] for parameters [N, E, P] and obs [N, E, O], t steps after the reset."""
         ...
 
 
 @dataclass(frozen=True)
 class Knots:
-    """Open loop: `count` actions, each held for `hold` control steps; the last one is held to the end."""
+    """Open loop: `count` actions, each held for `hold` control steps, the last until the end."""
 
     action_size: int
     count: int
@@ -69,10 +73,16 @@ class Gait:
     def __call__(self, theta: FloatArray, obs: FloatArray, t: int) -> FloatArray:
         """The gait's action at t."""
         n = self.action_size
-        offset, amplitude, phase = np.moveaxis(theta[..., 1 : 1 + 3 * n].reshape(*theta.shape[:-1], 3, n), -2, 0)
-        feedback = self.gain * theta[..., 1 + 3 * n :].reshape(*theta.shape[:-1], n, self.observation_size)
+        offset, amplitude, phase = np.moveaxis(
+            theta[..., 1 : 1 + 3 * n].reshape(*theta.shape[:-1], 3, n), -2, 0
+        )
+        feedback = self.gain * theta[..., 1 + 3 * n :].reshape(
+            *theta.shape[:-1], n, self.observation_size
+        )
         cycles = FREQUENCY * 2 ** theta[..., :1] * t
-        action: FloatArray = offset + amplitude * np.sin(np.pi * (2 * cycles + phase)) + np.matvec(feedback, obs)
+        action: FloatArray = (
+            offset + amplitude * np.sin(np.pi * (2 * cycles + phase)) + np.matvec(feedback, obs)
+        )
         return action
 
 
@@ -91,7 +101,7 @@ class Found(NamedTuple):
 
 
 def rollout(env: BatchEnv, policy: Policy, theta: FloatArray, steps: int) -> Outcome:
-    """Run a first episode, of at most `steps`, of every simulation under its own parameters [N, E, P]."""
+    """Run each simulation's first episode under its parameters [N, E, P], for at most `steps`."""
     obs = env.reset()
     returns, lengths = np.zeros((2, env.n_tasks, env.copies))
     running = np.ones((env.n_tasks, env.copies), bool)
@@ -124,10 +134,12 @@ def search(
 ) -> Found:
     """Search parameters of a policy for each task, by the cross-entropy method.
 
-        θ ~ N(μ, σ²),   μ ← mean of the elites,   σ ← deviation of the elites + 0.3·w·(1 − i / iterations)
+        θ ~ N(μ, σ²),   μ ← mean of the elites,
+        σ ← deviation of the elites + 0.3·w·(1 − i / iterations)
 
-    from μ = 0 or the start, σ = w; one of the population is μ itself. The last elites, with μ for the least of them, get the
-    same number of fresh episodes each: the best on average is the result, and is judged by fresh episodes again.
+    from μ = 0 or the start, σ = w; one of the population is μ itself. The last elites, with μ for
+    the least of them, get the same number of fresh episodes each: the best on average is the
+    result, and is judged by fresh episodes again.
 
     Args:
       family, tasks: N tasks of one family.
@@ -144,11 +156,14 @@ def search(
     Raises:
       ValueError: if the population is not a multiple of the elites.
     Source:
-      Szita & Lőrincz 2006, "Learning Tetris using the noisy cross-entropy method"; noise schedule and final are ours.
+      Szita & Lőrincz 2006, "Learning Tetris using the noisy cross-entropy method"; noise schedule
+      and final are ours.
     """
     if iterations < 1 or elites < 1 or population < elites or population % elites:
         got = f"{population}, {elites} and {iterations}"
-        raise ValueError(f"the population must be a multiple of the elites, and iterations at least 1, got {got}")
+        raise ValueError(
+            f"the population must be a multiple of the elites, and iterations at least 1, got {got}"
+        )
     env = BatchEnv(family, tasks, population, threads, seed=int(generator.integers(2**63)))
     shape = len(tasks), population, policy.size
     steps = family.horizon if steps is None else steps

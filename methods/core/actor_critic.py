@@ -1,6 +1,6 @@
-"""What learners with a memory share: PPO on a policy and a value, and VariBAD's two networks on what is seen and believed."""
+"""What learners with a memory share: PPO, and VariBAD's networks on state and belief."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ from torch import Tensor
 from methods.core.distributions import entropy, log_prob
 from methods.core.nets import Params, init_linear, linear
 from methods.core.policy_gradient import LEAST_LOG_STD
-from methods.core.ppo import clipped_surrogate, clipped_value_loss, minibatches
 from methods.core.ranges import check_ranges
 
 Networks = Sequence[Sequence[str]]  # names of parameters, network by network
@@ -19,7 +18,7 @@ Networks = Sequence[Sequence[str]]  # names of parameters, network by network
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """Settings of the policy and of PPO; official VariBAD's on cheetah-vel unless a comment says otherwise."""
+    """Settings of policy and PPO; official VariBAD's on cheetah-vel unless a comment differs."""
 
     # networks
     hidden: int = 128  # units of each hidden layer, of the policy's and of the value's network
@@ -41,7 +40,8 @@ class PPOConfig:
         check_ranges(self, RANGES)
 
 
-RANGES: dict[str, tuple[float, float]] = {  # plausible values; anything outside is rejected as a typo
+# plausible values; anything outside is rejected as a typo
+RANGES: dict[str, tuple[float, float]] = {
     "hidden": (1, 8192),
     "learning_rate": (1e-9, 1.0),
     "epochs": (1, 1000),
@@ -65,8 +65,10 @@ class Outputs(NamedTuple):
     value: Tensor  # [..., B]
 
 
-def init_actor_critic(n_obs: int, n_latent: int, n_act: int, embedding: int, hidden: int, generator: torch.Generator) -> Params:
-    """Fresh weights, with so many units of each embedding and of both hidden layers; torch's default scales, σ = 1."""
+def init_actor_critic(
+    n_obs: int, n_latent: int, n_act: int, embedding: int, hidden: int, generator: torch.Generator
+) -> Params:
+    """Fresh weights for these embedding and hidden sizes; torch's default scales, σ = 1."""
     params: Params = {}
     for net, n_out in (("actor", n_act), ("critic", 1)):
         params |= init_linear(f"{net}_s", (), n_obs, embedding, generator)
@@ -81,7 +83,8 @@ def actor_critic(params: Mapping[str, Tensor], state: Tensor, latent: Tensor) ->
     """Policy and value at states [..., B, O] with latents [..., B, Z]."""
 
     def net(name: str) -> Tensor:
-        seen, known = linear(params, f"{name}_s", state), linear(params, f"{name}_m", latent)
+        seen = linear(params, f"{name}_s", state)
+        known = linear(params, f"{name}_m", latent)
         h = torch.cat([seen.tanh(), known.tanh()], -1)
         for layer in (f"{name}0", f"{name}1"):
             h = linear(params, layer, h).tanh()
@@ -92,7 +95,9 @@ def actor_critic(params: Mapping[str, Tensor], state: Tensor, latent: Tensor) ->
 
 def outputs_of(params: Mapping[str, Tensor], net: Callable[[str], Tensor]) -> Outputs:
     """What the two networks `net` say, "actor" and "critic"."""
-    return Outputs(net("actor"), params["log_std"].clamp(min=LEAST_LOG_STD), net("critic").squeeze(-1))
+    return Outputs(
+        net("actor"), params["log_std"].clamp(min=LEAST_LOG_STD), net("critic").squeeze(-1)
+    )
 
 
 class Collected(NamedTuple):
@@ -106,7 +111,8 @@ class Collected(NamedTuple):
 
 
 def ppo_loss(outputs: Outputs, collected: Collected, config: PPOConfig) -> Tensor:
-    """−surrogate + c_v · value loss − c_e · entropy, [...]: of each task, where tasks have networks of their own.
+    """−surrogate + c_v · value loss − c_e · entropy, [...]: of each task, where tasks have networks
+    of their own.
 
     Source:
       Schulman et al. 2017, eq. 9.
@@ -114,7 +120,11 @@ def ppo_loss(outputs: Outputs, collected: Collected, config: PPOConfig) -> Tenso
     now = log_prob(collected.action, outputs.mean, outputs.log_std)
     gain = clipped_surrogate(now, collected.log_prob, collected.advantage, config.clip)
     error = clipped_value_loss(outputs.value, collected.value, collected.returns, config.clip)
-    return -gain + config.value_weight * error - config.entropy_weight * entropy(outputs.log_std).squeeze(-1)
+    return (
+        -gain
+        + config.value_weight * error
+        - config.entropy_weight * entropy(outputs.log_std).squeeze(-1)
+    )
 
 
 class PPO:
@@ -123,7 +133,8 @@ class PPO:
     Args:
       params: shared by all samples, or each with a leading axis [N] of tasks.
       lead: () or (N,).
-      networks: names of the parameters whose gradients are clipped together; all of them if there is nothing else to say.
+      networks: names of the parameters whose gradients are clipped together; all of them if there
+        is nothing else to say.
     """
 
     def __init__(
@@ -136,18 +147,26 @@ class PPO:
     ) -> None:
         self._networks = [list(params)] if networks is None else networks
         self.params = {name: tensor.detach().clone() for name, tensor in params.items()}
-        self._config, self._generator, self._lead = config, generator, lead
-        self._adam = torch.optim.Adam(list(self.params.values()), config.learning_rate, eps=1e-8, fused=True)
+        self._config = config
+        self._generator = generator
+        self._lead = lead
+        self._adam = torch.optim.Adam(
+            list(self.params.values()), config.learning_rate, eps=1e-8, fused=True
+        )
         self.updates = 0
 
     def update(self, loss_of: Callable[[Params, Tensor], Tensor], size: int) -> None:
-        """Epochs of minibatches: `loss_of(parameters, index)` is the loss [*lead] of the samples at an index into `size`."""
+        """Epochs of minibatches over `size` samples; `loss_of(parameters, index)` is [*lead]."""
         for _ in range(self._config.epochs):
             for index in minibatches(size, self._config.minibatches, self._generator):
-                leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.params.items()}
+                leaves = {
+                    name: tensor.detach().requires_grad_() for name, tensor in self.params.items()
+                }
                 gradient = torch.autograd.grad(loss_of(leaves, index).sum(), list(leaves.values()))
                 named = dict(zip(leaves, gradient, strict=True))
-                assign_clipped(self.params, named, self._networks, self._config.max_grad_norm, self._lead)
+                assign_clipped(
+                    self.params, named, self._networks, self._config.max_grad_norm, self._lead
+                )
                 self._adam.step()
                 self.updates += 1
 
@@ -164,20 +183,78 @@ class PPO:
         """Restore what `state_dict` returned, into a learner of the same sizes."""
         for name, tensor in self.params.items():
             tensor.copy_(state["params"][name])
-        self._adam.load_state_dict(deepcopy(state["adam"]))  # Adam would go on in the caller's tensors
+        # Adam would go on in the caller's tensors
+        self._adam.load_state_dict(deepcopy(state["adam"]))
         self._generator.set_state(state["generator"])
         self.updates = state["updates"]
 
 
-def assign_clipped(params: Params, gradient: Params, networks: Networks, max_norm: float, lead: tuple[int, ...] = ()) -> None:
+def assign_clipped(
+    params: Params,
+    gradient: Params,
+    networks: Networks,
+    max_norm: float,
+    lead: tuple[int, ...] = (),
+) -> None:
     """Give the parameters of each network their gradients, clipped as `clip_gradients` does."""
     for names in networks:
-        for name, g in zip(names, clip_gradients([gradient[name] for name in names], max_norm, lead), strict=True):
+        for name, g in zip(
+            names, clip_gradients([gradient[name] for name in names], max_norm, lead), strict=True
+        ):
             params[name].grad = g
 
 
-def clip_gradients(gradients: Sequence[Tensor], max_norm: float, lead: tuple[int, ...] = ()) -> list[Tensor]:
-    """Gradients [*lead, …] scaled down where their common norm, for each leading index, exceeds `max_norm`."""
-    norm = torch.stack([g.reshape(*lead, -1).square().sum(-1) for g in gradients]).sum(0).sqrt()  # [*lead]
+def clip_gradients(
+    gradients: Sequence[Tensor], max_norm: float, lead: tuple[int, ...] = ()
+) -> list[Tensor]:
+    """Gradients [*lead, …] scaled to a joint norm of at most `max_norm` per leading index."""
+    # [*lead]
+    norm = torch.stack([g.reshape(*lead, -1).square().sum(-1) for g in gradients]).sum(0).sqrt()
     scale = (max_norm / norm.clamp(min=1e-12)).clamp(max=1.0)
     return [g * scale.reshape(*lead, *[1] * (g.ndim - len(lead))) for g in gradients]
+
+
+def clipped_surrogate(
+    log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float
+) -> Tensor:
+    """mean min(ρ Â, clip(ρ, 1 − ε, 1 + ε) Â) with ρ = π(a|s) / π_old(a|s), which is to grow.
+
+    Args:
+      log_prob, old_log_prob, advantage: [..., B].
+      clip: ε.
+    Returns:
+      [...].
+    Source:
+      Schulman et al. 2017, eq. 7.
+    """
+    ratio = torch.exp(log_prob - old_log_prob)
+    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage).mean(
+        -1
+    )
+
+
+def clipped_value_loss(value: Tensor, old_value: Tensor, returns: Tensor, clip: float) -> Tensor:
+    """½ mean max(h(V − G), h(V_clip − G)), V_clip = V_old + clip(V − V_old, −ε, ε), h Huber's.
+
+        h(e) = e² / 2 for |e| ≤ 1, |e| − ½ beyond
+
+    Args:
+      value, old_value, returns: [..., B] V, V when the batch was collected, and G.
+      clip: ε.
+    Returns:
+      [...].
+    Source:
+      The clipping of OpenAI's baselines, on VariBAD's Huber loss; neither is in the paper.
+    """
+    near = old_value + (value - old_value).clamp(-clip, clip)
+    return 0.5 * torch.maximum(_huber(value - returns), _huber(near - returns)).mean(-1)
+
+
+def _huber(error: Tensor) -> Tensor:
+    size = error.abs()
+    return torch.where(size <= 1.0, 0.5 * error.square(), size - 0.5)
+
+
+def minibatches(size: int, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """A random partition of `size` samples into `count` index tensors, as equal as can be."""
+    return iter(torch.randperm(size, generator=generator).tensor_split(min(count, size)))

@@ -1,16 +1,95 @@
-"""Meta-training and adaptation of a TD3-type learner: explore, replay, one update per step and task."""
+"""TD3-type meta-training and adaptation: explore, replay, one update per step and task."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from envs.api import Env
+from envs.api import Env, FloatArray
 from methods.api import Event, Memoryless, Streams
-from methods.core.collect import Collector
 from methods.core.nets import Params
+from methods.core.replay import Batch, Replay
 from methods.core.td3 import TD3, TD3Config
+
+
+class Collector:
+    """Steps an environment of one copy per task with Gaussian action noise, after a warm-up.
+
+    Args:
+      env: an environment with E = 1.
+      noise: std of the acting noise, in action units.
+      warmup: environment steps per task of the warm-up.
+      capacity: transitions kept per task.
+      blind: whether the actions of the warm-up are uniform random ones, not the policy's.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        noise: float,
+        warmup: int,
+        capacity: int,
+        streams: Streams,
+        blind: bool = True,
+    ) -> None:
+        self.env = env
+        self.noise = noise
+        self.warmup = warmup
+        self.blind = blind
+        self.steps = 0
+        self.replay = Replay(env.n_tasks, capacity, env.observation_size, env.action_size)
+        self._generator = streams.torch("exploration")
+        self._obs: FloatArray | None = None  # [N, 1, O], None before the first episode
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether the next step belongs to the warm-up."""
+        return self.steps < self.warmup
+
+    def step(self, act: Callable[[Tensor], Tensor]) -> None:
+        """One step of every task with the policy `act`: obs [N, 1, O] → action [N, 1, A]."""
+        if self._obs is None:
+            self._obs = self.env.reset()
+        obs = torch.from_numpy(self._obs)
+        action = self._explore(obs, act)
+        step = self.env.step(action.numpy())
+        self.replay.add(
+            Batch(
+                obs,
+                action,
+                torch.from_numpy(step.reward),
+                torch.from_numpy(step.obs),
+                torch.from_numpy(step.terminated).to(torch.float32),
+            )
+        )
+        ended = step.terminated | step.truncated
+        self._obs = self.env.reset(ended) if ended.any() else step.obs
+        self.steps += 1
+
+    def _explore(self, obs: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
+        shape = (*obs.shape[:2], self.env.action_size)
+        if self.blind and self.warming_up:
+            return torch.empty(shape).uniform_(-1.0, 1.0, generator=self._generator)
+        noise = torch.empty(shape).normal_(0.0, self.noise, generator=self._generator)
+        return (act(obs).to(torch.float32) + noise).clamp_(-1.0, 1.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Replay, counter, generator, observation; the harness keeps the environment's state."""
+        return {
+            "replay": self.replay.state_dict(),
+            "steps": self.steps,
+            "generator": self._generator.get_state(),
+            "obs": None if self._obs is None else torch.from_numpy(np.asarray(self._obs)),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.replay.load_state_dict(state["replay"])
+        self.steps = state["steps"]
+        self._generator.set_state(state["generator"])
+        self._obs = None if state["obs"] is None else state["obs"].numpy()
 
 
 class TD3Loop:
@@ -21,24 +100,38 @@ class TD3Loop:
       learner: what is updated.
       config: batch, noise and warm-up.
       streams: named generators; "exploration", "replay" and "target-noise" are drawn from.
-      trained_actor: whether the actor is worth keeping: then it collects the warm-up itself, and meanwhile its critics learn
-        and it does not, as fresh critics would ruin it. Otherwise the warm-up is uniform and nothing learns.
+      trained_actor: whether the actor is worth keeping: then it collects the warm-up itself, and
+        meanwhile its critics learn and it does not, as fresh critics would ruin it. Otherwise the
+        warm-up is uniform and nothing learns.
     """
 
-    def __init__(self, env: Env, learner: TD3, config: TD3Config, streams: Streams, trained_actor: bool = False) -> None:
-        self.learner, self._config, self._trained_actor = learner, config, trained_actor
+    def __init__(
+        self,
+        env: Env,
+        learner: TD3,
+        config: TD3Config,
+        streams: Streams,
+        trained_actor: bool = False,
+    ) -> None:
+        self.learner = learner
+        self._config = config
+        self._trained_actor = trained_actor
         warmup = config.warmup_episodes * env.horizon
-        self.collector = Collector(env, config.exploration_noise, warmup, config.replay, streams, blind=not trained_actor)
+        self.collector = Collector(
+            env, config.exploration_noise, warmup, config.replay, streams, blind=not trained_actor
+        )
         self._replay_generator = streams.torch("replay")
         self._noise_generator = streams.torch("target-noise")
 
     def step(self) -> None:
-        """One environment step of every task, and one update: of a trained actor's critics always, else after the warm-up."""
+        """Step every task once and update; during warm-up only a trained actor's critics learn."""
         warming_up = self.collector.warming_up
         self.collector.step(self.learner.act)
         if self._trained_actor or not warming_up:
             batch = self.collector.replay.sample(self._config.batch, self._replay_generator)
-            noise = torch.empty_like(batch.action).normal_(0.0, self._config.policy_noise, generator=self._noise_generator)
+            noise = torch.empty_like(batch.action).normal_(
+                0.0, self._config.policy_noise, generator=self._noise_generator
+            )
             self.learner.update(batch, noise, actor_waits=warming_up)
 
     def state_dict(self) -> dict[str, Any]:
@@ -53,7 +146,9 @@ class TD3Loop:
         """Restore what `state_dict` returned."""
         self.learner.load_state_dict(state["learner"])
         self.collector.load_state_dict(state["collector"])
-        for generator, saved in zip((self._replay_generator, self._noise_generator), state["generators"], strict=True):
+        for generator, saved in zip(
+            (self._replay_generator, self._noise_generator), state["generators"], strict=True
+        ):
             generator.set_state(saved)
 
 
@@ -66,7 +161,8 @@ class TD3Trainer:
     """
 
     def __init__(self, loop: TD3Loop, keep: Callable[[Params], None]) -> None:
-        self._loop, self._keep = loop, keep
+        self._loop = loop
+        self._keep = keep
 
     @property
     def updates(self) -> int:
@@ -99,8 +195,9 @@ class TD3Adapter:
       learner: begins with fresh task parameters.
       config: settings.
       fresh: draws task parameters (π, ω) for a reset from a generator.
-      reset_period: environment steps per task between resets, 0 for none. Replay is kept. A reset that falls in the last
-        10 % before a checkpoint waits until the checkpoint is past, so that no evaluation sees a policy just reset.
+      reset_period: environment steps per task between resets, 0 for none. Replay is kept. A reset
+        that falls in the last 10 % before a checkpoint waits until the checkpoint is past, so that
+        no evaluation sees a policy just reset.
       trained_actor: as in `TD3Loop`.
     """
 
@@ -114,7 +211,9 @@ class TD3Adapter:
         reset_period: int = 0,
         trained_actor: bool = False,
     ) -> None:
-        self._fresh, self._period, self._resets = fresh, reset_period, 0
+        self._fresh = fresh
+        self._period = reset_period
+        self._resets = 0
         self._generator = streams.torch("reset")
         self.loop = TD3Loop(env, learner, config, streams, trained_actor)
 
@@ -124,7 +223,7 @@ class TD3Adapter:
         return self.loop.learner.updates
 
     def step(self, limit: int) -> None:
-        """One environment step of every task and its update; `limit` says how far the next evaluation is."""
+        """Step every task once and update; the next evaluation is `limit` steps away."""
         if self._reset_due(self.loop.collector.steps + limit):
             self._reset()
         self.loop.step()
@@ -147,7 +246,11 @@ class TD3Adapter:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the frozen parameters, which are the method's."""
-        return {"loop": self.loop.state_dict(), "resets": self._resets, "generator": self._generator.get_state()}
+        return {
+            "loop": self.loop.state_dict(),
+            "resets": self._resets,
+            "generator": self._generator.get_state(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""

@@ -1,4 +1,4 @@
-"""Adaptation by a latent context z, which is drawn when an episode begins and stays until it ends."""
+"""Adaptation by a latent context z, drawn when an episode begins and kept until it ends."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -30,7 +30,8 @@ def prior(n_tasks: int, latent: int) -> Belief:
 
 
 class Episodes:
-    """Episodes of N tasks side by side, one copy of each; each has a z from the prior, later ones from a posterior.
+    """Episodes of N tasks side by side, one copy of each; each has a z from the prior, later ones
+    from a posterior.
 
     Args:
       env: with E = 1.
@@ -40,10 +41,15 @@ class Episodes:
     """
 
     def __init__(self, env: Env, latent: int, explore: float, generator: torch.Generator) -> None:
-        self.env, self.explore, self._latent, self._generator = env, explore, latent, generator
+        self.env = env
+        self.explore = explore
+        self._latent = latent
+        self._generator = generator
         self.ended = torch.zeros(env.n_tasks, dtype=torch.int64)  # episodes of each task
-        self._over = torch.ones(env.n_tasks, 1, dtype=torch.bool)  # a new one begins with the next step
-        self._obs, self._z = torch.zeros(0), torch.zeros(env.n_tasks, 1, latent)
+        # a new one begins with the next step
+        self._over = torch.ones(env.n_tasks, 1, dtype=torch.bool)
+        self._obs = torch.zeros(0)
+        self._z = torch.zeros(env.n_tasks, 1, latent)
 
     @property
     def explored(self) -> Tensor:
@@ -51,34 +57,53 @@ class Episodes:
         return self.ended >= self.explore
 
     def step(self, act: Act, believe: Callable[[], Belief]) -> Batch:
-        """One control step of every task: transitions [N, 1, …]; `believe` is asked when an episode on the posterior begins."""
+        """Transitions [N, 1, …] of one control step; a new posterior episode calls `believe`."""
         # drawn in every step, so that no task's z depends on when another's episode ends
         noise = torch.randn(self.env.n_tasks, self._latent, generator=self._generator)
         if self._over.any():
-            begins, informed = self._over[:, 0], self._over[:, 0] & self.explored
-            z = torch.where(informed[:, None], believe().draw(noise), noise) if informed.any() else noise
+            begins = self._over[:, 0]
+            informed = self._over[:, 0] & self.explored
+            z = (
+                torch.where(informed[:, None], believe().draw(noise), noise)
+                if informed.any()
+                else noise
+            )
             self._z = torch.where(begins[:, None, None], z[:, None], self._z)
             self._obs = torch.from_numpy(self.env.reset(self._over.numpy()))
-        obs, action = self._obs, act(self._obs, self._z)
+        obs = self._obs
+        action = act(self._obs, self._z)
         step = self.env.step(action.numpy())
-        terminated, next_obs = torch.from_numpy(step.terminated), torch.from_numpy(step.obs)
+        terminated = torch.from_numpy(step.terminated)
+        next_obs = torch.from_numpy(step.obs)
         self._over = terminated | torch.from_numpy(step.truncated)
         self.ended = self.ended + self._over[:, 0]
         self._obs = next_obs
-        return Batch(obs, action, torch.from_numpy(step.reward), next_obs, terminated.to(torch.float32))
+        return Batch(
+            obs, action, torch.from_numpy(step.reward), next_obs, terminated.to(torch.float32)
+        )
 
     def collect(self, steps: int, act: Act, believe: Callable[[], Belief]) -> Batch:
         """As many steps of every task: transitions [N, steps, …]."""
-        return Batch(*(torch.cat(column, 1) for column in zip(*(self.step(act, believe) for _ in range(steps)), strict=True)))
+        return Batch(
+            *(
+                torch.cat(column, 1)
+                for column in zip(*(self.step(act, believe) for _ in range(steps)), strict=True)
+            )
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Where the episodes are; the environment's own state is the harness's."""
         where = {"ended": self.ended, "over": self._over, "obs": self._obs, "z": self._z}
-        return {**{name: tensor.clone() for name, tensor in where.items()}, "generator": self._generator.get_state()}
+        return {
+            **{name: tensor.clone() for name, tensor in where.items()},
+            "generator": self._generator.get_state(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.ended, self._over, self._obs, self._z = (state[name].clone() for name in ("ended", "over", "obs", "z"))
+        self.ended, self._over, self._obs, self._z = (
+            state[name].clone() for name in ("ended", "over", "obs", "z")
+        )
         self._generator.set_state(state["generator"])
 
 
@@ -122,13 +147,17 @@ class ContextPolicy:
     """
 
     def __init__(self, agent: ContextAgent, belief: Belief, generator: torch.Generator) -> None:
-        self._agent, self._belief, self._generator = agent, belief, generator
+        self._agent = agent
+        self._belief = belief
+        self._generator = generator
         self._z = torch.zeros(0)
 
     def reset(self, mask: BoolArray) -> None:
         """Episodes that begin draw a z; the others keep theirs."""
         mean, var = (part[:, None] for part in self._belief)
-        z = Belief(mean, var).draw(torch.randn(*mask.shape, mean.shape[-1], generator=self._generator))
+        z = Belief(mean, var).draw(
+            torch.randn(*mask.shape, mean.shape[-1], generator=self._generator)
+        )
         going_on = self._z if self._z.shape == z.shape else z
         self._z = torch.where(torch.from_numpy(mask)[..., None], z, going_on)
 
@@ -149,7 +178,8 @@ class ContextAdapter:
       env: one copy of each test task.
       agent: acts, infers, learns.
       latent: Z.
-      updates_per_step: gradient steps of each task for each of its environment steps after the first stage, if `learning`.
+      updates_per_step: gradient steps of each task for each of its environment steps after the
+        first stage, if `learning`.
       batch, context: transitions of each task that a gradient step learns from, and infers z from.
       replay: transitions kept of each task, if `learning`.
       generators: of z, and of what is drawn from replay.
@@ -169,20 +199,30 @@ class ContextAdapter:
         replay: int = 0,
         explore: int = 2,
     ) -> None:
-        self._agent, self._latent, self._learning, self._ratio = agent, latent, learning, updates_per_step
-        self._batch, self._context, self._own = batch, context, explore * env.horizon
-        self._episodes, self._generator = Episodes(env, latent, explore, generators[0]), generators[1]
+        self._agent = agent
+        self._latent = latent
+        self._learning = learning
+        self._ratio = updates_per_step
+        self._batch = batch
+        self._context = context
+        self._own = explore * env.horizon
+        self._episodes = Episodes(env, latent, explore, generators[0])
+        self._generator = generators[1]
         capacity = max(replay, self._own) if learning else self._own
         self._replay = Replay(env.n_tasks, capacity, env.observation_size, env.action_size)
-        self._steps, self.updates = 0, 0
-        self._subsets = int(torch.randint(2**62, (), generator=generators[1]))  # seed of what is inferred from
+        self._steps = 0
+        self.updates = 0
+        # seed of what is inferred from
+        self._subsets = int(torch.randint(2**62, (), generator=generators[1]))
 
     def step(self, limit: int) -> None:
-        """A step of the exploration; after it one of experience and its gradient steps, or nothing."""
+        """An exploration step; later a step of experience with its gradient steps, or nothing."""
         exploring = self._steps < self._own
         if not (exploring or self._learning):
             return
-        self._replay.add(self._episodes.step(self._agent.mean if exploring else self._agent.act, self._believe))
+        self._replay.add(
+            self._episodes.step(self._agent.mean if exploring else self._agent.act, self._believe)
+        )
         self._steps += 1
         while self.updates < int((self._steps - self._own) * self._ratio):
             batch = self._replay.sample(self._batch, self._generator)
@@ -191,22 +231,30 @@ class ContextAdapter:
 
     def _believe(self) -> Belief:
         # by the step, so that no task's subset depends on when another's episode ends
-        return self._agent.believe(self._seen(torch.Generator().manual_seed(self._subsets + self._steps)))
+        return self._agent.believe(
+            self._seen(torch.Generator().manual_seed(self._subsets + self._steps))
+        )
 
     def _seen(self, generator: torch.Generator) -> Batch:
-        """What the posterior is inferred from: all that was collected, or a random subset as large as the exploration."""
+        """Data for the posterior: all of it, or a random subset as large as the exploration."""
         shape = self._episodes.env.n_tasks, len(self._replay)
         if len(self._replay) <= self._own:
             return self._replay.at(torch.arange(shape[1]).expand(shape))
         return self._replay.at(torch.rand(shape, generator=generator).topk(self._own).indices)
 
     def policy(self, generator: np.random.Generator) -> ContextPolicy:
-        """The agent as it is, with what it believes of each task: the prior, until its exploration is complete."""
+        """The agent as it is, with its belief about each task: the prior until exploration ends."""
         drawn = torch.Generator().manual_seed(int(generator.integers(2**62)))
-        explored, belief = self._episodes.explored[:, None], prior(self._episodes.env.n_tasks, self._latent)
+        explored = self._episodes.explored[:, None]
+        belief = prior(self._episodes.env.n_tasks, self._latent)
         if explored.any():
             informed = self._agent.believe(self._seen(drawn))
-            belief = Belief(*(torch.where(explored, after, before) for after, before in zip(informed, belief, strict=True)))
+            belief = Belief(
+                *(
+                    torch.where(explored, after, before)
+                    for after, before in zip(informed, belief, strict=True)
+                )
+            )
         return ContextPolicy(self._agent.frozen(), belief, drawn)
 
     def state_dict(self) -> dict[str, Any]:
@@ -226,5 +274,7 @@ class ContextAdapter:
         self._episodes.load_state_dict(state["episodes"])
         self._replay.load_state_dict(state["replay"])
         self._generator.set_state(state["generator"])
-        self._subsets, self._steps, self.updates = state["subsets"], state["steps"], state["updates"]
+        self._subsets = state["subsets"]
+        self._steps = state["steps"]
+        self.updates = state["updates"]
         self._agent.load_state_dict(state["agent"])

@@ -31,7 +31,9 @@ def kl(mean: Tensor, log_std: Tensor, mean_2: Tensor, log_std_2: Tensor) -> Tens
     Returns:
       [...].
     """
-    spread = torch.exp(2.0 * (log_std - log_std_2)) + ((mean - mean_2) * torch.exp(-log_std_2)).square()
+    spread = (
+        torch.exp(2.0 * (log_std - log_std_2)) + ((mean - mean_2) * torch.exp(-log_std_2)).square()
+    )
     return (log_std_2 - log_std + 0.5 * spread - 0.5).sum(-1)
 
 
@@ -58,7 +60,7 @@ def tanh_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def product_of_gaussians(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of the Gaussian that Π N(μₜ, σₜ²) over the axis before the last is proportional to.
+    """Mean and variance of the Gaussian proportional to Π N(μₜ, σₜ²) over the axis before the last.
 
         σ² = 1 / Σ 1/σₜ²,   μ = σ² Σ μₜ/σₜ²
 

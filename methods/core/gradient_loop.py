@@ -1,4 +1,4 @@
-"""The loops of gradient-based meta-RL: meta-training by outer steps, and adaptation by gradient steps on fresh batches."""
+"""Loops of gradient-based meta-RL: outer steps, and adaptation steps on fresh batches."""
 
 from collections.abc import Callable, Mapping
 from logging import getLogger
@@ -14,14 +14,15 @@ from methods.core.gradient_steps import GradientConfig, InnerLoop, inner_step, l
 from methods.core.nets import Params
 from methods.core.policy_gradient import Outputs, Sampler, Samples, copies_of, sampled, samples
 
-Learn = Callable[[Params, Samples, int], Params]  # parameters [N, …], batch, steps made so far → parameters
+# parameters [N, …], batch, steps made so far → parameters
+Learn = Callable[[Params, Samples, int], Params]
 
 
 class MetaTrainer:
     """Outer steps, each on fresh tasks: experience, inner step, experience, …, outer step.
 
-    One step goes as far as the last inner step, since what was collected until then is no score of adapted policies; the next
-    collects with these, and a third one is the outer step.
+    One step goes as far as the last inner step, since what was collected until then is no score of
+    adapted policies; the next collects with these, and a third one is the outer step.
 
     Args:
       theta: the shared weights θ to begin with.
@@ -46,16 +47,23 @@ class MetaTrainer:
         self._cost = outer_steps(config, horizon, n_tasks)
         if budget < self._cost:
             raise ValueError(
-                f"one outer step takes {self._cost} environment steps ({n_tasks} tasks × {config.episodes} episodes × "
-                f"{horizon} steps × {config.inner_steps + 1} batches) and the budget is {budget}; take fewer episodes or "
-                "inner_steps"
+                f"one outer step takes {self._cost} environment steps ({n_tasks} tasks ×"
+                f" {config.episodes} episodes × {horizon} steps × {config.inner_steps + 1} batches)"
+                f" and the budget is {budget}; take fewer episodes or inner_steps"
             )
-        self._learner, self._config, self._keep, self._n_tasks = learner, config, keep, n_tasks
+        self._learner = learner
+        self._config = config
+        self._keep = keep
+        self._n_tasks = n_tasks
         self._generator = streams.torch("actions")
         self._env = make_env(copies_of(config.episodes, horizon))
         self._sampler = Sampler(self._env, config.episodes)
-        self._theta, self._phi = theta, Params()  # φ is of the outer step under way
-        self._seen, self._validation = list[Samples](), list[Samples]()  # its batches: before each inner step, and the last
+        # φ is of the outer step under way
+        self._theta = theta
+        self._phi = Params()
+        # its batches: before each inner step, and the last
+        self._seen = list[Samples]()
+        self._validation = list[Samples]()
         self.updates = self._rejected = 0
 
     def step(self, limit: int) -> Event:
@@ -85,8 +93,12 @@ class MetaTrainer:
     def _learn(self) -> None:
         """The outer step."""
         (validation,) = self._validation
-        self._theta, outcome = meta_step(self._learner, self._theta, self._seen, validation, self._config)
-        self._seen, self._validation, self._phi = [], [], {}
+        self._theta, outcome = meta_step(
+            self._learner, self._theta, self._seen, validation, self._config
+        )
+        self._seen = []
+        self._validation = []
+        self._phi = {}
         self.updates += 1
         self._rejected += int(not outcome.accepted)
         message = "outer step %d: surrogate %+.4f, KL %.4f"
@@ -94,7 +106,9 @@ class MetaTrainer:
 
     def _batch(self, theta: Params, phi: Params) -> Samples:
         with torch.no_grad():
-            rollout = self._sampler.collect(lambda obs: sampled(self._learner.policy(theta, phi, obs), self._generator))
+            rollout = self._sampler.collect(
+                lambda obs: sampled(self._learner.policy(theta, phi, obs), self._generator)
+            )
         assert rollout is not None, "without a limit a batch is collected whole"
         return samples(rollout, self._config.gamma, self._config.lam)
 
@@ -117,14 +131,17 @@ class MetaTrainer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._theta, self._phi = dict(state["theta"]), dict(state["phi"])
-        self._seen, self._validation = ([Samples(**batch) for batch in state[name]] for name in ("seen", "validation"))
+        self._theta = dict(state["theta"])
+        self._phi = dict(state["phi"])
+        self._seen, self._validation = (
+            [Samples(**batch) for batch in state[name]] for name in ("seen", "validation")
+        )
         self._generator.set_state(state["generator"])
         self.updates, self._rejected = state["counts"]
 
 
 def outer_steps(config: GradientConfig, horizon: int, n_tasks: int) -> int:
-    """Environment steps of one outer step: a batch before each inner step and one after the last."""
+    """Environment steps of one outer step: a batch before each inner step and one at the end."""
     return n_tasks * config.episodes * horizon * (config.inner_steps + 1)
 
 
@@ -151,7 +168,11 @@ class GradientAdapter:
         streams: Streams,
     ) -> None:
         self._sampler = Sampler(make_env(copies_of(config.episodes, horizon)), config.episodes)
-        self._params, self._policy, self._learn, self._steps, self._config = params, policy, learn, steps, config
+        self._params = params
+        self._policy = policy
+        self._learn = learn
+        self._steps = steps
+        self._config = config
         self._generator = streams.torch("actions")
         self.updates = 0
 
@@ -172,7 +193,9 @@ class GradientAdapter:
 
     def policy(self, generator: np.random.Generator) -> Memoryless:
         """The current policy, of means or, if so set, drawn."""
-        params, policy = dict(self._params), self._policy  # steps replace tensors, they do not change them
+        # steps replace tensors, they do not change them
+        params = dict(self._params)
+        policy = self._policy
         draws = torch.Generator().manual_seed(int(generator.integers(2**63)))
 
         def act(obs: FloatArray) -> FloatArray:

@@ -1,8 +1,9 @@
 """The steps of gradient-based meta-RL: inner, outer, and what goes on training on the task alone.
 
-A policy has shared weights θ and fast ones φ, with a leading axis [N] of tasks. The inner loop moves φ only, and begins from a
-`start` that depends on θ: in MAML φ is a copy of all of θ, in CAVIA a vector of zeros beside it. All tasks are one batched
-computation; each sees its own gradient because losses are summed over tasks.
+A policy has shared weights θ and fast ones φ, with a leading axis [N] of tasks. The inner loop
+moves φ only, and begins from a `start` that depends on θ: in MAML φ is a copy of all of θ, in CAVIA
+a vector of zeros beside it. All tasks are one batched computation; each sees its own gradient
+because losses are summed over tasks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,12 +38,14 @@ class GradientConfig:
     first_order: bool = False  # whether the meta-gradient takes the inner gradient for a constant
     # gradient steps on a test task, the method's own stage; ours: as many as in meta-training
     own_steps: int = field(default=1, metadata=ADAPT)
-    stochastic: bool = field(default=False, metadata=ADAPT)  # whether evaluated actions are drawn, as in the official code
+    # whether evaluated actions are drawn, as in the official code
+    stochastic: bool = field(default=False, metadata=ADAPT)
     # outer step
     max_kl: float = 0.01  # δ; official
     damping: float = 1e-5  # of the Fisher matrix; official CAVIA, as the next three
     cg_iterations: int = 10
-    fisher_stride: int = 1  # the Fisher matrix is an average over one in so many steps of the batches; official: 1
+    # the Fisher matrix is an average over one in so many steps of the batches; official: 1
+    fisher_stride: int = 1
     backtracks: int = 15
     backtrack_ratio: float = 0.8
 
@@ -55,7 +58,8 @@ class GradientConfig:
         return TrustRegion(self.max_kl, self.cg_iterations, self.backtracks, self.backtrack_ratio)
 
 
-RANGES: dict[str, tuple[float, float]] = {  # plausible values; anything outside is rejected as a typo
+# plausible values; anything outside is rejected as a typo
+RANGES: dict[str, tuple[float, float]] = {
     "hidden": (1, 8192),
     "episodes": (1, 10_000),
     "gamma": (0.0, 1.0),
@@ -80,7 +84,12 @@ class InnerLoop(NamedTuple):
 
 
 def inner_step(
-    learner: InnerLoop, theta: Params, phi: Params, batch: Samples, rate: float, differentiable: bool = False
+    learner: InnerLoop,
+    theta: Params,
+    phi: Params,
+    batch: Samples,
+    rate: float,
+    differentiable: bool = False,
 ) -> Params:
     """One REINFORCE step of every task.
 
@@ -91,7 +100,8 @@ def inner_step(
       phi: fast weights φ [N, …], which must require a gradient.
       batch: experience collected with θ and φ.
       rate: α.
-      differentiable: whether the gradient itself can be differentiated; otherwise it is a constant (first order).
+      differentiable: whether the gradient itself can be differentiated; otherwise it is a constant
+        (first order).
     Returns:
       φ′.
     Source:
@@ -99,13 +109,20 @@ def inner_step(
     """
     loss = reinforce_loss(learner.policy(theta, phi, batch.obs), batch).sum()
     gradient = torch.autograd.grad(loss, list(phi.values()), create_graph=differentiable)
-    return {name: tensor - rate * g for (name, tensor), g in zip(phi.items(), gradient, strict=True)}
+    return {
+        name: tensor - rate * g for (name, tensor), g in zip(phi.items(), gradient, strict=True)
+    }
 
 
 def adapted(
-    learner: InnerLoop, theta: Params, n_tasks: int, batches: Sequence[Samples], rate: float, differentiable: bool = False
+    learner: InnerLoop,
+    theta: Params,
+    n_tasks: int,
+    batches: Sequence[Samples],
+    rate: float,
+    differentiable: bool = False,
 ) -> Params:
-    """φ of N tasks after an inner step on each of `batches`, as a function of θ (which must require a gradient)."""
+    """φ of N tasks after an inner step on each of `batches`; θ must require a gradient."""
     phi = learner.start(theta, n_tasks)
     for batch in batches:
         phi = inner_step(learner, theta, phi, batch, rate, differentiable)
@@ -124,9 +141,17 @@ class MetaObjective:
     """
 
     def __init__(
-        self, learner: InnerLoop, theta: Params, batches: Sequence[Samples], validation: Samples, config: GradientConfig
+        self,
+        learner: InnerLoop,
+        theta: Params,
+        batches: Sequence[Samples],
+        validation: Samples,
+        config: GradientConfig,
     ) -> None:
-        self._learner, self._batches, self._validation, self._config = learner, batches, validation, config
+        self._learner = learner
+        self._batches = batches
+        self._validation = validation
+        self._config = config
         self.theta = leaves(theta)
         self._now = self._outputs(self.theta, differentiable=not config.first_order)
         self._before = (self._now[0].detach(), self._now[1].detach())
@@ -137,14 +162,15 @@ class MetaObjective:
         return flatten(torch.autograd.grad(gain, list(self.theta.values()), retain_graph=True))
 
     def fisher(self) -> FisherProduct:
-        """Products with the Fisher matrix of the adapted policies in θ, averaged over the steps that `fisher_stride` leaves."""
-        stride, now = self._config.fisher_stride, self._now
+        """Fisher products in θ of the adapted policies, over the steps `fisher_stride` keeps."""
+        stride = self._config.fisher_stride
+        now = self._now
         if stride > 1:
             now = self._outputs(self.theta, not self._config.first_order, stride)
         return FisherProduct(now, list(self.theta.values()), damping=self._config.damping)
 
     def evaluate(self, vector: Tensor) -> tuple[Tensor, Tensor]:
-        """Surrogate and mean KL divergence, over all tasks, of the policies adapted from the θ in `vector` [P]."""
+        """Surrogate and mean KL of the policies adapted from θ = `vector` [P], over all tasks."""
         pieces = unflatten(vector, list(self.theta.values()))
         outputs = self._outputs(leaves(dict(zip(self.theta, pieces, strict=True))))
         with torch.no_grad():
@@ -152,13 +178,20 @@ class MetaObjective:
             return gain, mean_kl(self._before, outputs).mean()
 
     def _outputs(self, theta: Params, differentiable: bool = False, stride: int = 1) -> Outputs:
-        batches, obs = [thinned(batch, stride) for batch in self._batches], self._validation.obs[:, ::stride]
-        phi = adapted(self._learner, theta, len(obs), batches, self._config.inner_rate, differentiable)
+        batches = [thinned(batch, stride) for batch in self._batches]
+        obs = self._validation.obs[:, ::stride]
+        phi = adapted(
+            self._learner, theta, len(obs), batches, self._config.inner_rate, differentiable
+        )
         return self._learner.policy(theta, phi, obs)
 
 
 def meta_step(
-    learner: InnerLoop, theta: Params, batches: Sequence[Samples], validation: Samples, config: GradientConfig
+    learner: InnerLoop,
+    theta: Params,
+    batches: Sequence[Samples],
+    validation: Samples,
+    config: GradientConfig,
 ) -> tuple[Params, Outcome]:
     """A trust-region step of θ on the returns of the policies adapted from it.
 
@@ -169,12 +202,21 @@ def meta_step(
     """
     objective = MetaObjective(learner, theta, batches, validation, config)
     old = list(objective.theta.values())
-    outcome = trpo_step(flatten(old).detach(), objective.gradient(), objective.fisher(), objective.evaluate, config.region)
+    outcome = trpo_step(
+        flatten(old).detach(),
+        objective.gradient(),
+        objective.fisher(),
+        objective.evaluate,
+        config.region,
+    )
     return dict(zip(theta, unflatten(outcome.params, old), strict=True)), outcome
 
 
 def task_step(
-    policy: Callable[[Params, Tensor], Outputs], params: Params, batch: Samples, config: GradientConfig
+    policy: Callable[[Params, Tensor], Outputs],
+    params: Params,
+    batch: Samples,
+    config: GradientConfig,
 ) -> tuple[Params, Outcome]:
     """A trust-region step of every task for itself: plain TRPO, side by side.
 
@@ -184,21 +226,31 @@ def task_step(
       batch: experience collected with them.
       config: settings.
     """
-    trained, lead = leaves(params), (len(batch.obs),)
-    like, now = list(trained.values()), policy(trained, batch.obs)
+    trained = leaves(params)
+    lead = (len(batch.obs),)
+    like = list(trained.values())
+    now = policy(trained, batch.obs)
     before = (now[0].detach(), now[1].detach())
     gradient = torch.autograd.grad(surrogate(now, before, batch).sum(), like, retain_graph=True)
 
     def evaluate(vector: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            outputs = policy(dict(zip(trained, unflatten(vector, like, lead), strict=True)), batch.obs)
+            outputs = policy(
+                dict(zip(trained, unflatten(vector, like, lead), strict=True)), batch.obs
+            )
             return surrogate(outputs, before, batch), mean_kl(before, outputs)
 
-    seen = now if config.fisher_stride == 1 else policy(trained, batch.obs[:, :: config.fisher_stride])
+    seen = (
+        now if config.fisher_stride == 1 else policy(trained, batch.obs[:, :: config.fisher_stride])
+    )
     fisher = FisherProduct(seen, like, lead, config.damping)
-    outcome = trpo_step(flatten(like, lead).detach(), flatten(gradient, lead), fisher, evaluate, config.region)
+    outcome = trpo_step(
+        flatten(like, lead).detach(), flatten(gradient, lead), fisher, evaluate, config.region
+    )
     if rejected := int((~outcome.accepted).sum()):
-        getLogger(__name__).warning("no better weights within the trust region on %d of %d tasks", rejected, *lead)
+        getLogger(__name__).warning(
+            "no better weights within the trust region on %d of %d tasks", rejected, *lead
+        )
     return dict(zip(trained, unflatten(outcome.params, like, lead), strict=True)), outcome
 
 

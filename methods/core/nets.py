@@ -1,7 +1,8 @@
 """Networks as functions of a flat parameter tree, over any leading axes.
 
-A layer `name` is two tensors, `name.w` [..., I, O] and `name.b` [..., 1, O]. Leading axes of the parameters are networks side
-by side (tasks, twin critics, seeds); a layer without them is shared by all rows of its input and costs one matrix product.
+A layer `name` is two tensors, `name.w` [..., I, O] and `name.b` [..., 1, O]. Leading axes of the
+parameters are networks side by side (tasks, twin critics, seeds); a layer without them is shared by
+all rows of its input and costs one matrix product.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ def init_linear(
     scale: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> Params:
-    """Fresh weights and biases of one layer, each U(−s/√I, s/√I), which is torch's own default for s = 1.
+    """Fresh weights and biases of a layer, each U(−s/√I, s/√I); s = 1 is torch's own default.
 
     Args:
       name: the layer's name in the tree.
@@ -36,14 +37,17 @@ def init_linear(
     bound = scale / n_in**0.5
 
     def draw(rows: int) -> Tensor:
-        return torch.empty(*lead, rows, n_out).uniform_(-bound, bound, generator=generator).to(dtype)
+        return (
+            torch.empty(*lead, rows, n_out).uniform_(-bound, bound, generator=generator).to(dtype)
+        )
 
     return {f"{name}.w": draw(n_in), f"{name}.b": draw(1)}
 
 
 def linear(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-    """x · W + b, with the leading axes of `x` [..., B, I] and of the layer broadcast; returns [..., B, O]."""
-    w, b = params[f"{name}.w"], params[f"{name}.b"]
+    """x · W + b, with leading axes of `x` [..., B, I] and the layer broadcast: [..., B, O]."""
+    w = params[f"{name}.w"]
+    b = params[f"{name}.b"]
     if w.ndim == 2:
         return torch.addmm(b, x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[-1])
     if x.ndim > w.ndim:  # to broadcast the layer would copy its weights
@@ -62,7 +66,11 @@ def mlp(params: Mapping[str, Tensor], names: tuple[str, ...], x: Tensor) -> Tens
 
 
 def init_critics(
-    n_tasks: int, n_in: int, hidden: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    n_tasks: int,
+    n_in: int,
+    hidden: int,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float32,
 ) -> Params:
     """Twin critics ω for each task: leading axes [2, N], two hidden layers."""
     lead = (2, n_tasks)
@@ -74,7 +82,7 @@ def init_critics(
 
 
 def critics(params: Mapping[str, Tensor], obs: Tensor, action: Tensor) -> Tensor:
-    """Q(s, a) of critics with leading axes [..., N] for obs [N, B, O] and action [N, B, A]: [..., N, B]."""
+    """Q(s, a), [..., N, B], of critics [..., N] for obs [N, B, O] and action [N, B, A]."""
     return mlp(params, ("q0", "q1", "q2"), torch.cat([obs, action], -1)).squeeze(-1)
 
 
@@ -93,7 +101,8 @@ def init_actor(
     Args:
       n_obs: O. n_act: A.
       hidden: D.
-      lead: leading axes of those of `LAYERS` that are to be drawn: (N,) for one of each task, () for a shared one.
+      lead: leading axes of those of `LAYERS` that are to be drawn: (N,) for one of each task, ()
+        for a shared one.
       generator: where the draws come from.
       head_scale: scale of ρₜ, in units of torch's default.
     """
@@ -109,14 +118,19 @@ def init_actor(
 
 def spread(params: Mapping[str, Tensor], n_tasks: int) -> Params:
     """A copy of shared layers for each of N tasks: leading axis [N]."""
-    return {name: tensor.detach().expand(n_tasks, *tensor.shape).clone() for name, tensor in params.items()}
+    return {
+        name: tensor.detach().expand(n_tasks, *tensor.shape).clone()
+        for name, tensor in params.items()
+    }
 
 
-def actor(params: Mapping[str, Tensor], obs: Tensor, depth: int, activate_first: bool = True) -> Tensor:
+def actor(
+    params: Mapping[str, Tensor], obs: Tensor, depth: int, activate_first: bool = True
+) -> Tensor:
     """π(s) = tanh(ρₜ ψ(ρₕ s)) in (−1, 1), for obs [N, B, O]: [N, B, A].
 
-    ψ(h) applies σ(W h + b) `depth` times, σ the ReLU, after a first σ(h) if `activate_first`; then, with depth 1, the whole is
-    the usual actor of two hidden layers.
+    ψ(h) applies σ(W h + b) `depth` times, σ the ReLU, after a first σ(h) if `activate_first`; then,
+    with depth 1, the whole is the usual actor of two hidden layers.
     """
     h = linear(params, "rho_h", obs)
     if activate_first:

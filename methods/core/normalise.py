@@ -17,25 +17,37 @@ class RunningMoments:
     """
 
     def __init__(self, size: int) -> None:
-        self.mean, self.var = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
+        self.mean = torch.zeros(size, dtype=torch.float64)
+        self.var = torch.ones(size, dtype=torch.float64)
         self.count = 0.0
-        self._affine: dict[torch.dtype, tuple[Tensor, Tensor]] = {}  # mean and 1 / deviation, by precision
+        # mean and 1 / deviation, by precision
+        self._affine: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
     def update(self, samples: Tensor) -> None:
         """Add `samples` [..., size]."""
         rows = samples.detach().to(torch.float64).reshape(-1, len(self.mean))
-        count, mean, var = len(rows), rows.mean(0), rows.var(0, correction=0)
-        total, delta = self.count + count, mean - self.mean
-        squares = self.var * self.count + var * count + delta.square() * (self.count * count / total)
-        self.mean, self.var, self.count = self.mean + delta * (count / total), squares / total, total
+        count = len(rows)
+        mean = rows.mean(0)
+        var = rows.var(0, correction=0)
+        total = self.count + count
+        delta = mean - self.mean
+        squares = (
+            self.var * self.count + var * count + delta.square() * (self.count * count / total)
+        )
+        self.mean = self.mean + delta * (count / total)
+        self.var = squares / total
+        self.count = total
         self._affine.clear()
 
     def whitened(self, samples: Tensor) -> Tensor:
-        """(x − mean) / √(var + 10⁻⁸) of `samples` [..., size], in their precision; as they are before the first update."""
+        """(x − mean) / √(var + 10⁻⁸) of `samples` [..., size], same dtype; raw before an update."""
         if not self.count:
             return samples
         if samples.dtype not in self._affine:
-            self._affine[samples.dtype] = self.mean.to(samples.dtype), (self.var + 1e-8).rsqrt().to(samples.dtype)
+            self._affine[samples.dtype] = (
+                self.mean.to(samples.dtype),
+                (self.var + 1e-8).rsqrt().to(samples.dtype),
+            )
         mean, scale = self._affine[samples.dtype]
         return (samples - mean) * scale
 
@@ -45,29 +57,36 @@ class RunningMoments:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.mean, self.var, self.count = state["mean"], state["var"], state["count"]
+        self.mean = state["mean"]
+        self.var = state["var"]
+        self.count = state["count"]
         self._affine.clear()
 
 
 class RewardScale:
-    """Rewards over the running deviation of their discounted return, for a learner of values whose rewards vary in size.
+    """Rewards over the running deviation of their discounted return, for a learner of values whose
+    rewards vary in size.
 
         Rₜ = γ Rₜ₋₁ + rₜ,   r̃ₜ = clip(rₜ / √(Var R + 10⁻⁸), −10, 10)
 
-    R begins anew with a trial. The variance is that about the mean, the mean itself is not taken off.
+    R begins anew with a trial. The variance is that about the mean, the mean itself is not taken
+    off.
 
     Args:
       gamma: discount γ.
     Source:
-      The official code of VariBAD (`VecNormalize`), after OpenAI's baselines; there, statistics move within a batch.
+      The official code of VariBAD (`VecNormalize`), after OpenAI's baselines; there, statistics
+      move within a batch.
     """
 
     def __init__(self, gamma: float) -> None:
-        self._gamma, self.moments = gamma, RunningMoments(1)
+        self._gamma = gamma
+        self.moments = RunningMoments(1)
 
     def learn(self, reward: Tensor, trial_ended: Tensor) -> None:
         """Add a batch that begins with trials: rewards and ends [T, ...]."""
-        total, totals = torch.zeros_like(reward[0]), []
+        total = torch.zeros_like(reward[0])
+        totals = []
         for r, ended in zip(reward.unbind(), trial_ended.unbind(), strict=True):
             total = self._gamma * total + r
             totals.append(total)

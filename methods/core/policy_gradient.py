@@ -1,6 +1,7 @@
-"""Policy gradients for N tasks side by side: Gaussian policies, batches of experience, and the losses over them.
+"""Policy gradients for N tasks side by side: Gaussian policies, batches of experience, losses.
 
-Policy-gradient learners see a batch once, so all that follows its collection is a function of `Samples`.
+Policy-gradient learners see a batch once, so all that follows its collection is a function of
+`Samples`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,26 +16,41 @@ from torch import Tensor
 from envs.api import Env, Step
 from methods.core.distributions import kl, log_prob
 from methods.core.nets import Params, mlp
-from methods.core.returns import advantages, baseline_features, discounted_returns, finished, fit_baseline, normalised
+from methods.core.returns import (
+    advantages,
+    baseline_features,
+    discounted_returns,
+    finished,
+    fit_baseline,
+    normalised,
+)
 
 Act = Callable[[Tensor], Tensor]  # obs [N, E, O] → action [N, E, A]
-Outputs = tuple[Tensor, Tensor]  # mean [N, B, A] and log_std [N, 1, A] of a policy, [1, A] where tasks share it
+# mean [N, B, A] and log_std [N, 1, A] of a policy, [1, A] where tasks share it
+Outputs = tuple[Tensor, Tensor]
 
 LEAST_LOG_STD = log(1e-6)  # rllab's
 
 
 def init_gaussian_policy(
-    n_in: int, n_act: int, hidden: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    n_in: int,
+    n_act: int,
+    hidden: int,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float32,
 ) -> Params:
-    """Fresh weights of a Gaussian policy of two hidden layers: Xavier's uniform law, biases 0, σ = 1 whatever the state.
+    """Fresh Gaussian policy, two hidden layers: Xavier uniform, biases 0, σ = 1 in every state.
 
     Source:
       rllab's GaussianMLPPolicy, on which MAML and CAVIA build.
     """
-    sizes, params = (n_in, hidden, hidden, n_act), Params()
+    sizes = (n_in, hidden, hidden, n_act)
+    params = Params()
     for layer, (rows, columns) in enumerate(pairwise(sizes)):
         bound = (6.0 / (rows + columns)) ** 0.5
-        params[f"pi{layer}.w"] = torch.empty(rows, columns).uniform_(-bound, bound, generator=generator).to(dtype)
+        params[f"pi{layer}.w"] = (
+            torch.empty(rows, columns).uniform_(-bound, bound, generator=generator).to(dtype)
+        )
         params[f"pi{layer}.b"] = torch.zeros(1, columns, dtype=dtype)
     return params | {"log_std": torch.zeros(1, n_act, dtype=dtype)}
 
@@ -45,7 +61,7 @@ def gaussian_policy(params: Mapping[str, Tensor], obs: Tensor) -> Outputs:
 
 
 def sampled(outputs: Outputs, generator: torch.Generator) -> Tensor:
-    """Actions drawn from a policy's outputs. The environment clips them, their densities do not know."""
+    """Actions drawn from a policy's outputs; the environment clips them, densities ignore that."""
     mean, log_std = outputs
     return mean + torch.exp(log_std) * torch.empty_like(mean).normal_(generator=generator)
 
@@ -73,8 +89,9 @@ class Samples(NamedTuple):
 class Sampler:
     """Collects batches of `episodes` horizons of every task, all steps of which count.
 
-    A batch begins with a reset. An episode that ends early makes room for another, and one that the batch's end cuts off is
-    bootstrapped. Copies are as many as divide both the episodes and the horizon, so that a batch can stop at any checkpoint.
+    A batch begins with a reset. An episode that ends early makes room for another, and one that the
+    batch's end cuts off is bootstrapped. Copies are as many as divide both the episodes and the
+    horizon, so that a batch can stop at any checkpoint.
 
     Args:
       env: made with `copies_of(episodes, horizon)` copies.
@@ -85,12 +102,14 @@ class Sampler:
         self.env, self.steps = env, episodes // env.copies * env.horizon
         self._rows: list[list[Tensor]] = []  # of the batch that is being collected
         self._obs = torch.zeros(env.n_tasks, env.copies, env.observation_size)
-        self._time, self._last = torch.zeros(env.n_tasks, env.copies), self._obs
+        self._time = torch.zeros(env.n_tasks, env.copies)
+        self._last = self._obs
 
     def collect(self, act: Act, limit: int | None = None) -> Rollout | None:
-        """Go on with the batch, for `limit` environment steps of each task at most; None while it is not complete.
+        """Go on with the batch for at most `limit` environment steps per task; None until complete.
 
-        A limit that does not allow a step of each copy allows none; no budget of whole horizons leaves such a rest.
+        A limit that does not allow a step of each copy allows none; no budget of whole horizons
+        leaves such a rest.
         """
         left = self.steps - len(self._rows)
         for _ in range(left if limit is None else min(left, limit // self.env.copies)):
@@ -103,7 +122,9 @@ class Sampler:
             self._go_on(step)
         if len(self._rows) < self.steps:
             return None
-        obs, action, reward, terminated, truncated, time = (torch.stack(column) for column in zip(*self._rows, strict=True))
+        obs, action, reward, terminated, truncated, time = (
+            torch.stack(column) for column in zip(*self._rows, strict=True)
+        )
         rollout = Rollout(obs, action, reward, terminated, truncated, time, self._last)
         self._rows = []
         return rollout
@@ -116,39 +137,51 @@ class Sampler:
 
     def state_dict(self) -> dict[str, Any]:
         """The part of a batch collected so far; the environment's own state is the harness's."""
-        return {"rows": [[t.clone() for t in row] for row in self._rows], "obs": self._obs.clone(), "time": self._time.clone()}
+        return {
+            "rows": [[t.clone() for t in row] for row in self._rows],
+            "obs": self._obs.clone(),
+            "time": self._time.clone(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._rows = [list(row) for row in state["rows"]]
-        self._obs, self._time = state["obs"].clone(), state["time"].clone()
+        self._obs = state["obs"].clone()
+        self._time = state["time"].clone()
 
 
 def copies_of(episodes: int, horizon: int) -> int:
-    """Copies of each task that collect `episodes` side by side: the most that divide the horizon too."""
+    """Copies of each task that collect `episodes` side by side: their gcd with `horizon`."""
     return gcd(episodes, horizon)
 
 
 def _outcome(step: Step) -> list[Tensor]:
-    return [torch.from_numpy(np.asarray(part)) for part in (step.reward, step.terminated, step.truncated)]
+    return [
+        torch.from_numpy(np.asarray(part))
+        for part in (step.reward, step.terminated, step.truncated)
+    ]
 
 
 def samples(rollout: Rollout, gamma: float, lam: float) -> Samples:
     """Advantages of a batch, from a linear baseline fitted to it, normalised within each task.
 
-    The baseline knows the clock, and the return that it predicts ends with the episode, at the clock's end too: what is
-    truncated is worth nothing more. An episode that the end of the batch cuts off goes on in the baseline's prediction, and its
-    steps, whose returns are not known whole, are left out of the fit (so where many are cut, the fit favours short episodes).
+    The baseline knows the clock, and the return that it predicts ends with the episode, at the
+    clock's end too: what is truncated is worth nothing more. An episode that the end of the batch
+    cuts off goes on in the baseline's prediction, and its steps, whose returns are not known whole,
+    are left out of the fit (so where many are cut, the fit favours short episodes).
     """
     ended = rollout.terminated | rollout.truncated
     features = baseline_features(rollout.obs, rollout.time)  # [T, N, E, F]
     after = baseline_features(rollout.last_obs, rollout.time[-1] + 1.0)  # [N, E, F]
     returns = discounted_returns(rollout.reward, ended, gamma)
-    weights = fit_baseline(_by_task(features), _by_task(returns), _by_task(finished(ended)))  # [N, F]
+    # [N, F]
+    weights = fit_baseline(_by_task(features), _by_task(returns), _by_task(finished(ended)))
     value = (features @ weights[:, :, None]).squeeze(-1).to(rollout.reward.dtype)
     last = (after @ weights[:, :, None]).squeeze(-1).to(rollout.reward.dtype)
     next_value = torch.cat([value[1:], last[None]]) * ~rollout.truncated
-    advantage = advantages(rollout.reward, value, next_value, rollout.terminated, rollout.truncated, gamma, lam)
+    advantage = advantages(
+        rollout.reward, value, next_value, rollout.terminated, rollout.truncated, gamma, lam
+    )
     return Samples(_by_task(rollout.obs), _by_task(rollout.action), normalised(_by_task(advantage)))
 
 

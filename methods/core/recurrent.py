@@ -4,9 +4,9 @@ A memory is what is known *before* a step. With m₀ = 0 at the beginning of a t
 
     mₜ₊₁ = GRU(mₜ, xₜ),   xₜ of (aₜ, s′ₜ, eₜ, rₜ),
 
-where s′ₜ is the state that the step t led to, not one that a reset put in its place, and eₜ whether the episode ended there. So
-a policy acts at t on (sₜ, mₜ), and mₜ depends on nothing from t on. A trial may hold several episodes; memory goes on across
-them, and ends with the trial.
+where s′ₜ is the state that the step t led to, not one that a reset put in its place, and eₜ whether
+the episode ended there. So a policy acts at t on (sₜ, mₜ), and mₜ depends on nothing from t on. A
+trial may hold several episodes; memory goes on across them, and ends with the trial.
 """
 
 from collections.abc import Mapping
@@ -17,23 +17,29 @@ from torch import Tensor
 from methods.core.nets import Params, init_linear, linear
 
 
-def init_gru(name: str, n_in: int, size: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Params:
-    """Fresh weights of a GRU of R = `size` units: `name_x` [I, 3R] and `name_m` [R, 3R], all U(−1/√R, 1/√R) as torch has it."""
+def init_gru(
+    name: str, n_in: int, size: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Params:
+    """Fresh GRU, R = `size`: `name_x` [I, 3R], `name_m` [R, 3R], all U(−1/√R, 1/√R) as in torch."""
     scale = (n_in / size) ** 0.5  # `init_linear` has its bound in units of 1/√I
     wide = init_linear(f"{name}_x", (), n_in, 3 * size, generator, scale, dtype)
     return wide | init_linear(f"{name}_m", (), size, 3 * size, generator, dtype=dtype)
 
 
-def init_encoder(n_obs: int, n_act: int, embeddings: tuple[int, int, int], size: int, generator: torch.Generator) -> Params:
-    """Fresh weights of a memory of R = `size` units: `see_a`, `see_s` and `see_r`, of so many units, and the GRU `gru`."""
+def init_encoder(
+    n_obs: int, n_act: int, embeddings: tuple[int, int, int], size: int, generator: torch.Generator
+) -> Params:
+    """Fresh weights: `see_a`, `see_s`, `see_r` of sizes `embeddings`, and GRU `gru`, R = `size`."""
     params: Params = {}
     for name, n_in, n_out in zip("asr", (n_act, n_obs + 1, 1), embeddings, strict=True):
         params |= init_linear(f"see_{name}", (), n_in, n_out, generator)
     return params | init_gru("gru", sum(embeddings), size, generator)
 
 
-def seen(params: Mapping[str, Tensor], action: Tensor, reward: Tensor, next_obs: Tensor, ended: Tensor) -> Tensor:
-    """x of a step, what the GRU is fed: its action, its reward, and the next state with the end of the episode, [..., I].
+def seen(
+    params: Mapping[str, Tensor], action: Tensor, reward: Tensor, next_obs: Tensor, ended: Tensor
+) -> Tensor:
+    """x of a step, the GRU's input [..., I]: action, reward, next state and end of the episode.
 
     Args:
       action: [..., A]. reward: [...]. next_obs: [..., O].
@@ -47,7 +53,9 @@ def seen(params: Mapping[str, Tensor], action: Tensor, reward: Tensor, next_obs:
 def gru_cell(params: Mapping[str, Tensor], name: str, gates: Tensor, memory: Tensor) -> Tensor:
     """One step of a GRU.
 
-        r, z = σ(x Wᵣ + m Uᵣ), σ(x W_z + m U_z);   n = tanh(x Wₙ + r ∘ (m Uₙ));   m′ = (1 − z) ∘ n + z ∘ m
+        r, z = σ(x Wᵣ + m Uᵣ), σ(x W_z + m U_z)
+        n = tanh(x Wₙ + r ∘ (m Uₙ))
+        m′ = (1 − z) ∘ n + z ∘ m
 
     Args:
       gates: [..., B, 3R] x W with its biases, for r, z and n: `linear(params, f"{name}_x", x)`.
@@ -55,7 +63,8 @@ def gru_cell(params: Mapping[str, Tensor], name: str, gates: Tensor, memory: Ten
     Returns:
       [..., B, R] m′.
     Source:
-      Cho et al. 2014 (arXiv 1406.1078), with the reset gate behind the product, as in cuDNN and torch.
+      Cho et al. 2014 (arXiv 1406.1078), with the reset gate behind the product, as in cuDNN and
+      torch.
     """
     size = memory.shape[-1]
     held = linear(params, f"{name}_m", memory)
@@ -65,26 +74,36 @@ def gru_cell(params: Mapping[str, Tensor], name: str, gates: Tensor, memory: Ten
 
 
 def memories(
-    params: Mapping[str, Tensor], name: str, x: Tensor, trial_ended: Tensor, start: Tensor, truncation: int | None = None
+    params: Mapping[str, Tensor],
+    name: str,
+    x: Tensor,
+    trial_ended: Tensor,
+    start: Tensor,
+    truncation: int | None = None,
 ) -> Tensor:
     """What is remembered before each of T steps, and after the last.
 
     Args:
       x: [T, ..., B, I] of each step's outcome.
-      trial_ended: [T, ..., B] bool, whether the trial ended with the step: nothing is remembered of it.
+      trial_ended: [T, ..., B] bool, whether the trial ended with the step: nothing is remembered of
+        it.
       start: [..., B, R] memory before the first step.
       truncation: steps after which gradients are cut, None for never.
     Returns:
       [T + 1, ..., B, R].
     """
-    gates, going_on = linear(params, f"{name}_x", x), (~trial_ended).to(x.dtype)[..., None]
+    gates = linear(params, f"{name}_x", x)
+    going_on = (~trial_ended).to(x.dtype)[..., None]
     if truncation and truncation < len(x):
         return _in_segments(params, name, gates, going_on, start, truncation)
     return _in_turn(params, name, gates, going_on, start)
 
 
-def _in_turn(params: Mapping[str, Tensor], name: str, gates: Tensor, going_on: Tensor, start: Tensor) -> Tensor:
-    memory, result = start, [start]
+def _in_turn(
+    params: Mapping[str, Tensor], name: str, gates: Tensor, going_on: Tensor, start: Tensor
+) -> Tensor:
+    memory = start
+    result = [start]
     # unbound at once: the gradient of an index would be as large as the whole
     for gate, goes_on in zip(gates.unbind(), going_on.unbind(), strict=True):
         memory = gru_cell(params, name, gate, memory) * goes_on
@@ -93,19 +112,31 @@ def _in_turn(params: Mapping[str, Tensor], name: str, gates: Tensor, going_on: T
 
 
 def _in_segments(
-    params: Mapping[str, Tensor], name: str, gates: Tensor, going_on: Tensor, start: Tensor, length: int
+    params: Mapping[str, Tensor],
+    name: str,
+    gates: Tensor,
+    going_on: Tensor,
+    start: Tensor,
+    length: int,
 ) -> Tensor:
-    """Segments of `length` steps, with gradients, side by side: where each begins is known from a pass without gradients."""
+    """Segments of `length` steps, with gradients, side by side; a first pass finds their starts."""
     with torch.no_grad():
-        first = _in_turn(params, name, gates, going_on, start)[length:-1:length]  # [S - 1, ..., B, R]
-    starts, steps = torch.cat([start[None], first]), len(gates)
+        # [S - 1, ..., B, R]
+        first = _in_turn(params, name, gates, going_on, start)[length:-1:length]
+    starts = torch.cat([start[None], first])
+    steps = len(gates)
     missing = len(starts) * length - steps
 
     def side_by_side(values: Tensor) -> Tensor:
-        padded = torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing else values
-        return padded.view(-1, length, *padded.shape[1:]).movedim(0, -3).flatten(-3, -2)  # [length, ..., S·B, ·]
+        padded = (
+            torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing else values
+        )
+        # [length, ..., S·B, ·]
+        return padded.view(-1, length, *padded.shape[1:]).movedim(0, -3).flatten(-3, -2)
 
     began = starts.movedim(0, -3).flatten(-3, -2)
-    result = _in_turn(params, name, side_by_side(gates), side_by_side(going_on), began)[1:]  # [length, ..., S·B, R]
-    segments = result.reshape(*result.shape[:-2], len(starts), -1, result.shape[-1])  # [length, ..., S, B, R]
+    # [length, ..., S·B, R]
+    result = _in_turn(params, name, side_by_side(gates), side_by_side(going_on), began)[1:]
+    # [length, ..., S, B, R]
+    segments = result.reshape(*result.shape[:-2], len(starts), -1, result.shape[-1])
     return torch.cat([start[None], segments.movedim(-3, 0).flatten(0, 1)[:steps]])

@@ -1,4 +1,4 @@
-"""Replay of transitions for N tasks that step together."""
+"""Replay of transitions: of N tasks that step together, and of many of which a few are visited."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,11 +14,12 @@ class Batch(NamedTuple):
     action: Tensor  # [N, B, A]
     reward: Tensor  # [N, B]
     next_obs: Tensor  # [N, B, O]
-    terminated: Tensor  # [N, B], 1 where the task ended the episode; a time-out is 0, so its value is bootstrapped
+    # [N, B], 1 where the task ended the episode; a time-out is 0, so its value is bootstrapped
+    terminated: Tensor
 
 
 class Replay:
-    """A ring of the last C transitions of each task, in one preallocated tensor [N, C, 2·O + A + 2] of float32.
+    """A ring of each task's last C transitions, in one float32 tensor [N, C, 2·O + A + 2].
 
     Memory is N·C·4·(2·O + A + 2) bytes, taken from the system only as it fills.
     """
@@ -26,7 +27,8 @@ class Replay:
     def __init__(self, n_tasks: int, capacity: int, n_obs: int, n_act: int) -> None:
         self._sizes = [n_obs, n_act, 1, n_obs, 1]
         self._data = torch.empty(n_tasks, capacity, sum(self._sizes))
-        self._offset = torch.arange(n_tasks)[:, None] * capacity  # of each task's rows in the flat table
+        # of each task's rows in the flat table
+        self._offset = torch.arange(n_tasks)[:, None] * capacity
         self._added = 0
 
     def __len__(self) -> int:
@@ -36,7 +38,13 @@ class Replay:
     def add(self, batch: Batch) -> None:
         """Append one transition of each task: a batch with B = 1."""
         row = self._data[:, self._added % self._data.shape[1]]
-        columns = [batch.obs[:, 0], batch.action[:, 0], batch.reward, batch.next_obs[:, 0], batch.terminated]
+        columns = [
+            batch.obs[:, 0],
+            batch.action[:, 0],
+            batch.reward,
+            batch.next_obs[:, 0],
+            batch.terminated,
+        ]
         row.copy_(torch.cat(columns, 1))
         self._added += 1
 
@@ -48,7 +56,8 @@ class Replay:
     def at(self, index: Tensor) -> Batch:
         """The transitions at positions `index` [N, B] of each task's ring."""
         flat = self._data.view(-1, self._data.shape[-1])
-        rows = flat.index_select(0, (index + self._offset).reshape(-1)).view(*index.shape, -1)  # [N, B, F]
+        # [N, B, F]
+        rows = flat.index_select(0, (index + self._offset).reshape(-1)).view(*index.shape, -1)
         obs, action, reward, next_obs, terminated = torch.split_with_sizes(rows, self._sizes, -1)
         return Batch(obs, action, reward[..., 0], next_obs, terminated[..., 0])
 
@@ -60,3 +69,102 @@ class Replay:
         """Restore what `state_dict` returned, into a replay of the same sizes."""
         self._added = state["added"]
         self._data[:, : len(self)] = state["data"]
+
+
+class TaskReplay:
+    """A ring of each task's last C transitions, in one float32 tensor [N, C, 2·O + A + 2].
+
+    Memory is N·C·4·(2·O + A + 2) bytes, taken from the system only as it fills.
+    """
+
+    def __init__(self, n_tasks: int, capacity: int, n_obs: int, n_act: int) -> None:
+        self._sizes = [n_obs, n_act, 1, n_obs, 1]
+        self._data = torch.empty(n_tasks, capacity, sum(self._sizes))
+        self._added = torch.zeros(n_tasks, dtype=torch.int64)
+        # where it begins, in transitions ever added; and its size
+        self._context = torch.zeros(2, n_tasks, dtype=torch.int64)
+
+    def add(self, ids: Tensor, batch: Batch, context: bool, more: bool = False) -> None:
+        """Append transitions [n, T, …] of the tasks at `ids` [n], each named once.
+
+        Args:
+          context: whether these, and no older ones, are from now on what the inference network may
+            see of these tasks.
+          more: whether it may see these beside those that were added last.
+        Raises:
+          ValueError: if they are more than the ring holds.
+        """
+        steps = batch.reward.shape[1]
+        capacity = self._data.shape[1]
+        if steps > capacity:
+            raise ValueError(
+                f"{steps} transitions of a task at once do not fit a replay of {capacity}; make"
+                " `replay` larger"
+            )
+        rows = torch.cat(
+            [
+                batch.obs,
+                batch.action,
+                batch.reward[..., None],
+                batch.next_obs,
+                batch.terminated[..., None],
+            ],
+            -1,
+        )
+        place = (self._added[ids, None] + torch.arange(steps)) % capacity
+        self._data[ids[:, None], place] = rows
+        if context:
+            self._context[0, ids], self._context[1, ids] = self._added[ids], steps
+        if more:
+            self._context[1, ids] += steps
+        self._added[ids] += steps
+
+    def sample(self, ids: Tensor, size: int, generator: torch.Generator) -> Batch:
+        """`size` transitions of each task in `ids`, uniformly with replacement: [n, size, …]."""
+        held = self._added[ids].clamp(max=self._data.shape[1])
+        return self._at(ids, _uniform(held, size, generator))
+
+    def sample_context(self, ids: Tensor, size: int, generator: torch.Generator) -> Batch:
+        """The same of what the inference network may see."""
+        begin, held = self._context[:, ids]
+        return self._at(ids, begin[:, None] + _uniform(held, size, generator))
+
+    def _at(self, ids: Tensor, index: Tensor) -> Batch:
+        capacity = self._data.shape[1]
+        place = ids[:, None] * capacity + index % capacity
+        rows = (
+            self._data.view(-1, self._data.shape[-1])
+            .index_select(0, place.reshape(-1))
+            .view(*index.shape, -1)
+        )
+        obs, action, reward, next_obs, terminated = torch.split_with_sizes(rows, self._sizes, -1)
+        return Batch(obs, action, reward[..., 0], next_obs, terminated[..., 0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The filled part of the rings, what was added, and where the contexts are."""
+        filled = min(int(self._added.max()), self._data.shape[1])
+        return {
+            "data": self._data[:, :filled].clone(),
+            "added": self._added.clone(),
+            "context": self._context.clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned, into a replay of the same sizes."""
+        self._data[:, : state["data"].shape[1]] = state["data"]
+        self._added = state["added"].clone()
+        self._context = state["context"].clone()
+
+
+def _uniform(held: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """`size` numbers below each of `held` [n]: [n, size].
+
+    Raises:
+      ValueError: if a task holds nothing.
+    """
+    if not held.all():
+        raise ValueError(
+            "there is a task of which nothing was collected yet, so nothing can be drawn"
+        )
+    drawn = torch.rand(len(held), size, generator=generator, dtype=torch.float64)
+    return (drawn * held[:, None]).to(torch.int64)

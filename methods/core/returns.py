@@ -1,7 +1,8 @@
-"""Returns, advantages and the linear baseline of on-policy learners, for any leading axes behind time.
+"""Returns, advantages and the linear baseline of on-policy learners, for any axes after time.
 
-`terminated` ends an episode for good, `truncated` cuts it off by the clock; they are never mixed: a value may follow the
-second, none follows the first. Where neither is set in the last row, the batch ends inside an episode.
+`terminated` ends an episode for good, `truncated` cuts it off by the clock; they are never mixed: a
+value may follow the second, none follows the first. Where neither is set in the last row, the batch
+ends inside an episode.
 """
 
 import torch
@@ -20,7 +21,8 @@ def discounted_returns(reward: Tensor, ended: Tensor, gamma: float) -> Tensor:
     Returns:
       [T, …] in the units of `reward`.
     """
-    total, returns = torch.zeros_like(reward[0]), torch.empty_like(reward)
+    total = torch.zeros_like(reward[0])
+    returns = torch.empty_like(reward)
     for t in reversed(range(len(reward))):
         total = reward[t] + gamma * total * ~ended[t]
         returns[t] = total
@@ -28,22 +30,30 @@ def discounted_returns(reward: Tensor, ended: Tensor, gamma: float) -> Tensor:
 
 
 def finished(ended: Tensor) -> Tensor:
-    """Whether the episode of each step [T, …] ends in the batch: the others' returns are not known whole."""
+    """Whether the episode of each step [T, …] ends in the batch, so that its return is known."""
     return ended.flip(0).cummax(0).values.flip(0)
 
 
 def advantages(
-    reward: Tensor, value: Tensor, next_value: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, lam: float
+    reward: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    gamma: float,
+    lam: float,
 ) -> Tensor:
     """Generalised advantage estimates.
 
         δₜ = rₜ + γ (1 − dₜ) V(sₜ₊₁) − V(sₜ),   Âₜ = δₜ + γ λ (1 − eₜ) Âₜ₊₁,   Â_T = 0
 
-    with d terminated and e terminated or truncated: the sum stops at either, the value of what follows at the first only.
+    with d terminated and e terminated or truncated: the sum stops at either, the value of what
+    follows at the first only.
 
     Args:
       reward: [T, …]. value: [T, …] V(sₜ).
-      next_value: [T, …] V(sₜ₊₁) of the state that the step led to, not of one that a reset put in its place.
+      next_value: [T, …] V(sₜ₊₁) of the state that the step led to, not of one that a reset put in
+        its place.
       terminated, truncated: [T, …] bool.
       gamma, lam: discount γ and mixing λ in [0, 1].
     Returns:
@@ -53,7 +63,8 @@ def advantages(
     """
     delta = reward + gamma * next_value * ~terminated - value
     ended = terminated | truncated
-    total, result = torch.zeros_like(reward[0]), torch.empty_like(reward)
+    total = torch.zeros_like(reward[0])
+    result = torch.empty_like(reward)
     for t in reversed(range(len(reward))):
         total = delta[t] + gamma * lam * total * ~ended[t]
         result[t] = total
@@ -79,7 +90,8 @@ def baseline_features(obs: Tensor, time: Tensor) -> Tensor:
     Source:
       Duan et al. 2016, section 5 (arXiv 1604.06778); the clipping is rllab's.
     """
-    s, tau = obs.to(torch.float64).clamp(-10.0, 10.0), time.to(torch.float64)[..., None] / 100.0
+    s = obs.to(torch.float64).clamp(-10.0, 10.0)
+    tau = time.to(torch.float64)[..., None] / 100.0
     return torch.cat([s, s.square(), tau, tau.square(), tau**3, torch.ones_like(tau)], -1)
 
 
@@ -91,7 +103,8 @@ def fit_baseline(features: Tensor, returns: Tensor, known: Tensor, ridge: float 
     Args:
       features: [..., B, F] x, float64.
       returns: [..., B] G.
-      known: [..., B] bool, the rows whose return is known; others, like padding, do not enter the fit.
+      known: [..., B] bool, the rows whose return is known; others, like padding, do not enter the
+        fit.
       ridge: weight of the penalty.
     Returns:
       [..., F] w, float64; zeros where no row is known.

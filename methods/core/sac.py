@@ -1,7 +1,8 @@
-"""Soft actor-critic with a network of state values: settings, networks and losses, for any leading axes before the samples.
+"""Soft actor-critic with a value network: settings, networks, losses; any axes lead the samples.
 
-Haarnoja, Zhou, Abbeel and Levine 2018, "Soft Actor-Critic" (arXiv 1801.01290), as PEARL uses it; the temperature α is 1, with
-rewards scaled instead, or learned as in their second paper (arXiv 1812.05905).
+Haarnoja, Zhou, Abbeel and Levine 2018, "Soft Actor-Critic" (arXiv 1801.01290), as PEARL uses it;
+the temperature α is 1, with rewards scaled instead, or learned as in their second paper (arXiv
+1812.05905).
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,9 @@ class SACConfig:
     regularisation: float = 1e-3  # of the policy's μ² and (log σ)²
     auto_entropy: bool = False  # learn α so that the entropy is −A, instead of α = 1
     # execution
-    precision: str = "fp32"  # "bf16": matrix products in bfloat16 under autocast; slow where the CPU has no such instructions
+    # "bf16": matrix products in bfloat16 under autocast; slow where the CPU has no such
+    # instructions
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
@@ -42,7 +45,8 @@ class SACConfig:
         check_ranges(self, RANGES)
 
 
-RANGES: dict[str, tuple[float, float]] = {  # plausible values; anything outside is rejected as a typo
+# plausible values; anything outside is rejected as a typo
+RANGES: dict[str, tuple[float, float]] = {
     "hidden": (1, 8192),
     "layers": (1, 16),
     "batch": (1, 65_536),
@@ -71,7 +75,8 @@ def init_mlp(
 ) -> Params:
     """Fresh weights of a network, as the official code draws them.
 
-    Hidden layers U(−1/√H, 1/√H) with H their outputs and biases 0.1, the last U(−s, s), weights and biases, with s = `last`.
+    Hidden layers U(−1/√H, 1/√H) with H their outputs and biases 0.1, the last U(−s, s), weights and
+    biases, with s = `last`.
     """
     sizes = [n_in, *[hidden] * layers, n_out]
     params: Params = {}
@@ -84,8 +89,13 @@ def init_mlp(
     return params
 
 
-def network(params: Mapping[str, Tensor], net: str, layers: int, x: Tensor, precision: str) -> Tensor:
-    """What a network says of x [..., B, I]; its last layer is in float32, as bfloat16 has 8 bits for a return of hundreds."""
+def network(
+    params: Mapping[str, Tensor], net: str, layers: int, x: Tensor, precision: str
+) -> Tensor:
+    """What a network gives for x [..., B, I].
+
+    Its last layer is in float32: bfloat16 has only 8 bits for a return of hundreds.
+    """
     *hidden, last = names(net, layers)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         h = mlp(params, tuple(hidden), x).relu()
@@ -102,14 +112,16 @@ class Drawn(NamedTuple):
 
 
 def tanh_gaussian(outputs: Tensor, noise: Tensor) -> Drawn:
-    """a = tanh(μ + σ ε) for outputs μ and log σ of the policy's network [..., 2·A], with ε [..., A] ~ N(0, I)."""
+    """a = tanh(μ + σ ε) of the policy's outputs μ, log σ [..., 2·A], with ε [..., A] ~ N(0, I)."""
     mean, log_std = outputs.chunk(2, -1)
     log_std = log_std.clamp(*LOG_STD)
     x = mean + log_std.exp() * noise
     return Drawn(x.tanh(), tanh_log_prob(x, mean, log_std), mean, log_std)
 
 
-def q_target(reward: Tensor, terminated: Tensor, next_value: Tensor, gamma: float, scale: float) -> Tensor:
+def q_target(
+    reward: Tensor, terminated: Tensor, next_value: Tensor, gamma: float, scale: float
+) -> Tensor:
     """y = c r + γ (1 − d) V̄(s'), [..., B], through which no gradient flows; c is the reward scale.
 
     Source:

@@ -1,8 +1,9 @@
 """TD3 for N tasks side by side: the losses, and the shell that steps them.
 
-Twin Delayed Deep Deterministic policy gradient, Fujimoto, van Hoof and Meger 2018 (arXiv 1802.09477), official code
-sfujim/TD3. Losses are summed over tasks and averaged within each, so every task gets the gradient it would get alone, and a
-tensor that several tasks share gets the sum of theirs.
+Twin Delayed Deep Deterministic policy gradient, Fujimoto, van Hoof and Meger 2018 (arXiv
+1802.09477), official code sfujim/TD3. Losses are summed over tasks and averaged within each, so
+every task gets the gradient it would get alone, and a tensor that several tasks share gets the sum
+of theirs.
 """
 
 import logging
@@ -19,13 +20,14 @@ from methods.core.nets import Params, critics
 from methods.core.ranges import check_ranges
 from methods.core.replay import Batch
 
-Actor: TypeAlias = Callable[[Mapping[str, Tensor], Tensor], Tensor]  # (parameters, obs [N, B, O]) → action [N, B, A]
+# (parameters, obs [N, B, O]) → action [N, B, A]
+Actor: TypeAlias = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 Gradient: TypeAlias = Callable[..., Params]  # of a loss in its first argument
 
 
 @dataclass(frozen=True)
 class TD3Config:
-    """Settings of TD3; the defaults are those of the official code unless a comment says otherwise."""
+    """Settings of TD3; defaults are the official code's unless a comment says otherwise."""
 
     # networks
     hidden: int = 256  # units of every hidden layer, D
@@ -40,11 +42,15 @@ class TD3Config:
     policy_delay: int = 2  # critic updates per actor update
     # interaction
     exploration_noise: float = 0.1  # std of the acting noise, in action units
-    warmup_episodes: int = 5  # random actions, no actor updates; ours: official 25 000 steps, which exceeds our budgets
+    # random actions, no actor updates; ours: official 25 000 steps, which exceeds our budgets
+    warmup_episodes: int = 5
     replay: int = 1_000_000  # transitions kept per task
     # execution
-    precision: str = "fp32"  # "bf16": matrix products in bfloat16 under autocast; slow where the CPU has no such instructions
-    compile: bool = False  # fuse the gradients with torch.compile; falls back where there is no C++ compiler
+    # "bf16": matrix products in bfloat16 under autocast; slow where the CPU has no such
+    # instructions
+    precision: str = "fp32"
+    # fuse the gradients with torch.compile; falls back where there is no C++ compiler
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
@@ -52,7 +58,8 @@ class TD3Config:
         check_ranges(self, RANGES)
 
 
-RANGES: dict[str, tuple[float, float]] = {  # plausible values; anything outside is rejected as a typo
+# plausible values; anything outside is rejected as a typo
+RANGES: dict[str, tuple[float, float]] = {
     "hidden": (1, 8192),
     "depth": (0, 16),
     "batch": (1, 65_536),
@@ -115,7 +122,13 @@ def actor_loss(q: Tensor) -> Tensor:
 
 
 def critic_objective(
-    omega: Params, omega_target: Params, pi_target: Params, batch: Batch, noise: Tensor, actor: Actor, config: TD3Config
+    omega: Params,
+    omega_target: Params,
+    pi_target: Params,
+    batch: Batch,
+    noise: Tensor,
+    actor: Actor,
+    config: TD3Config,
 ) -> Tensor:
     """The critic loss as a function of ω, with target noise ε [N, B, A]."""
     with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
@@ -126,7 +139,9 @@ def critic_objective(
     return critic_loss(q.to(noise.dtype), y)
 
 
-def actor_objective(pi: Params, frozen: Params, omega: Params, obs: Tensor, actor: Actor, config: TD3Config) -> Tensor:
+def actor_objective(
+    pi: Params, frozen: Params, omega: Params, obs: Tensor, actor: Actor, config: TD3Config
+) -> Tensor:
     """The actor loss as a function of the actor's trainable parameters π."""
     first = {name: tensor[0] for name, tensor in omega.items()}
     with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
@@ -154,24 +169,43 @@ class TD3:
         config: TD3Config,
         rates: Mapping[str, float] | None = None,
     ) -> None:
-        self.actor, self.config, self.updates, self._rates = actor, config, 0, dict(rates or {})
-        self.pi, self.frozen, self.omega = _copy(pi), dict(frozen), _copy(omega)
-        self.pi_target, self.omega_target = _copy(pi), _copy(omega)
-        self._critic_gradient = gradient_of(partial(critic_objective, actor=actor, config=config), config.compile)
-        self._actor_gradient = gradient_of(partial(actor_objective, actor=actor, config=config), config.compile)
+        self.actor = actor
+        self.config = config
+        self.updates = 0
+        self._rates = dict(rates or {})
+        self.pi = _copy(pi)
+        self.frozen = dict(frozen)
+        self.omega = _copy(omega)
+        self.pi_target = _copy(pi)
+        self.omega_target = _copy(omega)
+        self._critic_gradient = gradient_of(
+            partial(critic_objective, actor=actor, config=config), config.compile
+        )
+        self._actor_gradient = gradient_of(
+            partial(actor_objective, actor=actor, config=config), config.compile
+        )
         self._start_adam()
 
     def _start_adam(self) -> None:
-        # Adam is elementwise, so one optimiser over the stack equals one per task while all tasks step together
-        rate, groups = self.config.learning_rate, dict[float, list[Tensor]]()
+        # Adam is elementwise, so one optimiser over the stack equals one per task while all tasks
+        # step together
+        rate = self.config.learning_rate
+        groups = dict[float, list[Tensor]]()
         for name, tensor in self.pi.items():
             groups.setdefault(self._rates.get(name, rate), []).append(tensor)
-        self._pi_adam = torch.optim.Adam([{"params": params, "lr": own} for own, params in groups.items()], fused=True)
+        self._pi_adam = torch.optim.Adam(
+            [{"params": params, "lr": own} for own, params in groups.items()], fused=True
+        )
         self._omega_adam = torch.optim.Adam(list(self.omega.values()), rate, fused=True)
 
     def restart(self, pi: Params, omega: Params) -> None:
         """Begin again from other parameters: targets equal them, and the optimisers forget."""
-        for mine, fresh in ((self.pi, pi), (self.pi_target, pi), (self.omega, omega), (self.omega_target, omega)):
+        for mine, fresh in (
+            (self.pi, pi),
+            (self.pi_target, pi),
+            (self.omega, omega),
+            (self.omega_target, omega),
+        ):
             _overwrite(mine, fresh)
         self._start_adam()
 
@@ -180,7 +214,7 @@ class TD3:
         return self.actor(self.pi | self.frozen, obs)
 
     def update(self, batch: Batch, noise: Tensor, actor_waits: bool = False) -> None:
-        """One step of algorithm 1 for every task, with target noise ε [N, B, A] ~ N(0, σ̃²); the actor may wait."""
+        """One step of algorithm 1, target noise ε [N, B, A] ~ N(0, σ̃²); the actor may wait."""
         target = self.pi_target | self.frozen
         gradient = self._critic_gradient(self.omega, self.omega_target, target, batch, noise)
         _apply(self._omega_adam, self.omega, gradient)
@@ -198,8 +232,12 @@ class TD3:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the frozen parameters, which belong to whoever froze them."""
-        trees = {name: _copy(getattr(self, name)) for name in ("pi", "omega", "pi_target", "omega_target")}
-        adam = [deepcopy(adam.state_dict()) for adam in (self._pi_adam, self._omega_adam)]  # its tensors are live
+        trees = {
+            name: _copy(getattr(self, name))
+            for name in ("pi", "omega", "pi_target", "omega_target")
+        }
+        # its tensors are live
+        adam = [deepcopy(adam.state_dict()) for adam in (self._pi_adam, self._omega_adam)]
         return {**trees, "adam": adam, "updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -214,12 +252,17 @@ class TD3:
 def gradient_of(loss: Callable[..., Tensor], compiled: bool) -> Gradient:
     """The gradient of `loss` in its first argument, a parameter tree.
 
-    Compiled it is fused into few kernels; where that fails, as without a C++ compiler, it goes on without.
+    Compiled it is fused into few kernels; where that fails, as without a C++ compiler, it goes on
+    without.
     """
 
     def eager(params: Params, *args: Any) -> Params:
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
-        return dict(zip(leaves, torch.autograd.grad(loss(leaves, *args), list(leaves.values())), strict=True))
+        return dict(
+            zip(
+                leaves, torch.autograd.grad(loss(leaves, *args), list(leaves.values())), strict=True
+            )
+        )
 
     if not compiled:
         return eager
@@ -233,7 +276,9 @@ def gradient_of(loss: Callable[..., Tensor], compiled: bool) -> Gradient:
             except Exception as error:  # compilers fail in many ways
                 fused = None
                 reason = str(error).strip().splitlines()[:1]
-                logging.getLogger(__name__).warning("torch.compile failed, going on without it: %s", *reason)
+                logging.getLogger(__name__).warning(
+                    "torch.compile failed, going on without it: %s", *reason
+                )
         return eager(params, *args)
 
     return call

@@ -1,4 +1,4 @@
-"""Adaptation by memory: a trial on the test task, and then, if so wished, on with training there."""
+"""Adaptation by memory: a trial on the test task, optionally followed by training there."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -48,10 +48,11 @@ class ByMean:
 
     def __init__(self, agent: EvaluatedAgent) -> None:
         self._agent = agent
-        self.value, self.remember = agent.value, agent.remember
+        self.value = agent.value
+        self.remember = agent.remember
 
     def act(self, obs: Tensor, memory: Tensor) -> Choice:
-        """The most likely action; nothing learns from it, so its density and value are not asked for."""
+        """The most likely action; nothing learns from it, so density and value are zero."""
         mean = self._agent.mean(obs, memory)
         nothing = mean.new_zeros(mean.shape[:-1])
         return Choice(mean, nothing, nothing)
@@ -65,7 +66,8 @@ class RememberingPolicy:
     """
 
     def __init__(self, agent: EvaluatedAgent, memory: Tensor) -> None:
-        self._agent, self._start = agent, memory
+        self._agent = agent
+        self._start = memory
         self._memory = self._obs = self._action = torch.zeros(0)
 
     def reset(self, mask: BoolArray) -> None:
@@ -78,20 +80,32 @@ class RememberingPolicy:
         """As `methods.api.Policy.act`."""
         with torch.no_grad():
             self._obs = torch.from_numpy(obs)
-            self._action = self._agent.mean(self._obs, self._memory)  # remembered unclipped, as in training
+            # remembered unclipped, as in training
+            self._action = self._agent.mean(self._obs, self._memory)
             return self._action.clamp(-1.0, 1.0).numpy()
 
     def observe(self, step: Step) -> None:
         """Remember what the last action led to."""
-        terminated, truncated = torch.from_numpy(step.terminated), torch.from_numpy(step.truncated)
-        reward, next_obs = torch.from_numpy(step.reward), torch.from_numpy(step.obs)
+        terminated = torch.from_numpy(step.terminated)
+        truncated = torch.from_numpy(step.truncated)
+        reward = torch.from_numpy(step.reward)
+        next_obs = torch.from_numpy(step.obs)
         with torch.no_grad():
-            moment = Moment(self._obs, self._action, reward, next_obs, terminated, truncated, torch.zeros_like(terminated))
+            moment = Moment(
+                self._obs,
+                self._action,
+                reward,
+                next_obs,
+                terminated,
+                truncated,
+                torch.zeros_like(terminated),
+            )
             self._memory = self._agent.remember(self._memory, moment)
 
 
 class TrialAdapter:
-    """One trial of k episodes on each test task, by mean actions; an evaluated episode begins with what its first k − 1 taught.
+    """One trial of k episodes on each test task, by mean actions; an evaluated episode begins with
+    what its first k − 1 taught.
 
     With `learn`, training goes on afterwards, on batches of E trials of each task.
 
@@ -113,10 +127,17 @@ class TrialAdapter:
         learn: Callable[[Trials], None] | None = None,
         copies: int = 1,
     ) -> None:
-        self._agent, self._episodes, self._learn = agent, episodes, learn
-        env, steps = make_env(), episodes * horizon
+        self._agent = agent
+        self._episodes = episodes
+        self._learn = learn
+        env = make_env()
+        steps = episodes * horizon
         self._trial = TrialBatch(TrialRunner(env, episodes), agent.memory_size, steps)
-        self._batch = None if learn is None else TrialBatch(TrialRunner(make_env(copies), episodes), agent.memory_size, steps)
+        self._batch = (
+            None
+            if learn is None
+            else TrialBatch(TrialRunner(make_env(copies), episodes), agent.memory_size, steps)
+        )
         self._known = torch.zeros(env.n_tasks, agent.memory_size)
         self._own_stage = True
 
@@ -162,5 +183,6 @@ class TrialAdapter:
         self._trial.load_state_dict(state["trial"])
         if self._batch is not None:
             self._batch.load_state_dict(state["batch"])
-        self._known, self._own_stage = state["known"].clone(), state["own_stage"]
+        self._known = state["known"].clone()
+        self._own_stage = state["own_stage"]
         self._agent.load_state_dict(state["agent"])

@@ -1,4 +1,4 @@
-"""The loop of meta-training by trials: fresh tasks, a trial in each copy of each, an update, and again."""
+"""The loop of meta-training by trials: fresh tasks, a trial in every copy, an update, repeat."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -69,11 +69,13 @@ class TrialTrainer:
         if budget < least:
             times = "" if least == self._cost else f", {least // self._cost} times"
             raise ValueError(
-                f"one update takes {least} environment steps ({n_tasks} tasks × {config.copies} trials × "
-                f"{config.trial_episodes} episodes × {horizon} steps{times}) and the budget is {budget}; take fewer or shorter "
-                "trials"
+                f"one update takes {least} environment steps ({n_tasks} tasks × {config.copies}"
+                f" trials × {config.trial_episodes} episodes × {horizon} steps{times}) and the"
+                f" budget is {budget}; take fewer or shorter trials"
             )
-        self._env, self._agent, self._keep = make_env(config.copies), agent, keep
+        self._env = make_env(config.copies)
+        self._agent = agent
+        self._keep = keep
         runner = TrialRunner(self._env, config.trial_episodes)
         self._batch = TrialBatch(runner, agent.memory_size, config.trial_episodes * horizon)
 
@@ -95,7 +97,9 @@ class TrialTrainer:
 
     def state_dict(self) -> dict[str, Any]:
         """The agent and its statistics; between two steps no trial is under way."""
-        statistics = {name: moments.state_dict() for name, moments in self._agent.statistics.items()}
+        statistics = {
+            name: moments.state_dict() for name, moments in self._agent.statistics.items()
+        }
         return {"agent": self._agent.state_dict(), "statistics": statistics}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ class Recorded(NamedTuple):
 
 
 class TrialReplay:
-    """Rings of the last C trials, one for all tasks or one for each, in one tensor [G, C, T, F] of float32.
+    """Rings of the last C trials, one in all or one per task, in a float32 tensor [G, C, T, F].
 
     Memory is G·C·T·F·4 bytes with F = A + 2·O + 2, taken from the system only as it fills.
 
@@ -53,8 +53,11 @@ class TrialReplay:
       lead: () for one ring, (N,) for one of each task.
     """
 
-    def __init__(self, capacity: int, steps: int, n_obs: int, n_act: int, lead: tuple[int, ...] = ()) -> None:
-        self._lead, self._sizes = lead, [n_act, 1, n_obs, n_obs, 1]
+    def __init__(
+        self, capacity: int, steps: int, n_obs: int, n_act: int, lead: tuple[int, ...] = ()
+    ) -> None:
+        self._lead = lead
+        self._sizes = [n_act, 1, n_obs, n_obs, 1]
         rings = lead[0] if lead else 1
         self._data = torch.empty(rings, capacity, steps, sum(self._sizes))
         self._length = torch.zeros(rings, capacity, dtype=torch.int64)
@@ -75,12 +78,20 @@ class TrialReplay:
         rank = torch.arange(len(ring)) - (count.cumsum(0) - count)[ring]  # among those of its ring
         fits = rank >= count[ring] - capacity  # of too many, the last
         column, start, length, ring, rank = (part[fits] for part in (*cuts, ring, rank))
-        parts = (moments.action, moments.reward[..., None], moments.next_obs, moments.obs, moments.ended[..., None])
+        parts = (
+            moments.action,
+            moments.reward[..., None],
+            moments.next_obs,
+            moments.obs,
+            moments.ended[..., None],
+        )
         rows = torch.cat(parts, -1).flatten(1, 2)  # [T, N·E, F]
         within = torch.arange(steps) < length[:, None]  # [M, T]
         time = (start[:, None] + torch.arange(steps)).clamp(max=len(rows) - 1)
         place = ring * capacity + (self._added[ring] + rank) % capacity
-        self._data.view(-1, *self._data.shape[2:])[place] = rows[time, column[:, None]] * within[..., None]
+        self._data.view(-1, *self._data.shape[2:])[place] = (
+            rows[time, column[:, None]] * within[..., None]
+        )
         self._length.view(-1)[place] = length
         self._added = self._added + count
 
@@ -94,18 +105,25 @@ class TrialReplay:
         place = index + torch.arange(len(index))[:, None] * self._data.shape[1]
         length = self._length.view(-1)[place]
         longest = int(length.max())
-        rows = self._data.view(-1, *self._data.shape[2:])[place, :longest].movedim(2, 0)  # [L, G, B, F]
+        # [L, G, B, F]
+        rows = self._data.view(-1, *self._data.shape[2:])[place, :longest].movedim(2, 0)
         if not self._lead:
-            rows, length = rows[:, 0], length[0]
+            rows = rows[:, 0]
+            length = length[0]
         action, reward, next_obs, obs, ended = torch.split_with_sizes(rows, self._sizes, -1)
         return Recorded(action, reward[..., 0], next_obs, obs, ended[..., 0], length)
 
     def state_dict(self) -> dict[str, Any]:
         """The filled part of the rings."""
         filled = int(self.held.max())
-        return {"data": self._data[:, :filled].clone(), "length": self._length.clone(), "added": self._added.clone()}
+        return {
+            "data": self._data[:, :filled].clone(),
+            "length": self._length.clone(),
+            "added": self._added.clone(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned, into a replay of the same sizes."""
         self._data[:, : state["data"].shape[1]] = state["data"]
-        self._length, self._added = state["length"].clone(), state["added"].clone()
+        self._length = state["length"].clone()
+        self._added = state["added"].clone()

@@ -11,7 +11,7 @@ from methods.core.returns import advantages, normalised
 
 
 class Moment(NamedTuple):
-    """One control step: all that a memory may know of it, and how it ended. Over T steps every tensor has a leading [T]."""
+    """What a memory may know of one control step, and how it ended; [T, …] over T steps."""
 
     obs: Tensor  # [N, E, O]
     action: Tensor  # [N, E, A] as it was drawn, before clipping
@@ -28,7 +28,7 @@ class Moment(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """An action, and what a learner must know of it later. Over T steps every tensor has a leading [T]."""
+    """An action, and what a learner must know of it later; [T, …] over T steps."""
 
     action: Tensor  # [N, E, A]
     log_prob: Tensor  # [N, E]
@@ -52,12 +52,13 @@ class Agent(Protocol):
 
 
 class Trials(NamedTuple):
-    """T steps of N tasks × E copies, which begin with a trial; where a trial ends early the next begins."""
+    """T steps of N tasks × E copies from the start of a trial; the next follows where one ends."""
 
     moments: Moment  # [T, N, E, …]
     choices: Choice  # [T, N, E, …]
     memory: Tensor  # [T, N, E, R] before each step
-    next_value: Tensor  # [T, N, E] of the state after each step, which at the end of a trial no reset has replaced
+    # [T, N, E] of the state after each step, which at the end of a trial no reset has replaced
+    next_value: Tensor
 
 
 class TrialRunner:
@@ -69,9 +70,11 @@ class TrialRunner:
     """
 
     def __init__(self, env: Env, episodes: int) -> None:
-        self.env, self._episodes = env, episodes
+        self.env = env
+        self._episodes = episodes
         self.obs = torch.zeros(env.n_tasks, env.copies, env.observation_size)
-        self.ended = torch.zeros(env.n_tasks, env.copies, dtype=torch.int64)  # episodes of the present trials, so far
+        # episodes of the present trials, so far
+        self.ended = torch.zeros(env.n_tasks, env.copies, dtype=torch.int64)
 
     def begin(self) -> None:
         """Begin a trial everywhere."""
@@ -81,12 +84,21 @@ class TrialRunner:
     def step(self, action: Tensor) -> Moment:
         """One control step; whatever ends is reset."""
         step = self.env.step(action.numpy())
-        terminated, truncated = torch.from_numpy(step.terminated), torch.from_numpy(step.truncated)
+        terminated = torch.from_numpy(step.terminated)
+        truncated = torch.from_numpy(step.truncated)
         over = terminated | truncated
         self.ended = self.ended + over
         trial_ended = self.ended == self._episodes
         next_obs = torch.from_numpy(step.obs)
-        moment = Moment(self.obs, action, torch.from_numpy(step.reward), next_obs, terminated, truncated, trial_ended)
+        moment = Moment(
+            self.obs,
+            action,
+            torch.from_numpy(step.reward),
+            next_obs,
+            terminated,
+            truncated,
+            trial_ended,
+        )
         self.ended = self.ended * ~trial_ended
         self.obs = torch.from_numpy(self.env.reset(over.numpy())) if over.any() else next_obs
         return moment
@@ -97,7 +109,8 @@ class TrialRunner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.obs, self.ended = state["obs"].clone(), state["ended"].clone()
+        self.obs = state["obs"].clone()
+        self.ended = state["ended"].clone()
 
 
 MEMORY = len(Moment._fields) + len(Choice._fields)  # its place in a row
@@ -113,7 +126,10 @@ class TrialBatch:
     """
 
     def __init__(self, runner: TrialRunner, memory_size: int, steps: int) -> None:
-        self._runner, self._size, self._steps, self.copies = runner, memory_size, steps, runner.env.copies
+        self._runner = runner
+        self._size = memory_size
+        self._steps = steps
+        self.copies = runner.env.copies
         self._rows: list[list[Tensor]] = []
         self._memory = torch.zeros(0)
 
@@ -136,24 +152,29 @@ class TrialBatch:
         after = agent.remember(memory, moment)
         ended = moment.trial_ended
         # only the end of a trial needs a value here: elsewhere the next step has it
-        beyond = agent.value(moment.next_obs, after) if ended.any() else torch.zeros_like(choice.value)
+        beyond = (
+            agent.value(moment.next_obs, after) if ended.any() else torch.zeros_like(choice.value)
+        )
         self._memory = after * ~ended[..., None]
         self._rows.append([*moment, *choice, memory, beyond])
 
     def _complete(self, agent: Agent) -> Trials:
         columns = [torch.stack(column) for column in zip(*self._rows, strict=True)]
         self._rows = []
-        moments, choices = Moment(*columns[:7]), Choice(*columns[7:MEMORY])
+        moments = Moment(*columns[:7])
+        choices = Choice(*columns[7:MEMORY])
         memory, beyond = columns[MEMORY:]
         last = agent.value(self._runner.obs, self._memory)
         following = torch.cat([choices.value[1:], last[None]])
         return Trials(moments, choices, memory, torch.where(moments.trial_ended, beyond, following))
 
     def known(self, episodes: int) -> Tensor:
-        """`known_of` what has been collected so far [N, R], of the first copy of each task; nothing before the first step."""
+        """`known_of` the steps so far [N, R], in each task's first copy; zeros before the first."""
         if not self._rows:
             return torch.zeros(self._runner.obs.shape[0], self._size)
-        moments = Moment(*(torch.stack(column) for column in list(zip(*self._rows, strict=True))[:7]))
+        moments = Moment(
+            *(torch.stack(column) for column in list(zip(*self._rows, strict=True))[:7])
+        )
         memory = torch.stack([*(row[MEMORY] for row in self._rows), self._memory])
         return known_of(moments, memory, episodes)
 
@@ -167,12 +188,14 @@ class TrialBatch:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._rows, self._memory = [list(row) for row in state["rows"]], state["memory"].clone()
+        self._rows = [list(row) for row in state["rows"]]
+        self._memory = state["memory"].clone()
         self._runner.load_state_dict(state["runner"])
 
 
 def known_of(moments: Moment, memory: Tensor, episodes: int) -> Tensor:
-    """The memory [N, R] after the first `episodes` of the trial that a batch began with, or what there is of it, in copy 0.
+    """The memory [N, R] after the first `episodes` of the trial that a batch began with, or what
+    there is of it, in copy 0.
 
     Args:
       moments: [T, N, E, …].
@@ -180,12 +203,18 @@ def known_of(moments: Moment, memory: Tensor, episodes: int) -> Tensor:
     """
     over = moments.ended[:, :, 0].to(torch.int64)  # [T, N]
     ended = over.cumsum(0) - over  # before each step
-    first_trial = moments.trial_ended[:, :, 0].to(torch.int64).cumsum(0) - moments.trial_ended[:, :, 0].to(torch.int64) == 0
+    first_trial = (
+        moments.trial_ended[:, :, 0].to(torch.int64).cumsum(0)
+        - moments.trial_ended[:, :, 0].to(torch.int64)
+        == 0
+    )
     steps = ((ended < episodes) & first_trial).sum(0)  # [N]
     return memory[steps, torch.arange(len(steps)), 0]
 
 
-def trial_advantages(trials: Trials, reward: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+def trial_advantages(
+    trials: Trials, reward: Tensor, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
     """Advantages and returns [T, N, E] in the trial, which goes on where one of its episodes ends.
 
     A trial that ends with a fall is worth nothing more; one that the clock ends is bootstrapped.
@@ -194,7 +223,8 @@ def trial_advantages(trials: Trials, reward: Tensor, gamma: float, lam: float) -
       reward: [T, N, E], perhaps scaled.
       gamma, lam: discount γ and mixing λ.
     """
-    moments, value = trials.moments, trials.choices.value
+    moments = trials.moments
+    value = trials.choices.value
     ended = moments.trial_ended
     terminated, truncated = ended & moments.terminated, ended & ~moments.terminated
     advantage = advantages(reward, value, trials.next_value, terminated, truncated, gamma, lam)
@@ -202,6 +232,10 @@ def trial_advantages(trials: Trials, reward: Tensor, gamma: float, lam: float) -
 
 
 def normalised_advantages(advantage: Tensor, alone: bool) -> Tensor:
-    """[T, N, E] to mean 0 and deviation 1 in the whole batch, or in that of each task where tasks learn `alone`."""
+    """Advantages [T, N, E] at mean 0 and deviation 1 over the batch or, if `alone`, each task."""
     by_task = advantage.transpose(0, 1)  # [N, T, E]
-    return normalised(by_task.reshape(len(by_task) if alone else 1, -1)).reshape(by_task.shape).transpose(0, 1)
+    return (
+        normalised(by_task.reshape(len(by_task) if alone else 1, -1))
+        .reshape(by_task.shape)
+        .transpose(0, 1)
+    )

@@ -1,6 +1,7 @@
 """The trust-region step, for one parameter vector or for many side by side.
 
-Vectors are [..., P] with any leading axes; every product, norm and decision is made for each of them alone.
+Vectors are [..., P] with any leading axes; every product, norm and decision is made for each of
+them alone.
 
 Trust Region Policy Optimization, Schulman et al. 2015 (arXiv 1502.05477), appendix C.
 """
@@ -17,30 +18,43 @@ Product = Callable[[Tensor], Tensor]  # v [..., P] → F v [..., P]
 class FisherProduct:
     """v → (Jᵀ M J + damping) v, the exact Fisher matrix of Gaussian policies times a vector.
 
-    J is the Jacobian of the policies' means and log σ in the parameters, through what lies between (an inner adaptation, say),
-    and M the Fisher matrix of a Gaussian in those, averaged over samples: 1/σ² for a mean, 2 for a log σ.
-    This is the Hessian of the mean KL divergence at the parameters themselves, without its third derivatives. J v comes from
-    differentiating Jᵀ u, which is linear in u, so that both products are passes through two graphs that are built once.
+    J is the Jacobian of the policies' means and log σ in the parameters, through what lies between
+    (an inner adaptation, say), and M the Fisher matrix of a Gaussian in those, averaged over
+    samples: 1/σ² for a mean, 2 for a log σ. This is the Hessian of the mean KL divergence at the
+    parameters themselves, without its third derivatives. J v comes from differentiating Jᵀ u, which
+    is linear in u, so that both products are passes through two graphs that are built once.
 
     Args:
-      outputs: mean [..., B, A] and log_std [..., 1, A], computed from `params` and attached to them.
+      outputs: mean [..., B, A] and log_std [..., 1, A], computed from `params` and attached to
+        them.
       params: the parameters, each [*lead, …].
-      lead: leading axes of a parameter vector: () if all outputs share one, (N,) if each task has its own.
+      lead: leading axes of a parameter vector: () if all outputs share one, (N,) if each task has
+        its own.
       damping: added to the diagonal.
     """
 
     def __init__(
-        self, outputs: tuple[Tensor, Tensor], params: Sequence[Tensor], lead: tuple[int, ...] = (), damping: float = 0.0
+        self,
+        outputs: tuple[Tensor, Tensor],
+        params: Sequence[Tensor],
+        lead: tuple[int, ...] = (),
+        damping: float = 0.0,
     ) -> None:
         mean, log_std = outputs
-        self._params, self._lead, self._damping = list(params), lead, damping
+        self._params = list(params)
+        self._lead = lead
+        self._damping = damping
         # only outputs that the parameters reach: a σ may be fixed
         self._outputs = [output for output in outputs if output.requires_grad]
         vectors = max(1, torch.Size(lead).numel())
-        # policies per parameter vector, over which the divergence is averaged; a σ may be one for all
+        # policies per parameter vector, over which the divergence is averaged; a σ may be one for
+        # all
         per_mean, per_std = (output[..., 0, 0].numel() // vectors for output in outputs)
         precision = torch.exp(-2.0 * log_std.detach()).expand_as(mean) / (mean.shape[-2] * per_mean)
-        metric = {id(mean): precision, id(log_std): torch.full_like(log_std.detach(), 2.0 / per_std)}
+        metric = {
+            id(mean): precision,
+            id(log_std): torch.full_like(log_std.detach(), 2.0 / per_std),
+        }
         self._metric = [metric[id(output)] for output in self._outputs]
         self._cotangent = [torch.zeros_like(output, requires_grad=True) for output in self._outputs]
         self._pulled = self._pull(self._cotangent, create_graph=True)
@@ -48,18 +62,28 @@ class FisherProduct:
     def __call__(self, vector: Tensor) -> Tensor:
         """The product with `vector` [*lead, P]."""
         pieces = unflatten(vector, self._params, self._lead)
-        pulled, wanted = zip(*[(p, v) for p, v in zip(self._pulled, pieces, strict=True) if p.requires_grad], strict=True)
+        pulled, wanted = zip(
+            *[(p, v) for p, v in zip(self._pulled, pieces, strict=True) if p.requires_grad],
+            strict=True,
+        )
         pushed = torch.autograd.grad(pulled, self._cotangent, wanted, retain_graph=True)
         weighted = [m * u for m, u in zip(self._metric, pushed, strict=True)]
         return flatten(self._pull(weighted), self._lead) + self._damping * vector
 
     def _pull(self, cotangent: Sequence[Tensor], create_graph: bool = False) -> tuple[Tensor, ...]:
         return torch.autograd.grad(
-            self._outputs, self._params, cotangent, retain_graph=True, create_graph=create_graph, materialize_grads=True
+            self._outputs,
+            self._params,
+            cotangent,
+            retain_graph=True,
+            create_graph=create_graph,
+            materialize_grads=True,
         )
 
 
-def conjugate_gradient(product: Product, b: Tensor, iterations: int = 10, tolerance: float = 1e-10) -> Tensor:
+def conjugate_gradient(
+    product: Product, b: Tensor, iterations: int = 10, tolerance: float = 1e-10
+) -> Tensor:
     """x ≈ A⁻¹ b for a positive definite A, given by its products.
 
     Args:
@@ -70,7 +94,9 @@ def conjugate_gradient(product: Product, b: Tensor, iterations: int = 10, tolera
     Source:
       Hestenes and Stiefel 1952.
     """
-    x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
+    x = torch.zeros_like(b)
+    residual = b.clone()
+    direction = b.clone()
     square = dot(residual, residual)
     for _ in range(iterations):
         if bool((square < tolerance).all()):
@@ -80,7 +106,9 @@ def conjugate_gradient(product: Product, b: Tensor, iterations: int = 10, tolera
         x = x + alpha[..., None] * direction
         residual = residual - alpha[..., None] * along
         fresh = dot(residual, residual)
-        direction = residual + torch.where(square < tolerance, 0.0, fresh / square)[..., None] * direction
+        direction = (
+            residual + torch.where(square < tolerance, 0.0, fresh / square)[..., None] * direction
+        )
         square = fresh
     return x
 
@@ -110,7 +138,7 @@ def trpo_step(
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
     region: TrustRegion,
 ) -> Outcome:
-    """Go along F⁻¹ g as far as the trust region lets one, back until the surrogate improves there, or nowhere.
+    """Step along F⁻¹ g to the trust region's edge, then back until the surrogate improves there.
 
         s = F⁻¹ g,   θ ← θ + βᵏ √(2δ / sᵀ F s) s   for the least k with L(θ) > L(θ_old) and KL ≤ δ
 
@@ -128,14 +156,16 @@ def trpo_step(
     curvature = dot(direction, product(direction))
     full = direction * torch.sqrt(2.0 * region.max_kl / curvature.clamp(min=1e-12))[..., None]
     before, kl = evaluate(params)
-    taken, improvement = params, torch.zeros_like(before)
+    taken = params
+    improvement = torch.zeros_like(before)
     accepted = torch.zeros_like(before, dtype=torch.bool)
     for k in range(region.backtracks):
         tried = torch.where(accepted[..., None], taken, params + region.backtrack_ratio**k * full)
         surrogate, kl = evaluate(tried)
         improvement = surrogate - before
         good = (improvement > 0.0) & (kl <= region.max_kl)  # false for what is not a number
-        taken, accepted = torch.where((good & ~accepted)[..., None], tried, taken), accepted | good
+        taken = torch.where((good & ~accepted)[..., None], tried, taken)
+        accepted = accepted | good
         if bool(accepted.all()):
             break
     return Outcome(taken, accepted, kl, improvement)
@@ -154,4 +184,7 @@ def flatten(tensors: Sequence[Tensor], lead: tuple[int, ...] = ()) -> Tensor:
 def unflatten(vector: Tensor, like: Sequence[Tensor], lead: tuple[int, ...] = ()) -> list[Tensor]:
     """Tensors shaped as those of `like` out of a vector [*lead, P]."""
     sizes = [tensor.numel() // max(1, torch.Size(lead).numel()) for tensor in like]
-    return [piece.reshape(tensor.shape) for piece, tensor in zip(torch.split(vector, sizes, -1), like, strict=True)]
+    return [
+        piece.reshape(tensor.shape)
+        for piece, tensor in zip(torch.split(vector, sizes, -1), like, strict=True)
+    ]

@@ -8,7 +8,13 @@ from reports.page.output import Output
 from reports.page.report_data import ReportData
 from reports.page.sections import figure_links, of_suite
 from reports.parts.curves import overview_figure
-from reports.parts.leaderboard import leader_costs, leader_sentences, leaderboard_figure, leaderboard_table, toy
+from reports.parts.leaderboard import (
+    leader_costs,
+    leader_sentences,
+    leaderboard_figure,
+    leaderboard_table,
+    toy,
+)
 from reports.parts.overall import group_name
 from reports.parts.provenance import finished
 from reports.parts.untrained import untrained
@@ -20,8 +26,9 @@ _PLACE = ("suite", "budget", "split")
 
 
 def answer_section(numbers: ReportData, out: Output) -> Iterator[str]:
-    """What every suite found, a part per budget and split, in Markdown; writes its figures and CSV files."""
-    board, costs = leaderboard(numbers.scores, numbers.exact), leader_costs(numbers.costs)
+    """What each suite found, by budget and split, in Markdown; writes its figures and CSV files."""
+    board = leaderboard(numbers.scores, numbers.exact)
+    costs = leader_costs(numbers.costs)
     for plan in numbers.plans:
         focused, expected = of_suite(numbers, plan)
         yield f"### {escape_markdown(plan['suite'])}: {escape_markdown(plan['question'])}\n"
@@ -35,11 +42,17 @@ def answer_section(numbers: ReportData, out: Output) -> Iterator[str]:
 
 
 def _answer(
-    numbers: ReportData, key: tuple[str, ...], expected: pd.DataFrame, board: pd.DataFrame, costs: pd.DataFrame, out: Output
+    numbers: ReportData,
+    key: tuple[str, ...],
+    expected: pd.DataFrame,
+    board: pd.DataFrame,
+    costs: pd.DataFrame,
+    out: Output,
 ) -> Iterator[str]:
     """The answer of one suite at one budget on one split."""
     suite, budget, split = key
-    name, title = "_".join([*map(slug, key), "overview"]), f"{suite}, split {split} (budget {budget})"
+    name = "_".join([*map(slug, key), "overview"])
+    title = f"{suite}, split {split} (budget {budget})"
     yield f"#### Split {escape_markdown(split)}, budget {escape_markdown(budget)}\n"
     said = [*leader_sentences(board), toy(expected), finished(expected)]
     yield f"{' '.join(filter(None, said))}\n"
@@ -50,13 +63,21 @@ def _answer(
     out.table(points, name)
     yield figure_links(title, name, name)
     if board.empty:
-        yield "No family has reference returns yet, so there are no normalised scores to rank methods by.\n"
+        yield (
+            "No family has reference returns yet, so there are no normalised scores to rank methods"
+            " by.\n"
+        )
         return
     data = "_".join([*map(slug, key), "leaderboard"])
     out.figure(data, leaderboard_figure, board, numbers.styles, f"{title}: leaderboard")
     out.table(board, data)
     yield figure_links(f"{title}: leaderboard", data, data)
-    below = {arm for family in expected["family"].unique() for arm in untrained(numbers.floors, suite, budget, str(family))}
+    below = {
+        arm
+        for family in expected["family"].unique()
+        for arm in untrained(numbers.floors, suite, budget, str(family))
+    }
     for group, lines in board.groupby("group", sort=False):
         heading = f"{lines['unit'].iloc[0]}, {group_name(str(group))}"
-        yield f"{escape_markdown(heading[:1].upper() + heading[1:])}\n\n{leaderboard_table(lines, costs, below)}"
+        yield f"{escape_markdown(heading[:1].upper() + heading[1:])}\n"
+        yield leaderboard_table(lines, costs, below)

@@ -1,4 +1,4 @@
-"""Two sets of results side by side: what only one of them has joins the report, what both have is compared."""
+"""Two sets of results: what only one has joins the report, and what both have is compared."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,10 +14,19 @@ from reports.stats.regression import LEVEL, SAME, TOO_FEW, regressions
 from reports.stats.scores import ARM, TABLE, Arm, adaptation_scores, last_scores, select
 from reports.stats.shift_axes import axis_text
 from reports.stats.significance import lowest_p
-from reports.text import escape_label, escape_markdown, listing, markdown_table, method_name, number, slug, span
+from reports.text import (
+    escape_label,
+    escape_markdown,
+    listing,
+    markdown_table,
+    method_name,
+    number,
+    slug,
+    span,
+)
 
 _COLUMNS = 4  # of panels side by side
-_MANY = 100  # seeds that nobody runs
+_MANY = 100  # more seeds than anybody runs
 _PANEL = (2.6, 2.1)  # inches
 _BAND = "#8C8C8C"
 _VERSIONS = ("family_version", "suite_version", "protocol_version")
@@ -30,33 +39,46 @@ class Beside(NamedTuple):
     only_there: tuple[pd.DataFrame, pd.DataFrame]  # rows and cells of arms that only it has
     in_both: tuple[pd.DataFrame, pd.DataFrame]  # rows and cells of arms that both have
     left_out: list[str]  # what cannot be compared, in words
-    remarks: list[str]  # on what can be
+    remarks: list[str]  # on what can be compared
 
 
-def beside(ours: tuple[pd.DataFrame, pd.DataFrame], theirs: tuple[pd.DataFrame, pd.DataFrame], name: str) -> Beside:
-    """Sort the rows and cells of other results by what they are good for: they must be of our suites, budgets, families and
-    splits, and of the same versions of family, suite and protocol."""
+def beside(
+    ours: tuple[pd.DataFrame, pd.DataFrame], theirs: tuple[pd.DataFrame, pd.DataFrame], name: str
+) -> Beside:
+    """Sort the rows and cells of other results by how they can be used here.
+
+    They must have our suites, budgets, families and splits, and the same versions of family, suite
+    and protocol.
+    """
     (rows, cells), (their_rows, their_cells) = ours, theirs
-    known = {table: _values(lines, _VERSIONS) for table, lines in rows[rows["stage"] == "adapt"].groupby(list(TABLE))}
-    left_out, usable = [], []
+    known = {
+        table: _values(lines, _VERSIONS)
+        for table, lines in rows[rows["stage"] == "adapt"].groupby(list(TABLE))
+    }
+    left_out = []
+    usable = []
     for table, lines in their_rows[their_rows["stage"] == "adapt"].groupby(list(TABLE)):
         if table in known and known[table] != _values(lines, _VERSIONS):
             left_out.append(
-                f"Left out: {', '.join(map(str, table))}: measured with other versions of family, suite or protocol"
+                f"Left out: {', '.join(map(str, table))}: measured with other versions of family,"
+                " suite or protocol"
             )
         elif table in known:
             usable.append(table)
     in_table = their_cells[list(TABLE)].astype(str).apply(tuple, axis=1).isin(usable)
     arms = set(cells[[*TABLE, *ARM]].astype(str).itertuples(index=False, name=None))
     shared = their_cells[[*TABLE, *ARM]].astype(str).apply(tuple, axis=1).isin(arms)
-    only_there, in_both = (_with_rows(their_rows, their_cells[in_table & which]) for which in (~shared, shared))
-    new = ~only_there[0]["cell_id"].isin(set(rows["cell_id"]))  # a meta-training that both have counts once
+    only_there, in_both = (
+        _with_rows(their_rows, their_cells[in_table & which]) for which in (~shared, shared)
+    )
+    # a meta-training that both have counts once
+    new = ~only_there[0]["cell_id"].isin(set(rows["cell_id"]))
     remarks = [*_changed(rows, in_both[0]), *_shared(cells, in_both[1])]
     return Beside(name, (only_there[0][new], only_there[1]), in_both, left_out, remarks)
 
 
 def _changed(rows: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
-    """The methods that are of another version, or have other settings, than in the other results."""
+    """Describe the methods whose version or settings differ between the two sets of results."""
     versions: list[dict[Any, Any]] = [
         {
             arm: _values(lines, ("method_version", "config_hash"))
@@ -65,26 +87,39 @@ def _changed(rows: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
         for table in (rows, theirs)
     ]
     here, there = versions
-    moved = {(arm[-2:], here[arm][0], there[arm][0]) for arm in there if here.get(arm) not in (None, there[arm])}
+    moved = {
+        (arm[-2:], here[arm][0], there[arm][0])
+        for arm in there
+        if here.get(arm) not in (None, there[arm])
+    }
     for arm, ours, others in sorted(moved):
-        how = "with other settings" if ours == others else f"at version {', '.join(ours)}, there at {', '.join(others)}"
+        how = (
+            "with other settings"
+            if ours == others
+            else f"at version {', '.join(ours)}, there at {', '.join(others)}"
+        )
         yield f"{method_name(*arm)} was not measured as it was there: here {how}"
 
 
 def _shared(cells: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
-    """A remark on cells that are the very same in both, if there are any."""
+    """A remark on cells that are identical in both, if there are any."""
     same = len(set(cells["adapt_id"].dropna()) & set(theirs["adapt_id"].dropna()))
     if same:
         yield (
-            f"{same} of {theirs['adapt_id'].nunique()} compared cells are the same ones in both, seeds included: where they "
-            "differ it is the machine or the code, and p, which takes them for other seeds, is too cautious"
+            f"{same} of {theirs['adapt_id'].nunique()} compared cells are the same ones in both,"
+            " seeds included: where they differ it is the machine or the code, and p, which takes"
+            " them for other seeds, is too cautious"
         )
 
 
 def comparison(
-    scores: pd.DataFrame, other: Beside, styles: Mapping[Arm, Style], exact: Mapping[str, frozenset[str]], out: Output
+    scores: pd.DataFrame,
+    other: Beside,
+    styles: Mapping[Arm, Style],
+    exact: Mapping[str, frozenset[str]],
+    out: Output,
 ) -> Iterator[str]:
-    """The section that lays fresh scores over those of other results, in Markdown; writes its figures and CSV files.
+    """Fresh scores laid over those of other results, in Markdown; writes figures and CSV files.
 
     Args:
       scores: `adaptation_scores` of this report.
@@ -95,9 +130,13 @@ def comparison(
         yield f"Taken from {name}, not run here: {escape_markdown(listing(names))}.\n"
     for reason in (*other.left_out, *other.remarks):
         yield f"{escape_markdown(reason)}.\n"
-    theirs, known = adaptation_scores(*other.in_both), arms_of_tables(pd.concat([other.only_there[1], other.in_both[1]]))
+    theirs = adaptation_scores(*other.in_both)
+    known = arms_of_tables(pd.concat([other.only_there[1], other.in_both[1]]))
     own = only_in(scores, known, inside=False)
-    others = pd.concat([only_in(scores, arms_of_tables(other.only_there[1]), inside=True), theirs], ignore_index=True)
+    others = pd.concat(
+        [only_in(scores, arms_of_tables(other.only_there[1]), inside=True), theirs],
+        ignore_index=True,
+    )
     tested = list(own_section(own, others, exact, out))
     yield from tested
     if theirs.empty:
@@ -109,7 +148,9 @@ def comparison(
     yield "Scores are those at the end of the adaptation budget ([CSV](data/comparison.csv)).\n"
     for key, of_axis in theirs.groupby([*TABLE, "axis"]):
         mine = select(scores, (*TABLE, "axis"), key)
-        yield from _place(key, mine, of_axis, select(found, (*TABLE, "axis"), key), other, styles, exact, out)
+        yield from _place(
+            key, mine, of_axis, select(found, (*TABLE, "axis"), key), other, styles, exact, out
+        )
 
 
 def _place(
@@ -124,36 +165,63 @@ def _place(
 ) -> Iterator[str]:
     """One shift axis of one split: a table, and a figure where there are curves."""
     suite, budget, family, split, axis = map(str, key)
-    title = f"{suite}: {family}, split {split}, {axis_text(axis, exact.get(family, ()))} (budget {budget})"
+    title = (
+        f"{suite}: {family}, split {split}, {axis_text(axis, exact.get(family, ()))} (budget"
+        f" {budget})"
+    )
     yield f"### {escape_markdown(title)}\n\n{_table(found)}"
-    if arms := [arm for arm in styles if all(_has_curve(select(table, ARM, arm)) for table in (mine, theirs))]:
+    if arms := [
+        arm
+        for arm in styles
+        if all(_has_curve(select(table, ARM, arm)) for table in (mine, theirs))
+    ]:
         file = "_".join([*map(slug, (suite, budget, family, split)), "compared", slug(axis)])
-        out.figure(file, comparison_figure, mine, theirs, arms, styles, f"{title}, against {other.name}")
+        out.figure(
+            file, comparison_figure, mine, theirs, arms, styles, f"{title}, against {other.name}"
+        )
         yield f"![{escape_markdown(title)}](figures/{file}.svg)\n"
 
 
 @themed
 def comparison_figure(
-    mine: pd.DataFrame, theirs: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Arm, Style], title: str
+    mine: pd.DataFrame,
+    theirs: pd.DataFrame,
+    arms: Sequence[Arm],
+    styles: Mapping[Arm, Style],
+    title: str,
 ) -> Figure:
     """Adaptation curves of fresh seeds over the band of other results, a panel per arm.
 
     Args:
       mine, theirs: `adaptation_scores` of one suite, budget, family, split and axis.
       arms: what both have.
-      styles: of `method_styles`.
+      styles: from `method_styles`.
       title: plain text above the panels.
     """
     n_columns = min(_COLUMNS, len(arms))
-    note = "Grey: the others' mean, and from their lowest to their highest seed. Coloured: the mean of fresh seeds; thin: each."
-    figure, panels = canvas(n_columns, title, note, -(-len(arms) // n_columns), _PANEL, sharey=False)
+    note = (
+        "Grey: the others' mean, and from their lowest to their highest seed. Coloured: the mean of"
+        " fresh seeds; thin: each."
+    )
+    figure, panels = canvas(
+        n_columns, title, note, -(-len(arms) // n_columns), _PANEL, sharey=False
+    )
     for axes, arm in zip(panels, arms, strict=False):
-        fresh, known = (select(table, ARM, arm).dropna(subset=["return_mean"]) for table in (mine, theirs))
+        fresh, known = (
+            select(table, ARM, arm).dropna(subset=["return_mean"]) for table in (mine, theirs)
+        )
         band = known.groupby("env_steps")["return_mean"].agg(["min", "mean", "max"])
-        axes.fill_between(band.index, band["min"], band["max"], color=_BAND, alpha=0.3, linewidth=0, gid="band")
+        axes.fill_between(
+            band.index, band["min"], band["max"], color=_BAND, alpha=0.3, linewidth=0, gid="band"
+        )
         axes.plot(band.index, band["mean"], color=_BAND, linewidth=1.2, marker=".", gid="known")
         for _, one in fresh.groupby("seed"):
-            drawn: dict[str, Any] = {"color": styles[arm].colour, "linewidth": 0.6, "alpha": 0.5, "gid": "seed"}
+            drawn: dict[str, Any] = {
+                "color": styles[arm].colour,
+                "linewidth": 0.6,
+                "alpha": 0.5,
+                "gid": "seed",
+            }
             axes.plot(one["env_steps"], one["return_mean"], **drawn)
         mean = fresh.groupby("env_steps")["return_mean"].mean()
         axes.plot(mean.index, mean, gid="curve", **look(arm, styles[arm]))
@@ -175,15 +243,22 @@ def _answer(found: pd.DataFrame) -> str:
     doubtful = found[found["verdict"] == TOO_FEW]
     said = f"{len(moved)} of {len(found)} scores differ by more than chance and the least effect."
     if len(doubtful):
-        said += f" {len(doubtful)} have too few seeds to be told apart for certain: {_lacking(doubtful, len(found))}."
+        said += (
+            f" {len(doubtful)} have too few seeds to be told apart for certain:"
+            f" {_lacking(doubtful, len(found))}."
+        )
     return f"{said}\n"
 
 
 def _lacking(doubtful: pd.DataFrame, n_tests: int) -> str:
     """Why scores cannot be told apart, and how many seeds here could."""
     level = LEVEL / n_tests  # Holm's first step
-    here, there = span(doubtful["n_seeds"]), span(doubtful["n_known"]).partition(" seed")[0]
-    said = f"of {n_tests} tests together the first needs p ≤ {level:.2g}, which {here} here against {there} there cannot reach"
+    here = span(doubtful["n_seeds"])
+    there = span(doubtful["n_known"]).partition(" seed")[0]
+    said = (
+        f"of {n_tests} tests together the first needs p ≤ {level:.2g}, which {here} here against"
+        f" {there} there cannot reach"
+    )
     few = int(doubtful["n_known"].min())
     enough = next((n for n in range(2, _MANY) if lowest_p(n, few) <= level), None)
     return f"{said}; {enough} seeds here could" if enough else said
@@ -195,7 +270,11 @@ def _table(found: pd.DataFrame) -> str:
             escape_markdown(method_name(one["method"], one["variant"])),
             one["verdict"],
             number(one["mean"]),
-            f"{number(one['known_mean'])} ({number(one['known_low'])}\u00a0to\u00a0{number(one['known_high'])})",  # one range
+            # one range
+            (
+                f"{number(one['known_mean'])}"
+                f" ({number(one['known_low'])}\u00a0to\u00a0{number(one['known_high'])})"
+            ),
             number(one["difference"]),
             f"{one['p_holm']:.2g}",
             number(one["least_effect"]),
@@ -204,7 +283,15 @@ def _table(found: pd.DataFrame) -> str:
         ]
         for one in found.to_dict("records")
     ]
-    header = ["method", "verdict", "here", "there (lowest to highest seed)", "difference", "p (Holm)", "least effect"]
+    header = [
+        "method",
+        "verdict",
+        "here",
+        "there (lowest to highest seed)",
+        "difference",
+        "p (Holm)",
+        "least effect",
+    ]
     return markdown_table([*header, "detectable", "seeds"], lines, words=(1,))
 
 

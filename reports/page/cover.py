@@ -1,4 +1,4 @@
-"""The figure that stands for a suite where there is room for one: adaptation curves of the methods in focus."""
+"""A suite's figure for where space is short: adaptation curves of the methods in focus."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,16 +23,21 @@ if TYPE_CHECKING:
 
 @fast_texts()
 @themed
-def write_cover(results: "Store | Publication", suite: str, budgets: Sequence[str], path: Path) -> None:
-    """Write the adaptation curves of a suite at the last of `budgets` that it has, on its first split, as SVG.
+def write_cover(
+    results: "Store | Publication", suite: str, budgets: Sequence[str], path: Path
+) -> None:
+    """Write a suite's adaptation curves as SVG: the last of `budgets` that it has, its first split.
 
     Raises:
-      ReportError: if nothing of the suite is finished at these budgets, or `path` cannot be written.
+      ReportError: if nothing of the suite is finished at these budgets, or `path` cannot be
+        written.
       results.store.StoreError: if the results cannot be read.
     """
     plans = [plan for plan in results.plans() if plan["suite"] == suite]
     remembering = {name for plan in plans for name in plan.get("remembering", ())}
-    numbers, expected = of_suite(compute(*results.read([suite]), plans, remembering=remembering), plans[0])
+    numbers, expected = of_suite(
+        compute(*results.read([suite]), plans, remembering=remembering), plans[0]
+    )
     budget = [name for name in budgets if name in set(numbers.points["budget"])][-1]
     of_budget = expected[expected["budget"] == budget]
     split = of_budget["split"].iloc[0]

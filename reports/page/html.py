@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing beside it: figures and numbers inside, tables that sort, no request."""
+"""The report as one HTML file with figures and numbers inside, sortable tables and no requests."""
 
 import hashlib
 import re
@@ -32,26 +32,32 @@ class Section(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A method that the reader can show and hide, in figures by its `slug`, in tables by its name."""
+    """A method the reader can show or hide: by its `slug` in figures, by its name in tables."""
 
     name: str
     slug: str
     colour: str
 
 
-def write_html(path: Path, title: str, sections: Sequence[Section], methods: Sequence[Method] = ()) -> Path:
-    """Write the page; what its Markdown links to, relative to the page's folder, is put into it.
+def write_html(
+    path: Path, title: str, sections: Sequence[Section], methods: Sequence[Method] = ()
+) -> Path:
+    """Write the page; files that its Markdown links to, relative to its folder, are embedded.
 
-    Whatever looks like HTML in a name or a message is shown as it is written, and runs nothing.
+    Whatever looks like HTML in a name or a message is shown as written and never runs.
 
     Args:
-      methods: of the list in which the reader chooses what figures and tables show, in its order.
+      methods: what the reader can choose to see in figures and tables, in the order of the list.
     Raises:
       ReportError: if the page cannot be written.
       OSError: if a file that it links to is not there.
     """
     page = Environment(
-        loader=PackageLoader("reports.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("reports.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     slugs = {one_line(method.name): method.slug for method in methods}
     shown = []
@@ -60,9 +66,18 @@ def write_html(path: Path, title: str, sections: Sequence[Section], methods: Seq
         body = Markup(_parser().render(section.markdown, env))
         place = {"title": section.title, "id": f"part-{i}", "folded": section.folded}
         shown.append({**place, "body": body, "headings": env["headings"]})
-    script = resources.files("reports.page").joinpath("templates/page.js").read_text(encoding="utf-8")
-    allowed = b64encode(hashlib.sha256(script.encode()).digest()).decode()  # this script and no other runs
-    told = {"title": title, "sections": shown, "methods": methods, "script": Markup(script), "allowed": allowed}
+    script = (
+        resources.files("reports.page").joinpath("templates/page.js").read_text(encoding="utf-8")
+    )
+    # only this script may run
+    allowed = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    told = {
+        "title": title,
+        "sections": shown,
+        "methods": methods,
+        "script": Markup(script),
+        "allowed": allowed,
+    }
     return write_text(path, page.get_template("page.html").render(**told) + "\n")
 
 
@@ -79,7 +94,9 @@ def _parser() -> MarkdownIt:
 Env = MutableMapping[str, Any]
 
 
-def _image(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
+def _image(
+    self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env
+) -> str:
     token = tokens[i]
     path = Path(env["folder"]) / str(token.attrGet("src"))
     if path.suffix == ".svg":
@@ -88,23 +105,31 @@ def _image(self: RendererHTML, tokens: Sequence[Token], i: int, options: Options
     return self.image(tokens, i, options, env)
 
 
-def _link_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
-    token, target = tokens[i], str(tokens[i].attrGet("href"))
+def _link_open(
+    self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env
+) -> str:
+    token = tokens[i]
+    target = str(tokens[i].attrGet("href"))
     if not re.match(r"[a-z]+:|#", target):
         token.attrSet("download", Path(target).name)
         token.attrSet("href", _embedded(env["folder"], target))
     return self.renderToken(tokens, i, options, env)
 
 
-def _heading_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
-    token, text = tokens[i], _text(tokens[i + 1])
+def _heading_open(
+    self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env
+) -> str:
+    token = tokens[i]
+    text = _text(tokens[i + 1])
     anchor = f"part-{env['part']}-{len(env['headings'])}-{slug(text)}"
     token.attrSet("id", anchor)
     env["headings"].append({"id": anchor, "text": text, "level": int(token.tag[1:])})
     return self.renderToken(tokens, i, options, env)
 
 
-def _tr_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
+def _tr_open(
+    self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env
+) -> str:
     if tokens[i + 1].type == "td_open":
         name = _text(tokens[i + 2]).removesuffix(", untrained").rstrip("?†")
         if name in env["slugs"]:
@@ -112,12 +137,16 @@ def _tr_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: Optio
     return self.renderToken(tokens, i, options, env)
 
 
-def _th_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
+def _th_open(
+    self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env
+) -> str:
     tokens[i].attrSet("scope", "col")
     return self.renderToken(tokens, i, options, env) + '<button type="button">'
 
 
-def _td_open(self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env) -> str:
+def _td_open(
+    self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env
+) -> str:
     if len(_text(tokens[i + 1])) > _LONG:
         tokens[i].attrSet("class", "long")
     return self.renderToken(tokens, i, options, env)

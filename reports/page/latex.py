@@ -1,4 +1,4 @@
-"""The report as an appendix in LaTeX: a page per suite, with the score that each method ends with."""
+"""The report as a LaTeX appendix: one page per suite, with each method's final score."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -38,47 +38,65 @@ _OPENING = r"""\documentclass[10pt]{article}
 
 
 def escape_latex(text: str) -> str:
-    """`text` as literal LaTeX; what pdfTeX's fonts do not have is a question mark."""
+    """`text` as literal LaTeX; what pdfTeX's fonts lack becomes a question mark."""
     line = "\u202f".join(map(one_line, text.split("\u202f")))  # thin spaces within numbers stay
     return "".join(_SPECIAL.get(c, c if c.isascii() else "?") for c in line)
 
 
 def to_latex(
-    plans: Sequence[Mapping[str, Any]], scores: pd.DataFrame, expected: pd.DataFrame, exact: Mapping[str, frozenset[str]]
+    plans: Sequence[Mapping[str, Any]],
+    scores: pd.DataFrame,
+    expected: pd.DataFrame,
+    exact: Mapping[str, frozenset[str]],
 ) -> str:
     """A document that pdfLaTeX compiles with nothing but its own classes and fonts.
 
     Args:
       plans: of the store, in the order of the document.
-      scores: `adaptation_scores`. expected: `coverage`, in the order that the tables shall have. exact: `exact_axes`.
+      scores: `adaptation_scores`.
+      expected: `coverage`, in the order of the tables.
+      exact: `exact_axes`.
     """
     pages = ("".join(_page(plan, scores, expected, exact)) for plan in plans)
     return _OPENING + "\\clearpage\n".join(pages) + "\\end{document}\n"
 
 
 def _page(
-    plan: Mapping[str, Any], scores: pd.DataFrame, expected: pd.DataFrame, exact: Mapping[str, frozenset[str]]
+    plan: Mapping[str, Any],
+    scores: pd.DataFrame,
+    expected: pd.DataFrame,
+    exact: Mapping[str, frozenset[str]],
 ) -> Iterator[str]:
     arms = expected[expected["suite"] == plan["suite"]]
     yield f"\\section*{{Suite {escape_latex(plan['suite'])}: {escape_latex(plan['question'])}}}\n"
     yield (
-        "Return of the policy that adaptation leaves (sum over an episode, in the units of the family), mean over seeds "
-        "$\\pm$ half the width of the 95\\,\\% interval of Student's t, or half the range of two seeds. A score is the mean "
-        "over the tasks of a level of shift, then over the levels of one shift axis.\n\n"
+        "Return of the policy that adaptation leaves (sum over an episode, in the units of the"
+        " family), mean over seeds $\\pm$ half the width of the 95\\,\\% interval of Student's t,"
+        " or half the range of two seeds. A score is the mean over the tasks of a level of shift,"
+        " then over the levels of one shift axis.\n\n"
     )
     ends = last_scores(scores[scores["suite"] == plan["suite"]]).dropna(subset=["return_mean"])
     if ends.empty:
         yield "Nothing is finished yet.\n"
         return
     for budget, of_budget in ends.groupby("budget", sort=False):
-        columns = list(of_budget[["family", "split", "axis"]].drop_duplicates().itertuples(index=False, name=None))
+        columns = list(
+            of_budget[["family", "split", "axis"]]
+            .drop_duplicates()
+            .itertuples(index=False, name=None)
+        )
         for begin in range(0, len(columns), COLUMNS):
-            yield from _table(of_budget, arms[arms["budget"] == budget], columns[begin : begin + COLUMNS], exact)
+            yield from _table(
+                of_budget, arms[arms["budget"] == budget], columns[begin : begin + COLUMNS], exact
+            )
     yield from _notes(ends, arms)
 
 
 def _table(
-    ends: pd.DataFrame, arms: pd.DataFrame, columns: Sequence[tuple[str, str, str]], exact: Mapping[str, frozenset[str]]
+    ends: pd.DataFrame,
+    arms: pd.DataFrame,
+    columns: Sequence[tuple[str, str, str]],
+    exact: Mapping[str, frozenset[str]],
 ) -> Iterator[str]:
     points = summarise(ends, by=(*TABLE, "axis", *ARM))
     yield f"\\medskip\\begin{{tabular}}{{l{'r' * len(columns)}}}\n\\hline\n"
@@ -87,11 +105,16 @@ def _table(
     yield "\\hline\n"
     for arm in arms.drop_duplicates(list(ARM)).itertuples():
         cells = [_cell(points, arms, (arm.method, arm.variant), column) for column in columns]
-        yield f"{escape_latex(_short(method_name(arm.method, arm.variant)))} & {' & '.join(cells)} \\\\\n"
+        yield (
+            f"{escape_latex(_short(method_name(arm.method, arm.variant)))} & {' & '.join(cells)}"
+            " \\\\\n"
+        )
     yield "\\hline\n\\end{tabular}\n\n"
 
 
-def _head(ends: pd.DataFrame, column: tuple[str, str, str], exact: Mapping[str, frozenset[str]]) -> list[str]:
+def _head(
+    ends: pd.DataFrame, column: tuple[str, str, str], exact: Mapping[str, frozenset[str]]
+) -> list[str]:
     """Family, split and axis, and the steps on a test task, one below the other."""
     family, split, axis = column
     at = select(ends, ("family", "split", "axis"), column)["env_steps"].max()
@@ -100,13 +123,18 @@ def _head(ends: pd.DataFrame, column: tuple[str, str, str], exact: Mapping[str, 
     return [escape_latex(family), escape_latex(shown), escape_latex(f"{steps(at)} steps")]
 
 
-def _cell(points: pd.DataFrame, arms: pd.DataFrame, arm: tuple[str, str], column: tuple[str, str, str]) -> str:
+def _cell(
+    points: pd.DataFrame, arms: pd.DataFrame, arm: tuple[str, str], column: tuple[str, str, str]
+) -> str:
     found = select(select(points, ARM, arm), ("family", "split", "axis"), column)
     if found.empty:
         return "--"
     point = found.iloc[0]
     planned = select(select(arms, ARM, arm), ("family", "split"), column[:2])["n_expected"].max()
-    return escape_latex(plus_minus(point["mean"], point["low"], point["high"]) + ("†" if point["n_seeds"] < planned else ""))
+    return escape_latex(
+        plus_minus(point["mean"], point["low"], point["high"])
+        + ("†" if point["n_seeds"] < planned else "")
+    )
 
 
 def _notes(ends: pd.DataFrame, arms: pd.DataFrame) -> Iterator[str]:

@@ -35,13 +35,20 @@ class Output:
       pdf: whether every figure is a PDF too.
     """
 
-    def __init__(self, folder: Path, pool: Executor | None, draws: bool = True, pdf: bool = False) -> None:
-        self.folder, self._pool, self._draws, self._pdf = folder, pool, draws, pdf
+    def __init__(
+        self, folder: Path, pool: Executor | None, draws: bool = True, pdf: bool = False
+    ) -> None:
+        self.folder = folder
+        self._pool = pool
+        self._draws = draws
+        self._pdf = pdf
         self._drawn: list[Future[Any]] = []
-        self._written: set[Path] = set()  # without their endings
+        self._written: set[Path] = set()  # without their extensions
 
-    def figure(self, name: str, make: Callable[P, Figure], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Write the figure `make(*args, **kwargs)` to figures/`name`.svg, at the latest when the output is closed."""
+    def figure(
+        self, name: str, make: Callable[P, Figure], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Write `make(*args, **kwargs)` to figures/`name`.svg by the time the output is closed."""
         if not self._draws:
             return
         self._written.add(stem := self.folder / "figures" / name)
@@ -58,9 +65,13 @@ class Output:
         write_text(self.folder / "data" / f"{name}.csv", to_csv(table))
 
     def left_over(self) -> int:
-        """How many figures and tables lie in the folder that this output has not written."""
-        there = {path for kind in ("figures/*.svg", "data/*.csv") for path in self.folder.glob(kind)}
-        return sum(path.with_name(path.name[: -len(path.suffix)]) not in self._written for path in there)
+        """How many figures and tables in the folder were not written by this output."""
+        there = {
+            path for kind in ("figures/*.svg", "data/*.csv") for path in self.folder.glob(kind)
+        }
+        return sum(
+            path.with_name(path.name[: -len(path.suffix)]) not in self._written for path in there
+        )
 
     def wait(self) -> None:
         """Wait for all figures.
@@ -73,7 +84,8 @@ class Output:
                 self._drawn.pop(0).result()
         except BrokenProcessPool as error:
             raise ReportError(
-                "a process that draws figures was killed, perhaps for want of memory; run it again, or with fewer suites"
+                "a process that draws figures was killed, perhaps for want of memory; run it again,"
+                " or with fewer suites"
             ) from error
 
 
@@ -83,7 +95,7 @@ def _draw(stem: Path, make: Callable[[], Figure], pdf: bool) -> None:
 
 
 def _end_with_parent() -> None:
-    """Let this process end when the one that started it is gone, however it went."""
+    """Make this process end when its parent is gone, however the parent ended."""
 
     def watch() -> None:
         if (parent := parent_process()) is not None:
@@ -95,7 +107,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def opened(folder: Path, jobs: int, pdf: bool = False) -> Iterator[Output]:
-    """An output whose figures are drawn in as many processes; in none where `jobs` is 0."""
+    """An output whose figures are drawn in `jobs` processes; none are drawn where it is 0."""
     if jobs < 2:
         yield Output(folder, None, draws=jobs > 0, pdf=pdf)
         return
@@ -109,26 +121,26 @@ def opened(folder: Path, jobs: int, pdf: bool = False) -> Iterator[Output]:
 
 @contextmanager
 def fast_texts() -> Iterator[None]:
-    """Let pandas keep texts as Python objects: with Arrow's, tables as small as those of a report take twice as long."""
+    """Keep text in pandas as Python objects: Arrow takes twice as long on small report tables."""
     with pd.option_context("mode.string_storage", "python"):
         yield
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """A table as CSV with the same bytes on every system; missing is an empty field, floats read back exactly."""
+    """A table as CSV, byte-identical on all systems; missing is empty, floats read back exactly."""
     return str(table.to_csv(index=False, lineterminator="\n"))
 
 
 @themed
 def save_figure(figure: Figure, stem: Path, pdf: bool = False) -> None:
-    """Write `stem`.svg and, if asked to, `stem`.pdf, each atomically; the same figure gives the same bytes.
+    """Write `stem`.svg and, if asked, `stem`.pdf, each atomically; a figure gives the same bytes.
 
     Raises:
       ReportError: if they cannot be written there.
     """
     write_text(stem.with_name(f"{stem.name}.svg"), to_svg(figure, stem.name))
     if pdf:
-        figure.set_layout_engine("none")  # it is laid out
+        figure.set_layout_engine("none")  # it is laid out already
         step_back(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})

@@ -1,4 +1,4 @@
-"""Methods that only this store has against those of other results: who is better, by how much, and what chance says to it."""
+"""Methods that only this store has, tested against other results: which is better, by how much."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,34 +13,44 @@ from reports.stats.shift_axes import axis_text
 from reports.stats.significance import differences, holm
 from reports.text import escape_markdown, listing, markdown_table, method_name, number
 
-ABOVE, BELOW, ALIKE, UNKNOWN = "better", "worse", "not told apart", "too few seeds to tell"
+ABOVE = "better"
+BELOW = "worse"
+ALIKE = "not told apart"
+UNKNOWN = "too few seeds to tell"
 _IMAGES = "The tasks of this axis are exact linear images of training tasks."
 _PLACE = (*TABLE, "axis")
 _HOW_TO_READ = """\
-Scores are those at the end of the adaptation budget ([CSV](data/comparison-own.csv)). A positive difference is in favour of the
-method above the table. p is of a permutation test over seeds, corrected by Holm over all lines of this section; detectable is
-the smallest difference that the strictest of these tests finds with a power of 80 %.
+Scores are those at the end of the adaptation budget ([CSV](data/comparison-own.csv)). A positive
+difference is in favour of the method above the table. p is of a permutation test over seeds,
+corrected by Holm over all lines of this section; detectable is the smallest difference that the
+strictest of these tests finds with a power of 80 %.
 """
 
 
 def against_others(own: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """Every arm of `own` against every one of `others` at the same place, at the end of the adaptation budget.
+    """Every arm of `own` against each of `others` in the same place, at the end of adaptation.
 
     Args:
-      own, others: `adaptation_scores` of arms that only the one and only the other set of results has; NaN for a missing score.
+      own, others: `adaptation_scores` of arms that only the one and only the other set of results
+        has; NaN for a missing score.
     Returns:
-      One line per TABLE, `axis`, arm and other arm (`other`, `other_variant`), in this order, the best other first:
-      `mean` and `n_seeds`, `other_mean` and `n_other`; `difference`, the mean less the other's; `p` of a two-sided permutation
-      test over seeds and `p_holm`, corrected over all lines; `detectable`, the difference that a t-test at the first of Holm's
-      steps finds with a power of 80 %, infinite where so few seeds cannot show any; and `verdict`, ABOVE, BELOW, ALIKE or
-      UNKNOWN.
+      One line per TABLE, `axis`, arm and other arm (`other`, `other_variant`), in this order, the
+      best other first: `mean` and `n_seeds`, `other_mean` and `n_other`; `difference`, the mean
+      less the other's; `p` of a two-sided permutation test over seeds and `p_holm`, corrected over
+      all lines; `detectable`, the difference that a t-test at the first of Holm's steps finds with
+      a power of 80 %, infinite where so few seeds cannot show any; and `verdict`, ABOVE, BELOW,
+      ALIKE or UNKNOWN.
     """
     mine, theirs = (last_scores(table).dropna(subset=["return_mean"]) for table in (own, others))
     arms = dict(iter(mine.groupby(list(ARM), sort=False)))
-    n_tests = sum(len(_opponents(lines, theirs)[[*_PLACE, *ARM]].drop_duplicates()) for lines in arms.values())
+    n_tests = sum(
+        len(_opponents(lines, theirs)[[*_PLACE, *ARM]].drop_duplicates()) for lines in arms.values()
+    )
     if not n_tests:
         return pd.DataFrame(columns=[*_PLACE, *ARM])
-    found = pd.concat([_of_arm(lines, arm, theirs, n_tests) for arm, lines in arms.items()], ignore_index=True)
+    found = pd.concat(
+        [_of_arm(lines, arm, theirs, n_tests) for arm, lines in arms.items()], ignore_index=True
+    )
     found["p_holm"] = holm(found["p"].to_numpy(float))
     return found.assign(verdict=[_verdict(line) for line in found.to_dict("records")])
 
@@ -59,9 +69,13 @@ def _of_arm(mine: pd.DataFrame, arm: Any, theirs: pd.DataFrame, n_tests: int) ->
     pairs = differences(table, against=arm, value="return_mean", alpha=LEVEL / n_tests)
     means = table.groupby([*_PLACE, *ARM])["return_mean"].mean().rename("other_mean").reset_index()
     pairs = pairs.merge(means, on=[*_PLACE, *ARM])
-    found = pairs[list(_PLACE)].assign(method=arm[0], variant=arm[1], other=pairs["method"], other_variant=pairs["variant"])
+    found = pairs[list(_PLACE)].assign(
+        method=arm[0], variant=arm[1], other=pairs["method"], other_variant=pairs["variant"]
+    )
     found["mean"] = pairs["other_mean"] - pairs["difference"]
-    found = found.assign(n_seeds=pairs["n_other"], other_mean=pairs["other_mean"], n_other=pairs["n_seeds"])
+    found = found.assign(
+        n_seeds=pairs["n_other"], other_mean=pairs["other_mean"], n_other=pairs["n_seeds"]
+    )
     found["difference"] = -pairs["difference"]
     found = found.assign(p=pairs["p"], detectable=pairs["smallest_effect"])
     order = {"by": [*_PLACE, "other_mean"], "ascending": [True] * len(_PLACE) + [False]}
@@ -74,8 +88,10 @@ def _verdict(line: Any) -> str:
     return UNKNOWN if np.isinf(line["detectable"]) else ALIKE
 
 
-def own_section(own: pd.DataFrame, others: pd.DataFrame, exact: Mapping[str, frozenset[str]], out: Output) -> Iterator[str]:
-    """What `against_others` finds, in words and a table per arm and place, in Markdown; writes its CSV file."""
+def own_section(
+    own: pd.DataFrame, others: pd.DataFrame, exact: Mapping[str, frozenset[str]], out: Output
+) -> Iterator[str]:
+    """The findings of `against_others` in Markdown, a table per arm and place; writes a CSV."""
     found = against_others(own, others)
     if found.empty:
         return
@@ -90,16 +106,24 @@ def own_section(own: pd.DataFrame, others: pd.DataFrame, exact: Mapping[str, fro
 
 
 def _answer(lines: pd.DataFrame, name: str) -> str:
-    n_seeds, mean = int(lines["n_seeds"].iloc[0]), number(lines["mean"].iloc[0])
+    n_seeds = int(lines["n_seeds"].iloc[0])
+    mean = number(lines["mean"].iloc[0])
     said = [f"{escape_markdown(name)} scores {mean} ({n_seeds} seed{'s' if n_seeds != 1 else ''})."]
-    kinds = ((ABOVE, "It is better than"), (BELOW, "It is worse than"), (ALIKE, "It cannot be told apart from"))
+    kinds = (
+        (ABOVE, "It is better than"),
+        (BELOW, "It is worse than"),
+        (ALIKE, "It cannot be told apart from"),
+    )
     for verdict, words in kinds:
         those = lines[lines["verdict"] == verdict]
         if len(those):
-            said.append(f"{words} {escape_markdown(listing(map(_other, those.to_dict('records'))))}.")
+            said.append(
+                f"{words} {escape_markdown(listing(map(_other, those.to_dict('records'))))}."
+            )
     if unknown := int((lines["verdict"] == UNKNOWN).sum()):
         said.append(
-            f"For {unknown} of {len(lines)} there are too few seeds to be sure to see anything; run it with more (--seeds)."
+            f"For {unknown} of {len(lines)} there are too few seeds to be sure to see anything; run"
+            " it with more (--seeds)."
         )
     return " ".join(said)
 
@@ -121,7 +145,15 @@ def _table(lines: pd.DataFrame) -> str:
         ]
         for line in lines.to_dict("records")
     ]
-    header = ["other method", "verdict", "difference to it", "p (Holm)", "its score", "its seeds", "detectable"]
+    header = [
+        "other method",
+        "verdict",
+        "difference to it",
+        "p (Holm)",
+        "its score",
+        "its seeds",
+        "detectable",
+    ]
     return markdown_table(header, shown, words=(1,))
 
 

@@ -1,4 +1,4 @@
-"""A store → a report: pages as HTML, LaTeX and Markdown, their figures, and the numbers behind them as CSV."""
+"""A store → a report: HTML, LaTeX and Markdown pages, figures, and the numbers behind as CSV."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -49,31 +49,41 @@ def write_report(
 ) -> list[Path]:
     """Write the pages of `out`, with figures/ and data/ beside them, and return their paths.
 
-    Every file is whole or not there, and the pages come last, so that they never show what is not there. The same rows give
-    the same bytes. Files of an earlier report that this one does not write are left alone.
+    Every file is whole or absent, and the pages come last, so that they never show what is not
+    there. The same rows give the same bytes. Files of an earlier report that this one does not
+    write are left alone.
 
     Args:
-      store: folder of a results store or of published results; `published` stands for those that came with this program.
+      store: folder of a results store or of published results; `published` stands for those that
+        came with this program.
       out: folder to write to; made if it is not there.
-      suites: ids of the suites to report, in the order of the page; all that the store has where None.
-      formats: of `FORMATS`.
-      jobs: processes that draw figures, 0 to draw none; from two on, a script that calls this must guard its `__main__`.
+      suites: ids of the suites to report, in the order of the page; all that the store has where
+        None.
+      formats: any of `FORMATS`.
+      jobs: processes that draw figures, 0 to draw none; from two on, a script that calls this must
+        guard its `__main__`.
       pdf: write every figure as a PDF too.
       clips: films that lie below `out`.
-      compare: other results, named as `store`: methods that only they have join the report, the others are laid over them.
-      tell: told what a reader should know who looks at no page: cells that are missing, files that are not of this report.
+      compare: other results, named like `store`: methods that only they have join the report, the
+        others are laid over theirs.
+      tell: called with what matters to somebody who opens no page: missing cells, and files that do
+        not belong to this report.
     Raises:
       ReportError: if the store has no such suite or `out` cannot be written to.
       results.store.StoreError: if there is no store, or it cannot be read.
     """
     from results.publication import results_at
-    from results.references import load_references  # the rest of the package works on tables and needs no store
+
+    # the rest of the package works on tables and needs no store
+    from results.references import load_references
 
     results = results_at(store)
     plans = _chosen(results.plans(), suites, store)
     rows, cells = results.read([plan["suite"] for plan in plans])
     if cells.empty:
-        raise ReportError(f"the suites in {store} expect no cells, so there is nothing to report; run one first")
+        raise ReportError(
+            f"the suites in {store} expect no cells, so there is nothing to report; run one first"
+        )
     for line in shortfalls(cells):
         tell(line)
     others = None if compare is None else to_compare(compare, results)
@@ -81,9 +91,12 @@ def write_report(
     other = None if others is None else _beside(rows, cells, others, compare, plans)
     if others is not None and other is not None:
         rows, cells = (
-            pd.concat([mine, guests], ignore_index=True) for mine, guests in zip((rows, cells), other.only_there, strict=True)
+            pd.concat([mine, guests], ignore_index=True)
+            for mine, guests in zip((rows, cells), other.only_there, strict=True)
         )
-        measures = pd.concat([measures, others.measures(list(other.only_there[1]["suite"].unique()))]).drop_duplicates()
+        measures = pd.concat(
+            [measures, others.measures(list(other.only_there[1]["suite"].unique()))]
+        ).drop_duplicates()
     told = [*plans, *(others.plans() if others is not None else ())]
     remembering = {name for plan in told for name in plan.get("remembering", ())}
     numbers = compute(rows, cells, plans, measures, load_references(), clips, remembering)
@@ -94,17 +107,33 @@ def write_report(
             Section("At a glance", "\n".join(answer_section(numbers, output))),
             Section("How to read this", HOW_TO_READ, folded=True),
             *_compared(numbers, other, output),
-            *(Section(f"Families of {plan['suite']}", "\n".join(suite_section(numbers, plan, output))) for plan in plans),
+            *(
+                Section(
+                    f"Families of {plan['suite']}", "\n".join(suite_section(numbers, plan, output))
+                )
+                for plan in plans
+            ),
             Section("Claims of the paper", CLAIMS + verdicts_table(tests)),
             *_gaps(numbers, output),
             *_together(numbers, output),
-            Section("Claims, test by test", CLAIM_TESTS + claims_details(tests, numbers.scores, numbers.exact), folded=True),
+            Section(
+                "Claims, test by test",
+                CLAIM_TESTS + claims_details(tests, numbers.scores, numbers.exact),
+                folded=True,
+            ),
             Section("Provenance", provenance(rows, cells, plans)),
         ]
         output.wait()
     if left := output.left_over():
-        tell(f"{out} also holds {left} figures and tables of an earlier report, which these pages do not show")
-    return [_WRITERS[name](out / file, numbers, sections) for name, file in FORMATS.items() if name in formats]
+        tell(
+            f"{out} also holds {left} figures and tables of an earlier report, which these pages do"
+            " not show"
+        )
+    return [
+        _WRITERS[name](out / file, numbers, sections)
+        for name, file in FORMATS.items()
+        if name in formats
+    ]
 
 
 def to_page(sections: Sequence[Section]) -> str:
@@ -130,7 +159,7 @@ def _methods(numbers: ReportData) -> Iterator[Method]:
 
 
 def _beside_rows() -> Iterator[Section]:
-    """What no rows of a store say, and so belongs to the page alone."""
+    """Sections that come from no rows of a store and belong to the page alone."""
     if tried := tuning_section(load_trials()):
         yield Section("Tuning", tried, folded=True)
     yield Section("Fidelity to published numbers", fidelity_section(), folded=True)
@@ -150,16 +179,24 @@ def to_compare(place: Path, results: "Results") -> "Results":
     except StoreError as error:
         raise ReportError(f"--compare: {error}") from error
     if others.root.resolve() == results.root.resolve():
-        raise ReportError(f"--compare {place}: these are the results of the report itself; name others")
+        raise ReportError(
+            f"--compare {place}: these are the results of the report itself; name others"
+        )
     return others
 
 
 def _beside(
-    rows: pd.DataFrame, cells: pd.DataFrame, others: "Results", place: Path | None, plans: list[dict[str, Any]]
+    rows: pd.DataFrame,
+    cells: pd.DataFrame,
+    others: "Results",
+    place: Path | None,
+    plans: list[dict[str, Any]],
 ) -> Beside:
     known = {plan["suite"] for plan in others.plans()}
     if not (shared := [plan["suite"] for plan in plans if plan["suite"] in known]):
-        raise ReportError(f"{place} has none of the suites of this report, only {', '.join(sorted(known))}")
+        raise ReportError(
+            f"{place} has none of the suites of this report, only {', '.join(sorted(known))}"
+        )
     return beside((rows, cells), others.read(shared), str(place))
 
 
@@ -171,8 +208,10 @@ def _compared(numbers: ReportData, other: Beside | None, output: Output) -> list
     return [Section(f"Compared with {other.name}", "\n".join(parts))]
 
 
-def _record_of(results: "Results", others: "Results | None") -> "Callable[[CellKey], dict[str, Any]]":
-    """Looks the record of a stage up in the results, then in the others."""
+def _record_of(
+    results: "Results", others: "Results | None"
+) -> "Callable[[CellKey], dict[str, Any]]":
+    """Look up the record of a stage in the results, then in the others."""
 
     def record(key: "CellKey") -> dict[str, Any]:
         from results.files import StoreError
@@ -188,7 +227,7 @@ def _record_of(results: "Results", others: "Results | None") -> "Callable[[CellK
 
 
 def _gaps(numbers: ReportData, output: Output) -> list[Section]:
-    """The section on generalisation gaps, where tasks inside and outside the distribution were measured."""
+    """Generalisation gaps, where tasks inside and outside the distribution were measured."""
     gaps = gaps_of(numbers.scores)
     if gaps.empty:
         return []
@@ -202,7 +241,9 @@ def _together(numbers: ReportData, output: Output) -> list[Section]:
     return [Section("All families together", "\n".join(parts))] if parts else []
 
 
-def _chosen(plans: list[dict[str, Any]], suites: Sequence[str] | None, store: Path) -> list[dict[str, Any]]:
+def _chosen(
+    plans: list[dict[str, Any]], suites: Sequence[str] | None, store: Path
+) -> list[dict[str, Any]]:
     known = {plan["suite"]: plan for plan in plans}
     if not known:
         raise ReportError(f"{store} holds no suite yet; run one first")

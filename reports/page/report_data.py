@@ -12,7 +12,16 @@ from reports.parts.films import Clip
 from reports.parts.shift import shift_points
 from reports.parts.styles import method_styles
 from reports.parts.untrained import training_floors
-from reports.stats.scores import ARM, Arm, adaptation_scores, add_hold, coverage, level_scores, meta_training_scores, summarise
+from reports.stats.scores import (
+    ARM,
+    Arm,
+    adaptation_scores,
+    add_hold,
+    coverage,
+    level_scores,
+    meta_training_scores,
+    summarise,
+)
 from reports.stats.shift_axes import exact_axes
 
 
@@ -27,13 +36,15 @@ class ReportData:
     points: pd.DataFrame  # their summary, with held_to
     shifts: pd.DataFrame  # points against shift, at b = 0 and last
     normal_shifts: pd.DataFrame  # the same of normalised scores
-    costs: pd.DataFrame  # last scores and what they cost
+    costs: pd.DataFrame  # final scores and what they cost
     training: pd.DataFrame  # scores of meta-training, per seed
     floors: pd.DataFrame  # how their end compares with the zero action, per seed
-    expected: pd.DataFrame  # coverage, in the order of the plans, and which methods `remembers` marks
+    # coverage, in the order of the plans, and which methods `remembers` marks
+    expected: pd.DataFrame
     styles: dict[Arm, Style]
     clips: tuple[Clip, ...]  # films of policies
-    exact: dict[str, frozenset[str]]  # by family, the shift axes along which test tasks are images of training tasks
+    # by family, the shift axes along which test tasks are images of training tasks
+    exact: dict[str, frozenset[str]]
 
 
 def compute(
@@ -45,25 +56,45 @@ def compute(
     clips: Iterable[Clip] = (),
     remembering: Collection[str] = (),
 ) -> ReportData:
-    """Turn the rows and expected cells of a store into the numbers of its report, normalised by `references`.
+    """Turn a store's rows and expected cells into its report's numbers, scaled by `references`.
 
     Args:
       measures: of the same stages, as `results.store.Store.measures` gives them; None for none.
-      remembering: methods that find out the task within an evaluated episode.
+      remembering: methods that infer the task within an evaluated episode.
     Raises:
       ReportError: if rows contradict each other.
     """
     scores = adaptation_scores(rows, cells, references)
-    order = {method: i for i, method in reversed(list(enumerate(method for plan in plans for method in plan["arms"])))}
+    order = {
+        method: i
+        for i, method in reversed(
+            list(enumerate(method for plan in plans for method in plan["arms"]))
+        )
+    }
     expected = coverage(cells)
     expected["remembers"] = expected["method"].isin(remembering)
-    expected = expected.sort_values("method", key=lambda names: names.map(order).fillna(len(order)), kind="stable")
+    expected = expected.sort_values(
+        "method", key=lambda names: names.map(order).fillna(len(order)), kind="stable"
+    )
     styles = method_styles(list(expected[list(ARM)].itertuples(index=False, name=None)))
     points = add_hold(summarise(scores))
     levels = level_scores(rows, cells, references)
     shifts = shift_points(levels), shift_points(levels, "normalised")
-    costs, training = cost_points(rows, cells, scores), meta_training_scores(rows, cells)
+    costs = cost_points(rows, cells, scores)
+    training = meta_training_scores(rows, cells)
     floors = training_floors(training, cells, measures)
     return ReportData(
-        plans, rows, cells, scores, points, *shifts, costs, training, floors, expected, styles, tuple(clips), exact_axes(plans)
+        plans,
+        rows,
+        cells,
+        scores,
+        points,
+        *shifts,
+        costs,
+        training,
+        floors,
+        expected,
+        styles,
+        tuple(clips),
+        exact_axes(plans),
     )

@@ -18,7 +18,13 @@ from reports.parts.score_table import score_table, to_markdown
 from reports.parts.shift import LAST, shift_figure, shift_table
 from reports.parts.styles import focused
 from reports.parts.untrained import untrained, untrained_lines
-from reports.parts.variants import variant_points, variant_scores, variants_figure, variants_of, variants_table
+from reports.parts.variants import (
+    variant_points,
+    variant_scores,
+    variants_figure,
+    variants_of,
+    variants_table,
+)
 from reports.stats.aggregates import aggregate, performance_profiles
 from reports.stats.improvement import probability_of_improvement
 from reports.stats.scores import ARM, CURVE, TABLE, Arm, last_scores, select, summarise, unfinished
@@ -39,21 +45,23 @@ def suite_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> Ite
 
 
 def overall_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> Iterator[str]:
-    """The page's parts about all families of one suite together, in order; writes figures and CSV files as `suite_section`."""
+    """The parts on all families of a suite together, in order; writes figures and CSV files."""
     numbers, expected = of_suite(numbers, plan)
     for (budget, split), of_split in expected.groupby(["budget", "split"], sort=False):
         yield from _overall(numbers, plan["suite"], str(budget), str(split), of_split, out)
 
 
 def of_suite(numbers: ReportData, plan: dict[str, Any]) -> tuple[ReportData, pd.DataFrame]:
-    """The same numbers with the styles of one suite, whose arms alone are drawn together, and its `coverage`."""
+    """The numbers with styles for one suite, whose arms are drawn together, and its `coverage`."""
     expected = numbers.expected[numbers.expected["suite"] == plan["suite"]]
     arms = set(expected[list(ARM)].itertuples(index=False, name=None))
     return replace(numbers, styles=focused(numbers.styles, arms)), expected
 
 
-def _overall(numbers: ReportData, suite: str, budget: str, split: str, expected: pd.DataFrame, out: Output) -> Iterator[str]:
-    """Methods over all families of one split: aggregates of normalised scores, their profiles, and who beats whom."""
+def _overall(
+    numbers: ReportData, suite: str, budget: str, split: str, expected: pd.DataFrame, out: Output
+) -> Iterator[str]:
+    """All families of one split: aggregated normalised scores, profiles, and who beats whom."""
     last = select(last_scores(numbers.scores), ("suite", "budget", "split"), (suite, budget, split))
     if last["return_mean"].isna().all():
         return
@@ -63,15 +71,21 @@ def _overall(numbers: ReportData, suite: str, budget: str, split: str, expected:
     yield f"### {escape_markdown(f'{suite}, split {split}, budget {budget}')}\n"
     pairs = probability_of_improvement(last, numbers.exact, value="return_mean")
     if not pairs.empty:
-        out.figure(f"{name}-improvement", improvement_figure, pairs, arms, f"{title}: who beats whom")
+        out.figure(
+            f"{name}-improvement", improvement_figure, pairs, arms, f"{title}: who beats whom"
+        )
         out.table(pairs, f"{name}-improvement")
         yield figure_links(f"{title}: who beats whom", f"{name}-improvement", f"{name}-improvement")
     found = aggregate(last, numbers.exact, expected, value="normalised")
     if found["n_scores"].sum() == 0:
-        yield "No family has reference returns yet, so there are no normalised scores to aggregate.\n"
+        yield (
+            "No family has reference returns yet, so there are no normalised scores to aggregate.\n"
+        )
         return
     profiles = performance_profiles(last, numbers.exact, value="normalised")
-    out.figure(f"{name}-profiles", profile_figure, profiles, arms, numbers.styles, f"{title}: profiles")
+    out.figure(
+        f"{name}-profiles", profile_figure, profiles, arms, numbers.styles, f"{title}: profiles"
+    )
     out.table(profiles, f"{name}-profiles")
     out.table(found, f"{name}-aggregates")
     yield figure_links(f"{title}: profiles", f"{name}-profiles", f"{name}-profiles")
@@ -81,7 +95,7 @@ def _overall(numbers: ReportData, suite: str, budget: str, split: str, expected:
 
 
 def _split(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:
-    """One split of a family: its figure, a table per shift axis, the score against shift, and variants side by side."""
+    """One split of a family: figure, table per shift axis, score against shift, and variants."""
     key = tuple(expected[list(TABLE)].iloc[0])
     suite, budget, family, split = key
     below = untrained(numbers.floors, suite, budget, family)
@@ -101,7 +115,9 @@ def _split(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
         table = score_table(of_axis, expected)
         data = f"{name}_{slug(str(axis))}"
         out.table(table, data)
-        yield f"{_heading(str(axis), exact)} ([CSV](data/{data}.csv))\n\n{to_markdown(table, below)}"
+        yield (
+            f"{_heading(str(axis), exact)} ([CSV](data/{data}.csv))\n\n{to_markdown(table, below)}"
+        )
     yield from _shift(numbers, expected, out)
     yield from _cost(numbers, expected, out)
     yield from clips_section(numbers.clips, key)
@@ -110,9 +126,11 @@ def _split(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
 
 
 def _shift(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:
-    """The score against shift on one split: a figure, and a table per shift axis that has levels to compare."""
+    """Score against shift on one split: a figure, a table per axis that has levels to compare."""
     key = tuple(expected[list(TABLE)].iloc[0])
-    points, normal = (select(table, TABLE, key) for table in (numbers.shifts, numbers.normal_shifts))
+    points, normal = (
+        select(table, TABLE, key) for table in (numbers.shifts, numbers.normal_shifts)
+    )
     if points.empty:
         return
     _, budget, family, split = key
@@ -127,7 +145,9 @@ def _shift(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
         yield f"{_heading(axis, exact)}: return\n\n{shift_table(points, expected, axis)}"
         if axis in set(normal["axis"]):
             ends = normal[normal["moment"] == LAST]
-            yield f"{_heading(axis, exact)}: normalised score\n\n{shift_table(ends, expected, axis)}"
+            yield (
+                f"{_heading(axis, exact)}: normalised score\n\n{shift_table(ends, expected, axis)}"
+            )
 
 
 def _cost(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:
@@ -145,7 +165,9 @@ def _cost(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[
     yield f"##### Cost\n\n{figure_links(title, name, name)}"
 
 
-def _variants(numbers: ReportData, scores: pd.DataFrame, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+def _variants(
+    numbers: ReportData, scores: pd.DataFrame, expected: pd.DataFrame, out: Output
+) -> Iterator[str]:
     """The variants of each method side by side, on one axis of one split."""
     key = (*expected[list(TABLE)].iloc[0], str(scores["axis"].iloc[0]))
     _, budget, family, split, axis = key
@@ -155,14 +177,21 @@ def _variants(numbers: ReportData, scores: pd.DataFrame, expected: pd.DataFrame,
     for base, arms in variants_of(expected[list(ARM)].itertuples(index=False, name=None)).items():
         if len(finished_arms & set(arms)) < 2:
             continue  # nothing to compare
-        rows, of_arms = variant_scores(scores, arms), _in_order(expected, arms)
-        points, name = variant_points(rows), "_".join([*map(slug, key), "variants", slug(base)])
-        title = f"{family}, split {split}, {axis_text(axis, exact)}: variants of {base} (budget {budget})"
+        rows = variant_scores(scores, arms)
+        of_arms = _in_order(expected, arms)
+        points = variant_points(rows)
+        name = "_".join([*map(slug, key), "variants", slug(base)])
+        title = (
+            f"{family}, split {split}, {axis_text(axis, exact)}: variants of {base} (budget"
+            f" {budget})"
+        )
         styles = {arm: style._replace(focus=True) for arm, style in numbers.styles.items()}
         out.figure(name, variants_figure, rows, at_axis, of_arms, styles, title)
         out.table(points, name)
         out.table(rows, f"{name}-seeds")
-        heading = f"##### Variants of {escape_markdown(base)}: {escape_markdown(axis_text(axis, exact))}"
+        heading = (
+            f"##### Variants of {escape_markdown(base)}: {escape_markdown(axis_text(axis, exact))}"
+        )
         yield f"{heading}\n\n{figure_links(title, name, name)}\n{variants_table(points, of_arms)}"
 
 
@@ -175,7 +204,9 @@ def _heading(axis: str, exact: frozenset[str]) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
 
-def _training(numbers: ReportData, suite: str, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+def _training(
+    numbers: ReportData, suite: str, expected: pd.DataFrame, out: Output
+) -> Iterator[str]:
     """The meta-training of the arms of one suite on one family."""
     scores = numbers.training.merge(expected[list(CURVE)].drop_duplicates(), on=list(CURVE))
     if scores.empty:

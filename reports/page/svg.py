@@ -1,4 +1,4 @@
-"""A figure as SVG: alone as a file, and as a part of a page, which can show and hide the methods in it."""
+"""A figure as SVG: a file of its own, or part of a page that can show and hide its methods."""
 
 import io
 import re
@@ -13,7 +13,7 @@ from reports.parts.drawing import GREY
 
 # Text stays text: it can be found and read aloud, and a file is a third as large.
 _PARAMS: dict[Any, Any] = {"svg.fonttype": "none", "svg.id": None}
-_PIXELS = 96  # per inch, as browsers have it
+_PIXELS = 96  # per inch, as in browsers
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _HEAD = re.compile(r"^.*?<svg [^>]*?viewBox=\"([^\"]*)\"[^>]*>", re.DOTALL)
 _STYLE = re.compile(r" ?<style.*?</style>\s*", re.DOTALL)
@@ -21,20 +21,20 @@ _ID = re.compile(r' id="([^"]*)"')
 _USED = re.compile(r"[\"(]#([^\")]+)[\")]")
 _SPACES = ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 _ALONE = (
-    "<style>*{stroke-linejoin:round;stroke-linecap:butt}"
-    f".rest path,.rest use{{stroke:{GREY}!important;fill:{GREY}!important}}.rest path{{fill:none!important}}"
-    ".rest.band{display:none}</style>"
+    "<style>*{stroke-linejoin:round;stroke-linecap:butt}.rest path,.rest"
+    f" use{{stroke:{GREY}!important;fill:{GREY}!important}}.rest"
+    " path{fill:none!important}.rest.band{display:none}</style>"
 )
 
 
 def to_svg(figure: Figure, name: str) -> str:
     """The figure as SVG, the same text every time.
 
-    What stands for an arm, by the `gid` that `reports.parts.drawing.tag` gave it, is a group of the classes `kind` and, where
-    it steps back, `rest`, with the arm in `data-method`.
+    What stands for an arm, by the `gid` from `reports.parts.drawing.tag`, is a group with the class
+    of its kind and, where it steps back, `rest`; the arm is in `data-method`.
 
     Args:
-      name: of the figure; no other on a page has it, so that nothing in it refers to another.
+      name: of the figure, unique on its page, so that no reference in it leads to another figure.
     """
     buffer = io.StringIO()
     with rc_context(_PARAMS | {"svg.hashsalt": name}):
@@ -61,6 +61,8 @@ def _attributes(identity: str, used: set[str]) -> str:
 
 
 def inline(svg: str, title: str) -> str:
-    """A file of `to_svg` as a part of an HTML page, whose style it takes; its title is read where it cannot be seen."""
+    """A `to_svg` file as part of an HTML page, in its style; only screen readers get the title."""
     drawn = _STYLE.sub("", svg).replace(_SPACES, "", 1)
-    return drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1).replace("xlink:href", "href")
+    return drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1).replace(
+        "xlink:href", "href"
+    )

@@ -1,4 +1,4 @@
-"""What a reader must know beside a picture: how many seeds, what is drawn around their mean, and what is not finished."""
+"""Notes beside a figure: how many seeds, what is drawn around their mean, what is unfinished."""
 
 from collections.abc import Sequence
 
@@ -11,33 +11,51 @@ from reports.text import listing, method_name, seeds_text, span
 STOPPED = "A method that stops learning earlier is shown as it was then."
 
 
-def seeds_note(points: pd.DataFrame, expected: pd.DataFrame, drawn: str, curve: Sequence[str]) -> list[str]:
+def seeds_note(
+    points: pd.DataFrame, expected: pd.DataFrame, drawn: str, curve: Sequence[str]
+) -> list[str]:
     """Sentences on the seeds behind a figure.
 
     Args:
       points: what is drawn, with `n_seeds` and the kind of `interval`.
       expected: `coverage` of the arms.
       drawn: what stands for an interval, such as "band".
-      curve: the columns of `points` within which a point with fewer seeds than the others is drawn hollow.
+      curve: the columns of `points` within which a point with fewer seeds than the others is drawn
+        hollow.
     """
     learners = expected[~expected["method"].isin(BOUNDS) & (expected["n_done"] > 0)]
     kinds = set(points["interval"]) - {""}
-    bands = {frozenset({STUDENT}): "95 % interval over seeds, Student's t", frozenset({MIN_MAX}): "lowest to highest seed"}
-    band = bands.get(frozenset(kinds), "95 % interval over seeds, Student's t, lowest to highest where there are only two")
-    said = [f"Mean of {span(learners['n_done'])}{f'; {drawn}: {band}' if kinds else ''}.", few(learners["n_done"])]
+    bands = {
+        frozenset({STUDENT}): "95 % interval over seeds, Student's t",
+        frozenset({MIN_MAX}): "lowest to highest seed",
+    }
+    band = bands.get(
+        frozenset(kinds),
+        "95 % interval over seeds, Student's t, lowest to highest where there are only two",
+    )
+    said = [
+        f"Mean of {span(learners['n_done'])}{f'; {drawn}: {band}' if kinds else ''}.",
+        few(learners["n_done"]),
+    ]
     if (points["n_seeds"] < points.groupby(list(curve))["n_seeds"].transform("max")).any():
         said.append("Hollow: not every finished seed has a score there.")
     return [sentence for sentence in (*said, unfinished_note(expected)) if sentence]
 
 
 def adaptation_note(points: pd.DataFrame, expected: pd.DataFrame) -> str:
-    """What a reader must know beside adaptation curves; `points` as there, with `held_to`; `expected` says who `remembers`."""
+    """Notes on adaptation curves; `points` also has `held_to`, and `expected` has `remembers`."""
     said = seeds_note(points, expected, "band", (*ARM, "axis"))
     if points.loc[~points["method"].isin(BOUNDS), "held_to"].notna().any():
-        said.append("Dashed: the method has stopped learning, its policy is carried to the end of the budget.")
+        said.append(
+            "Dashed: the method has stopped learning, its policy is carried to the end of the"
+            " budget."
+        )
     remembering = set(expected.loc[expected["remembers"], "method"])
     if inferring := [method for method in dict.fromkeys(points["method"]) if method in remembering]:
-        said.append(f"At 0 steps, as later, an episode of {listing(inferring)} is also one of finding out the task.")
+        said.append(
+            f"At 0 steps, as later, an episode of {listing(inferring)} is also one of finding out"
+            " the task."
+        )
     return " ".join(said)
 
 
@@ -45,7 +63,8 @@ def unfinished_note(expected: pd.DataFrame) -> str:
     """The arms with seeds that are not done, as a sentence; "" where there are none."""
     open_arms = expected[expected["n_done"] < expected["n_expected"]]
     texts = (
-        f"{method_name(arm.method, arm.variant)} {seeds_text(arm.n_expected, arm.n_done, arm.n_failed)}"
+        f"{method_name(arm.method, arm.variant)}"
+        f" {seeds_text(arm.n_expected, arm.n_done, arm.n_failed)}"
         for arm in open_arms.itertuples()
     )
     return f"Not complete: {listing(texts)}." if len(open_arms) else ""
@@ -53,4 +72,8 @@ def unfinished_note(expected: pd.DataFrame) -> str:
 
 def few(seeds: "pd.Series[int]") -> str:
     """A warning where some arm has fewer than five seeds, "" otherwise."""
-    return "Fewer than five seeds: a description, not a test." if len(seeds) and seeds.min() < FEW_SEEDS else ""
+    return (
+        "Fewer than five seeds: a description, not a test."
+        if len(seeds) and seeds.min() < FEW_SEEDS
+        else ""
+    )

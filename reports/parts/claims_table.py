@@ -28,67 +28,114 @@ from reports.stats.scores import last_scores, select
 from reports.stats.shift_axes import axis_text
 from reports.text import escape_markdown, listing, markdown_table, number, steps
 
-_HEADER = ("compared", "judgement", "where", "difference", "p (Holm)", "detectable", "at b = 2H", "seeds", "steps used")
+_HEADER = (
+    "compared",
+    "judgement",
+    "where",
+    "difference",
+    "p (Holm)",
+    "detectable",
+    "at b = 2H",
+    "seeds",
+    "steps used",
+)
 _WORDS = (1, 2)  # columns of the header
 _JUDGED = ("family", "budget", "p_holm", "favours")  # what `judgement` asks for
 _TESTED_BY = {
     RETURN: "the return at the end of the budget (permutation test)",
-    AREA: "the area under the adaptation curve over log b, floored at the zero action (permutation test)",
-    STEPS: "the steps to half of the expert's gain (permutation test of ranks; what never gets there ranks last)",
-    NORMALISED: f"the normalised score at the end of the budget (two one-sided tests of equivalence with a margin of {MARGIN})",
+    AREA: (
+        "the area under the adaptation curve over log b, floored at the zero action (permutation"
+        " test)"
+    ),
+    STEPS: (
+        "the steps to half of the expert's gain (permutation test of ranks; what never gets there"
+        " ranks last)"
+    ),
+    NORMALISED: (
+        "the normalised score at the end of the budget (two one-sided tests of equivalence with a"
+        f" margin of {MARGIN})"
+    ),
 }
 
 
 def all_claim_tests(scores: pd.DataFrame) -> dict[Claim, pd.DataFrame]:
-    """The tests of every claim that `scores`, of `adaptation_scores`, has finished."""
+    """The tests of every claim that `scores`, from `adaptation_scores`, has finished."""
     measured = scores.dropna(subset=["return_mean"])
     return {claim: claim_tests(claim, measured) for claim in CLAIMS}
 
 
 def verdicts_table(tests: Mapping[Claim, pd.DataFrame]) -> str:
-    """All claims in one table of Markdown, a line each; `tests` are those of `all_claim_tests`."""
-    lines = [[escape_markdown(claim.text), claim.paper, _verdict(found), *_counts(found)] for claim, found in tests.items()]
-    lines += [[escape_markdown(text), paper, "no suite tests it yet", "–", "–"] for text, paper in NOT_TESTED.items()]
+    """All claims in one table of Markdown, a line each; `tests` come from `all_claim_tests`."""
+    lines = [
+        [escape_markdown(claim.text), claim.paper, _verdict(found), *_counts(found)]
+        for claim, found in tests.items()
+    ]
+    lines += [
+        [escape_markdown(text), paper, "no suite tests it yet", "–", "–"]
+        for text, paper in NOT_TESTED.items()
+    ]
     header = ["claim", "of", "verdict", "for, against, undecided", "the same on toys"]
     return markdown_table(header, lines, words=(1, 2))
 
 
 def _verdict(tests: pd.DataFrame) -> str:
-    """What the tests at each budget that claims are judged at come to."""
+    """What the tests come to at each budget at which claims are judged."""
     said = []
     for budget in JUDGED_AT:
-        found = {judgement(*one) for one in tests[tests["budget"] == budget][list(_JUDGED)].itertuples(index=False, name=None)}
+        found = {
+            judgement(*one)
+            for one in tests[tests["budget"] == budget][list(_JUDGED)].itertuples(
+                index=False, name=None
+            )
+        }
         if found := found - {TOY}:
             mixed = {SUPPORTED, CONTRADICTED} <= found
-            decided = next((verdict for verdict in (CONTRADICTED, SUPPORTED) if verdict in found), UNDECIDED)
+            decided = next(
+                (verdict for verdict in (CONTRADICTED, SUPPORTED) if verdict in found), UNDECIDED
+            )
             part = " in part" if decided == SUPPORTED and UNDECIDED in found else ""
             said.append(f"{'it depends' if mixed else decided + part} at {budget}")
     return ", ".join(said) or "not judged yet"
 
 
 def _counts(tests: pd.DataFrame) -> list[str]:
-    """How many tests favour a claim, speak against it, and decide nothing: where claims are judged, and on toys."""
-    toys = np.array([judgement(*one) == TOY for one in tests[list(_JUDGED)].itertuples(index=False, name=None)], bool)
-    decided, favours = (tests["p_holm"] <= LEVEL).to_numpy(bool), tests["favours"].to_numpy(bool)
+    """Tests for a claim, against it and undecided: first where claims are judged, then on toys."""
+    toys = np.array(
+        [judgement(*one) == TOY for one in tests[list(_JUDGED)].itertuples(index=False, name=None)],
+        bool,
+    )
+    decided = (tests["p_holm"] <= LEVEL).to_numpy(bool)
+    favours = tests["favours"].to_numpy(bool)
     counted = [
-        (int((where & decided & favours).sum()), int((where & decided & ~favours).sum()), int((where & ~decided).sum()))
+        (
+            int((where & decided & favours).sum()),
+            int((where & decided & ~favours).sum()),
+            int((where & ~decided).sum()),
+        )
         for where in (~toys, toys)
     ]
     return [", ".join(map(str, counts)) if any(counts) else "–" for counts in counted]
 
 
-def claims_details(tests: Mapping[Claim, pd.DataFrame], scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
+def claims_details(
+    tests: Mapping[Claim, pd.DataFrame], scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]
+) -> str:
     """All claims in Markdown, a table each with a line per test.
 
     Args:
-      tests: of `all_claim_tests`. scores: `adaptation_scores`. exact: `exact_axes`.
+      tests: from `all_claim_tests`. scores: `adaptation_scores`. exact: `exact_axes`.
     """
     measured = scores.dropna(subset=["return_mean"])
-    parts = (f"### {escape_markdown(claim.text)}\n\n{_claim(claim, found, measured, exact)}" for claim, found in tests.items())
+    parts = (
+        f"### {escape_markdown(claim.text)}\n\n{_claim(claim, found, measured, exact)}"
+        for claim, found in tests.items()
+    )
     return "\n".join(parts)
 
 
-def _claim(claim: Claim, tests: pd.DataFrame, scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]) -> str:
+def _claim(
+    claim: Claim, tests: pd.DataFrame, scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]
+) -> str:
     """The table of one claim, as far as it is measured, and what is missing."""
     how = [_TESTED_BY[statistic] for statistic in claim.statistics]
     said = [f"Tested on the suite {escape_markdown(claim.suite)} by {' and by '.join(how)}."]
@@ -96,31 +143,43 @@ def _claim(claim: Claim, tests: pd.DataFrame, scores: pd.DataFrame, exact: Mappi
     lines = [_line(claim, one, exact) for one in tests.to_dict("records")]
     found = set(tests[["arm", "other"]].itertuples(index=False, name=None))
     missing = [
-        f"- {escape_markdown(f'{arm} − {other}')} is not measured: {escape_markdown(_missing(claim, (arm, other), scores))}.\n"
+        f"- {escape_markdown(f'{arm} − {other}')} is not measured:"
+        f" {escape_markdown(_missing(claim, (arm, other), scores))}.\n"
         for arm, other in claim.pairs
         if (arm, other) not in found
     ]
-    parts = [f"{' '.join(said)}\n", markdown_table(_HEADER, lines, _WORDS) if lines else "", "".join(missing)]
+    parts = [
+        f"{' '.join(said)}\n",
+        markdown_table(_HEADER, lines, _WORDS) if lines else "",
+        "".join(missing),
+    ]
     return "\n".join(filter(None, parts))
 
 
 def _summary(budget: str, tests: pd.DataFrame) -> str:
     """How the tests at one budget come out, and how many seeds they need."""
     verdicts = [judgement(*one) for one in tests[list(_JUDGED)].itertuples(index=False, name=None)]
-    judged, n_tests = len(verdicts) - verdicts.count(TOY), int(tests["p"].notna().sum())
+    judged = len(verdicts) - verdicts.count(TOY)
+    n_tests = int(tests["p"].notna().sum())
     place = f"At {escape_markdown(budget)}"
     if not judged:
         said = f"{place} there is toy evidence only"
     else:
         counts = [verdicts.count(verdict) for verdict in (SUPPORTED, CONTRADICTED, UNDECIDED)]
-        said = f"{place} it is supported in {counts[0]} of {judged} comparisons, not supported in {counts[1]} and undecided in "
+        said = (
+            f"{place} it is supported in {counts[0]} of {judged} comparisons, not supported in"
+            f" {counts[1]} and undecided in "
+        )
         said += str(counts[2])
     if not n_tests:
         return f"{said}."
     needed = seeds_needed(tests)
     seeds = f"{needed} seeds per method" if needed else "more seeds than anybody runs"
     if (tests["statistic"] == NORMALISED).all():
-        return f"{said}; to find methods equivalent that are alike, {_all(n_tests)} needs about {seeds}."
+        return (
+            f"{said}; to find methods equivalent that are alike, {_all(n_tests)} needs about"
+            f" {seeds}."
+        )
     return f"{said}; to reach p ≤ {LEVEL}, {_all(n_tests)} needs {seeds}."
 
 
@@ -128,9 +187,16 @@ def _all(n_tests: int) -> str:
     return f"the correction for {n_tests} tests" if n_tests > 1 else "its one test"
 
 
-def _line(claim: Claim, one: Mapping[Hashable, Any], exact: Mapping[str, frozenset[str]]) -> list[str]:
-    pair = f"{one['arm']} − {one['other']}" + (f": {one['statistic']}" if len(claim.statistics) > 1 else "")
-    place = f"{one['family']}, {axis_text(one['axis'], exact.get(one['family'], ()))}, budget {one['budget']}"
+def _line(
+    claim: Claim, one: Mapping[Hashable, Any], exact: Mapping[str, frozenset[str]]
+) -> list[str]:
+    pair = f"{one['arm']} − {one['other']}" + (
+        f": {one['statistic']}" if len(claim.statistics) > 1 else ""
+    )
+    place = (
+        f"{one['family']}, {axis_text(one['axis'], exact.get(one['family'], ()))}, budget"
+        f" {one['budget']}"
+    )
     return [
         escape_markdown(pair),
         escape_markdown(_judged(one)),
@@ -151,13 +217,16 @@ def _difference(one: Mapping[Hashable, Any]) -> str:
         middles = [one["middle"], one["other_middle"]]
         if np.isnan(middles).any():
             return "–"
-        return " against ".join("never" if np.isinf(middle) else steps(middle) for middle in middles) + mark
+        return (
+            " against ".join("never" if np.isinf(middle) else steps(middle) for middle in middles)
+            + mark
+        )
     interval = "" if np.isnan(one["low"]) else f" [{number(one['low'])}, {number(one['high'])}]"
     return number(one["difference"]) + mark + interval
 
 
 def _judged(one: Mapping[Hashable, Any]) -> str:
-    """The judgement, at which budget, and what is lacking where there is none."""
+    """The judgement with its budget, or what is lacking where there is none."""
     said = judgement(str(one["family"]), str(one["budget"]), one["p_holm"], one["favours"])
     if said in (SUPPORTED, CONTRADICTED):
         return f"{said} at {one['budget']}"
@@ -176,15 +245,22 @@ def _lacking(said: str, one: Mapping[Hashable, Any]) -> Iterator[str]:
 
 
 def _missing(claim: Claim, pair: tuple[str, str], scores: pd.DataFrame) -> str:
-    """Why two arms are not compared: which of them has no score, and where they have some that the claim does not count."""
+    """Why two arms are not compared: which has no score, and which scores the claim ignores."""
     last = last_scores(scores)
-    arms, unchanged = last[last["suite"] == claim.suite], last[last["variant"] == ""]
-    lacking = [arm for arm in pair if select(unchanged, ("suite", "method"), (claim.suite, arm)).empty]
+    arms = last[last["suite"] == claim.suite]
+    unchanged = last[last["variant"] == ""]
+    lacking = [
+        arm for arm in pair if select(unchanged, ("suite", "method"), (claim.suite, arm)).empty
+    ]
     if not lacking:
         return f"suite {claim.suite} has no family and shift axis where both are finished"
     said = f"suite {claim.suite} has no finished seed of {listing(lacking)} in this report"
     if changed := [arm for arm in lacking if arm in set(arms["method"])]:
         said += f", of {listing(changed)} only with changed settings"
-    if elsewhere := [str(suite) for suite, of_suite in unchanged.groupby("suite") if set(pair) <= set(of_suite["method"])]:
+    if elsewhere := [
+        str(suite)
+        for suite, of_suite in unchanged.groupby("suite")
+        if set(pair) <= set(of_suite["method"])
+    ]:
         said += f"; both are in {listing(elsewhere)}, but the claim is about {claim.suite}"
     return said

@@ -1,4 +1,4 @@
-"""What a score cost: time, environment steps and gradient steps, of meta-training and adaptation together."""
+"""What a score cost: time, environment steps and gradient steps, meta-training included."""
 
 from collections.abc import Collection, Mapping
 from itertools import product
@@ -12,7 +12,18 @@ from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 from reports.parts.captions import seeds_note
 from reports.parts.drawing import Style, canvas, head_panel, legend, look, short_tick, tag
 from reports.parts.styles import themed
-from reports.stats.scores import ARM, BOUNDS, CELL, GROUP, TABLE, Arm, last_scores, select, summarise, training_rows
+from reports.stats.scores import (
+    ARM,
+    BOUNDS,
+    CELL,
+    GROUP,
+    TABLE,
+    Arm,
+    last_scores,
+    select,
+    summarise,
+    training_rows,
+)
 from reports.stats.shift_axes import in_order
 
 COSTS = {
@@ -30,41 +41,55 @@ def cost_points(rows: pd.DataFrame, cells: pd.DataFrame, scores: pd.DataFrame) -
     Args:
       rows: the store's rows. cells: the expected cells. scores: `adaptation_scores` of them.
     Returns:
-      `mean`, `low`, `high`, `n_seeds` and `interval` of the return, and the means over seeds of `seconds`, `steps` (of all
-      training and test tasks of the split together) and `updates` (optimiser steps on weights, of meta-training and of one test
-      task). A seed counts where it has a score, and in no mean of what its rows do not say.
+      `mean`, `low`, `high`, `n_seeds` and `interval` of the return, and the means over seeds of
+      `seconds`, `steps` (of all training and test tasks of the split together) and `updates`
+      (optimiser steps on weights, of meta-training and of one test task). A seed counts where it
+      has a score, and is left out of the mean of any cost that its rows do not say.
     """
     last = last_scores(scores).dropna(subset=["return_mean"])
-    meta, own = _spent(training_rows(rows, cells, CELL)), _spent(rows[rows["stage"] == "adapt"])
-    found = last.merge(own, on=list(_ON), how="left").merge(meta, on=list(_ON), how="left", suffixes=("", "_meta"))
+    meta = _spent(training_rows(rows, cells, CELL))
+    own = _spent(rows[rows["stage"] == "adapt"])
+    found = last.merge(own, on=list(_ON), how="left").merge(
+        meta, on=list(_ON), how="left", suffixes=("", "_meta")
+    )
     for name in ("wall_s", "updates", "meta_env_steps"):
         found[name] = found[name].astype(float)
     found["seconds"] = found["wall_s"] + found["wall_s_meta"].astype(float).fillna(0.0)
     found["updates"] = found["updates"] + found["updates_meta"].astype(float).fillna(0.0)
-    found["steps"] = found["meta_env_steps"].fillna(0.0) + found["env_steps"] * found["n_split_tasks"].astype(float)
+    found["steps"] = found["meta_env_steps"].fillna(0.0) + found["env_steps"] * found[
+        "n_split_tasks"
+    ].astype(float)
     costs = found.groupby(list(GROUP))[list(COSTS)].mean().reset_index()
     return summarise(last, by=GROUP).merge(costs, on=list(GROUP))
 
 
 def _spent(rows: pd.DataFrame) -> pd.DataFrame:
-    """The largest time and number of updates that a stage told of, and how many tasks it had."""
-    table = rows.assign(variant=rows["variant"].astype(object).fillna("").astype(str)).astype({"seed": "int64"})
+    """The largest time and number of updates that a stage reported, and how many tasks it had."""
+    table = rows.assign(variant=rows["variant"].astype(object).fillna("").astype(str)).astype(
+        {"seed": "int64"}
+    )
     grouped = table.astype(dict.fromkeys(CELL, object)).groupby(list(_ON))
     return grouped.agg(
-        wall_s=("wall_s", "max"), updates=("updates", "max"), n_split_tasks=("task_index", "nunique")
+        wall_s=("wall_s", "max"),
+        updates=("updates", "max"),
+        n_split_tasks=("task_index", "nunique"),
     ).reset_index()
 
 
 @themed
 def cost_figure(
-    points: pd.DataFrame, expected: pd.DataFrame, styles: Mapping[Arm, Style], title: str, exact: Collection[str] = ()
+    points: pd.DataFrame,
+    expected: pd.DataFrame,
+    styles: Mapping[Arm, Style],
+    title: str,
+    exact: Collection[str] = (),
 ) -> Figure:
     """Return against each cost, a row of panels per shift axis; up and to the left is better.
 
     Args:
       points: `cost_points` of one suite, budget, family and split.
       expected: `coverage` of the same; its order is the legend's.
-      styles: of `method_styles`.
+      styles: from `method_styles`.
       title: plain text above the panels.
       exact: shift axes whose tasks are exact linear images of training tasks.
     """
@@ -72,7 +97,13 @@ def cost_figure(
     drawn = set(points[list(ARM)].itertuples(index=False, name=None))
     arms = [arm for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn]
     said = seeds_note(points, expected, "bar", (*ARM, "axis"))
-    note = " ".join(["Up and to the left is better.", *said, "Time is that of the run's machine, evaluation included."])
+    note = " ".join(
+        [
+            "Up and to the left is better.",
+            *said,
+            "Time is that of the run's machine, evaluation included.",
+        ]
+    )
     figure, panels = canvas(len(COSTS), title, note, len(names), _PANEL, sharey="row", sharex="col")
     for axes, (name, cost) in zip(panels, product(names, COSTS), strict=True):
         of_axis = points[points["axis"] == name]
@@ -95,7 +126,12 @@ def _draw(axes: Axes, point: pd.DataFrame, cost: str, arm: Arm, style: Style) ->
             axes.axhline(found.mean, gid=tag("bound", arm, style), **look(arm, style))
             continue
         at = getattr(found, cost)
-        interval: dict[str, Any] = {"color": style.colour, "linewidth": 1.0, "alpha": 0.7, "gid": tag("interval", arm, style)}
+        interval: dict[str, Any] = {
+            "color": style.colour,
+            "linewidth": 1.0,
+            "alpha": 0.7,
+            "gid": tag("interval", arm, style),
+        }
         axes.plot([at, at], [found.low, found.high], **interval)
         axes.plot([at], [found.mean], gid=tag("cost", arm, style), zorder=3, **look(arm, style))
 
@@ -105,7 +141,8 @@ def _cost_axis(axes: Axes, costs: "pd.Series[float]") -> None:
     positive = costs[costs > 0]
     if positive.empty:
         return
-    least, most = float(positive.min()), float(positive.max())
+    least = float(positive.min())
+    most = float(positive.max())
     axes.set_xscale("symlog", linthresh=least, linscale=0.5)
     axes.set_xlim(0.7 * least if (costs > 0).all() else -0.2 * least, 1.5 * most)
     subs = (1.0, 2.0, 5.0) if most < 50 * least else (1.0,)
@@ -115,5 +152,5 @@ def _cost_axis(axes: Axes, costs: "pd.Series[float]") -> None:
 
 
 def costs_of(points: pd.DataFrame, table: tuple[str, ...]) -> pd.DataFrame:
-    """The `cost_points` of one suite, budget, family and split, without those of which no cost is known."""
+    """The `cost_points` of one suite, budget, family and split for which any cost is known."""
     return select(points, TABLE, table).dropna(subset=list(COSTS), how="all")

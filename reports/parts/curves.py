@@ -31,7 +31,9 @@ from reports.stats.shift_axes import in_order
 from reports.text import span
 
 _ZERO: Arm = ("zero", "")
-_COLUMNS, _SMALL = 3, (2.9, 2.2)  # panels beside each other in an overview, and their size in inches
+# panels beside each other in an overview, and their size in inches
+_COLUMNS = 3
+_SMALL = (2.9, 2.2)
 
 
 @themed
@@ -42,19 +44,23 @@ def adaptation_figure(
     title: str,
     exact: Collection[str] = (),
 ) -> Figure:
-    """Return against environment steps on the test task, a panel per shift axis, a line per method, a band over seeds.
+    """Return against environment steps on the test task: a panel per axis, a line per method.
+
+    Bands are over seeds.
 
     A thin line marks the multi-task policy, blind to the task, where it was measured.
 
     Args:
       points: summary of the scores of one suite, budget, family and split, with `held_to`.
-      expected: `coverage` of the same; its order is the legend's, and its gaps are said below the picture.
-      styles: of `method_styles`.
+      expected: `coverage` of the same; its order is the legend's, and its gaps are named below
+        the picture.
+      styles: from `method_styles`.
       title: plain text above the panels.
       exact: shift axes whose tasks are exact linear images of training tasks.
     """
     names = in_order(points["axis"])
-    shown, blind = _shown(points, expected, styles), blind_policy(points)
+    shown = _shown(points, expected, styles)
+    blind = blind_policy(points)
     figure, panels = canvas(len(names), title, adaptation_note(points, expected))
     for axes, name in zip(panels, names, strict=True):
         _draw_panel(axes, points, name, shown, blind)
@@ -73,20 +79,24 @@ def overview_figure(
     title: str,
     exact: Mapping[str, Collection[str]],
 ) -> Figure:
-    """Return against environment steps on the test task, a small panel per family and shift axis, a line per method.
+    """Return against environment steps on the test task, a small panel per family and shift axis.
+
+    Each method has a line.
 
     Args:
       points: summary of the scores of one suite, budget and split, with `held_to`.
       expected: `coverage` of the same; its order is the legend's and that of the families.
-      styles: of `method_styles`.
+      styles: from `method_styles`.
       title: plain text above the panels.
       exact: by family, the shift axes whose tasks are exact linear images of training tasks.
     """
     by_family = {str(family): of_family for family, of_family in points.groupby("family")}
     families = [family for family in expected["family"].unique() if family in by_family]
     places = [(family, name) for family in families for name in in_order(by_family[family]["axis"])]
-    shown, n_columns = _shown(points, expected, styles), min(_COLUMNS, len(places))
-    rows, note = -(-len(places) // n_columns), adaptation_note(points, expected)
+    shown = _shown(points, expected, styles)
+    n_columns = min(_COLUMNS, len(places))
+    rows = -(-len(places) // n_columns)
+    note = adaptation_note(points, expected)
     figure, panels = canvas(n_columns, title, note, rows, _SMALL, sharey=False)
     for axes, (family, name) in zip(panels, places, strict=False):
         _draw_panel(axes, by_family[family], name, shown, blind_policy(by_family[family]))
@@ -101,19 +111,34 @@ def overview_figure(
     return figure
 
 
-def _shown(points: pd.DataFrame, expected: pd.DataFrame, styles: Mapping[Arm, Style]) -> dict[Arm, Style]:
+def _shown(
+    points: pd.DataFrame, expected: pd.DataFrame, styles: Mapping[Arm, Style]
+) -> dict[Arm, Style]:
     """The arms that have a point, in the order of `expected`."""
     drawn = set(points[list(ARM)].itertuples(index=False, name=None))
-    return {arm: styles[arm] for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn}
+    return {
+        arm: styles[arm]
+        for arm in expected[list(ARM)].itertuples(index=False, name=None)
+        if arm in drawn
+    }
 
 
-def _draw_panel(axes: Axes, points: pd.DataFrame, name: str, shown: Mapping[Arm, Style], blind: pd.DataFrame) -> None:
+def _draw_panel(
+    axes: Axes, points: pd.DataFrame, name: str, shown: Mapping[Arm, Style], blind: pd.DataFrame
+) -> None:
     """The adaptation curves of one family on the shift axis `name`."""
     checkpoints = sorted(int(b) for b in points["env_steps"].unique())
     curves = dict(iter(points[points["axis"] == name].groupby(list(ARM))))
     for arm, style in shown.items():
         if arm in curves:
-            draw_curve(axes, curves[arm].sort_values("env_steps"), arm, style, band_alpha(shown), checkpoints[-1])
+            draw_curve(
+                axes,
+                curves[arm].sort_values("env_steps"),
+                arm,
+                style,
+                band_alpha(shown),
+                checkpoints[-1],
+            )
     for value in blind.loc[blind["axis"] == name, "mean"]:
         draw_blind(axes, [0, checkpoints[-1]], [value] * 2)
     step_axis(axes, checkpoints)
@@ -121,19 +146,26 @@ def _draw_panel(axes: Axes, points: pd.DataFrame, name: str, shown: Mapping[Arm,
 
 @themed
 def meta_training_figure(
-    scores: pd.DataFrame, points: pd.DataFrame, styles: Mapping[Arm, Style], title: str, floors: pd.DataFrame | None = None
+    scores: pd.DataFrame,
+    points: pd.DataFrame,
+    styles: Mapping[Arm, Style],
+    title: str,
+    floors: pd.DataFrame | None = None,
 ) -> Figure:
-    """Return on training tasks against environment steps summed over them: a thin line per seed, a thick one for their mean.
+    """Return on training tasks against steps summed over them: a thin line per seed, thick means.
 
     Args:
       scores: `meta_training_scores` of one budget and family.
       points: their summary; a mean is drawn only where every seed of the method reported.
-      styles: of `method_styles`; its order is the legend's.
+      styles: from `method_styles`; its order is the legend's.
       title: plain text above the panel.
       floors: `training_floors` of the same; their zero action is a line.
     """
     seeds = scores.groupby(list(ARM))["seed"].nunique()
-    own = "The method's own episodes on training tasks, with its acting noise; of adapted policies where it explores apart."
+    own = (
+        "The method's own episodes on training tasks, with its acting noise; of adapted policies"
+        " where it explores apart."
+    )
     note = f"Thick: mean of {span(seeds)}; thin: each seed. {own}"
     figure, (axes,) = canvas(1, title, f"{note} {few(seeds)}")
     arms = [arm for arm in styles if arm in seeds.index]
@@ -147,11 +179,18 @@ def meta_training_figure(
             }
             axes.plot(one["env_steps"], one["return_mean"], **line)
         mean = select(points[points["n_seeds"] == seeds[arm]], ARM, arm)
-        axes.plot(mean["env_steps"], mean["mean"], color=styles[arm].colour, gid=tag("mean", arm, styles[arm]))
+        axes.plot(
+            mean["env_steps"],
+            mean["mean"],
+            color=styles[arm].colour,
+            gid=tag("mean", arm, styles[arm]),
+        )
     shown = {arm: styles[arm]._replace(marker="") for arm in arms}
     if floors is not None and not floors.empty:
         shown[_ZERO] = Style(COLOURS["zero"], "")
-        axes.axhline(floors["zero"].mean(), gid=tag("zero", _ZERO, shown[_ZERO]), **look(_ZERO, shown[_ZERO]))
+        axes.axhline(
+            floors["zero"].mean(), gid=tag("zero", _ZERO, shown[_ZERO]), **look(_ZERO, shown[_ZERO])
+        )
     ends = scores.groupby(list(ARM))["env_steps"].max()
     if ends.max() > 20 * ends.min():  # on-policy budgets dwarf off-policy ones
         axes.set_xscale("log")

@@ -1,4 +1,4 @@
-"""The parts that figures are drawn from: canvas, legend, step axis, bands. Called under the theme of `reports.parts.styles`."""
+"""Canvas, legend, step axis and bands of figures, under the theme of `reports.parts.styles`."""
 
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
@@ -17,9 +17,16 @@ from reports.text import escape_label, method_name, one_line, slug
 
 # of the bounds, which are thin lines in these patterns, at their return before any step
 _DASHES: dict[str, Any] = {"random": (0, (1, 1.5)), "zero": (0, (6, 2, 1, 2))}
-BLIND: dict[str, Any] = {"color": "#000000", "linestyle": (0, (9, 2)), "linewidth": 0.9, "alpha": 0.8}  # see `blind_policy`
+# see `blind_policy`
+BLIND: dict[str, Any] = {
+    "color": "#000000",
+    "linestyle": (0, (9, 2)),
+    "linewidth": 0.9,
+    "alpha": 0.8,
+}
 GREY = "#BDBDBD"  # of what is not in focus
-HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.2, "linestyle": ""}  # some seeds are missing
+# some seeds are missing
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.2, "linestyle": ""}
 _THIN = 0.9  # points, a line that is not in focus
 _PANEL = (4.4, 3.0)  # inches
 _LEGEND = 1.6  # inches
@@ -31,11 +38,12 @@ class Style(NamedTuple):
 
     colour: str
     marker: str
-    focus: bool = True  # whether it stands out; the others are grey in files, and shown in the page when asked for
+    # whether it stands out; the others are grey in files, and shown in the page when asked for
+    focus: bool = True
 
 
 def tag(kind: str, arm: Arm, style: Style) -> str:
-    """The `gid` of what a figure draws of an arm: kind, arm, and whether it steps back. The page shows and hides arms by it."""
+    """The `gid` by which the page shows and hides an arm: kind, arm, and whether it steps back."""
     return f"{kind}:{slug(method_name(*arm))}{'' if style.focus else ':rest'}"
 
 
@@ -50,34 +58,50 @@ def canvas(
 ) -> tuple[Figure, list[Axes]]:
     """A figure with panels row by row, a title above and a note below, both wrapped.
 
-    `panel` and the room `beside` the panels are in inches. Panels share their y axis unless `shared` says what else
-    matplotlib's `subplots` shall share.
+    `panel` and the room `beside` the panels are in inches. Panels share their y axis unless
+    `shared` says what else matplotlib's `subplots` should share.
     """
     width = beside + panel[0] * n_columns
     below = textwrap.wrap(one_line(note), int(width * 16))
     above = textwrap.wrap(one_line(title), int((width - beside) * 11.5))[:4]  # not above the legend
     foot = _NOTE_LINE * len(below) + 0.08
-    figure = Figure(figsize=(width, panel[1] * n_rows + 0.7 + 0.2 * len(above) + foot), layout="constrained")
+    figure = Figure(
+        figsize=(width, panel[1] * n_rows + 0.7 + 0.2 * len(above) + foot), layout="constrained"
+    )
     height = figure.get_figheight()
     figure.get_layout_engine().set(rect=(0, foot / height, 1, 1 - foot / height))  # type: ignore[union-attr, call-arg]
-    figure.text(0.01, 0.06 / height, _literal(below), fontsize=7.5, color="#4D4D4D", va="bottom", linespacing=1.3)
+    figure.text(
+        0.01,
+        0.06 / height,
+        _literal(below),
+        fontsize=7.5,
+        color="#4D4D4D",
+        va="bottom",
+        linespacing=1.3,
+    )
     figure.suptitle(_literal(above), x=0.01, ha="left", fontweight="bold")
-    return figure, list(figure.subplots(n_rows, n_columns, squeeze=False, **({"sharey": True} | shared)).flat)
+    return figure, list(
+        figure.subplots(n_rows, n_columns, squeeze=False, **({"sharey": True} | shared)).flat
+    )
 
 
-def head_panel(axes: Axes, axis: str, exact: Collection[str], pad: float = 6, family: str = "") -> None:
-    """Name the shift axis above a panel, and the family if given; then whether its tasks are exact images of training tasks."""
-    name = "in-distribution tasks" if axis == IN_DISTRIBUTION else f"shift axis: {escape_label(axis)}"
+def head_panel(
+    axes: Axes, axis: str, exact: Collection[str], pad: float = 6, family: str = ""
+) -> None:
+    """Title a panel: family if given, shift axis, whether tasks are images of training tasks."""
+    name = (
+        "in-distribution tasks" if axis == IN_DISTRIBUTION else f"shift axis: {escape_label(axis)}"
+    )
     if family:
         name = f"{escape_label(family)}, {name.removeprefix('shift axis: ')}"
     axes.set_title(f"{name}\n{EXACT}" if axis in exact else name, pad=pad)
 
 
 def legend(figure: Figure, arms: Mapping[Arm, Style], blind: pd.DataFrame | None = None) -> None:
-    """The legend to the right of the panels, in the order of `arms`, and below them the multi-task policy, blind to the task.
+    """The legend right of the panels in the order of `arms`, with the task-blind policy below them.
 
     Args:
-      blind: of `blind_policy`; None or empty leaves its line out.
+      blind: from `blind_policy`; None or empty leaves its line out.
     """
     shown = {arm: style for arm, style in arms.items() if style.focus}
     handles = [Line2D([], [], **look(arm, style)) for arm, style in shown.items()]
@@ -85,13 +109,19 @@ def legend(figure: Figure, arms: Mapping[Arm, Style], blind: pd.DataFrame | None
     tags: list[str | None] = [tag("legend", arm, style) for arm, style in shown.items()]
     if blind is not None and len(blind):
         handles.append(Line2D([], [], **BLIND))
-        names.append(f"multi-task policy\n({escape_label(method_name(*blind[['method', 'variant']].iloc[0]))} at b = 0)")
+        names.append(
+            "multi-task"
+            f" policy\n({escape_label(method_name(*blind[['method', 'variant']].iloc[0]))} at b"
+            " = 0)"
+        )
         tags.append(None)
     if len(shown) < len(arms):
         handles.append(Line2D([], [], color=GREY, linewidth=_THIN))
         names.append(f"{len(arms) - len(shown)} others")
         tags.append("others")
-    drawn = figure.legend(handles, names, loc="outside right upper", frameon=False, handlelength=2.6)
+    drawn = figure.legend(
+        handles, names, loc="outside right upper", frameon=False, handlelength=2.6
+    )
     for name, *parts in zip(tags, drawn.legend_handles, drawn.get_texts(), strict=True):
         for part in parts:
             part.set_gid(name)  # type: ignore[union-attr]
@@ -99,7 +129,11 @@ def legend(figure: Figure, arms: Mapping[Arm, Style], blind: pd.DataFrame | None
 
 def band_alpha(arms: Mapping[Arm, Style]) -> float:
     """How opaque a band is, so that the bands of many arms on top of each other hide no curve."""
-    return min(0.18, 1 / max(1, sum(style.focus and method not in BOUNDS for (method, _), style in arms.items())))
+    return min(
+        0.18,
+        1
+        / max(1, sum(style.focus and method not in BOUNDS for (method, _), style in arms.items())),
+    )
 
 
 def step_back(figure: Figure) -> None:
@@ -116,8 +150,10 @@ def draw_blind(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
     axes.plot(x, y, gid="blind", zorder=2.5, **BLIND)
 
 
-def draw_curve(axes: Axes, curve: pd.DataFrame, arm: Arm, style: Style, alpha: float, end: int) -> None:
-    """One method's points, in order of steps: the mean, its band, and dashed to `held_to` where it has frozen.
+def draw_curve(
+    axes: Axes, curve: pd.DataFrame, arm: Arm, style: Style, alpha: float, end: int
+) -> None:
+    """One method's points in order of steps: mean, band, and a dashed line to `held_to` if frozen.
 
     A bound is one thin line from 0 to `end`. Points to which not every seed contributes are hollow.
     """
@@ -129,13 +165,18 @@ def draw_curve(axes: Axes, curve: pd.DataFrame, arm: Arm, style: Style, alpha: f
     for last in curve[curve["held_to"].notna()].itertuples():
         dashed = {"linestyle": (0, (3, 2)), "marker": ""}
         gid = tag("held", arm, style)
-        axes.plot([last.env_steps, last.held_to], [last.mean] * 2, gid=gid, zorder=3, **(drawn | dashed))
+        axes.plot(
+            [last.env_steps, last.held_to], [last.mean] * 2, gid=gid, zorder=3, **(drawn | dashed)
+        )
 
 
-def draw_points(axes: Axes, curve: pd.DataFrame, x: str, arm: Arm, style: Style, alpha: float) -> None:
-    """One arm's means against the column `x`, in order, with a band of opacity `alpha`; of a bound only a thin line."""
+def draw_points(
+    axes: Axes, curve: pd.DataFrame, x: str, arm: Arm, style: Style, alpha: float
+) -> None:
+    """An arm's means by column `x`, in order, with a band of opacity `alpha`; a bound as a line."""
     drawn = look(arm, style)
-    at, mean = curve[x].to_numpy(float), curve["mean"].to_numpy(float)
+    at = curve[x].to_numpy(float)
+    mean = curve["mean"].to_numpy(float)
     if arm[0] in BOUNDS:
         axes.plot(at, mean, gid=tag("bound", arm, style), **drawn)
         return
@@ -145,13 +186,16 @@ def draw_points(axes: Axes, curve: pd.DataFrame, x: str, arm: Arm, style: Style,
         hollow = drawn | HOLLOW | {"markeredgecolor": style.colour}
         axes.plot(at[few], mean[few], gid=tag("few", arm, style), zorder=4, **hollow)
     if (curve["n_seeds"] > 1).any():
-        low, high = curve["low"].to_numpy(float), curve["high"].to_numpy(float)
+        low = curve["low"].to_numpy(float)
+        high = curve["high"].to_numpy(float)
         gid = tag("band", arm, style)
-        axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0, zorder=2, gid=gid)
+        axes.fill_between(
+            at, low, high, color=style.colour, alpha=alpha, linewidth=0, zorder=2, gid=gid
+        )
 
 
 def step_axis(axes: Axes, checkpoints: Sequence[int]) -> None:
-    """Logarithmic from the first checkpoint on and linear before it, so that 0 shows; marks zero-, few- and many-shot."""
+    """Log scale, linear before the first checkpoint to show 0; marks zero-, few- and many-shot."""
     end = checkpoints[-1]
     if end == 0:
         axes.set_xticks([0])
@@ -162,8 +206,14 @@ def step_axis(axes: Axes, checkpoints: Sequence[int]) -> None:
     ticks = _spaced(axes, checkpoints)
     axes.set_xticks(ticks, [short_steps(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    zero_end, few_end = first / 2, float(np.sqrt(2 * 5)) * first  # between 0 and H, and between 2H and 5H
-    regions = [("zero-shot", -0.2 * first, zero_end), ("few-shot", zero_end, few_end), ("many-shot", few_end, end * 1.12)]
+    # between 0 and H, and between 2H and 5H
+    zero_end = first / 2
+    few_end = float(np.sqrt(2 * 5)) * first
+    regions = [
+        ("zero-shot", -0.2 * first, zero_end),
+        ("few-shot", zero_end, few_end),
+        ("many-shot", few_end, end * 1.12),
+    ]
     for name, left, right in regions:
         _region(axes, name, left, min(right, end * 1.12))
 
@@ -177,7 +227,12 @@ def look(arm: Arm, style: Style) -> dict[str, Any]:
     if arm[0] in BOUNDS:
         return {"color": style.colour, "linestyle": _DASHES[arm[0]], "linewidth": 1.1}
     # white edges keep markers apart where curves cross
-    drawn = {"color": style.colour, "marker": style.marker, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    drawn = {
+        "color": style.colour,
+        "marker": style.marker,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.5,
+    }
     return drawn if style.focus else drawn | {"linewidth": _THIN, "markersize": 3}
 
 
@@ -199,9 +254,20 @@ def _region(axes: Axes, name: str, left: float, right: float) -> None:
         return
     place = axes.transData.transform([(left, 0), (right, 0)])[:, 0]
     x = (axes.transAxes.inverted().transform([(float(place.mean()), 0)]))[0, 0]
-    axes.text(x, 1.025, name, transform=axes.transAxes, ha="center", va="bottom", fontsize=7.5, color="#666666")
+    axes.text(
+        x,
+        1.025,
+        name,
+        transform=axes.transAxes,
+        ha="center",
+        va="bottom",
+        fontsize=7.5,
+        color="#666666",
+    )
     if left > 0:
-        axes.axvline(left, color="#B0B0B0", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1, gid="shot")
+        axes.axvline(
+            left, color="#B0B0B0", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1, gid="shot"
+        )
 
 
 def _spaced(axes: Axes, checkpoints: Sequence[int]) -> list[int]:

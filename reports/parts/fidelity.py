@@ -1,6 +1,7 @@
-"""Published numbers and ours → a table in Markdown, for the report and for the README of the methods.
+"""Published numbers and ours → a table in Markdown, for the report and for the methods' README.
 
-`python -m reports.parts.fidelity` writes the table into that README, between its two markers, after a change of the data.
+After a change of the data, `python -m reports.parts.fidelity` writes the table into that README,
+between its two markers.
 """
 
 import sys
@@ -12,24 +13,33 @@ from reports.files import write_text
 from reports.text import escape_markdown, markdown_table
 from results.fidelity import Anchor, Number, load_anchors
 
-BEGIN, END = "<!-- fidelity: begin -->", "<!-- fidelity: end -->"
-NOT_MEASURED, NO_FAMILY, UNKNOWN = "not measured yet", "no such family", "–"
+BEGIN = "<!-- fidelity: begin -->"
+END = "<!-- fidelity: end -->"
+NOT_MEASURED = "not measured yet"
+NO_FAMILY = "no such family"
+UNKNOWN = "–"
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _INTRODUCTION = """\
-Numbers that others published, and what this program's methods were measured to have on the same task. A difference is ours less
-the published number, as precise as the less precise of them. Tasks are alike, not the same: read a difference with its reason.
+Numbers that others published, and what this program's methods were measured to have on the same
+task. A difference is ours less the published number, as precise as the less precise of them. Tasks
+are alike, not the same: read a difference with its reason.
 """
 
 
 def full_table(anchors: Sequence[Anchor]) -> str:
-    """All anchors with the reasons; below it what the numbers of each source are, and how ours were measured."""
-    rows = [[*_row(anchor), UNKNOWN if anchor.reason is None else escape_markdown(anchor.reason)] for anchor in anchors]
-    table = markdown_table(["method", "task", "published", "ours", "difference", "why"], rows, words=(1, 5))
+    """All anchors with reasons; below, what each source's numbers are and how we measured ours."""
+    rows = [
+        [*_row(anchor), UNKNOWN if anchor.reason is None else escape_markdown(anchor.reason)]
+        for anchor in anchors
+    ]
+    table = markdown_table(
+        ["method", "task", "published", "ours", "difference", "why"], rows, words=(1, 5)
+    )
     return f"{table}\n{_notes(anchors)}"
 
 
 def fidelity_section(anchors: Sequence[Anchor] | None = None) -> str:
-    """The section of a report, without its heading; of the shipped anchors where None are given."""
+    """The section of a report, without its heading; of the shipped anchors by default."""
     return f"{_INTRODUCTION}\n{full_table(load_anchors() if anchors is None else anchors)}"
 
 
@@ -42,7 +52,9 @@ def filled(text: str, table: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ReportError(f"there is no place for the table: put the lines {BEGIN} and {END} around it")
+        raise ReportError(
+            f"there is no place for the table: put the lines {BEGIN} and {END} around it"
+        )
     return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
 
 
@@ -74,7 +86,11 @@ def _published(anchor: Anchor) -> str:
 def _ours(anchor: Anchor) -> str:
     if (ours := anchor.ours) is None:
         return NO_FAMILY if anchor.family is None else NOT_MEASURED
-    interval = "" if ours.low is None or ours.high is None else f" ({_number(ours.low)} to {_number(ours.high)})"
+    interval = (
+        ""
+        if ours.low is None or ours.high is None
+        else f" ({_number(ours.low)} to {_number(ours.high)})"
+    )
     return f"{_number(ours.value)}{interval}{_extent(ours.steps, ours.seeds)}"
 
 
@@ -87,11 +103,17 @@ def _extent(steps: int | None, seeds: int | None) -> str:
 
 def _notes(anchors: Sequence[Anchor]) -> str:
     """Each source once, then each way of measuring ours, in the order of the table."""
-    notes = [f"**{escape_markdown(anchor.source.name)}.** {escape_markdown(anchor.source.measured)}" for anchor in anchors]
+    notes = [
+        f"**{escape_markdown(anchor.source.name)}.** {escape_markdown(anchor.source.measured)}"
+        for anchor in anchors
+    ]
     for anchor in anchors:
         if (ours := anchor.ours) is not None:
             commit = f" (commit {ours.commit})" if ours.commit else ""
-            notes.append(f"**Ours, {escape_markdown(anchor.method)}.** {escape_markdown(ours.settings + commit)}.")
+            notes.append(
+                f"**Ours, {escape_markdown(anchor.method)}.**"
+                f" {escape_markdown(ours.settings + commit)}."
+            )
     return "".join(f"- {note}\n" for note in dict.fromkeys(notes))
 
 

@@ -1,4 +1,4 @@
-"""Films of policies, as a report shows them; whoever can run a policy makes them."""
+"""Films of policies as a report shows them; they are made where policies can be run."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -26,5 +26,9 @@ def clips_section(clips: Sequence[Clip], table: tuple[str, ...]) -> Iterator[str
     if mine:
         yield "##### Before and after adaptation\n"
     for clip in mine:
-        name, caption = escape_markdown(method_name(clip.method, clip.variant)), escape_markdown(clip.caption)
-        yield f"![{name}, before adaptation on the left and after it on the right]({clip.file})\n\n**{name}**: {caption}\n"
+        name = escape_markdown(method_name(clip.method, clip.variant))
+        caption = escape_markdown(clip.caption)
+        yield (
+            f"![{name}, before adaptation on the left and after it on the"
+            f" right]({clip.file})\n\n**{name}**: {caption}\n"
+        )

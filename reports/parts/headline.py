@@ -1,4 +1,4 @@
-"""Numbers → sentences. They say what was seen with how many seeds, and claim nothing that so few cannot carry."""
+"""Numbers → sentences: what was seen, in how many seeds, claiming no more than those support."""
 
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from typing import Any
@@ -21,7 +21,10 @@ def findings(scores: pd.DataFrame, exact: Collection[str]) -> Iterator[str]:
     for axis, of_axis in scores.groupby("axis"):
         place = axis_text(str(axis), exact)
         effort = f"after {steps(of_axis['env_steps'].max())} steps"
-        yield f"**{escape_markdown(place[:1].upper() + place[1:])}**, {effort}: {_sentence(last_scores(of_axis))}\n"
+        yield (
+            f"**{escape_markdown(place[:1].upper() + place[1:])}**, {effort}:"
+            f" {_sentence(last_scores(of_axis))}\n"
+        )
 
 
 def _sentence(last: pd.DataFrame) -> str:
@@ -39,7 +42,8 @@ def _sentence(last: pd.DataFrame) -> str:
 def _seeds(learners: pd.DataFrame) -> str:
     """How many seeds there are, and which methods have too few of them for a claim."""
     n_seeds = learners.groupby(list(ARM), sort=False)["seed"].nunique()
-    fewest, most = int(n_seeds.min()), int(n_seeds.max())
+    fewest = int(n_seeds.min())
+    most = int(n_seeds.max())
     said = f"Seeds per method: {fewest if fewest == most else f'{fewest} to {most}'}"
     if fewest >= FEW_SEEDS:
         return f"{said}."
@@ -47,7 +51,8 @@ def _seeds(learners: pd.DataFrame) -> str:
     if most < FEW_SEEDS:
         return f"{said}."
     return (
-        f"{said}, but there are fewer of {listing(f'{_name(arm)} ({n})' for arm, n in n_seeds[n_seeds < FEW_SEEDS].items())}."
+        f"{said}, but there are fewer of"
+        f" {listing(f'{_name(arm)} ({n})' for arm, n in n_seeds[n_seeds < FEW_SEEDS].items())}."
     )
 
 
@@ -55,29 +60,41 @@ def _gained(learners: pd.DataFrame) -> str:
     """Which methods ended above their own return at b = 0, the largest gain first."""
     extremes = learners.groupby(list(ARM))["gain"].agg(lowest="min", highest="max").reset_index()
     gains = (
-        summarise(learners, "gain", by=ARM).merge(extremes, on=list(ARM)).sort_values("mean", ascending=False, kind="stable")
+        summarise(learners, "gain", by=ARM)
+        .merge(extremes, on=list(ARM))
+        .sort_values("mean", ascending=False, kind="stable")
     )
     kinds = (
         ("gained over b = 0 in every seed", gains[gains["lowest"] > 0]),
         ("in some seeds only", gains[(gains["lowest"] <= 0) & (gains["highest"] > 0)]),
         ("gained over b = 0 in no seed", gains[gains["highest"] <= 0]),
     )
-    text = "; ".join(f"{kind}: {listing(map(_gain, those.to_dict('records')))}" for kind, those in kinds if len(those))
+    text = "; ".join(
+        f"{kind}: {listing(map(_gain, those.to_dict('records')))}"
+        for kind, those in kinds
+        if len(those)
+    )
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _gain(found: Mapping[Hashable, Any]) -> str:
-    return f"{_name((found['method'], found['variant']))} ({'+' if found['mean'] > 0 else ''}{number(found['mean'])})"
+    return (
+        f"{_name((found['method'], found['variant']))}"
+        f" ({'+' if found['mean'] > 0 else ''}{number(found['mean'])})"
+    )
 
 
 def _best(learners: pd.DataFrame) -> str:
     means = summarise(learners, by=ARM).sort_values("mean", ascending=False, kind="stable")
-    names = (f"{_name(arm[:2])} ({number(arm[2])})" for arm in means[[*ARM, "mean"]].head(2).itertuples(index=False, name=None))
+    names = (
+        f"{_name(arm[:2])} ({number(arm[2])})"
+        for arm in means[[*ARM, "mean"]].head(2).itertuples(index=False, name=None)
+    )
     return f"Highest mean return of those that learn: {', then '.join(names)}."
 
 
 def _below_zero_action(last: pd.DataFrame, learners: pd.DataFrame) -> str:
-    """Doing nothing can be hard to beat; say which methods did not."""
+    """Name the methods that did not beat doing nothing, which can be hard to beat."""
     zero = last.loc[last["method"] == "zero", "return_mean"].mean()
     means = learners.groupby(list(ARM))["return_mean"].mean()
     below = [_name(arm) for arm in means[means < zero].index]

@@ -1,4 +1,4 @@
-"""The leaderboard of a suite: a sentence, a figure with a line per method, and a table per group of shift axes."""
+"""A suite's leaderboard: a sentence, a figure with a line per method, a table per axis group."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -15,25 +15,40 @@ from reports.parts.styles import themed
 from reports.stats.claims import FAMILIES, JUDGED_AT
 from reports.stats.leaderboard import AREA, END, START
 from reports.stats.scores import ARM, BOUNDS, Arm, select
-from reports.text import escape_label, escape_markdown, listing, markdown_table, method_name, number, plus_minus, steps
+from reports.text import (
+    escape_label,
+    escape_markdown,
+    listing,
+    markdown_table,
+    method_name,
+    number,
+    plus_minus,
+    steps,
+)
 
-_ROW, _WIDTH = 0.27, 3.3  # inches: height per method, width of a panel
+# inches: height per method, width of a panel
+_ROW = 0.27
+_WIDTH = 3.3
 _SHOWN = 3  # methods that the sentence names
 _AREA = "area over log b"  # the header of that column
 
 
 def leader_costs(costs: pd.DataFrame) -> pd.DataFrame:
-    """What each arm of a suite, budget and split cost, the families together: `steps` of the environment and `seconds`.
+    """What each arm of a suite, budget and split cost over all families.
+
+    Costs are the `steps` of the environment and `seconds`.
 
     Args:
       costs: `reports.parts.cost.cost_points`; the axes of a family repeat its costs.
     """
     once = costs.drop_duplicates(["suite", "budget", "split", "family", *ARM])
-    return once.groupby(["suite", "budget", "split", *ARM])[["steps", "seconds"]].sum().reset_index()
+    return (
+        once.groupby(["suite", "budget", "split", *ARM])[["steps", "seconds"]].sum().reset_index()
+    )
 
 
 def leader_sentences(board: pd.DataFrame) -> Iterator[str]:
-    """Who is ahead at the end of adaptation, a sentence per group of shift axes, in Markdown, and where apb stands.
+    """Who leads at the end of adaptation, a sentence per axis group in Markdown, and where apb is.
 
     Args:
       board: `leaderboard` of one suite, budget and split.
@@ -43,34 +58,49 @@ def leader_sentences(board: pd.DataFrame) -> Iterator[str]:
         if not ranked:
             continue
         others = [f"{_name(line)} ({number(line[END])})" for line in ranked[1:_SHOWN]]
-        told = f"On {group_name(str(group))}, **{_name(ranked[0])}** ends highest ({lines['unit'].iloc[0]} "
+        told = (
+            f"On {group_name(str(group))}, **{_name(ranked[0])}** ends highest"
+            f" ({lines['unit'].iloc[0]} "
+        )
         told += f"{number(ranked[0][END])})" + (f", before {listing(others)}" if others else "")
-        place = [line["method"] for line in ranked].index("apb") + 1 if "apb" in set(lines["method"]) else 0
+        place = (
+            [line["method"] for line in ranked].index("apb") + 1
+            if "apb" in set(lines["method"])
+            else 0
+        )
         if place > _SHOWN:
-            told += f"; apb comes in place {place} of {len(ranked)} ({number(ranked[place - 1][END])})"
+            told += (
+                f"; apb comes in place {place} of {len(ranked)} ({number(ranked[place - 1][END])})"
+            )
         yield f"{told}."
 
 
 def toy(expected: pd.DataFrame) -> str:
-    """A warning where nothing of a suite is what claims are judged on, "" otherwise; `expected` is `coverage`."""
+    """A warning if claims are judged on nothing in `expected` (a suite's `coverage`), else ""."""
     if set(expected["family"]) & FAMILIES and set(expected["budget"]) & set(JUDGED_AT):
         return ""
-    return "This is a toy: it shows that methods learn, not who wins. Claims are judged on locomotion at desk and paper only."
+    return (
+        "This is a toy: it shows that methods learn, not who wins. Claims are judged on locomotion"
+        " at desk and paper only."
+    )
 
 
 @themed
 def leaderboard_figure(board: pd.DataFrame, styles: Mapping[Arm, Style], title: str) -> Figure:
-    """A panel per group of shift axes, a line per method: the score at the end with its interval, the area, and b = 0.
+    """A panel per axis group, a line per method: final score with interval, area, and b = 0.
 
     Args:
       board: `leaderboard` of one suite, budget and split.
-      styles: of `reports.parts.styles.focused`.
+      styles: from `reports.parts.styles.focused`.
       title: plain text above the panels.
     """
     groups = list(board["group"].unique())
     best = board.groupby(list(ARM))[END].mean().sort_values(ascending=False, kind="stable")
     arms: list[Arm] = [arm for arm in best.index if arm[0] not in BOUNDS]
-    note = "Filled: the score at the end of adaptation, with its 95 % interval. Upright: the area under the curve over log b, "
+    note = (
+        "Filled: the score at the end of adaptation, with its 95 % interval. Upright: the area"
+        " under the curve over log b, "
+    )
     note += "floored at the zero action. Hollow: b = 0. Interquartile means over seeds × families. "
     note += few(board["n_seeds"].dropna())
     figure, panels = canvas(len(groups), title, note, 1, (_WIDTH, 0.5 + _ROW * len(arms)), 1.3)
@@ -81,7 +111,12 @@ def leaderboard_figure(board: pd.DataFrame, styles: Mapping[Arm, Style], title: 
                 _draw_line(axes, y, line, arm, styles[arm])
         for bound in of_group[of_group["method"].isin(BOUNDS)].itertuples():
             arm = (str(bound.method), str(bound.variant))
-            axes.axvline(getattr(bound, END), gid=tag("bound", arm, styles[arm]), zorder=1, **look(arm, styles[arm]))
+            axes.axvline(
+                getattr(bound, END),
+                gid=tag("bound", arm, styles[arm]),
+                zorder=1,
+                **look(arm, styles[arm]),
+            )
         axes.set_title(group_name(str(group)))
         axes.set_xlabel(of_group["unit"].iloc[0])
         axes.grid(False, axis="y")
@@ -89,21 +124,47 @@ def leaderboard_figure(board: pd.DataFrame, styles: Mapping[Arm, Style], title: 
     panels[0].set_ylim(len(arms) - 0.4, -0.6)
     bounds = [arm for arm in best.index if arm[0] in BOUNDS]
     handles = [Line2D([], [], **look(arm, styles[arm])) for arm in bounds]
-    figure.legend(handles, [method_name(*arm) for arm in bounds], loc="outside right upper", frameon=False)
+    figure.legend(
+        handles, [method_name(*arm) for arm in bounds], loc="outside right upper", frameon=False
+    )
     return figure
 
 
 def _draw_line(axes: Axes, y: int, line: Mapping[str, float], arm: Arm, style: Style) -> None:
     colour = style.colour if style.focus else GREY
     row = tag("row", arm, style._replace(focus=True))
-    axes.plot([line[f"{END}_low"], line[f"{END}_high"]], [y, y], color=colour, gid=row, solid_capstyle="butt", linewidth=2.4)
-    axes.plot([line[AREA]], [y], color=colour, marker="|", markersize=9, markeredgewidth=1.4, linestyle="", gid=row)
-    marks: dict[str, Any] = {"marker": "o", "markersize": 5, "linestyle": "", "markeredgecolor": colour, "gid": row}
+    axes.plot(
+        [line[f"{END}_low"], line[f"{END}_high"]],
+        [y, y],
+        color=colour,
+        gid=row,
+        solid_capstyle="butt",
+        linewidth=2.4,
+    )
+    axes.plot(
+        [line[AREA]],
+        [y],
+        color=colour,
+        marker="|",
+        markersize=9,
+        markeredgewidth=1.4,
+        linestyle="",
+        gid=row,
+    )
+    marks: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 5,
+        "linestyle": "",
+        "markeredgecolor": colour,
+        "gid": row,
+    }
     axes.plot([line[START]], [y], color="white", zorder=3, **marks)
     axes.plot([line[END]], [y], color=colour, zorder=4, **(marks | {"markersize": 7}))
 
 
-def leaderboard_table(board: pd.DataFrame, costs: pd.DataFrame, untrained: Collection[Arm] = ()) -> str:
+def leaderboard_table(
+    board: pd.DataFrame, costs: pd.DataFrame, untrained: Collection[Arm] = ()
+) -> str:
     """One group of a `leaderboard` in Markdown, the best method first.
 
     Args:
@@ -111,13 +172,22 @@ def leaderboard_table(board: pd.DataFrame, costs: pd.DataFrame, untrained: Colle
       untrained: arms to mark.
     """
     lines = []
-    for line in board.merge(costs, on=list(ARM), how="left", suffixes=("", "_spent")).to_dict("records"):
-        name = _name(line) + (", untrained" if (line["method"], line["variant"]) in untrained else "")
-        scores = [plus_minus(line[moment], line[f"{moment}_low"], line[f"{moment}_high"]) for moment in (START, AREA, END)]
+    for line in board.merge(costs, on=list(ARM), how="left", suffixes=("", "_spent")).to_dict(
+        "records"
+    ):
+        name = _name(line) + (
+            ", untrained" if (line["method"], line["variant"]) in untrained else ""
+        )
+        scores = [
+            plus_minus(line[moment], line[f"{moment}_low"], line[f"{moment}_high"])
+            for moment in (START, AREA, END)
+        ]
         cost = [steps(line["steps"]), number(line["seconds"] / 60), f"{line['n_seeds']:.0f}"]
         lines.append([name, *scores[:2], *cost, scores[2]])
     end = f"at the end (b = {short_steps(board['env_steps'].max())})"
-    return markdown_table(["method", "b = 0", _AREA, "environment steps", "minutes", "seeds", end], lines)
+    return markdown_table(
+        ["method", "b = 0", _AREA, "environment steps", "minutes", "seeds", end], lines
+    )
 
 
 def _name(line: Mapping[str, object]) -> str:

@@ -18,7 +18,7 @@ from reports.text import escape_label, escape_markdown, markdown_table, method_n
 _PANEL = (4.4, 2.8)  # inches
 _SQUARE = 0.36  # inches, of a pair of methods
 _FEW = 8  # methods: with more, matrices stand one below the other
-_MOST = 30  # methods: with more, colours alone tell
+_MOST = 30  # methods: with more, only colours tell how often
 _NAMES = {
     EXACT_IMAGES: "shift axes of exact linear images",
     OTHERS: "other shift axes",
@@ -27,7 +27,7 @@ _NAMES = {
 
 
 def group_name(group: str) -> str:
-    """What a group of strata is called in a heading."""
+    """The name of a group of strata in a heading."""
     return _NAMES[group]
 
 
@@ -36,7 +36,7 @@ def aggregate_table(found: pd.DataFrame, arms: Sequence[Arm]) -> str:
 
     Args:
       found: `aggregate` of one suite, budget, split and group.
-      arms: in the order that the table shall have.
+      arms: in the order of the table.
     """
     lines = []
     for arm in arms:
@@ -46,22 +46,42 @@ def aggregate_table(found: pd.DataFrame, arms: Sequence[Arm]) -> str:
         one = mine.iloc[0]
         values = mine.set_index("statistic").reindex(list(STATISTICS))
         shown = [plus_minus(row.value, row.low, row.high) for row in values.itertuples()]
-        doubtful = "?" * bool(one["n_uncertain"]) + "†" * bool(one["n_families"] < found["n_families"].max())
-        counts = [str(one["n_families"]), str(one["n_left_out"]), str(one["n_seeds"]), str(one["n_missing"])]
+        doubtful = "?" * bool(one["n_uncertain"]) + "†" * bool(
+            one["n_families"] < found["n_families"].max()
+        )
+        counts = [
+            str(one["n_families"]),
+            str(one["n_left_out"]),
+            str(one["n_seeds"]),
+            str(one["n_missing"]),
+        ]
         lines.append([escape_markdown(method_name(*arm)) + doubtful, *shown, *counts])
-    note = "† of fewer families than others have: not to be compared with them.\n" if found["n_families"].nunique() > 1 else ""
-    header = ["method", *STATISTICS, "families", "families without references", "seeds", "scores missing"]
+    note = (
+        "† of fewer families than others have: not to be compared with them.\n"
+        if found["n_families"].nunique() > 1
+        else ""
+    )
+    header = [
+        "method",
+        *STATISTICS,
+        "families",
+        "families without references",
+        "seeds",
+        "scores missing",
+    ]
     return markdown_table(header, lines) + (f"\n{note}" if note else "")
 
 
 @themed
-def profile_figure(points: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Arm, Style], title: str) -> Figure:
+def profile_figure(
+    points: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Arm, Style], title: str
+) -> Figure:
     """Share of seeds × families that score above τ, a panel per group.
 
     Args:
       points: `performance_profiles` of one suite, budget and split.
       arms: in the order of the legend.
-      styles: of `method_styles`.
+      styles: from `method_styles`.
       title: plain text above the panels.
     """
     groups = [group for group in _NAMES if group in set(points["group"])]
@@ -72,14 +92,20 @@ def profile_figure(points: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Ar
     )
     note = f"Share of seeds × families whose normalised score lies above τ{band}. {_seeds(points)}"
     figure, panels = canvas(len(groups), title, note, panel=_PANEL)
-    drawn = {arm: styles[arm]._replace(marker="") for arm in arms if not select(points, ARM, arm).empty}
+    drawn = {
+        arm: styles[arm]._replace(marker="") for arm in arms if not select(points, ARM, arm).empty
+    }
     for axes, group in zip(panels, groups, strict=True):
         for arm in drawn:
-            curve = select(points[points["group"] == group], ARM, arm).rename(columns={"value": "mean"})
+            curve = select(points[points["group"] == group], ARM, arm).rename(
+                columns={"value": "mean"}
+            )
             if not curve.empty:
                 draw_points(axes, curve, "threshold", arm, drawn[arm], band_alpha(drawn))
         axes.set_title(group_name(group))
-        axes.set_xlabel("normalised score τ: 0 the better of zero and random action, 1 the expert", fontsize=8)
+        axes.set_xlabel(
+            "normalised score τ: 0 the better of zero and random action, 1 the expert", fontsize=8
+        )
         axes.set_ylim(-0.03, 1.03)
     panels[0].set_ylabel("share above τ")
     legend(figure, drawn)
@@ -92,24 +118,34 @@ def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> 
 
     Args:
       pairs: `probability_of_improvement` of one suite, budget and split.
-      arms: in the order of rows and columns that are equally good.
+      arms: their order breaks ties between rows and columns.
       title: plain text above the panels.
     """
     groups = [group for group in _NAMES if group in set(pairs["group"])]
     n_arms = max(len(_ranked(pairs[pairs["group"] == group], arms)) for group in groups)
     many = n_arms > _FEW
     side = max(2.4, _SQUARE * n_arms) + 0.9
-    note = "Probability that a seed of the row's method (purple: it wins) scores higher than one of the column's, averaged over"
+    note = (
+        "Probability that a seed of the row's method (purple: it wins) scores higher than one of"
+        " the column's, averaged over"
+    )
     note = f"{note} families; ties half. Who wins most comes first."
     if pairs["n_left_out"].any():
         note = f"{note} *: over the families that both have, one has more."
-    place: dict[str, Any] = {"n_columns": 1, "n_rows": len(groups), "beside": 0.3} if many else {"n_columns": len(groups)}
-    figure, panels = canvas(title=title, note=f"{note} {_seeds(pairs)}", panel=(side, side), sharey=False, **place)
+    place: dict[str, Any] = (
+        {"n_columns": 1, "n_rows": len(groups), "beside": 0.3}
+        if many
+        else {"n_columns": len(groups)}
+    )
+    figure, panels = canvas(
+        title=title, note=f"{note} {_seeds(pairs)}", panel=(side, side), sharey=False, **place
+    )
     for axes, group in zip(panels, groups, strict=True):
         of_group = pairs[pairs["group"] == group]
         ranked = _ranked(of_group, arms)
         values, partial = (_matrix(of_group, ranked, name) for name in ("value", "n_left_out"))
-        axes.imshow(values, cmap="PuOr", vmin=-1.0, vmax=2.0)  # pale: the map's ends are too dark for numbers
+        # pale: the map's ends are too dark for numbers
+        axes.imshow(values, cmap="PuOr", vmin=-1.0, vmax=2.0)
         for i, j in np.argwhere(~np.isnan(values)):
             if n_arms <= _MOST:
                 text = f"{100 * values[i, j]:.0f}{'*' * bool(partial[i, j])}"
@@ -123,24 +159,31 @@ def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> 
 
 
 def _ranked(pairs: pd.DataFrame, arms: Sequence[Arm]) -> list[Arm]:
-    """The arms of one group, who beats the others most often in the mean first."""
+    """The arms of one group, who beats the others most often on average first."""
     wins = pairs.groupby(list(ARM))["value"].mean()
     there = [arm for arm in arms if arm in wins.index]
-    return sorted(there, key=lambda arm: -round(float(wins[arm]), 9))  # sums in another order differ in their last digits
+    # sums in a different order differ in their last digits
+    return sorted(there, key=lambda arm: -round(float(wins[arm]), 9))
 
 
 def _seeds(points: pd.DataFrame) -> str:
     """How few seeds there are, and whether some methods have fewer families than others."""
-    said = [f"Seeds in the family that has fewest: {points['n_seeds'].min()}.", few(points["n_seeds"])]
+    said = [
+        f"Seeds in the family that has fewest: {points['n_seeds'].min()}.",
+        few(points["n_seeds"]),
+    ]
     if points.groupby("group")["n_families"].nunique().max() > 1:
         said.append("Not every method has the same families: do not compare those that differ.")
     return " ".join(filter(None, said))
 
 
-def _matrix(pairs: pd.DataFrame, arms: Sequence[Arm], name: str) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+def _matrix(
+    pairs: pd.DataFrame, arms: Sequence[Arm], name: str
+) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
     place = {arm: i for i, arm in enumerate(arms)}
     values = np.full((len(arms), len(arms)), np.nan)
     for line in pairs.to_dict("records"):
-        arm, other = (line["method"], line["variant"]), (line[OTHER[0]], line[OTHER[1]])
+        arm = (line["method"], line["variant"])
+        other = (line[OTHER[0]], line[OTHER[1]])
         values[place[arm], place[other]] = line[name]
     return values

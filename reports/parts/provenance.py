@@ -12,24 +12,34 @@ if TYPE_CHECKING:
     from results.store import CellKey
 
 CELLS = "cells"  # the table that says where every number comes from
-_FACTS = ("commit", "benchmark", "python", "device", "torch_threads", "mujoco_threads", "finished")  # of a cell's record
+# of a cell's record
+_FACTS = ("commit", "benchmark", "python", "device", "torch_threads", "mujoco_threads", "finished")
 
 
-def origins(cells: pd.DataFrame, record_of: "Callable[[CellKey], Mapping[str, Any]]") -> pd.DataFrame:
+def origins(
+    cells: pd.DataFrame, record_of: "Callable[[CellKey], Mapping[str, Any]]"
+) -> pd.DataFrame:
     """Where numbers come from: the stages of every planned cell, in the order of the plans.
 
     Args:
       record_of: gives the record of a stage; a StoreError stands for none.
 
     Returns:
-      `suite`, CELL's columns and `seed`, `stage`, `id` (the stage's folder in the store), `status`, and what its record says of
-      the commit, versions, threads, machine and the time; missing where it has not run or its record does not say.
+      `suite`, CELL's columns and `seed`, `stage`, `id` (the stage's folder in the store), `status`,
+      and what its record says of the commit, versions, threads, machine and time; missing where it
+      has not run or its record does not say.
     """
     from results.store import CellKey, StoreError
 
     found = []
     for cell in cells.to_dict("records"):
-        keys = {"train": CellKey("train", None, None, cell["train_id"]) if pd.notna(cell["train_id"]) else None}
+        keys = {
+            "train": (
+                CellKey("train", None, None, cell["train_id"])
+                if pd.notna(cell["train_id"])
+                else None
+            )
+        }
         keys["adapt"] = CellKey("adapt", cell["suite"], cell["suite_version"], cell["adapt_id"])
         for stage, key in keys.items():
             if key is None:
@@ -39,9 +49,20 @@ def origins(cells: pd.DataFrame, record_of: "Callable[[CellKey], Mapping[str, An
             except StoreError:
                 record = {}
             status = cell["status"] if stage == "adapt" else cell["train_status"]
-            place = {name: cell[name] for name in (*CELL, "seed")} | {"stage": stage, "id": key.id, "status": status}
+            place = {name: cell[name] for name in (*CELL, "seed")} | {
+                "stage": stage,
+                "id": key.id,
+                "status": status,
+            }
             facts = {name: record.get(name) for name in _FACTS}
-            found.append({**place, **facts, **(record.get("packages") or {}), **(record.get("machine") or {})})
+            found.append(
+                {
+                    **place,
+                    **facts,
+                    **(record.get("packages") or {}),
+                    **(record.get("machine") or {}),
+                }
+            )
     return pd.DataFrame(found)
 
 
@@ -54,12 +75,15 @@ def provenance(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, An
 
 
 def shortfalls(cells: pd.DataFrame) -> Iterator[str]:
-    """A line for every suite of which cells are not done, in plain text."""
+    """A line for every suite with cells that are not done, in plain text."""
     for suite, of_suite in cells.groupby("suite", sort=False):
         counts = of_suite["status"].value_counts()
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "done")
         if kinds:
-            yield f"suite {suite}: {counts.get('done', 0)} of {len(of_suite)} cells are done ({kinds}); run it again to go on"
+            yield (
+                f"suite {suite}: {counts.get('done', 0)} of {len(of_suite)} cells are done"
+                f" ({kinds}); run it again to go on"
+            )
 
 
 def finished(expected: pd.DataFrame) -> str:
@@ -75,7 +99,10 @@ def unfinished_list(missing: pd.DataFrame) -> str:
     lines = []
     for cell in missing.to_dict("records"):
         name = method_name(cell["method"], cell["variant"])
-        place = f"{name}, {cell['family']}, split {cell['split']}, budget {cell['budget']}, seed {cell['seed']}"
+        place = (
+            f"{name}, {cell['family']}, split {cell['split']}, budget {cell['budget']}, seed"
+            f" {cell['seed']}"
+        )
         reason = f" ({cell['error']})" if cell["error"] else ""
         lines.append(f"- {escape_markdown(place + ': ' + cell['status'] + reason)}\n")
     return f"### Not finished\n\nThe next run does these cells again:\n\n{''.join(lines)}"
@@ -85,7 +112,11 @@ def _suites(cells: pd.DataFrame, plans: list[dict[str, Any]]) -> str:
     counts = coverage(cells).groupby("suite")[["n_expected", "n_done", "n_failed"]].sum()
     lines = []
     for plan in plans:
-        n = counts.loc[plan["suite"]] if plan["suite"] in counts.index else dict.fromkeys(counts.columns, 0)
+        n = (
+            counts.loc[plan["suite"]]
+            if plan["suite"] in counts.index
+            else dict.fromkeys(counts.columns, 0)
+        )
         open_cells = n["n_expected"] - n["n_done"] - n["n_failed"]
         figures = (plan["suite_version"], n["n_expected"], n["n_done"], n["n_failed"], open_cells)
         lines.append([escape_markdown(plan["suite"]), *map(str, figures)])
@@ -98,22 +129,40 @@ def _budgets(rows: pd.DataFrame) -> str:
     for (budget, family), of_family in adapt.groupby(["budget", "family"]):
         checkpoints = ", ".join(steps(b) for b in sorted(of_family["env_steps"].unique()))
         lines.append(
-            [escape_markdown(str(family)), escape_markdown(str(budget)), _values(of_family["family_version"]), checkpoints]
+            [
+                escape_markdown(str(family)),
+                escape_markdown(str(budget)),
+                _values(of_family["family_version"]),
+                checkpoints,
+            ]
         )
     return markdown_table(
-        ["family", "budget", "version", "checkpoints (environment steps per test task)"], lines, words=(1, 2, 3)
+        ["family", "budget", "version", "checkpoints (environment steps per test task)"],
+        lines,
+        words=(1, 2, 3),
     )
 
 
 def _methods(rows: pd.DataFrame) -> str:
     lines = []
-    for (method, variant), of_method in rows.assign(variant=rows["variant"].fillna("")).groupby(["method", "variant"]):
+    for (method, variant), of_method in rows.assign(variant=rows["variant"].fillna("")).groupby(
+        ["method", "variant"]
+    ):
         modes = _values(of_method["eval_mode"])
         name = escape_markdown(method_name(str(method), str(variant)))
-        lines.append([name, _values(of_method["method_version"]), _values(of_method["config_hash"]), modes or "–"])
-    return markdown_table(["method", "version", "configuration", "evaluation actions"], lines, words=(2, 3))
+        lines.append(
+            [
+                name,
+                _values(of_method["method_version"]),
+                _values(of_method["config_hash"]),
+                modes or "–",
+            ]
+        )
+    return markdown_table(
+        ["method", "version", "configuration", "evaluation actions"], lines, words=(2, 3)
+    )
 
 
 def _values(column: pd.Series) -> str:
-    """The distinct values of a column; more than one in a place for one is worth seeing."""
+    """The distinct values of a column; where one is expected, several are worth seeing."""
     return ", ".join(escape_markdown(str(value)) for value in sorted(column.dropna().unique()))

@@ -1,4 +1,4 @@
-"""Numbers → tables: one per family, split and shift axis, a line for every expected method, finished or not."""
+"""Numbers → a table per family, split and shift axis; unfinished methods have a line as well."""
 
 from collections.abc import Collection, Sequence
 
@@ -18,36 +18,59 @@ def score_table(scores: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
 
     Args:
       scores: `adaptation_scores` of one suite, budget, family, split and axis.
-      expected: `coverage` of the same, in the order that the table shall have.
+      expected: `coverage` of the same, in the order of the table.
     Returns:
-      One line per arm: `n_expected`, `n_done`, `n_failed`; `n_diverged`, the done ones with a diverged simulation;
-      `meta_env_steps` and `n_train_tasks`, means over seeds; `test_env_steps`, the steps per test task at its last checkpoint;
-      `gain_…` from 0 steps to there, `normalised_…` and `uncertain` there; `area_…`, the mean height of the curve over the
-      logarithm of the steps, floored at the zero action; and for every checkpoint b `return_mean@b`, `return_low@b`,
-      `return_high@b`, `n_seeds@b`. What was not measured is NaN. The highest score at the last checkpoint comes first, of equal
-      ones the larger area; what has no score comes last.
+      One line per arm: `n_expected`, `n_done`, `n_failed`; `n_diverged`, those done whose
+      simulation diverged; `meta_env_steps` and `n_train_tasks`, means over seeds; `test_env_steps`,
+      the steps per test task at its last checkpoint; `gain_…` from 0 steps to there, `normalised_…`
+      and `uncertain` there; `area_…`, the mean height of the curve over the logarithm of the steps,
+      floored at the zero action; and for every checkpoint b `return_mean@b`, `return_low@b`,
+      `return_high@b`, `n_seeds@b`. What was not measured is NaN. The highest score at the last
+      checkpoint comes first, then the larger area; what has no score comes last.
     """
     table = expected[[*ARM, "n_expected", "n_done", "n_failed"]]
     for found in (_spent(scores), _gain(scores), _normalised(scores), _area(scores)):
         table = table.merge(found, on=list(ARM), how="left")
     points = summarise(scores)
     for b, at_b in points.groupby("env_steps"):
-        names = {"mean": f"return_mean@{b}", "low": f"return_low@{b}", "high": f"return_high@{b}", "n_seeds": f"n_seeds@{b}"}
+        names = {
+            "mean": f"return_mean@{b}",
+            "low": f"return_low@{b}",
+            "high": f"return_high@{b}",
+            "n_seeds": f"n_seeds@{b}",
+        }
         table = table.merge(at_b[[*ARM, *_RETURN]].rename(columns=names), on=list(ARM), how="left")
-    table = table.merge(_last(scores).groupby(list(ARM))["return_mean"].mean().rename("last").reset_index(), how="left")
-    ranked = table.sort_values(["last", "area_mean"], ascending=False, kind="stable", ignore_index=True)
+    table = table.merge(
+        _last(scores).groupby(list(ARM))["return_mean"].mean().rename("last").reset_index(),
+        how="left",
+    )
+    ranked = table.sort_values(
+        ["last", "area_mean"], ascending=False, kind="stable", ignore_index=True
+    )
     return ranked.drop(columns="last")
 
 
 def to_markdown(table: pd.DataFrame, untrained: Collection[Arm] = ()) -> str:
-    """A score table for reading: mean ± half the width of the interval, in the family's units; `untrained` arms are marked.
+    """A score table to read, in the family's units: mean ± half the interval's width.
 
-    A checkpoint that a method did not reach because it stops learning before is "frozen"; what is missing is "–".
+    `untrained` arms are marked. A checkpoint that a method does not reach because it stops learning
+    earlier is "frozen"; what is missing is "–".
     """
-    checkpoints = [int(name.split("@")[1]) for name in table.columns if name.startswith("return_mean@")]
-    header = ["method", "seeds", *(f"b = {steps(b)}" for b in checkpoints), "gain from b = 0", AREA, "normalised"]
+    checkpoints = [
+        int(name.split("@")[1]) for name in table.columns if name.startswith("return_mean@")
+    ]
+    header = [
+        "method",
+        "seeds",
+        *(f"b = {steps(b)}" for b in checkpoints),
+        "gain from b = 0",
+        AREA,
+        "normalised",
+    ]
     header += ["meta-training steps", "training tasks", "steps on the test task"]
-    return markdown_table(header, [_line(record, checkpoints, untrained) for record in table.to_dict("records")])
+    return markdown_table(
+        header, [_line(record, checkpoints, untrained) for record in table.to_dict("records")]
+    )
 
 
 def _spent(scores: pd.DataFrame) -> pd.DataFrame:
@@ -57,7 +80,12 @@ def _spent(scores: pd.DataFrame) -> pd.DataFrame:
         n_train_tasks=("n_train_tasks", "max"),
         test_env_steps=("env_steps", "max"),
     )
-    how = {"n_diverged": "sum", "meta_env_steps": "mean", "n_train_tasks": "mean", "test_env_steps": "max"}
+    how = {
+        "n_diverged": "sum",
+        "meta_env_steps": "mean",
+        "n_train_tasks": "mean",
+        "test_env_steps": "max",
+    }
     return seeds.groupby(list(ARM)).agg(how).reset_index()
 
 
@@ -69,24 +97,34 @@ def _gain(scores: pd.DataFrame) -> pd.DataFrame:
     """Gain of every arm at each seed's last checkpoint."""
     last = _last(scores)
     gain = summarise(last[last["env_steps"] > 0], "gain", by=(*TABLE, "axis", *ARM))
-    return gain[[*ARM, "mean", "low", "high"]].rename(columns=lambda name: name if name in ARM else f"gain_{name}")
+    return gain[[*ARM, "mean", "low", "high"]].rename(
+        columns=lambda name: name if name in ARM else f"gain_{name}"
+    )
 
 
 def _normalised(scores: pd.DataFrame) -> pd.DataFrame:
     """Normalised score of every arm at each seed's last checkpoint."""
     last = _last(scores)
-    found = summarise(last, "normalised", by=ARM).rename(columns=lambda name: name if name in ARM else f"normalised_{name}")
+    found = summarise(last, "normalised", by=ARM).rename(
+        columns=lambda name: name if name in ARM else f"normalised_{name}"
+    )
     uncertain = last.groupby(list(ARM))["uncertain"].any().reset_index()
-    return found[[*ARM, "normalised_mean", "normalised_low", "normalised_high"]].merge(uncertain, on=list(ARM))
+    return found[[*ARM, "normalised_mean", "normalised_low", "normalised_high"]].merge(
+        uncertain, on=list(ARM)
+    )
 
 
 def _area(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean height of every arm's adaptation curve above the zero action, few-shot and many-shot alike."""
+    """Mean height of each adaptation curve above the zero action, few- and many-shot alike."""
     found = summarise(adaptation_areas(scores, value="return_mean"), "area", by=ARM)
-    return found[[*ARM, "mean", "low", "high"]].rename(columns=lambda name: name if name in ARM else f"area_{name}")
+    return found[[*ARM, "mean", "low", "high"]].rename(
+        columns=lambda name: name if name in ARM else f"area_{name}"
+    )
 
 
-def _line(record: dict[str, float], checkpoints: Sequence[int], untrained: Collection[Arm]) -> list[str]:
+def _line(
+    record: dict[str, float], checkpoints: Sequence[int], untrained: Collection[Arm]
+) -> list[str]:
     arm = (str(record["method"]), str(record["variant"]))
     name = escape_markdown(method_name(*arm)) + (", untrained" if arm in untrained else "")
     returns = [_checkpoint(record, b) for b in checkpoints]
@@ -96,18 +134,24 @@ def _line(record: dict[str, float], checkpoints: Sequence[int], untrained: Colle
     if record["n_diverged"] > 0:
         seeds += f" ({record['n_diverged']:.0f} with diverged simulations)"
     normal = "–" if np.isnan(record["normalised_mean"]) else _share(record)
-    spent = [steps(record[column]) for column in ("meta_env_steps", "n_train_tasks", "test_env_steps")]
+    spent = [
+        steps(record[column]) for column in ("meta_env_steps", "n_train_tasks", "test_env_steps")
+    ]
     return [name, seeds, *returns, gain, area, normal, *spent]
 
 
 def _share(record: dict[str, float]) -> str:
-    """The normalised score; "?" where the expert is hardly better than doing nothing."""
+    """The normalised score; "?" where the expert is barely better than doing nothing."""
     mark = "?" if record["uncertain"] else ""
-    return plus_minus(record["normalised_mean"], record["normalised_low"], record["normalised_high"]) + mark
+    return (
+        plus_minus(record["normalised_mean"], record["normalised_low"], record["normalised_high"])
+        + mark
+    )
 
 
 def _checkpoint(record: dict[str, float], b: int) -> str:
-    mean, n_seeds = record[f"return_mean@{b}"], record[f"n_seeds@{b}"]
+    mean = record[f"return_mean@{b}"]
+    n_seeds = record[f"n_seeds@{b}"]
     if np.isnan(mean):
         return "frozen" if b > record["test_env_steps"] else "–"
     few = f" ({n_seeds:.0f} of {record['n_done']} seeds)" if n_seeds < record["n_done"] else ""

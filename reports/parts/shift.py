@@ -1,4 +1,4 @@
-"""How a score decays with the distance of the test tasks from the training law, on each shift axis by itself."""
+"""How scores decay as test tasks move away from the training law, on each shift axis by itself."""
 
 from collections.abc import Collection, Mapping
 from itertools import product
@@ -8,25 +8,55 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.parts.captions import STOPPED, seeds_note
-from reports.parts.drawing import Style, band_alpha, canvas, draw_blind, draw_points, head_panel, legend, short_steps
+from reports.parts.drawing import (
+    Style,
+    band_alpha,
+    canvas,
+    draw_blind,
+    draw_points,
+    head_panel,
+    legend,
+    short_steps,
+)
 from reports.parts.styles import themed
-from reports.stats.scores import ARM, BOUNDS, GROUP, IN_DISTRIBUTION, TABLE, Arm, blind_policy, select, summarise
+from reports.stats.scores import (
+    ARM,
+    BOUNDS,
+    GROUP,
+    IN_DISTRIBUTION,
+    TABLE,
+    Arm,
+    blind_policy,
+    select,
+    summarise,
+)
 from reports.stats.shift_axes import in_order, unit
-from reports.text import escape_label, escape_markdown, markdown_table, method_name, number, plus_minus, steps
+from reports.text import (
+    escape_label,
+    escape_markdown,
+    markdown_table,
+    method_name,
+    number,
+    plus_minus,
+    steps,
+)
 
-START, LAST = "start", "last"  # values of `moment`: before any step on the test task, and at the arm's last checkpoint
+# values of `moment`: before any step on the test task, and at the arm's last checkpoint
+START = "start"
+LAST = "last"
 _NORMAL = "normalised"  # the last, as a normalised score
 _PANEL = (4.4, 2.6)  # inches
 
 
 def shift_points(levels: pd.DataFrame, value: str = "return_mean") -> pd.DataFrame:
-    """Scores against shift at b = 0 and at each arm's last checkpoint, on the axes that have two levels or more.
+    """Scores against shift at b = 0 and at each arm's last checkpoint, on axes with several levels.
 
     Args:
       levels: `level_scores`.
-      value: its column to summarise; where every seed lacks it there is no point.
+      value: its column to summarise; there is no point where no seed has it.
     Returns:
-      Summary over seeds, one line per GROUP, `moment` (START or LAST), `level` and the `env_steps` of that moment.
+      Summary over seeds, one line per GROUP, `moment` (START or LAST), `level` and the `env_steps`
+      of that moment.
     """
     n_levels = levels.groupby([*TABLE, "axis"])["level"].transform("nunique")
     compared = levels[(n_levels > 1) & (levels["axis"] != IN_DISTRIBUTION)]
@@ -46,41 +76,68 @@ def shift_figure(
     exact: Collection[str] = (),
     normal: pd.DataFrame | None = None,
 ) -> Figure:
-    """Return against shift, a column per shift axis: above before any step, below at the arm's last checkpoint, and below that
+    """Return against shift, a column per shift axis.
+
+    Above is the return before any step, below it that at the arm's last checkpoint, and below that
     the normalised score there, where tasks have references.
 
     Args:
       points: `shift_points` of one suite, budget, family and split.
       expected: `coverage` of the same; its order is the legend's.
-      styles: of `method_styles`.
+      styles: from `method_styles`.
       title: plain text above the panels.
       exact: shift axes whose tasks are exact linear images of training tasks.
       normal: `shift_points` of normalised scores of the same; None or empty for none.
     """
     names = in_order(points["axis"])
-    scored = points.iloc[:0] if normal is None else normal[normal["moment"] == LAST].assign(moment=_NORMAL)
-    moments = [START, *[LAST] * bool(points["env_steps"].max() > 0), *[_NORMAL] * (not scored.empty)]
+    scored = (
+        points.iloc[:0]
+        if normal is None
+        else normal[normal["moment"] == LAST].assign(moment=_NORMAL)
+    )
+    moments = [
+        START,
+        *[LAST] * bool(points["env_steps"].max() > 0),
+        *[_NORMAL] * (not scored.empty),
+    ]
     every = points if scored.empty else pd.concat([points, scored])
-    curves = {key: curve.sort_values("level") for key, curve in every.groupby([*ARM, "axis", "moment"])}
+    curves = {
+        key: curve.sort_values("level") for key, curve in every.groupby([*ARM, "axis", "moment"])
+    }
     drawn = {key[:2] for key in curves}
-    arms = {arm: styles[arm] for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn}
+    arms = {
+        arm: styles[arm]
+        for arm in expected[list(ARM)].itertuples(index=False, name=None)
+        if arm in drawn
+    }
     blind = blind_policy(points[points["moment"] == START])
-    figure, panels = canvas(len(names), title, _note(points, expected), len(moments), _PANEL, sharex="col", sharey="row")
+    figure, panels = canvas(
+        len(names), title, _note(points, expected), len(moments), _PANEL, sharex="col", sharey="row"
+    )
     for axes, (moment, name) in zip(panels, product(moments, names), strict=True):
         for arm in arms:
             if (*arm, name, moment) in curves:
-                draw_points(axes, curves[*arm, name, moment], "level", arm, styles[arm], band_alpha(arms))
+                draw_points(
+                    axes, curves[*arm, name, moment], "level", arm, styles[arm], band_alpha(arms)
+                )
         if moment == LAST and name in set(blind["axis"]):
             at_start = blind[blind["axis"] == name].sort_values("level")
             draw_blind(axes, at_start["level"].to_list(), at_start["mean"].to_list())
         if moment == moments[0]:
             head_panel(axes, name, exact)
         if moment == moments[-1]:
-            axes.set_xlabel(f"distance from the training law, {escape_label(name)}{f' ({unit(name)})' if unit(name) else ''}")
+            axes.set_xlabel(
+                "distance from the training law,"
+                f" {escape_label(name)}{f' ({unit(name)})' if unit(name) else ''}"
+            )
         axes.set_xlim(0, points.loc[points["axis"] == name, "level"].max() * 1.04)
     firsts = dict(zip(moments, panels[:: len(names)], strict=True))
     end = short_steps(points["env_steps"].max())
-    labels = {START: "return at b = 0", LAST: f"return at b = {end}", _NORMAL: f"normalised score at b = {end}"}
+    labels = {
+        START: "return at b = 0",
+        LAST: f"return at b = {end}",
+        _NORMAL: f"normalised score at b = {end}",
+    }
     for moment, axes in firsts.items():
         axes.set_ylabel(labels[moment])
     if LAST in firsts:
@@ -97,28 +154,42 @@ def _align(one: Axes, other: Axes) -> None:
 
 
 def shift_table(points: pd.DataFrame, expected: pd.DataFrame, axis: str) -> str:
-    """Score by level of shift on one axis, in Markdown: per arm a line for b = 0 and one for its last checkpoint.
+    """Score by level of shift on one axis, in Markdown: per arm, b = 0 and its last checkpoint.
 
     Args:
-      points: `shift_points` of one suite, budget, family and split, of returns or of normalised scores.
-      expected: `coverage` of the same, in the order that the table shall have.
+      points: `shift_points` of one suite, budget, family and split, of returns or of normalised
+        scores.
+      expected: `coverage` of the same, in the order of the table.
     """
     on_axis = points[points["axis"] == axis]
     levels = sorted(on_axis["level"].unique())
-    header = ["method", "steps on the test task", *(f"shift {level:.4g} {unit(axis)}".strip() for level in levels)]
+    header = [
+        "method",
+        "steps on the test task",
+        *(f"shift {level:.4g} {unit(axis)}".strip() for level in levels),
+    ]
     lines = []
     for arm in expected.itertuples():
-        found = select(on_axis, ARM, (arm.method, arm.variant)).drop_duplicates(["env_steps", "level"])
+        found = select(on_axis, ARM, (arm.method, arm.variant)).drop_duplicates(
+            ["env_steps", "level"]
+        )
         for b in sorted(found["env_steps"].unique()) or [float("nan")]:
             at_b = found[found["env_steps"] == b].set_index("level")
-            returns = [_cell(at_b.loc[level], arm.n_done) if level in at_b.index else number(float("nan")) for level in levels]
-            lines.append([escape_markdown(method_name(arm.method, arm.variant)), steps(b), *returns])
+            returns = [
+                _cell(at_b.loc[level], arm.n_done) if level in at_b.index else number(float("nan"))
+                for level in levels
+            ]
+            lines.append(
+                [escape_markdown(method_name(arm.method, arm.variant)), steps(b), *returns]
+            )
     return markdown_table(header, lines)
 
 
 def _cell(point: "pd.Series[float]", n_done: int) -> str:
     text = plus_minus(point["mean"], point["low"], point["high"])
-    return f"{text} ({point['n_seeds']:.0f} of {n_done} seeds)" if point["n_seeds"] < n_done else text
+    return (
+        f"{text} ({point['n_seeds']:.0f} of {n_done} seeds)" if point["n_seeds"] < n_done else text
+    )
 
 
 def _note(points: pd.DataFrame, expected: pd.DataFrame) -> str:

@@ -7,8 +7,9 @@ import pandas as pd
 from reports.text import escape_markdown, markdown_table, number
 
 _INTRODUCTION = """\
-Settings that were tried on a family's tuning law, which is narrower than its training law, and scored by the mean return on
-validation tasks outside that, none of which is tested. All trials got a share of the budget's steps, the best of them more.
+Settings that were tried on a family's tuning law, which is narrower than its training law, and
+scored by the mean return on validation tasks outside that, none of which is tested. All trials got
+a share of the budget's steps, the best of them more.
 """
 _HEADER = ["budget", "family", "method", "trials", "usual settings", "best", "with", "core-minutes"]
 
@@ -22,16 +23,27 @@ def tuning_section(trials: pd.DataFrame) -> str:
 
 
 def _row(log: pd.DataFrame) -> list[str]:
-    """Scores of the budget's own settings and of the best, at the last share of the steps that each got."""
+    """Scores of the budget's own settings and of the best, each at its last share of the steps."""
     last = log[log["rung"] == log["rung"].max()]
     best = last.sort_values(["score", "trial"], ascending=[False, True], kind="stable").iloc[0]
     usual = log[log["trial"] == 0].sort_values("rung").iloc[-1]
     place = [escape_markdown(str(best[name])) for name in ("budget", "family", "method")]
-    count = f"{log['trial'].nunique()} at {log['fraction'].min():g}, {last['trial'].nunique()} at {best['fraction']:g}"
+    count = (
+        f"{log['trial'].nunique()} at {log['fraction'].min():g}, {last['trial'].nunique()} at"
+        f" {best['fraction']:g}"
+    )
     scores = [f"{number(float(one['score']))} at {one['fraction']:g}" for one in (usual, best)]
-    return [*place, count, *scores, _settings(str(best["settings"])), f"{log['core_s'].sum() / 60:.0f}"]
+    return [
+        *place,
+        count,
+        *scores,
+        _settings(str(best["settings"])),
+        f"{log['core_s'].sum() / 60:.0f}",
+    ]
 
 
 def _settings(text: str) -> str:
     moved = json.loads(text)
-    return escape_markdown(", ".join(f"{name} = {value}" for name, value in moved.items()) or "the usual settings")
+    return escape_markdown(
+        ", ".join(f"{name} = {value}" for name, value in moved.items()) or "the usual settings"
+    )

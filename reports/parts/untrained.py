@@ -1,4 +1,4 @@
-"""Which methods learned nothing in meta-training: what they earn on their own training tasks, beside doing nothing there."""
+"""Which methods meta-training taught nothing: return on training tasks against the zero action."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,9 @@ from results.measures import ZERO_RETURN
 LAST = 0.9  # of the steps; what is earned from there on counts as the end of meta-training
 
 
-def training_floors(training: pd.DataFrame, cells: pd.DataFrame, measures: pd.DataFrame | None) -> pd.DataFrame:
+def training_floors(
+    training: pd.DataFrame, cells: pd.DataFrame, measures: pd.DataFrame | None
+) -> pd.DataFrame:
     """The end of every meta-training beside the zero action on its own training tasks.
 
     Args:
@@ -19,17 +21,30 @@ def training_floors(training: pd.DataFrame, cells: pd.DataFrame, measures: pd.Da
       cells: the expected cells, with the `train_id` that each builds on.
       measures: as `results.store.Store.measures` gives them; None for none.
     Returns:
-      One line per CURVE and seed whose stage has measured the zero action: `trained`, the mean return over the last tenth of
-      its steps, and `zero`, that of the zero action.
+      One line per CURVE and seed whose stage measured the zero action: `trained`, the mean
+      return over the last tenth of its steps, and `zero`, that of the zero action.
     """
     on = [*CURVE, "seed"]
     if measures is None or training.empty:
         return pd.DataFrame(columns=[*on, "trained", "zero"])
     at_end = training["env_steps"] > LAST * training.groupby(on)["env_steps"].transform("max")
     trained = training[at_end].groupby(on)["return_mean"].mean().rename("trained").reset_index()
-    zero = measures[measures["name"] == ZERO_RETURN].groupby("cell_id")["value"].mean().astype(float).rename("zero")
-    known = cells[[*on, "train_id"]].dropna().drop_duplicates(on).astype(dict.fromkeys((*CURVE, "train_id"), object))
-    known = known.assign(seed=known["seed"].astype("int64"), zero=known["train_id"].map(zero.to_dict()))
+    zero = (
+        measures[measures["name"] == ZERO_RETURN]
+        .groupby("cell_id")["value"]
+        .mean()
+        .astype(float)
+        .rename("zero")
+    )
+    known = (
+        cells[[*on, "train_id"]]
+        .dropna()
+        .drop_duplicates(on)
+        .astype(dict.fromkeys((*CURVE, "train_id"), object))
+    )
+    known = known.assign(
+        seed=known["seed"].astype("int64"), zero=known["train_id"].map(zero.to_dict())
+    )
     return trained.merge(known.dropna(subset=["zero"])[[*on, "zero"]], on=on)
 
 
@@ -37,16 +52,19 @@ def untrained(floors: pd.DataFrame, suite: str, budget: str, family: str) -> lis
     """The arms of one family whose mean over seeds does not surpass the zero action's."""
     here = floors[(floors[["suite", "budget", "family"]] == [suite, budget, family]).all(axis=1)]
     means = here.groupby(list(ARM), sort=False)[["trained", "zero"]].mean()
-    return [(str(method), str(variant)) for method, variant in means.index[means["trained"] <= means["zero"]]]
+    return [
+        (str(method), str(variant))
+        for method, variant in means.index[means["trained"] <= means["zero"]]
+    ]
 
 
 def untrained_lines(floors: pd.DataFrame, suite: str, budget: str, family: str) -> Iterator[str]:
-    """A sentence for each of them, in Markdown."""
+    """A sentence for each of the `untrained` arms, in Markdown."""
     for arm in untrained(floors, suite, budget, family):
         key = [suite, budget, family, *arm]
         means = floors.loc[(floors[list(CURVE)] == key).all(axis=1), ["trained", "zero"]].mean()
         yield (
-            f"{escape_markdown(method_name(*arm))} is **untrained**: on its own training tasks it earned "
-            f"{number(means['trained'])} at the end of meta-training, and the zero action {number(means['zero'])}; its scores "
-            "say nothing of adaptation out of distribution.\n"
+            f"{escape_markdown(method_name(*arm))} is **untrained**: on its own training tasks it"
+            f" earned {number(means['trained'])} at the end of meta-training, and the zero action"
+            f" {number(means['zero'])}; its scores say nothing of adaptation out of distribution.\n"
         )

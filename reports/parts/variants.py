@@ -1,4 +1,4 @@
-"""Variants of one method side by side: what each scores before any step, after two episodes, and at the end."""
+"""Variants of a method side by side: scores before any step, after two episodes, at the end."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,15 +13,26 @@ from reports.parts.drawing import HOLLOW, Style, canvas, draw_blind, legend, loo
 from reports.parts.styles import themed
 from reports.stats.curve_areas import horizon
 from reports.stats.scores import ARM, BOUNDS, GROUP, Arm, blind_policy, select, summarise
-from reports.text import escape_label, escape_markdown, markdown_table, method_name, plus_minus, seeds_text, steps
+from reports.text import (
+    escape_label,
+    escape_markdown,
+    markdown_table,
+    method_name,
+    plus_minus,
+    seeds_text,
+    steps,
+)
 
-_ROW, _WIDTH = 0.34, 3.1  # inches: height per variant, width of a panel
+# inches: height per variant, width of a panel
+_ROW = 0.34
+_WIDTH = 3.1
 
 
 def variants_of(arms: Iterable[Arm]) -> dict[str, list[Arm]]:
-    """The methods that are there in two variants or more, each with its arms: the base first, then in the order of `arms`.
+    """Methods with two variants or more, each with its arms: the base, then the order of `arms`.
 
-    A variant is the same method with other settings, or a method named after a base that is there, as apb-random is.
+    A variant is the same method with other settings, or a method named after a base that is there,
+    as apb-random is.
     """
     learners = [arm for arm in dict.fromkeys(arms) if arm[0] not in BOUNDS]
     methods = dict.fromkeys(method for method, _ in learners)
@@ -42,8 +53,8 @@ def variant_scores(scores: pd.DataFrame, arms: Sequence[Arm]) -> pd.DataFrame:
     Args:
       scores: `adaptation_scores` of one suite, budget, family, split and axis.
     Returns:
-      Their lines with a column `at`: 0, 2H (where the checkpoints show it) and the end of the budget, in environment steps. A
-      method that has stopped before counts as it was when it stopped.
+      Their lines with a column `at`: 0, 2H (where the checkpoints show it) and the end of the
+      budget, in environment steps. A method that stopped earlier counts as it was when it stopped.
     """
     checkpoints = sorted(int(b) for b in scores["env_steps"].unique())
     few_shot = 2 * (horizon(checkpoints) or 0)
@@ -51,7 +62,11 @@ def variant_scores(scores: pd.DataFrame, arms: Sequence[Arm]) -> pd.DataFrame:
     taken = []
     for at in sorted({0, few_shot, checkpoints[-1]}):
         before = mine[mine["env_steps"] <= at]
-        taken.append(before[before["env_steps"] == before.groupby(list(ARM))["env_steps"].transform("max")].assign(at=at))
+        taken.append(
+            before[
+                before["env_steps"] == before.groupby(list(ARM))["env_steps"].transform("max")
+            ].assign(at=at)
+        )
     return pd.concat(taken, ignore_index=True)
 
 
@@ -62,15 +77,22 @@ def variant_points(scores: pd.DataFrame) -> pd.DataFrame:
 
 @themed
 def variants_figure(
-    scores: pd.DataFrame, references: pd.DataFrame, expected: pd.DataFrame, styles: Mapping[Arm, Style], title: str
+    scores: pd.DataFrame,
+    references: pd.DataFrame,
+    expected: pd.DataFrame,
+    styles: Mapping[Arm, Style],
+    title: str,
 ) -> Figure:
-    """Returns of the variants of one method, a panel per moment, a line per variant: mean, interval, and small dots for seeds.
+    """Returns of one method's variants: a panel per moment, a line per variant.
+
+    Each line shows the mean, its interval, and small dots for seeds.
 
     Args:
       scores: `variant_scores` of one axis.
-      references: summary of the scores of all arms on that axis; of it the bounds and the multi-task policy are drawn.
+      references: summary of the scores of all arms on that axis, of which the bounds and the
+        multi-task policy are drawn.
       expected: `coverage` of the variants, in their order from top to bottom.
-      styles: of `method_styles`.
+      styles: from `method_styles`.
       title: plain text above the panels.
     """
     points = variant_points(scores)
@@ -86,11 +108,15 @@ def variants_figure(
     for axes, at in zip(panels, moments, strict=True):
         for bound in bounds.itertuples():
             arm = (bound.method, bound.variant)
-            axes.axvline(bound.mean, gid=tag("bound", arm, styles[arm]), zorder=1.5, **look(arm, styles[arm]))
+            axes.axvline(
+                bound.mean, gid=tag("bound", arm, styles[arm]), zorder=1.5, **look(arm, styles[arm])
+            )
         for value in blind["mean"]:
             draw_blind(axes, [value] * 2, [-0.6, len(arms) - 0.4])
         for y, arm in enumerate(arms):
-            seeds, point = (select(table[table["at"] == at], ARM, arm) for table in (scores, points))
+            seeds, point = (
+                select(table[table["at"] == at], ARM, arm) for table in (scores, points)
+            )
             _draw_variant(axes, y, seeds, point, points, arm, styles[arm])
         axes.set_title(moment_name(at, moments))
         axes.set_xlabel("return")
@@ -98,12 +124,19 @@ def variants_figure(
         axes.grid(False, axis="y")
     panels[0].set_yticks(range(len(arms)), [escape_label(method_name(*arm)) for arm in arms])
     panels[0].set_ylim(len(arms) - 0.4, -0.6)
-    legend(figure, {(bound.method, bound.variant): styles[bound.method, bound.variant] for bound in bounds.itertuples()}, blind)
+    legend(
+        figure,
+        {
+            (bound.method, bound.variant): styles[bound.method, bound.variant]
+            for bound in bounds.itertuples()
+        },
+        blind,
+    )
     return figure
 
 
 def moment_name(at: int, moments: Sequence[int]) -> str:
-    """What a moment of adaptation is called: "zero-shot (b = 0)", "few-shot (b = 100)", "end (b = 3k)"."""
+    """A moment of adaptation: "zero-shot (b = 0)", "few-shot (b = 100)", "end (b = 3k)"."""
     kind = "zero-shot" if at == 0 else "end of the budget" if at == moments[-1] else "few-shot"
     return f"{kind} (b = {short_steps(at)})"
 
@@ -113,7 +146,11 @@ def variants_table(points: pd.DataFrame, expected: pd.DataFrame) -> str:
     moments = sorted(int(at) for at in points["at"].unique())
     lines = []
     for arm in expected.itertuples():
-        found = select(points, ARM, (arm.method, arm.variant)).set_index("at")[["mean", "low", "high"]].reindex(moments)
+        found = (
+            select(points, ARM, (arm.method, arm.variant))
+            .set_index("at")[["mean", "low", "high"]]
+            .reindex(moments)
+        )
         seeds = seeds_text(arm.n_expected, arm.n_done, arm.n_failed)
         returns = [plus_minus(*numbers) for numbers in found.itertuples(index=False, name=None)]
         lines.append([escape_markdown(method_name(arm.method, arm.variant)), seeds, *returns])
@@ -121,7 +158,13 @@ def variants_table(points: pd.DataFrame, expected: pd.DataFrame) -> str:
 
 
 def _draw_variant(
-    axes: Axes, y: int, seeds: pd.DataFrame, point: pd.DataFrame, points: pd.DataFrame, arm: Arm, style: Style
+    axes: Axes,
+    y: int,
+    seeds: pd.DataFrame,
+    point: pd.DataFrame,
+    points: pd.DataFrame,
+    arm: Arm,
+    style: Style,
 ) -> None:
     """One line of a panel: the mean in the arm's marker, its interval, and the seeds just below."""
     dots: dict[str, Any] = {
@@ -132,11 +175,19 @@ def _draw_variant(
         "linestyle": "",
         "markeredgewidth": 0,
     }
-    axes.plot(seeds["return_mean"], [y + 0.2] * len(seeds), gid=tag("seed", arm, style), zorder=2, **dots)
+    axes.plot(
+        seeds["return_mean"], [y + 0.2] * len(seeds), gid=tag("seed", arm, style), zorder=2, **dots
+    )
     for found in point.itertuples():
-        line: dict[str, Any] = {"color": style.colour, "gid": tag("interval", arm, style), "solid_capstyle": "butt"}
+        line: dict[str, Any] = {
+            "color": style.colour,
+            "gid": tag("interval", arm, style),
+            "solid_capstyle": "butt",
+        }
         axes.plot([found.low, found.high], [y, y], zorder=3, **line)
         few = found.n_seeds < select(points, ARM, arm)["n_seeds"].max()
         hollow = HOLLOW | {"markeredgecolor": style.colour} if few else {}
         gid = tag("few" if few else "mean", arm, style)
-        axes.plot([found.mean], [y], gid=gid, zorder=4, **(look(arm, style) | {"markersize": 7} | hollow))
+        axes.plot(
+            [found.mean], [y], gid=gid, zorder=4, **(look(arm, style) | {"markersize": 7} | hollow)
+        )

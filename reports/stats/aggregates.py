@@ -1,6 +1,7 @@
-"""Methods over all families: aggregates and performance profiles, a line per method and group of strata, with intervals.
+"""Methods over all families: aggregates and performance profiles with intervals, by strata group.
 
-Every interval begins from its own generator state, so that no method's numbers move when another joins the table.
+Every interval starts from its own generator state, so that no method's numbers change when another
+joins the table.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -13,11 +14,27 @@ from numpy.typing import ArrayLike
 
 from reports.stats.bootstrap import BOOTSTRAP, SHARE, estimate, resampled_enough
 from reports.stats.estimates import Statistic, iqm, mean, median, optimality_gap, share_above
-from reports.stats.score_matrix import APART, STRATUM, FloatArray, add_group, arms_of, checked, score_matrix
+from reports.stats.score_matrix import (
+    APART,
+    STRATUM,
+    FloatArray,
+    add_group,
+    arms_of,
+    checked,
+    score_matrix,
+)
 from reports.stats.scores import ARM
 
-IQM, MEDIAN, MEAN, OPTIMALITY_GAP = "IQM", "median", "mean", "optimality gap"
-STATISTICS: dict[str, Statistic] = {IQM: iqm, MEDIAN: median, MEAN: mean, OPTIMALITY_GAP: optimality_gap}
+IQM = "IQM"
+MEDIAN = "median"
+MEAN = "mean"
+OPTIMALITY_GAP = "optimality gap"
+STATISTICS: dict[str, Statistic] = {
+    IQM: iqm,
+    MEDIAN: median,
+    MEAN: mean,
+    OPTIMALITY_GAP: optimality_gap,
+}
 THRESHOLDS = np.linspace(-0.5, 1.5, 81)  # of normalised scores: 0 is the better bound, 1 the expert
 COUNTS = ("n_seeds", "n_families", "n_scores", "n_missing", "n_left_out", "n_uncertain")
 
@@ -33,40 +50,47 @@ def aggregate(
     seed: int = 0,
     corrected: bool = True,
 ) -> pd.DataFrame:
-    """IQM, median, mean and optimality gap of every method over seeds × families, with stratified bootstrap intervals.
+    """IQM, median, mean and optimality gap over seeds × families, with bootstrap intervals.
 
-    A score enters or is missing; it is never replaced. A family on two shift axes of one group enters once for each.
+    A score enters or is missing; it is never replaced. A family on two shift axes of one group
+    enters once for each.
 
     Args:
-      scores: one line per `family`, `axis`, `method`, `variant` and `seed`, and per `suite`, `budget` and `split` where it has
-        them, such as `reports.stats.scores.last_scores`; NaN where a score is missing.
+      scores: one line per `family`, `axis`, `method`, `variant` and `seed`, and per `suite`,
+        `budget` and `split` where it has them, such as `reports.stats.scores.last_scores`; NaN
+        where a score is missing.
       exact: `reports.stats.shift_axes.exact_axes`.
-      expected: `reports.stats.scores.coverage`; its arms get a line though nothing of them is finished, and its seeds are
-        expected.
-        None: the arms and seeds of `scores`.
-      value: the column to aggregate, which must mean the same in every family: "normalised" of `adaptation_scores`.
-      level: how often an interval shall cover.
+      expected: `reports.stats.scores.coverage`; its arms get a line even if nothing of them is
+        finished, and its seeds are expected. None: the arms and seeds of `scores`.
+      value: the column to aggregate, which must mean the same in every family: "normalised" of
+        `adaptation_scores`.
+      level: how often an interval should cover.
       draws: number of resamples.
-      seed: of the generator that every arm's intervals in every group begin from anew.
+      seed: of the generator that every arm's intervals in every group start from afresh.
       corrected: for few seeds, as `reports.stats.bootstrap.estimate` does.
     Returns:
-      One line per suite, budget and split (where known), `group`, arm and `statistic`, sorted, the statistics in their order:
-      `value`; `low` and `high`, NaN where a family has fewer than three seeds; the kind of `interval`; `n_seeds`, the fewest in
-      any family that entered; `n_families` and `n_scores` that entered; `n_missing`, scores expected in families where somebody
-      has one; `n_left_out`, families where nobody has one, for want of references; `n_uncertain`, families that entered
-      though their references are close (where `scores` has the column `uncertain`).
+      One line per suite, budget and split (where known), `group`, arm and `statistic`, sorted, the
+      statistics in their order: `value`; `low` and `high`, NaN where a family has fewer than three
+      seeds; the kind of `interval`; `n_seeds`, the fewest in any family that entered; `n_families`
+      and `n_scores` that entered; `n_missing`, scores expected in families where some method has
+      one; `n_left_out`, families where none has, for want of references; `n_uncertain`, families
+      that entered although their references are close (where `scores` has the column `uncertain`).
     Raises:
-      ValueError: if `scores` names two scores alike, lacks a column, or holds what is no number.
+      ValueError: if `scores` has two scores of one name, lacks a column, or holds a non-number.
     Source:
       Agarwal et al. 2021 (arXiv 2108.13264); intervals of few seeds are widened.
     """
     table = add_group(checked(scores, value), exact)
-    table["uncertain"] = scores["uncertain"].astype(object).eq(True).to_numpy() if "uncertain" in scores else False
+    table["uncertain"] = (
+        scores["uncertain"].astype(object).eq(True).to_numpy() if "uncertain" in scores else False
+    )
     apart = [name for name in APART if name in table]
     cells = _cells(table, apart, expected)
     lines: list[tuple[Any, ...]] = []
     for key, of_arm in cells.groupby([*apart, "group", *ARM]):
-        mine = table.merge(of_arm[[*apart, *STRATUM, *ARM]], on=[*apart, *STRATUM, *ARM]).dropna(subset=["value"])
+        mine = table.merge(of_arm[[*apart, *STRATUM, *ARM]], on=[*apart, *STRATUM, *ARM]).dropna(
+            subset=["value"]
+        )
         counts = _counts(of_arm, mine)
         for name, *numbers in _statistics(mine, level, draws, seed, corrected):
             lines.append((*key, name, *numbers, *counts))
@@ -85,14 +109,15 @@ def performance_profiles(
     seed: int = 0,
     corrected: bool = True,
 ) -> pd.DataFrame:
-    """Share of the seeds × families of every method that score above τ, for every τ, with pointwise intervals.
+    """Share of every method's seeds × families that score above each τ, with pointwise intervals.
 
     Args:
       scores, exact, value, level, draws, seed, corrected: as in `aggregate`.
       thresholds: [K] values of τ, in the units of the scores.
     Returns:
-      One line per suite, budget and split (where known), `group`, arm and `threshold`, sorted: `value`, `low`, `high`,
-      `interval`, `n_seeds`, `n_families`. Arms without a score have no line.
+      One line per suite, budget and split (where known), `group`, arm and `threshold`, sorted:
+      `value`, `low`, `high`, `interval`, `n_seeds`, `n_families`. Arms without a score have no
+      line.
     Raises:
       ValueError: as `aggregate`, and if `thresholds` is not a vector of finite numbers.
     Source:
@@ -108,29 +133,63 @@ def performance_profiles(
     for key, lines in table.groupby(keys):
         for arm, mine in arms_of(lines).items():
             values = score_matrix(mine)
-            above, generator = partial(share_above, thresholds=tau), np.random.default_rng(seed)
-            share, low, high = estimate(values, above, generator, level, draws, bounds=SHARE, corrected=corrected)
-            curve = pd.DataFrame(dict(zip([*keys, *ARM], (*key, *arm), strict=True)), index=range(len(tau)))
-            numbers = {"threshold": tau, "value": share, "low": low, "high": high, "interval": interval_of(values)}
-            found.append(curve.assign(**numbers, n_seeds=_fewest(values), n_families=mine["family"].nunique()))
-    columns = [*keys, *ARM, "threshold", "value", "low", "high", "interval", "n_seeds", "n_families"]
+            above = partial(share_above, thresholds=tau)
+            generator = np.random.default_rng(seed)
+            share, low, high = estimate(
+                values, above, generator, level, draws, bounds=SHARE, corrected=corrected
+            )
+            curve = pd.DataFrame(
+                dict(zip([*keys, *ARM], (*key, *arm), strict=True)), index=range(len(tau))
+            )
+            numbers = {
+                "threshold": tau,
+                "value": share,
+                "low": low,
+                "high": high,
+                "interval": interval_of(values),
+            }
+            found.append(
+                curve.assign(
+                    **numbers, n_seeds=_fewest(values), n_families=mine["family"].nunique()
+                )
+            )
+    columns = [
+        *keys,
+        *ARM,
+        "threshold",
+        "value",
+        "low",
+        "high",
+        "interval",
+        "n_seeds",
+        "n_families",
+    ]
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def interval_of(*arms: FloatArray) -> str:
-    """What kind of interval scores [F, S] of one or more arms have: BOOTSTRAP, or "" where seeds are too few."""
+    """The interval kind of scores [F, S] of some arms: BOOTSTRAP, or "" with too few seeds."""
     return BOOTSTRAP if all(resampled_enough(values) for values in arms) else ""
 
 
 def _cells(table: pd.DataFrame, apart: list[str], expected: pd.DataFrame | None) -> pd.DataFrame:
-    """Every arm on every stratum that it is expected on: `group`, `n_expected`, and whether anybody is `scored` there."""
+    """Every arm on every stratum expected of it: `group`, `n_expected`, whether any is `scored`."""
     place = [*apart, *STRATUM]
-    strata = table.assign(scored=table["value"].notna()).groupby([*place, "group"])["scored"].any().reset_index()
+    strata = (
+        table.assign(scored=table["value"].notna())
+        .groupby([*place, "group"])["scored"]
+        .any()
+        .reset_index()
+    )
     seen = table.groupby([*place, *ARM]).size().rename("n_lines").reset_index()
     if expected is None:
         return seen.rename(columns={"n_lines": "n_expected"}).merge(strata, on=place)
-    counted = checked(expected, "n_expected", ("family", *ARM), apart).rename(columns={"value": "n_expected"})
-    planned = strata[place].merge(counted, on=[name for name in (*apart, "family") if name in counted])
+    counted = checked(expected, "n_expected", ("family", *ARM), apart).rename(
+        columns={"value": "n_expected"}
+    )
+    planned = strata[place].merge(
+        counted, on=[name for name in (*apart, "family") if name in counted]
+    )
     cells = planned.merge(seen, on=[*place, *ARM], how="outer").merge(strata, on=place)
     return cells.assign(n_expected=cells[["n_expected", "n_lines"]].max(axis=1))
 
@@ -144,13 +203,17 @@ def _counts(of_arm: pd.DataFrame, mine: pd.DataFrame) -> tuple[int, ...]:
     return n_seeds, mine["family"].nunique(), len(mine), n_expected - len(mine), left_out, uncertain
 
 
-def _statistics(mine: pd.DataFrame, level: float, draws: int, seed: int, corrected: bool) -> Iterator[tuple[Any, ...]]:
+def _statistics(
+    mine: pd.DataFrame, level: float, draws: int, seed: int, corrected: bool
+) -> Iterator[tuple[Any, ...]]:
     """(statistic, value, low, high, interval), all of them from the same resamples."""
     if mine.empty:
         yield from ((name, np.nan, np.nan, np.nan, "") for name in STATISTICS)
         return
     values = score_matrix(mine)
-    numbers = estimate(values, _together, np.random.default_rng(seed), level, draws, corrected=corrected)
+    numbers = estimate(
+        values, _together, np.random.default_rng(seed), level, draws, corrected=corrected
+    )
     for name, *found in zip(STATISTICS, *numbers, strict=True):
         yield (name, *found, interval_of(values))
 

@@ -1,19 +1,23 @@
-"""The stratified bootstrap of a statistic over seeds × families, corrected for few seeds; axes as in `reports.stats.estimates`.
+"""The stratified bootstrap of a statistic over seeds × families, corrected for few seeds.
 
-The percentile interval of as many seeds as there are is too narrow: resampled means spread by √((n − 1)/n) less than means
-of fresh seeds do, and normal quantiles are too close where there are few seeds. `estimate` therefore draws n − 1 seeds of n,
-so that resampled means have the variance s²/n, and stretches the interval about the estimate by t_ν/z, with the degrees of
-freedom of `freedom_of`. In 4000 simulations each of normal scores with one deviation, 5 and 10 seeds in one family and then
+Axes are those of `reports.stats.estimates`.
+
+The percentile interval from resamples of all n seeds is too narrow: their means spread less, by
+√((n − 1)/n), than means of fresh seeds do, and normal quantiles are too close where there are few
+seeds. `estimate` therefore draws n − 1 seeds of n, so that resampled means have the variance s²/n,
+and stretches the interval about the estimate by t_ν/z, with the degrees of freedom of `freedom_of`.
+In 4000 simulations each of normal scores with one deviation, 5 and 10 seeds in one family and then
 in six, it covered
 
-    mean                94.3, 94.7; 95.9, 95.5 %   (percentiles without correction: 84, 90; 91, 93 %)
+    mean                94.3, 94.7; 95.9, 95.5 %   (not corrected: 84, 90; 91, 93 %)
     IQM                 95.7, 96.8; 96.2, 95.5 %
-    median              94.3, 94.7; 97.7, 98.0 %   (six families of one mean; 95.5, 95.8 % where their means differ)
+    median              94.3, 94.7; 97.7, 98.0 %   (six families of one mean)
+                                    95.5, 95.8 %   (six families whose means differ)
     optimality gap      93.8, 94.4; 95.8, 94.9 %
 
-and, over six families, one of which has five times the deviation of the others, at 5 seeds the mean in 94.5 %, the IQM in
-97.8 %. Where every seed agrees on a share or a probability, as 10 wins of 10 do, resamples do too: its interval has no width,
-which is not certainty.
+and, over six families, one of which has five times the deviation of the others, at 5 seeds the mean
+in 94.5 %, the IQM in 97.8 %. Where every seed agrees on a share or a probability, as in 10 wins out
+of 10, so do resamples: its interval has no width, which is not certainty.
 """
 
 from statistics import NormalDist
@@ -27,33 +31,41 @@ from reports.stats.score_matrix import FloatArray
 
 BOOTSTRAP = "95 % bootstrap"
 UNBOUNDED = (-np.inf, np.inf)
-SHARE = (0.0, 1.0)  # what a share or a probability lies in
+SHARE = (0.0, 1.0)  # the range of a share or a probability
 
 
-def resampled_shares(values: FloatArray, generator: np.random.Generator, draws: int, fewer: int = 1) -> FloatArray:
+def resampled_shares(
+    values: FloatArray, generator: np.random.Generator, draws: int, fewer: int = 1
+) -> FloatArray:
     """Draw seeds of every family anew, with replacement, each family by itself.
 
     Args:
       values: [F, S] scores, NaN where there is none.
       generator: where the resamples come from; the same state gives the same resamples.
       draws: number of resamples.
-      fewer: how many seeds fewer are drawn than a family has. One, so that a resampled mean has the variance s²/n; none is the
-        bootstrap without correction. Of a family with a single seed one is drawn.
+      fewer: how many seeds fewer are drawn than a family has. One, so that a resampled mean has the
+        variance s²/n; none is the bootstrap without correction. A family with a single seed has
+        that one drawn.
     Returns:
-      [draws, F, S] how often a seed was drawn, divided by the seeds that were drawn of its family.
+      [draws, F, S] how often a seed was drawn, divided by the number drawn in its family.
     Raises:
-      ValueError: if a family has no score, a row has one behind a missing one, or there are no draws.
+      ValueError: if a family has no score, a row has a score after a missing one, or there are no
+        draws.
     Source:
-      Agarwal et al. 2021 (arXiv 2108.13264), § 4.1, stratified bootstrap; Rao and Wu 1988, n − 1 of n; families of different
-      size are ours.
+      Agarwal et al. 2021 (arXiv 2108.13264), § 4.1, stratified bootstrap; Rao and Wu 1988, n − 1 of
+      n; families of different size are ours.
     """
     if draws < 1:
-        raise ValueError(f"expected at least one resample, got draws = {draws}; some thousands are usual")
+        raise ValueError(
+            f"expected at least one resample, got draws = {draws}; some thousands are usual"
+        )
     found = present(values)
     n_families, n_seeds = found.shape
     size = found.sum(axis=1, keepdims=True)  # [F, 1]
     if (found != (np.arange(n_seeds) < size)).any():
-        raise ValueError("a score stands behind a missing one; put the seeds of each family first and then NaN")
+        raise ValueError(
+            "a score stands behind a missing one; put the seeds of each family first and then NaN"
+        )
     taken = np.maximum(size - fewer, 1)
     chosen = generator.integers(size, size=(draws, n_families, n_seeds))
     cell = chosen + n_seeds * np.arange(draws * n_families).reshape(draws, n_families, 1)
@@ -76,26 +88,30 @@ def estimate(
 
         low = θ − t_ν/z (θ − q_low),   high = θ + t_ν/z (q_high − θ)
 
-    with θ of the scores and q the percentiles of n − 1 resampled seeds of each family; θ itself is always inside.
+    with θ of the scores and q the percentiles of n − 1 resampled seeds of each family; θ itself is
+    always inside.
 
     Args:
       values: [F, S] scores, NaN where there is none.
-      statistic: of this module, or one that takes the same; it may have trailing axes, such as thresholds.
+      statistic: of this module, or one that takes the same; it may have trailing axes, such as
+        thresholds.
       generator: where the resamples come from.
-      level: how often the interval shall cover, in (0, 1).
+      level: how often the interval should cover, in (0, 1).
       draws: number of resamples.
       bounds: what the statistic cannot leave, such as SHARE.
       corrected: False gives the percentiles of n seeds as they are, as other libraries do.
     Returns:
-      (value, low, high), each of the statistic's trailing axes; `low` and `high` are NaN where a family has fewer than three
-      seeds, which are too few to resample.
+      (value, low, high), each of the statistic's trailing axes; `low` and `high` are NaN where a
+      family has fewer than three seeds, which are too few to resample.
     Raises:
-      ValueError: if `values` is no such array, or `level` or `draws` is out of range.
+      ValueError: if `values` is not such an array, or `level` or `draws` is out of range.
     """
     value = statistic(values, even_shares(values))
     if not resampled_enough(values):
         return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
-    low, high = percentiles(statistic(values, resampled_shares(values, generator, draws, int(corrected))), level)
+    low, high = percentiles(
+        statistic(values, resampled_shares(values, generator, draws, int(corrected))), level
+    )
     if not corrected:
         return value, low, high
     variances, sizes = variances_of(values)
@@ -105,12 +121,13 @@ def estimate(
 def freedom_of(variances: FloatArray, sizes: FloatArray) -> float:
     """Degrees of freedom of a sum of means of seeds, each with its own deviation.
 
-        ν = (Σ_f v_f)² / Σ_f v_f²/(n_f − 1),   v_f = s_f²/n_f,   and Σ_f (n_f − 1) where no seed differs from another
+        ν = (Σ_f v_f)² / Σ_f v_f²/(n_f − 1),   v_f = s_f²/n_f
 
-    between the smallest n_f − 1, where one family varies much more than the others, and Σ_f (n_f − 1), where all vary alike.
+    or Σ_f (n_f − 1) where no seed differs from another. ν lies between the smallest n_f − 1, where
+    one family varies much more than the others, and Σ_f (n_f − 1), where all vary alike.
 
     Args:
-      variances, sizes: v_f and n_f of every family, in one unit.
+      variances, sizes: v_f and n_f of every family; the v_f have one unit.
     Source:
       Satterthwaite 1946; of the mean, and taken for the other statistics too.
     """
@@ -119,17 +136,25 @@ def freedom_of(variances: FloatArray, sizes: FloatArray) -> float:
 
 
 def stretched(
-    value: FloatArray, low: FloatArray, high: FloatArray, freedom: float, level: float, bounds: tuple[float, float]
+    value: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    freedom: float,
+    level: float,
+    bounds: tuple[float, float],
 ) -> tuple[FloatArray, FloatArray]:
-    """The bounds of a percentile interval, farther from the estimate as Student's t is wider than the normal distribution."""
+    """Widen an interval about `value` by Student's t over the normal quantile, within `bounds`."""
     p = (1 + level) / 2
     factor = student_quantile(p, freedom) / NormalDist().inv_cdf(p)
-    far = np.minimum(value, value - factor * (value - low)), np.maximum(value, value + factor * (high - value))
+    far = (
+        np.minimum(value, value - factor * (value - low)),
+        np.maximum(value, value + factor * (high - value)),
+    )
     return np.maximum(far[0], bounds[0]), np.minimum(far[1], bounds[1])
 
 
 def percentiles(resampled: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
-    """The bounds [...] that leave (1 − level)/2 of the resampled statistics [draws, ...] on either side.
+    """Bounds [...] that leave (1 − level)/2 of the resampled statistics [draws, ...] on each side.
 
     Raises:
       ValueError: if `level` is not in (0, 1).

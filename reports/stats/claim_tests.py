@@ -1,4 +1,4 @@
-"""The tests of a claim: every pair of methods, family, shift axis and statistic that the store has finished."""
+"""The tests of a claim: all finished pairs of methods, by family, shift axis and statistic."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -15,8 +15,9 @@ from reports.stats.significance import holm, lowest_p, permutation_test
 from reports.stats.welch import equivalence, seeds_for_equivalence, shown_margin, welch_interval
 
 PLACE = ("budget", "family", "split", "axis")
-_MANY = 100  # seeds that nobody runs
-_TESTED = {  # what a statistic is of: a table with one line per place, method and seed, and its column
+_MANY = 100  # more seeds than anybody runs
+# what a statistic is of: a table with one line per place, method and seed, and its column
+_TESTED = {
     RETURN: (last_scores, "return_mean"),
     NORMALISED: (last_scores, "normalised"),
     AREA: (lambda scores: adaptation_areas(scores, value="return_mean"), "area"),
@@ -27,32 +28,37 @@ _TESTED = {  # what a statistic is of: a table with one line per place, method a
 def claim_tests(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
     """Test a claim wherever two of its methods are finished, in their default settings.
 
-    RETURN and AREA are compared by permutation tests of means, STEPS by permutation tests of ranks, with what never gets there
-    last, and NORMALISED by two one-sided tests of equivalence with MARGIN: p is of "equivalent, or better" or of "worse by more
-    than the margin", whichever is smaller. Only one of the two can be a false alarm, so they count as one test.
+    RETURN and AREA are compared by permutation tests of means, STEPS by permutation tests of ranks,
+    with what never gets there ranked last, and NORMALISED by two one-sided tests of equivalence
+    with MARGIN: p is of "equivalent, or better" or of "worse by more than the margin", whichever is
+    smaller. Only one of the two can be a false alarm, so they count as one test.
 
     Args:
       scores: `adaptation_scores`.
     Returns:
-      One line per PLACE, `arm`, `other` and `statistic`, sorted by budget: `difference`, arm − other, and its 95 % interval
-      `low`, `high` (of STEPS none); `p`, NaN where there is no test; `p_holm`, corrected over all tests of the claim at the
-      budget, whose number is `n_tests`; `favours`, whether what was seen speaks for the claim; `detectable`, what a test at the
-      first of Holm's steps finds with a power of 80 %: the difference, or of NORMALISED the margin within which equal methods
-      are found equivalent, infinite where so few seeds can never show anything; `reached`, the lowest p that so few seeds can
-      give, corrected; `deviation` over seeds; `n_seeds`, `n_other`; `middle`, `other_middle`, medians over seeds; `early`, the
-      difference of mean returns after two episodes; `steps`, `other_steps` that each has used in the end; `uncertain`, whether
-      references are close.
+      One line per PLACE, `arm`, `other` and `statistic`, sorted by budget: `difference`, arm −
+      other, and its 95 % interval `low`, `high` (none for STEPS); `p`, NaN where there is no test;
+      `p_holm`, corrected over all tests of the claim at the budget, whose number is `n_tests`;
+      `favours`, whether what was seen speaks for the claim; `detectable`, what a test at the first
+      of Holm's steps finds with a power of 80 %: the difference, or for NORMALISED the margin
+      within which equal methods are found equivalent, infinite where so few seeds can never show
+      anything; `reached`, the lowest p that so few seeds can give, corrected; `deviation` over
+      seeds; `n_seeds`, `n_other`; `middle`, `other_middle`, medians over seeds; `early`, the
+      difference of mean returns after two episodes; `steps`, `other_steps` that each used in the
+      end; `uncertain`, whether references are close.
     Source:
       Holm 1979; Shaffer 1986 for two hypotheses of which one is true.
     """
     table = scores[(scores["suite"] == claim.suite) & (scores["variant"] == "")]
     done = _samples(table, RETURN)
     samples = {statistic: _samples(table, statistic) for statistic in claim.statistics}
-    lines, spent = [], _spent(table)
+    lines = []
+    spent = _spent(table)
     for place in dict.fromkeys(key[:-1] for key in done):
         for arm, other in claim.pairs:
             if (*place, arm) in done and (*place, other) in done:
-                mine, theirs = spent[*place, arm], spent[*place, other]
+                mine = spent[*place, arm]
+                theirs = spent[*place, other]
                 here = {
                     **dict(zip(PLACE, place, strict=True)),
                     "arm": arm,
@@ -64,19 +70,27 @@ def claim_tests(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
                 for statistic, found in samples.items():
                     x, y = (found.get((*place, name), np.empty(0)) for name in (arm, other))
                     lines.append({**here, "statistic": statistic, **_tested(statistic, x, y)})
-    return _corrected(pd.DataFrame(lines)) if lines else pd.DataFrame(columns=[*PLACE, "arm", "other", "p_holm", "favours"])
+    return (
+        _corrected(pd.DataFrame(lines))
+        if lines
+        else pd.DataFrame(columns=[*PLACE, "arm", "other", "p_holm", "favours"])
+    )
 
 
 def seeds_needed(tests: pd.DataFrame) -> int | None:
-    """The fewest seeds per method with which every test of a claim at one budget can decide, None if nobody runs so many.
+    """The fewest seeds per method at which every test of a claim at one budget can decide.
 
-    Of permutation tests n such that m · lowest_p(n, n) ≤ LEVEL for the m tests; of equivalence n such that methods that are
-    alike are found so with a power of 80 %, by the largest of the deviations that were seen.
+    None if more are needed than anybody runs.
+
+    For permutation tests, n such that m · lowest_p(n, n) ≤ LEVEL for the m tests; for equivalence,
+    n such that equal methods are found equivalent with a power of 80 %, given the largest of the
+    deviations that were seen.
     """
     made = tests[tests["p"].notna()]
     if made.empty:
         return None
-    alpha, needed = LEVEL / len(made), []
+    alpha = LEVEL / len(made)
+    needed = []
     if (made["statistic"] != NORMALISED).any():
         needed.append(next((n for n in range(2, _MANY) if lowest_p(n, n) <= alpha), None))
     if (made["statistic"] == NORMALISED).any():
@@ -93,8 +107,21 @@ def _samples(table: pd.DataFrame, statistic: str) -> dict[tuple[Any, ...], Float
 
 def _tested(statistic: str, x: FloatArray, y: FloatArray) -> dict[str, Any]:
     """One test, without its correction."""
-    said = {"n_seeds": x.size, "n_other": y.size, "p": np.nan, "favours": False, "lowest_p": np.nan, "deviation": np.nan}
-    said |= {"difference": np.nan, "low": np.nan, "high": np.nan, "middle": np.nan, "other_middle": np.nan}
+    said = {
+        "n_seeds": x.size,
+        "n_other": y.size,
+        "p": np.nan,
+        "favours": False,
+        "lowest_p": np.nan,
+        "deviation": np.nan,
+    }
+    said |= {
+        "difference": np.nan,
+        "low": np.nan,
+        "high": np.nan,
+        "middle": np.nan,
+        "other_middle": np.nan,
+    }
     if not x.size or not y.size or (statistic == NORMALISED and min(x.size, y.size) < 2):
         return said
     said |= {"middle": float(np.median(x)), "other_middle": float(np.median(y))}
@@ -105,25 +132,35 @@ def _tested(statistic: str, x: FloatArray, y: FloatArray) -> dict[str, Any]:
         said |= {"difference": x.mean() - y.mean(), "deviation": pooled_deviation(x, y)}
     if statistic == NORMALISED:
         found = equivalence(x, y, MARGIN)
-        return said | {"p": min(found), "favours": found.supports <= found.contradicts, "lowest_p": 0.0}
+        return said | {
+            "p": min(found),
+            "favours": found.supports <= found.contradicts,
+            "lowest_p": 0.0,
+        }
     p = permutation_test(x, y, np.random.default_rng(0))
-    return said | {"p": p, "favours": bool(x.mean() > y.mean()), "lowest_p": lowest_p(x.size, y.size)}
+    return said | {
+        "p": p,
+        "favours": bool(x.mean() > y.mean()),
+        "lowest_p": lowest_p(x.size, y.size),
+    }
 
 
 def _ranks(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Ranks of all values together, ties in the middle; the least value has the highest."""
+    """Ranks of all values together, ties at their mean rank; the least value has the highest."""
     both = np.concatenate((x, y))
     ranks = (both[:, None] < both).sum(axis=1) + (both[:, None] == both).sum(axis=1) / 2
     return ranks[: x.size], ranks[x.size :]
 
 
 def _corrected(tests: pd.DataFrame) -> pd.DataFrame:
-    """The tests with what depends on how many there are at their budget."""
+    """The tests with the columns that depend on how many there are at their budget."""
     tests = tests.sort_values("budget", kind="stable", ignore_index=True)
     budgets = tests.groupby("budget")
     tests["p_holm"] = budgets["p"].transform(holm)
     tests["n_tests"] = budgets["p"].transform("count")
-    tests["reached"] = np.maximum(tests["lowest_p"], budgets["lowest_p"].transform("min") * tests["n_tests"])
+    tests["reached"] = np.maximum(
+        tests["lowest_p"], budgets["lowest_p"].transform("min") * tests["n_tests"]
+    )
     tests["detectable"] = [_detectable(one) for one in tests.to_dict("records")]
     return tests
 
@@ -131,18 +168,32 @@ def _corrected(tests: pd.DataFrame) -> pd.DataFrame:
 def _detectable(one: Mapping[Any, Any]) -> float:
     if np.isnan(one["p"]) or one["statistic"] == STEPS:
         return float("nan")
-    alpha, seeds = LEVEL / one["n_tests"], (one["n_seeds"], one["n_other"])
+    alpha = LEVEL / one["n_tests"]
+    seeds = (one["n_seeds"], one["n_other"])
     if one["statistic"] == NORMALISED:
         return shown_margin(one["deviation"], *seeds, alpha)
-    return float("inf") if one["lowest_p"] > alpha else detectable_effect(one["deviation"], *seeds, alpha)
+    return (
+        float("inf")
+        if one["lowest_p"] > alpha
+        else detectable_effect(one["deviation"], *seeds, alpha)
+    )
 
 
 def _spent(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[Hashable, Any]]:
-    """By (*PLACE, method): the `steps` of the test task that it has used in the end, its mean return after two episodes, as it
-    was then (`early`), and whether its references are `uncertain`."""
+    """What each (*PLACE, method) has spent and earned.
+
+    `steps` on the test task are those used in the end, `early` is its mean return after two
+    episodes, as it was then, and `uncertain` says whether its references are close.
+    """
     keys = [*PLACE, "method"]
-    firsts = {place: horizon(sorted(map(int, b.unique()))) for place, b in table.groupby(list(PLACE))["env_steps"]}
-    twice = [2 * (firsts[place] or np.nan) for place in table[list(PLACE)].itertuples(index=False, name=None)]
+    firsts = {
+        place: horizon(sorted(map(int, b.unique())))
+        for place, b in table.groupby(list(PLACE))["env_steps"]
+    }
+    twice = [
+        2 * (firsts[place] or np.nan)
+        for place in table[list(PLACE)].itertuples(index=False, name=None)
+    ]
     before = table[table["env_steps"] <= twice]
     then = before[before["env_steps"] == before.groupby(keys)["env_steps"].transform("max")]
     ends = table.groupby(keys).agg(steps=("env_steps", "max"), uncertain=("uncertain", "any"))

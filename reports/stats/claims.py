@@ -1,24 +1,35 @@
 """What the papers of APB claim, as data, and when a claim is judged.
 
-A claim is judged where it was made: on locomotion, at the budgets that are meant for it. Anything else is a hint, and is called
-toy evidence.
+A claim is judged where it was made: on locomotion, at the budgets meant for it. Anything
+else is a hint, and is called toy evidence.
 """
 
 from dataclasses import dataclass
 
 JUDGED_AT = ("desk", "paper")  # budgets that a claim is judged at, each by itself
-FAMILIES = frozenset({"cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand", "ant-goal", "ant-dir"})  # of locomotion
+# of locomotion
+FAMILIES = frozenset(
+    {"cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand", "ant-goal", "ant-dir"}
+)
 LEVEL = 0.05  # of the p-values, corrected over all tests of a claim at a budget
-MARGIN = 0.1  # of normalised scores: a tenth of what lies between doing nothing and the expert counts as no difference
+# of normalised scores: a tenth of what lies between doing nothing and the expert counts as no
+# difference
+MARGIN = 0.1
 
-SUPPORTED, CONTRADICTED, UNDECIDED, TOY = "supported", "not supported", "undecided", "toy evidence only"
-RETURN, NORMALISED = "last return", "last normalised score"
-AREA, STEPS = "area under the curve", "steps to half"  # of the expert's gain
+SUPPORTED = "supported"
+CONTRADICTED = "not supported"
+UNDECIDED = "undecided"
+TOY = "toy evidence only"
+RETURN = "last return"
+NORMALISED = "last normalised score"
+# of the expert's gain
+AREA = "area under the curve"
+STEPS = "steps to half"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Each arm is said to be better than each of `others` by every statistic, or by NORMALISED to be as good at least."""
+    """Each arm is said to beat all `others` by every statistic, or by NORMALISED to match them."""
 
     text: str
     paper: str  # the version that makes it
@@ -33,13 +44,33 @@ class Claim:
         return [(arm, other) for arm in self.arms for other in self.others]
 
 
-V1, FINAL = "arXiv v1", "ICML 2026"
+V1 = "arXiv v1"
+FINAL = "ICML 2026"
 META_RL = ("maml", "cavia", "pearl", "varibad", "maml+ft", "cavia+ft", "pearl+ft", "varibad+ft")
 CLAIMS = (
-    Claim("APB adapts outside the training distribution where other meta-RL fails", V1, "ood", ("apb",), META_RL),
+    Claim(
+        "APB adapts outside the training distribution where other meta-RL fails",
+        V1,
+        "ood",
+        ("apb",),
+        META_RL,
+    ),
     Claim("APB needs fewer samples than standard RL", V1, "ood", ("apb",), ("td3",), (AREA, STEPS)),
-    Claim("a random backbone comes near a meta-trained one", V1, "sanity", ("apb-random",), ("apb",), (NORMALISED,)),
-    Claim("a layer before and one after the backbone are both needed", V1, "placement", ("apb",), ("apb-pre", "apb-post")),
+    Claim(
+        "a random backbone comes near a meta-trained one",
+        V1,
+        "sanity",
+        ("apb-random",),
+        ("apb",),
+        (NORMALISED,),
+    ),
+    Claim(
+        "a layer before and one after the backbone are both needed",
+        V1,
+        "placement",
+        ("apb",),
+        ("apb-pre", "apb-post"),
+    ),
     Claim(
         "linear layers alone are on par with standard RL, even around a random backbone",
         FINAL,
@@ -52,12 +83,12 @@ CLAIMS = (
 NOT_TESTED = {
     "the error falls with the coverage of meta-training": V1,
     "the bound 2L·‖h‖·|X_OOD|·ε_max holds": V1,
-    "the constraint can enhance the generalisation of the adapted policy, also out of distribution": FINAL,
+    "the constraint can help the adapted policy generalise, also out of distribution": (FINAL),
 }
 
 
 def judgement(family: str, budget: str, p: float, favours: bool) -> str:
-    """The verdict of one test: SUPPORTED, CONTRADICTED or UNDECIDED where claims are judged, and TOY anywhere else.
+    """SUPPORTED, CONTRADICTED or UNDECIDED for a test where claims are judged, TOY anywhere else.
 
     Args:
       p: corrected p-value, NaN where there is no test.

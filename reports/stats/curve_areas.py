@@ -1,4 +1,4 @@
-"""Adaptation curves as one number per seed: the area under the curve, and the steps that a score takes."""
+"""Adaptation curves as one number per seed: area under the curve, or steps to reach a score."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,32 +13,41 @@ ZERO = "zero"  # the method that does nothing
 
 
 def adaptation_areas(
-    scores: pd.DataFrame, *, value: str = "score", horizon: int | None = None, budget: int | None = None
+    scores: pd.DataFrame,
+    *,
+    value: str = "score",
+    horizon: int | None = None,
+    budget: int | None = None,
 ) -> pd.DataFrame:
-    """Mean height of every seed's adaptation curve over the logarithm of the steps on the test task.
+    """Mean height of every seed's adaptation curve over the logarithm of the test-task steps.
 
         A = 1/log(B/H) ∫_H^B max(y(b), J_zero) d log b
 
-    by trapezoids between checkpoints, from the horizon H to the budget's end B; the score at b = 0 stands apart. J_zero is the
-    mean score of the zero action on the same family and axis. An untrained policy may do worse than no action, and a method
-    that gathers experience first stays there until its first update; without that floor the area would weigh how bad such a
-    start is. Where the zero action was not measured there is none. An arm whose last checkpoint lies before B has frozen, and
-    its last score is carried flat to B, also from b = 0. A is in the units of y: a constant curve has its own height, or that
-    of the floor. A curve with a missing score between H and the arm's last checkpoint has no area.
+    by trapezoids between checkpoints, from the horizon H to the budget's end B; the score at b = 0
+    stands apart. J_zero is the mean score of the zero action on the same family and axis. An
+    untrained policy may do worse than no action, and a method that gathers experience first stays
+    there until its first update; without that floor the area would depend on how bad such a start
+    is. Where the zero action was not measured there is no floor. An arm whose last checkpoint lies
+    before B has frozen, and its last score is carried flat to B, also from b = 0. A is in the units
+    of y: a constant curve has its own height, or that of the floor. A curve with a missing score
+    between H and the arm's last checkpoint has no area.
 
     Args:
-      scores: one line per `family`, `axis`, `method`, `variant`, `seed` and `env_steps` (per test task), and per `suite`,
-        `budget` and `split` where it has them, such as `adaptation_scores`; NaN where a score is missing.
+      scores: one line per `family`, `axis`, `method`, `variant`, `seed` and `env_steps` (per test
+        task), and per `suite`, `budget` and `split` where it has them, such as `adaptation_scores`;
+        NaN where a score is missing.
       value: the column with y.
-      horizon: H in environment steps; None for the first checkpoint above 0 of any arm on the family.
+      horizon: H in environment steps; None for the first checkpoint above 0 of any arm on the
+        family.
       budget: B in environment steps; None for the last checkpoint of any arm on the family.
     Returns:
-      One line per name of a curve and seed, sorted: `area`; `at_zero`, the score at b = 0; `held_from`, the checkpoint that the
-      arm's last score was carried from, NaN where it was not; `floor`, J_zero, NaN where there is none.
-      `reports.stats.scores.summarise` gives their intervals.
+      One line per name of a curve and seed, sorted: `area`; `at_zero`, the score at b = 0;
+      `held_from`, the checkpoint that the arm's last score was carried from, NaN where it was not;
+      `floor`, J_zero, NaN where there is none. `reports.stats.scores.summarise` gives their
+      intervals.
     Raises:
-      ValueError: if H or B does not fit the checkpoints, or `scores` names two scores alike, lacks a column, or holds what is
-        no number.
+      ValueError: if H or B does not fit the checkpoints, or `scores` has two scores of one name,
+        lacks a column, or holds a non-number.
     """
     table = checked(scores, value, (*STRATUM, *ARM, "seed", "env_steps"))
     apart = [name for name in APART if name in table]
@@ -48,32 +57,39 @@ def adaptation_areas(
         first, last = _ends(on_family["env_steps"], horizon, budget)
         floors = on_family[on_family["method"] == ZERO].groupby("axis")["value"].mean()
         for key, curves in on_family.groupby(keys):
-            wide = curves.pivot(index="seed", columns="env_steps", values="value")  # [seeds, checkpoints], steps ascending
-            steps, y = wide.columns.to_numpy(), wide.to_numpy()
+            # [seeds, checkpoints], steps ascending
+            wide = curves.pivot(index="seed", columns="env_steps", values="value")
+            steps = wide.columns.to_numpy()
+            y = wide.to_numpy()
             zero = y[:, steps == 0][:, 0] if 0 in steps else np.full(len(wide), np.nan)
             held = float(steps[-1]) if steps[-1] < last else np.nan
             floor = float(floors.get(curves["axis"].iloc[0], np.nan))
             if curves["method"].iloc[0] != ZERO:
                 y = np.where(y < floor, floor, y)  # a missing score stays missing
             areas = _areas(steps, y, first, last)
-            found += [(*key, seed, *numbers, held, floor) for seed, *numbers in zip(wide.index, areas, zero, strict=True)]
+            found += [
+                (*key, seed, *numbers, held, floor)
+                for seed, *numbers in zip(wide.index, areas, zero, strict=True)
+            ]
     columns = [*keys, "seed", "area", "at_zero", "held_from", "floor"]
     return pd.DataFrame(found, columns=columns).sort_values([*keys, "seed"], ignore_index=True)
 
 
-def steps_to(scores: pd.DataFrame, level: float = 0.5, *, value: str = "normalised") -> pd.DataFrame:
+def steps_to(
+    scores: pd.DataFrame, level: float = 0.5, *, value: str = "normalised"
+) -> pd.DataFrame:
     """The steps on the test task after which every seed first scores a level or more.
 
-    Half of the expert's gain is the normalised score ½. It is found at checkpoints only, so it is late by up to the distance
-    between two.
+    Half of the expert's gain is the normalised score ½. It is found at checkpoints only, so it is
+    late by up to the distance between two checkpoints.
 
     Args:
       scores: as in `adaptation_areas`.
       level: in the units of `value`.
       value: the column with the scores.
     Returns:
-      One line per name of a curve and seed, sorted, with `steps`: infinite where no checkpoint reaches the level, NaN where a
-      score is missing before one does.
+      One line per name of a curve and seed, sorted, with `steps`: infinite where no checkpoint
+      reaches the level, NaN where a score is missing before one does.
     Raises:
       ValueError: as `adaptation_areas`.
     """
@@ -84,22 +100,31 @@ def steps_to(scores: pd.DataFrame, level: float = 0.5, *, value: str = "normalis
     found = table[keys].drop_duplicates().merge(first, on=keys, how="left")
     steps = found["env_steps"].astype(float).fillna(np.inf)
     never = found["env_steps"].isna()
-    return found[keys].assign(steps=steps.where(never | found["value"].notna())).sort_values(keys, ignore_index=True)
+    return (
+        found[keys]
+        .assign(steps=steps.where(never | found["value"].notna()))
+        .sort_values(keys, ignore_index=True)
+    )
 
 
 def horizon(checkpoints: Sequence[int]) -> int | None:
-    """H, where the checkpoints show it: the first after 0, if the next is twice as far."""
+    """H, where the checkpoints show it: the first after 0, if the next is at twice that."""
     return checkpoints[1] if len(checkpoints) > 2 and checkpoints[2] == 2 * checkpoints[1] else None
 
 
 def _ends(steps: "pd.Series[int]", horizon: int | None, budget: int | None) -> tuple[int, int]:
-    """H and B; 0 and 0 for a family where nobody has a checkpoint above 0."""
+    """H and B; 0 and 0 for a family where no arm has a checkpoint above 0."""
     first = int(steps[steps > 0].min()) if horizon is None and (steps > 0).any() else horizon or 0
     last = int(steps.max()) if budget is None else budget
     if budget is not None and steps.max() > budget:
-        raise ValueError(f"a checkpoint at {steps.max()} steps lies beyond the budget's end at {budget}; give the larger one")
+        raise ValueError(
+            f"a checkpoint at {steps.max()} steps lies beyond the budget's end at {budget}; give"
+            " the larger one"
+        )
     if last and not 0 < first <= last:
-        raise ValueError(f"expected 0 < H ≤ B, got a horizon of {first} and a budget of {last} steps; give both")
+        raise ValueError(
+            f"expected 0 < H ≤ B, got a horizon of {first} and a budget of {last} steps; give both"
+        )
     return first, last
 
 
@@ -113,9 +138,11 @@ def _areas(steps: np.ndarray[Any, Any], y: FloatArray, first: int, last: int) ->
     if first not in steps:
         return missing
     inside = steps >= first
-    b, height = steps[inside].astype(float), y[:, inside]
+    b = steps[inside].astype(float)
+    height = y[:, inside]
     if b[-1] < last:
-        b, height = np.append(b, last), np.column_stack((height, height[:, -1]))
+        b = np.append(b, last)
+        height = np.column_stack((height, height[:, -1]))
     if len(b) == 1:
         return np.asarray(height[:, 0])
     return np.asarray(np.trapezoid(height, np.log(b), axis=1) / np.log(last / first))

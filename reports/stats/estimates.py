@@ -1,9 +1,12 @@
-"""Statistics of a method over seeds × families. Arrays in, arrays out; `reports.stats.bootstrap` has their intervals.
+"""Statistics of a method over seeds × families, arrays in and arrays out.
 
-Axes: `F` strata (a family on one shift axis), `S` seeds; rows may have different numbers of seeds and end in NaN. A statistic
-takes the scores [F, S] and the share [..., F, S] that each seed has in its family, which sums to 1 over the seeds of a family
-and is 0 where there is no score. With 1/n for each of n seeds it is the statistic of the scores; with counts/n of a resample,
-that of the resample. Families count alike, whatever their numbers of seeds.
+`reports.stats.bootstrap` has their intervals.
+
+Axes: `F` strata (a family on one shift axis), `S` seeds; rows may have different numbers of seeds
+and end in NaN. A statistic takes the scores [F, S] and the share [..., F, S] that each seed has in
+its family, which sums to 1 over the seeds of a family and is 0 where there is no score. With 1/n
+for each of n seeds it is the statistic of the scores; with counts/n of a resample, that of the
+resample. Families count alike, whatever their numbers of seeds.
 """
 
 from collections.abc import Callable
@@ -13,7 +16,8 @@ from numpy.typing import NDArray
 
 from reports.stats.score_matrix import FloatArray
 
-Statistic = Callable[[FloatArray, FloatArray], FloatArray]  # (values [F, S], shares [..., F, S]) → [...]
+# (values [F, S], shares [..., F, S]) → [...]
+Statistic = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 def even_shares(values: FloatArray) -> FloatArray:
@@ -37,11 +41,13 @@ def iqm(values: FloatArray, shares: FloatArray) -> FloatArray:
 
         Σ_i v_i x_(i) / Σ_i v_i,   v_i = |[c_(i−1), c_i] ∩ [q, 1 − q]|,   q = ⌊N/4⌋/N
 
-    over the N scores in ascending order, c_i the sum of the shares up to x_(i), divided by the number of families. With as many
-    seeds in each family ⌊N/4⌋ scores are left out at either end; otherwise a quarter of the weight is, rounded down to 1/N.
+    over the N scores in ascending order, c_i the sum of the shares up to x_(i), divided by the
+    number of families. With as many seeds in each family ⌊N/4⌋ scores are left out at either end;
+    otherwise a quarter of the weight is, rounded down to 1/N.
 
     Source:
-      Agarwal et al. 2021 (arXiv 2108.13264), § 4.2; shares, so that families of different size count alike, are ours.
+      Agarwal et al. 2021 (arXiv 2108.13264), § 4.2; shares, so that families of different size
+      count alike, are ours.
     """
     n_families, _ = values.shape
     total = int(present(values).sum())
@@ -54,7 +60,7 @@ def iqm(values: FloatArray, shares: FloatArray) -> FloatArray:
 
 
 def optimality_gap(values: FloatArray, shares: FloatArray, target: float = 1.0) -> FloatArray:
-    """Mean amount by which scores fall short of a target; what lies above it counts as the target does.
+    """Mean amount by which scores fall short of a target; scores above it count as the target.
 
         1/F Σ_f Σ_s w_fs max(γ − x_fs, 0)
 
@@ -73,11 +79,15 @@ def share_above(values: FloatArray, shares: FloatArray, thresholds: FloatArray) 
       Agarwal et al. 2021 (arXiv 2108.13264), § 4.3, run-score distribution.
     """
     above = values > thresholds[:, None, None]  # [K, F, S]
-    return np.asarray(np.tensordot(shares, above.astype(float), axes=((-2, -1), (-2, -1))) / len(values))
+    return np.asarray(
+        np.tensordot(shares, above.astype(float), axes=((-2, -1), (-2, -1))) / len(values)
+    )
 
 
-def improvement(x: FloatArray, y: FloatArray, x_shares: FloatArray, y_shares: FloatArray) -> FloatArray:
-    """Probability that a seed of one method scores higher than a seed of another, averaged over families.
+def improvement(
+    x: FloatArray, y: FloatArray, x_shares: FloatArray, y_shares: FloatArray
+) -> FloatArray:
+    """Probability that a seed of one method outscores one of another, averaged over families.
 
         1/F Σ_f Σ_ij w_fi w'_fj (1[x_fi > y_fj] + ½ 1[x_fi = y_fj])
 
@@ -88,23 +98,34 @@ def improvement(x: FloatArray, y: FloatArray, x_shares: FloatArray, y_shares: Fl
       Mann and Whitney 1947; Agarwal et al. 2021 (arXiv 2108.13264), § 4.3.
     """
     if len(x) != len(y):
-        raise ValueError(f"the methods have scores in {len(x)} and {len(y)} families; select those that both have")
+        raise ValueError(
+            f"the methods have scores in {len(x)} and {len(y)} families; select those that both"
+            " have"
+        )
     against = np.matmul(x_shares[..., None, :], _better(x, y))[..., 0, :]  # [..., F, S']
     return np.asarray((against * y_shares).sum(axis=-1).mean(axis=-1))
 
 
 def placement_variances(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Variances of the terms of `improvement` that the seeds of x and of y give, and numbers of seeds, [2 F] each.
+    """Variances of the terms that seeds of x and y give `improvement`, and seed counts, [2 F] each.
 
-    A seed's term is the share of the other method's seeds that it beats, ties half; so scores need no common unit.
+    A seed's term is the share of the other method's seeds that it beats, ties counting half, so
+    scores need no common unit.
 
     Source:
-      DeLong et al. 1988; Brunner and Munzel 2000, whose degrees of freedom `reports.stats.bootstrap.freedom_of` gives.
+      DeLong et al. 1988; Brunner and Munzel 2000, whose degrees of freedom
+      `reports.stats.bootstrap.freedom_of` gives.
     """
     better = _better(x, y)
-    of_x, of_y = (better * even_shares(y)[:, None, :]).sum(axis=2), (better * even_shares(x)[:, :, None]).sum(axis=1)
-    found = [variances_of(np.where(np.isnan(scores), np.nan, terms)) for scores, terms in ((x, of_x), (y, of_y))]
-    return np.concatenate([variances for variances, _ in found]), np.concatenate([sizes for _, sizes in found])
+    of_x = (better * even_shares(y)[:, None, :]).sum(axis=2)
+    of_y = (better * even_shares(x)[:, :, None]).sum(axis=1)
+    found = [
+        variances_of(np.where(np.isnan(scores), np.nan, terms))
+        for scores, terms in ((x, of_x), (y, of_y))
+    ]
+    return np.concatenate([variances for variances, _ in found]), np.concatenate(
+        [sizes for _, sizes in found]
+    )
 
 
 def family_means(values: FloatArray, shares: FloatArray) -> FloatArray:
@@ -122,10 +143,12 @@ def present(values: FloatArray) -> NDArray[np.bool_]:
     """[F, S] where there is a score.
 
     Raises:
-      ValueError: if `values` is no array of families by seeds, or a family has no score.
+      ValueError: if `values` is not an array of families by seeds, or a family has no score.
     """
     if values.ndim != 2 or not values.size:
-        raise ValueError(f"expected scores of families by seeds [F, S], got an array of shape {values.shape}")
+        raise ValueError(
+            f"expected scores of families by seeds [F, S], got an array of shape {values.shape}"
+        )
     found = ~np.isnan(values)
     if not found.any(axis=1).all():
         raise ValueError("a family has no score at all; leave it out")
@@ -134,5 +157,6 @@ def present(values: FloatArray) -> NDArray[np.bool_]:
 
 def _better(x: FloatArray, y: FloatArray) -> FloatArray:
     """[F, S, S'] 1 where a seed of x scores higher than one of y, ½ where they score alike."""
-    left, right = x[:, :, None], y[:, None, :]
+    left = x[:, :, None]
+    right = y[:, None, :]
     return np.asarray((left > right) + 0.5 * (left == right))

@@ -1,4 +1,4 @@
-"""How often one method beats another: probability of improvement, a line per ordered pair of methods and group of strata."""
+"""How often one method beats another: probability of improvement per ordered pair and group."""
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
@@ -24,25 +24,29 @@ def probability_of_improvement(
     seed: int = 0,
     corrected: bool = True,
 ) -> pd.DataFrame:
-    """P(X > Y) that a seed of one method scores higher than one of another, averaged over the families that both have.
+    """P(X > Y) that a seed of one method outscores one of another, averaged over shared families.
 
-    Ties count half. The seeds of the two are resampled independently, within families. P(Y > X) is 1 − P(X > Y), interval
-    included. Scores are compared within a family only, so they need no normalisation.
+    Ties count half. The seeds of the two are resampled independently, within families. P(Y > X) is
+    1 − P(X > Y), interval included. Scores are compared within a family only, so they need no
+    normalisation.
 
-    The interval is that of `reports.stats.bootstrap.estimate`, with the degrees of freedom of Brunner and Munzel. In 1500
-    simulations each of normal scores, 5 and 10 seeds in one family and then in six, it covered P = ½ in 96.9, 96.5, 97.7 and
-    96.7 %, and P = 0.69 in 94.0, 96.3, 97.1 and 96.0 %. P = 0.86 it covered in 97.1 and 95.7 % with six families, but in 82.3
-    and 91.7 % with one: there often every seed wins, and the interval has no width.
+    The interval is that of `reports.stats.bootstrap.estimate`, with the degrees of freedom of
+    Brunner and Munzel. In 1500 simulations each of normal scores, 5 and 10 seeds in one family and
+    then in six, it covered P = ½ in 96.9, 96.5, 97.7 and 96.7 %, and P = 0.69 in 94.0, 96.3, 97.1
+    and 96.0 %. P = 0.86 it covered in 97.1 and 95.7 % with six families, but in 82.3 and 91.7 %
+    with one: there often every seed wins, and the interval has no width.
 
     Args:
-      scores, exact, value, level, draws, seed, corrected: as in `reports.stats.aggregates.aggregate`.
+      scores, exact, value, level, draws, seed, corrected: as in
+        `reports.stats.aggregates.aggregate`.
     Returns:
-      One line per suite, budget and split (where known), `group`, arm and other arm (`other`, `other_variant`), sorted:
-      `value`; `low` and `high`, NaN where a family has fewer than three seeds of either; `interval`; `n_seeds`, the fewest of
-      either in any family; `n_families` that both have, and `n_left_out` that only one of them has. Pairs without a common
-      family have no line.
+      One line per suite, budget and split (where known), `group`, arm and other arm (`other`,
+      `other_variant`), sorted: `value`; `low` and `high`, NaN where a family has fewer than three
+      seeds of either; `interval`; `n_seeds`, the fewest of either in any family; `n_families` that
+      both have, and `n_left_out` that only one of them has. Pairs without a common family have no
+      line.
     Raises:
-      ValueError: if `scores` names two scores alike, lacks a column, or holds what is no number.
+      ValueError: if `scores` has two scores of one name, lacks a column, or holds a non-number.
     Source:
       Agarwal et al. 2021 (arXiv 2108.13264), § 4.3.
     """
@@ -59,9 +63,15 @@ def probability_of_improvement(
             x, y = (_matrix([seeds[stratum] for stratum in common]) for seeds in (mine, theirs))
             p, low, high = _estimate(x, y, np.random.default_rng(seed), level, draws, corrected)
             n_seeds = min(int((~np.isnan(values)).sum(axis=1).min()) for values in (x, y))
-            n_families, n_all = (len({family for family, _ in strata}) for strata in (common, mine.keys() | theirs.keys()))
+            n_families, n_all = (
+                len({family for family, _ in strata})
+                for strata in (common, mine.keys() | theirs.keys())
+            )
             counts = (interval_of(x, y), n_seeds, n_families, n_all - n_families)
-            found += [(*key, *arm, *other, p, low, high, *counts), (*key, *other, *arm, 1 - p, 1 - high, 1 - low, *counts)]
+            found += [
+                (*key, *arm, *other, p, low, high, *counts),
+                (*key, *other, *arm, 1 - p, 1 - high, 1 - low, *counts),
+            ]
     names = [*keys, *ARM, *OTHER]
     columns = [*names, "value", "low", "high", "interval", "n_seeds", "n_families", "n_left_out"]
     return pd.DataFrame(found, columns=columns).sort_values(names, ignore_index=True)
@@ -70,11 +80,13 @@ def probability_of_improvement(
 def _seeds(lines: pd.DataFrame) -> dict[Any, FloatArray]:
     """By stratum, the scores of one arm in the order of its seeds."""
     ordered = lines.sort_values("seed", kind="stable")
-    return {stratum: scores.to_numpy() for stratum, scores in ordered.groupby(list(STRATUM))["value"]}
+    return {
+        stratum: scores.to_numpy() for stratum, scores in ordered.groupby(list(STRATUM))["value"]
+    }
 
 
 def _matrix(rows: Sequence[FloatArray]) -> FloatArray:
-    """As `reports.stats.score_matrix.score_matrix`, of scores that are sorted already; every pair of arms needs two."""
+    """`reports.stats.score_matrix.score_matrix` for sorted scores; every pair of arms needs two."""
     values = np.full((len(rows), max(map(len, rows))), np.nan)
     for row, scores in zip(values, rows, strict=True):
         row[: len(scores)] = scores
@@ -82,12 +94,19 @@ def _matrix(rows: Sequence[FloatArray]) -> FloatArray:
 
 
 def _estimate(
-    x: FloatArray, y: FloatArray, generator: np.random.Generator, level: float, draws: int, corrected: bool
+    x: FloatArray,
+    y: FloatArray,
+    generator: np.random.Generator,
+    level: float,
+    draws: int,
+    corrected: bool,
 ) -> tuple[float, float, float]:
     p = improvement(x, y, even_shares(x), even_shares(y))
     if not interval_of(x, y):
         return float(p), np.nan, np.nan
-    x_shares, y_shares = (resampled_shares(values, generator, draws, int(corrected)) for values in (x, y))
+    x_shares, y_shares = (
+        resampled_shares(values, generator, draws, int(corrected)) for values in (x, y)
+    )
     low, high = percentiles(improvement(x, y, x_shares, y_shares), level)
     if corrected:
         low, high = stretched(p, low, high, freedom_of(*placement_variances(x, y)), level, SHARE)

@@ -1,4 +1,4 @@
-"""Every method of a suite in a line: its score before adaptation, along it, and at its end, over all families."""
+"""A line per method of a suite: scores before, along and after adaptation, over all families."""
 
 from collections.abc import Collection, Mapping
 
@@ -11,29 +11,36 @@ from reports.stats.estimates import iqm
 from reports.stats.score_matrix import APART, STRATUM, add_group, arms_of, checked, score_matrix
 from reports.stats.scores import ARM, last_scores
 
-START, AREA, END = "start", "area", "end"
-NORMALISED, RETURN = "normalised score", "return"  # values of `unit`
+START = "start"
+AREA = "area"
+END = "end"
+# values of `unit`
+NORMALISED = "normalised score"
+RETURN = "return"
 _DRAWS = 2_000  # resamples: intervals are read to two digits here
 
 
 def leaderboard(scores: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> pd.DataFrame:
     """The interquartile mean over seeds × families of what every method scores, and its intervals.
 
-    Families are put together by normalised scores. Where no family of a group has reference returns there are none; if the
-    group is one family on one shift axis, returns take their place.
+    Families are combined by normalised scores. Where no family of a group has reference returns
+    there are no such scores; if the group is one family on one shift axis, returns take their
+    place.
 
     Args:
       scores: `reports.stats.scores.adaptation_scores`.
       exact: `reports.stats.shift_axes.exact_axes`.
     Returns:
-      One line per suite, budget, split, `group` of strata and arm, the best first within a group: `unit`, NORMALISED or RETURN;
-      each of START (b = 0), AREA (`adaptation_areas`) and END (each seed's last checkpoint) with its `_low` and `_high`;
-      `n_seeds` and `n_families` that the END rests on, and `env_steps`, the most steps on a test task. Groups with several
-      strata and without references have no line.
+      One line per suite, budget, split, `group` of strata and arm, the best first within a group:
+      `unit`, NORMALISED or RETURN; each of START (b = 0), AREA (`adaptation_areas`) and END (each
+      seed's last checkpoint) with its `_low` and `_high`; `n_seeds` and `n_families` that the END
+      rests on, and `env_steps`, the most steps on a test task. Groups of several strata without
+      references have no line.
     """
     measured = scores.dropna(subset=["return_mean"])
     grouped = add_group(measured, exact)
-    keys, boards = [*APART, "group"], []
+    keys = [*APART, "group"]
+    boards = []
     for key, of_group in grouped.groupby(keys, sort=False):
         unit = NORMALISED if of_group["normalised"].notna().any() else RETURN
         if unit == NORMALISED or len(of_group[list(STRATUM)].drop_duplicates()) == 1:
@@ -54,15 +61,20 @@ def _board(scores: pd.DataFrame, value: str) -> pd.DataFrame:
     }
     board = scores.groupby(list(ARM), sort=False)["env_steps"].max().reset_index()
     for moment, table in tables.items():
-        found = [(*arm, *_estimated(lines.dropna(subset=["value"]))) for arm, lines in arms_of(table).items()]
+        found = [
+            (*arm, *_estimated(lines.dropna(subset=["value"])))
+            for arm, lines in arms_of(table).items()
+        ]
         numbers = [moment, f"{moment}_low", f"{moment}_high", "n_seeds", "n_families"]
         line = pd.DataFrame(found, columns=[*ARM, *numbers])
-        board = board.merge(line if moment == END else line[[*ARM, *numbers[:3]]], on=list(ARM), how="left")
+        board = board.merge(
+            line if moment == END else line[[*ARM, *numbers[:3]]], on=list(ARM), how="left"
+        )
     return board.sort_values(END, ascending=False, kind="stable", ignore_index=True)
 
 
 def _estimated(lines: pd.DataFrame) -> tuple[float, float, float, int, int]:
-    """The interquartile mean of one arm with its interval, as `reports.stats.aggregates.aggregate` has it, and its counts."""
+    """One arm's IQM and interval, as in `reports.stats.aggregates.aggregate`, and its counts."""
     if lines.empty:
         return np.nan, np.nan, np.nan, 0, 0
     values = score_matrix(lines)

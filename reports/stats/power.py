@@ -1,4 +1,4 @@
-"""Student's t, and how large a difference between two methods must be for so many seeds to show it."""
+"""Student's t, and how large a difference between two methods so many seeds can detect."""
 
 from functools import lru_cache
 from math import erf, exp, inf, isnan, lgamma, log, log1p, pi, sqrt
@@ -19,15 +19,17 @@ def student_tail(t: float, freedom: float) -> float:
     with I the regularised incomplete beta function.
 
     Args:
-      t: any number, infinite ones too.
+      t: any number, including infinities.
       freedom: ν, positive; it need not be whole.
     Raises:
-      ValueError: if `freedom` is not positive, or one of them is missing.
+      ValueError: if `freedom` is not positive, or either is NaN.
     Source:
       Abramowitz and Stegun 1964, 26.5.27 and 26.7.1.
     """
     if isnan(t) or not freedom > 0:
-        raise ValueError(f"expected a number and positive degrees of freedom, got t = {t} and ν = {freedom}")
+        raise ValueError(
+            f"expected a number and positive degrees of freedom, got t = {t} and ν = {freedom}"
+        )
     if t < 0:
         return 1 - student_tail(-t, freedom)
     return 0.0 if t == inf else _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t)) / 2
@@ -70,13 +72,16 @@ def pooled_deviation(x: ArrayLike, y: ArrayLike) -> float:
     return sqrt(squares / freedom) if freedom > 0 else float("nan")
 
 
-def detectable_effect(deviation: float, n: int, m: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest difference of means that a two-sided two-sample t-test detects with the given power.
+def detectable_effect(
+    deviation: float, n: int, m: int, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    """The smallest difference of means that a two-sided two-sample t-test detects at a given power.
 
         Δ = δ s √(1/n + 1/m),   P(|T_ν(δ)| > t_{ν, 1 − α/2}) = power,   ν = n + m − 2
 
-    with T_ν(δ) noncentral t. It is exact for normal scores of one deviation, and a guide for the permutation test, whose steps
-    make it a little weaker at few seeds. α is of one test, before any correction for their number.
+    with T_ν(δ) noncentral t. It is exact for normal scores of one deviation, and a guide for the
+    permutation test, whose discreteness makes it a little weaker at few seeds. α is that of one
+    test, before any correction for their number.
 
     Args:
       deviation: s, pooled over the seeds of both, in the units of the scores.
@@ -86,7 +91,8 @@ def detectable_effect(deviation: float, n: int, m: int, alpha: float = 0.05, pow
     Returns:
       Δ in the units of `deviation`; NaN where that is missing.
     Raises:
-      ValueError: if there are fewer than three seeds in all, or `alpha`, `power` or `deviation` is out of range.
+      ValueError: if there are fewer than three seeds in all, or `alpha`, `power` or `deviation` is
+        out of range.
     Source:
       Cohen 1988, Statistical power analysis, ch. 2; Colas et al. 2018 (arXiv 1806.08295).
     """
@@ -95,7 +101,10 @@ def detectable_effect(deviation: float, n: int, m: int, alpha: float = 0.05, pow
     if np.isnan(deviation):
         return float("nan")
     if min(n, m) < 1 or n + m < 3:
-        raise ValueError(f"{n} and {m} seeds have no deviation; three in all are the least, and one of each method")
+        raise ValueError(
+            f"{n} and {m} seeds have no deviation; three in all are the least, and one of each"
+            " method"
+        )
     if deviation < 0:
         raise ValueError(f"a deviation is not negative, got {deviation}")
     return deviation * sqrt(1 / n + 1 / m) * _noncentrality(n + m - 2, alpha, power)
@@ -103,17 +112,20 @@ def detectable_effect(deviation: float, n: int, m: int, alpha: float = 0.05, pow
 
 @lru_cache
 def _noncentrality(freedom: int, alpha: float, power: float) -> float:
-    """δ of the noncentral t that lies beyond the two-sided critical value with probability `power`."""
+    """The δ at which noncentral t exceeds the two-sided critical value with probability `power`."""
     critical = _root(lambda t: -_beyond(t, 0.0, freedom), -alpha)
     return _root(lambda delta: _beyond(critical, delta, freedom), power)
 
 
 def _beyond(t: float, delta: float, freedom: int) -> float:
-    """P(|T_ν(δ)| > t): the mean of Φ(δ − t r) + Φ(−δ − t r) over r = √(χ²_ν/ν), by Gauss and Legendre."""
-    end = 1 + 9 / sqrt(freedom)  # nothing of χ² matters beyond
-    r, weight = end * (_NODES + 1) / 2, end * _WEIGHTS / 2
+    """P(|T_ν(δ)| > t): mean of Φ(δ − t r) + Φ(−δ − t r) over r = √(χ²_ν/ν), by Gauss–Legendre."""
+    end = 1 + 9 / sqrt(freedom)  # the rest of χ² is negligible
+    r = end * (_NODES + 1) / 2
+    weight = end * _WEIGHTS / 2
     half = freedom / 2
-    density = np.exp(log(2) + half * log(half) - lgamma(half) + (freedom - 1) * np.log(r) - half * r**2)
+    density = np.exp(
+        log(2) + half * log(half) - lgamma(half) + (freedom - 1) * np.log(r) - half * r**2
+    )
     return float((weight * density * (_normal(delta - t * r) + _normal(-delta - t * r))).sum())
 
 
@@ -130,14 +142,16 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
     if x > (a + 1) / (a + b + 2):
         return 1 - _incomplete_beta(b, a, 1 - x)
     front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a
-    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    c = 1.0
+    d = 1 / (1 - (a + b) * x / (a + 1))
     value = d
-    for m in range(1, 1_000):  # some tens suffice
+    for m in range(1, 1_000):  # a few dozen suffice
         for term in (
             m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
             -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
         ):
-            d, c = 1 / (1 + term * d), 1 + term / c
+            d = 1 / (1 + term * d)
+            c = 1 + term / c
             value *= c * d
         if abs(c * d - 1) < 1e-15:
             break
@@ -150,9 +164,11 @@ def _normal(z: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
 
 def _root(increasing: Any, target: float) -> float:
     """The positive argument at which an increasing function reaches `target`, by bisection."""
-    low, high = 0.0, 1.0
+    low = 0.0
+    high = 1.0
     while increasing(high) < target:
-        low, high = high, 2 * high
+        low = high
+        high = 2 * high
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if increasing(middle) < target else (low, middle)

@@ -1,8 +1,9 @@
-"""Rows → tidy numbers: what a seed scored, what a method scored over its seeds, and what is not finished.
+"""Rows → tidy numbers: scores of each seed, of each method over its seeds, and what is unfinished.
 
-A score is an average over the tasks of a level of shift, then over the levels of one shift axis; axes are never averaged
-together. Only finished cells enter a score. Missing is NaN, never zero: a score with a task missing is missing. Returns are in
-the family's units, steps are environment steps.
+A score is an average over the tasks of a level of shift, then over the levels of one shift axis;
+axes are never averaged together. Only finished cells enter a score. Missing is NaN, never zero: a
+score with a task missing is missing. Returns are in the family's units, steps are environment
+steps.
 """
 
 from collections.abc import Sequence
@@ -23,10 +24,13 @@ ARM = ("method", "variant")
 CELL = (*TABLE, *ARM)  # one per seed
 GROUP = (*TABLE, "axis", *ARM)  # one curve
 OTHER = ("other", "other_variant")  # the arm that an arm is compared with
-CURVE = ("suite", "budget", "family", *ARM)  # one curve of meta-training, as a suite's arms build on it
+# one curve of meta-training, as a suite's arms build on it
+CURVE = ("suite", "budget", "family", *ARM)
 
 
-def adaptation_scores(rows: pd.DataFrame, cells: pd.DataFrame, references: pd.DataFrame | None = None) -> pd.DataFrame:
+def adaptation_scores(
+    rows: pd.DataFrame, cells: pd.DataFrame, references: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Score every finished cell at each of its checkpoints.
 
     Args:
@@ -34,10 +38,11 @@ def adaptation_scores(rows: pd.DataFrame, cells: pd.DataFrame, references: pd.Da
       cells: the expected cells with their status.
       references: as `results.references.load_references` gives them; None for none.
     Returns:
-      One line per GROUP, seed and checkpoint, sorted: `env_steps` (per test task), `return_mean`, `normalised` (by reference
-      returns, missing where a task has none), `uncertain` (whether a task's references are too close for it), `gain` (over
-      the same seed's return at 0 steps), `n_levels`, `n_tasks`, `meta_env_steps` (summed over training tasks),
-      `n_train_tasks`, and `diverged`, whether a simulation of the cell did.
+      One line per GROUP, seed and checkpoint, sorted: `env_steps` (per test task), `return_mean`,
+      `normalised` (by reference returns, missing where a task has none), `uncertain` (whether a
+      task's references are too close for it), `gain` (over the same seed's return at 0 steps),
+      `n_levels`, `n_tasks`, `meta_env_steps` (summed over training tasks), `n_train_tasks`, and
+      `diverged`, whether a simulation of the cell did.
     Raises:
       ReportError: if two rows claim the same task, seed and checkpoint.
     """
@@ -51,7 +56,9 @@ def adaptation_scores(rows: pd.DataFrame, cells: pd.DataFrame, references: pd.Da
         .merge(_of_cells(measured), on=[*CELL, "seed"])
     )
     start = scores.loc[scores["env_steps"] == 0, [*GROUP, "seed", "return_mean"]]
-    scores = scores.merge(start.rename(columns={"return_mean": "start"}), on=[*GROUP, "seed"], how="left")
+    scores = scores.merge(
+        start.rename(columns={"return_mean": "start"}), on=[*GROUP, "seed"], how="left"
+    )
     scores["gain"] = scores["return_mean"] - scores["start"]
     columns = [
         *at,
@@ -69,54 +76,69 @@ def adaptation_scores(rows: pd.DataFrame, cells: pd.DataFrame, references: pd.Da
 
 
 def last_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """The line of every arm and seed at its last checkpoint, where the policy is the one that adaptation left."""
+    """Each arm and seed at its last checkpoint, where the policy is what adaptation ends with."""
     return scores.loc[scores.groupby([*TABLE, "axis", *ARM, "seed"])["env_steps"].idxmax()]
 
 
-def level_scores(rows: pd.DataFrame, cells: pd.DataFrame, references: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Score every finished cell at each of its checkpoints on each level of shift, as `adaptation_scores` does over all levels.
+def level_scores(
+    rows: pd.DataFrame, cells: pd.DataFrame, references: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Score finished cells at each checkpoint and level of shift; see `adaptation_scores`.
 
     Returns:
-      One line per GROUP, `level`, seed and `env_steps`, sorted, with `return_mean`, the mean over the tasks of the level, and
-      `normalised`, that of normalised returns, missing where a task has no reference.
+      One line per GROUP, `level`, seed and `env_steps`, sorted, with `return_mean`, the mean over
+      the tasks of the level, and `normalised`, that of normalised returns, missing where a task has
+      no reference.
     Raises:
       ReportError: if two rows claim the same task, seed and checkpoint.
     """
     measured = _finished_rows(rows, cells)
     score = _normalised_returns(measured, references)["normalised"]
-    normal = _means_of_levels(measured.assign(return_mean=score)).rename(columns={"return_mean": "normalised"})
+    normal = _means_of_levels(measured.assign(return_mean=score)).rename(
+        columns={"return_mean": "normalised"}
+    )
     at = [*GROUP, "level", "seed", "env_steps"]
-    return _means_of_levels(measured).drop(columns="count").merge(normal[[*at, "normalised"]], on=at)
+    return (
+        _means_of_levels(measured).drop(columns="count").merge(normal[[*at, "normalised"]], on=at)
+    )
 
 
 def meta_training_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Return on training tasks during meta-training, one line per CURVE, seed and number of steps.
 
-    An arm that adapts what another one meta-trains has the curve of that one.
+    An arm that adapts what another one meta-trains has that one's curve.
 
     Args:
       rows: the store's rows, with `cell_id`.
       cells: the expected cells, with the `train_id` that each builds on.
     Returns:
-      `env_steps` (summed over the training tasks) and `return_mean`: of the method's own episodes where that was recorded,
-      of evaluations otherwise.
+      `env_steps` (summed over the training tasks) and `return_mean`: of the method's own episodes
+      where that was recorded, of evaluations otherwise.
     """
     train = training_rows(rows, cells, CURVE)
     train["return_mean"] = _floats(train["online_return"]).fillna(_floats(train["return_mean"]))
     at = [*CURVE, "seed", "env_steps"]
-    return train.dropna(subset=["return_mean"])[[*at, "return_mean"]].sort_values(at, ignore_index=True)
+    return train.dropna(subset=["return_mean"])[[*at, "return_mean"]].sort_values(
+        at, ignore_index=True
+    )
 
 
 def training_rows(rows: pd.DataFrame, cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """The rows of the meta-training that each arm and seed builds on; `by` are columns of its cells, the first cell's where
-    several agree in them."""
+    """The rows of the meta-training that each arm and seed builds on.
+
+    `by` names columns of the cells; of several cells that agree in them, the first one counts.
+    """
     train = rows[rows["stage"] == "train"].drop(columns=[*by, "seed"], errors="ignore")
     arms = _plain(cells)[[*by, "seed", "train_id"]].dropna().drop_duplicates([*by, "seed"])
-    arms, train = (table.astype({key: object}) for table, key in ((arms, "train_id"), (train, "cell_id")))
+    arms, train = (
+        table.astype({key: object}) for table, key in ((arms, "train_id"), (train, "cell_id"))
+    )
     return arms.merge(train, left_on="train_id", right_on="cell_id").astype({"env_steps": "int64"})
 
 
-def summarise(scores: pd.DataFrame, value: str = "return_mean", by: Sequence[str] = (*GROUP, "env_steps")) -> pd.DataFrame:
+def summarise(
+    scores: pd.DataFrame, value: str = "return_mean", by: Sequence[str] = (*GROUP, "env_steps")
+) -> pd.DataFrame:
     """Mean of a score over seeds, with an interval.
 
     Args:
@@ -124,17 +146,18 @@ def summarise(scores: pd.DataFrame, value: str = "return_mean", by: Sequence[str
       value: the column to summarise.
       by: the columns that tell what is averaged over seeds from what is not.
     Returns:
-      One line per combination of `by`, sorted: `mean`, `low`, `high`, `n_seeds` and the kind of `interval`.
+      One line per combination of `by`, sorted: `mean`, `low`, `high`, `n_seeds` and the kind of
+      `interval`.
     """
     found = [(*key, *spread(group[value])) for key, group in scores.groupby(list(by))]
     return pd.DataFrame(found, columns=[*by, "mean", "low", "high", "n_seeds", "interval"])
 
 
 def add_hold(points: pd.DataFrame) -> pd.DataFrame:
-    """The points of adaptation curves with a column `held_to`, the environment steps that a frozen policy is carried to.
+    """Add `held_to`, the environment steps that a frozen policy is carried to, to curve points.
 
-    A method whose last checkpoint lies before the end of the adaptation budget has frozen. Its last point names that end; all
-    other points have NaN. No point is added.
+    A method whose last checkpoint lies before the end of the adaptation budget has frozen. Its last
+    point names that end; all other points have NaN. No point is added.
     """
     end = points.groupby(list(TABLE))["env_steps"].transform("max")
     last = points.groupby(list(GROUP))["env_steps"].transform("max")
@@ -143,45 +166,67 @@ def add_hold(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def blind_policy(points: pd.DataFrame) -> pd.DataFrame:
-    """The points of the multi-task policy, blind to the task: meta-training before it saw anything of the test task.
+    """The points of the task-blind multi-task policy: meta-trained, and yet to see the test task.
 
-    That is `finetune` at 0 steps, or `apb-none`, which equals it there, whichever has more seeds, and without changed settings
-    if there is one; no line where neither is finished.
+    That is `finetune` at 0 steps, or `apb-none`, which equals it there, whichever has more seeds,
+    and without changed settings if there is one; no line where neither is finished.
     """
     start = points[(points["env_steps"] == 0) & points["method"].isin(["finetune", "apb-none"])]
     if start.empty:
         return start
-    seeds = start.groupby(list(ARM))["n_seeds"].max().reset_index().assign(changed=lambda arms: arms["variant"] != "")
-    arms = seeds.sort_values(["changed", "n_seeds", "method"], ascending=[True, False, False], kind="stable")
+    seeds = (
+        start.groupby(list(ARM))["n_seeds"]
+        .max()
+        .reset_index()
+        .assign(changed=lambda arms: arms["variant"] != "")
+    )
+    arms = seeds.sort_values(
+        ["changed", "n_seeds", "method"], ascending=[True, False, False], kind="stable"
+    )
     return select(start, ARM, tuple(arms[list(ARM)].iloc[0]))
 
 
 def coverage(cells: pd.DataFrame) -> pd.DataFrame:
-    """How many seeds of each arm are expected, done and failed, one line per CELL without its seed, in the order of `cells`.
+    """Seeds expected, done and failed: a line per CELL without its seed, in the order of `cells`.
 
-    A cell counts as failed also where its meta-training did.
+    A cell also counts as failed where its meta-training did.
     """
     status = _status(cells)
-    counted = _plain(cells).assign(n_expected=1, n_done=status == "done", n_failed=status.str.startswith("failed"))
-    return counted.groupby(list(CELL), sort=False)[["n_expected", "n_done", "n_failed"]].sum().reset_index()
+    counted = _plain(cells).assign(
+        n_expected=1, n_done=status == "done", n_failed=status.str.startswith("failed")
+    )
+    return (
+        counted.groupby(list(CELL), sort=False)[["n_expected", "n_done", "n_failed"]]
+        .sum()
+        .reset_index()
+    )
 
 
 def unfinished(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """Every expected cell that is not done: CELL, `seed`, `status`, and `error` (one line, "" where none was recorded)."""
+    """Expected cells that are not done: CELL, `seed`, `status`, `error` (one line, "" if none)."""
     cells = _plain(cells).assign(status=_status(cells))
-    missing = cells.loc[cells["status"] != "done", [*CELL, "seed", "status", "adapt_id", "train_id"]]
-    errors = rows.loc[rows["error"].notna(), ["cell_id", "error"]].drop_duplicates("cell_id", keep="last")
+    missing = cells.loc[
+        cells["status"] != "done", [*CELL, "seed", "status", "adapt_id", "train_id"]
+    ]
+    errors = rows.loc[rows["error"].notna(), ["cell_id", "error"]].drop_duplicates(
+        "cell_id", keep="last"
+    )
     told = dict(zip(errors["cell_id"].astype(object), errors["error"].astype(object), strict=True))
     own, trained = (missing[name].astype(object).map(told) for name in ("adapt_id", "train_id"))
-    return missing.assign(error=own.fillna(trained).fillna("")).drop(columns=["adapt_id", "train_id"])
+    return missing.assign(error=own.fillna(trained).fillna("")).drop(
+        columns=["adapt_id", "train_id"]
+    )
 
 
 def _status(cells: pd.DataFrame) -> "pd.Series[str]":
-    """Status of the cells, "failed in meta-training" where the adaptation could not begin for that reason."""
+    """Status of the cells; "failed in meta-training" where that kept adaptation from starting."""
     status = cells["status"].astype(object)
     if "train_status" not in cells:
         return status
-    return status.mask((status == "missing") & (cells["train_status"].astype(object) == "failed"), "failed in meta-training")
+    return status.mask(
+        (status == "missing") & (cells["train_status"].astype(object) == "failed"),
+        "failed in meta-training",
+    )
 
 
 def select(table: pd.DataFrame, columns: Sequence[str], key: Sequence[str]) -> pd.DataFrame:
@@ -193,21 +238,33 @@ def _finished_rows(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Adaptation rows of the cells that are done, with `axis`, `level` and float returns."""
     cells = _plain(cells)
     done = cells.loc[cells["status"] == "done", [*CELL, "seed"]].drop_duplicates()
-    measured = _plain(rows[(rows["stage"] == "adapt") & rows["task_index"].notna()]).merge(done, on=[*CELL, "seed"])
+    measured = _plain(rows[(rows["stage"] == "adapt") & rows["task_index"].notna()]).merge(
+        done, on=[*CELL, "seed"]
+    )
     measured["axis"] = measured["shift_axis"].astype(object).fillna(IN_DISTRIBUTION).astype(str)
     measured["level"] = _floats(measured["shift"]).fillna(0.0)
     measured["return_mean"] = _floats(measured["return_mean"])
     same = [*CELL, "seed", "task_index", "env_steps"]
     if measured.duplicated(same).any():
         first = measured.loc[measured.duplicated(same), same].iloc[0].to_dict()
-        raise ReportError(f"the store holds two rows for {first}; report suites and versions apart, or move one of them away")
+        raise ReportError(
+            f"the store holds two rows for {first}; report suites and versions apart, or move one"
+            " of them away"
+        )
     return measured
 
 
-def _mean_if_complete(table: pd.DataFrame, by: list[str], unit: str, scope: list[str]) -> pd.DataFrame:
-    """Mean return over the units in `by`, NaN unless all the units are there that any arm has within `scope`."""
+def _mean_if_complete(
+    table: pd.DataFrame, by: list[str], unit: str, scope: list[str]
+) -> pd.DataFrame:
+    """Mean return over the units in `by`; NaN if one that any arm has within `scope` is missing."""
     expected = table.groupby(scope)[unit].nunique().rename("expected").reset_index()
-    means = table.groupby(by)["return_mean"].agg(["mean", "count"]).reset_index().merge(expected, on=scope)
+    means = (
+        table.groupby(by)["return_mean"]
+        .agg(["mean", "count"])
+        .reset_index()
+        .merge(expected, on=scope)
+    )
     means["return_mean"] = means["mean"].where(means["count"] == means["expected"])
     return means[[*by, "return_mean", "count"]]
 
@@ -218,16 +275,22 @@ def _means_of_levels(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def _means_over_levels(measured: pd.DataFrame) -> pd.DataFrame:
-    return _mean_if_complete(_means_of_levels(measured), [*GROUP, "seed", "env_steps"], "level", [*TABLE, "axis"])
+    return _mean_if_complete(
+        _means_of_levels(measured), [*GROUP, "seed", "env_steps"], "level", [*TABLE, "axis"]
+    )
 
 
 def _normalised_scores(measured: pd.DataFrame, references: pd.DataFrame | None) -> pd.DataFrame:
     """One line per GROUP, seed and checkpoint: `normalised` and `uncertain`."""
     found = _normalised_returns(measured, references)
-    means = _means_over_levels(measured.assign(return_mean=found["normalised"])).drop(columns="count")
+    means = _means_over_levels(measured.assign(return_mean=found["normalised"])).drop(
+        columns="count"
+    )
     close = measured.assign(uncertain=found["uncertain"])
     at = [*GROUP, "seed", "env_steps"]
-    return means.rename(columns={"return_mean": "normalised"}).merge(close.groupby(at)["uncertain"].any().reset_index(), on=at)
+    return means.rename(columns={"return_mean": "normalised"}).merge(
+        close.groupby(at)["uncertain"].any().reset_index(), on=at
+    )
 
 
 def _normalised_returns(measured: pd.DataFrame, references: pd.DataFrame | None) -> pd.DataFrame:
@@ -236,25 +299,35 @@ def _normalised_returns(measured: pd.DataFrame, references: pd.DataFrame | None)
     on = list(TASK_COLUMNS)
     keys = {name: measured[name].astype(object).astype(str) for name in on}
     keys["task_index"] = measured["task_index"].astype("int64")
-    found = measured[[]].assign(**keys).merge(known.astype({"task_index": "int64"}), on=on, how="left")
+    found = (
+        measured[[]].assign(**keys).merge(known.astype({"task_index": "int64"}), on=on, how="left")
+    )
     found.index = measured.index
     score = normalised(measured["return_mean"], _floats(found["floor"]), _floats(found["oracle"]))
-    return pd.DataFrame({"normalised": score, "uncertain": found["uncertain"].astype(object).eq(True)})
+    return pd.DataFrame(
+        {"normalised": score, "uncertain": found["uncertain"].astype(object).eq(True)}
+    )
 
 
 def _of_cells(measured: pd.DataFrame) -> pd.DataFrame:
-    """What a cell's rows agree on: the cost of its meta-training, and whether anything in it diverged."""
+    """What a cell's rows agree on: the cost of meta-training, and whether anything diverged."""
     cost = {column: _floats(measured[column]) for column in ("meta_env_steps", "n_train_tasks")}
     known = measured.assign(**cost, diverged=measured["status"].astype(object) == "diverged")
     return known.groupby([*CELL, "seed"])[[*cost, "diverged"]].max().reset_index()
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """A copy whose keys are plain strings and integers: nullable and plain keys do not merge the same way everywhere."""
-    texts = {name: table[name].astype(object).fillna("").astype(str).astype(object) for name in CELL if name in table}
+    """A copy with plain string and integer keys; nullable and plain keys merge inconsistently."""
+    texts = {
+        name: table[name].astype(object).fillna("").astype(str).astype(object)
+        for name in CELL
+        if name in table
+    }
     whole = {name: table[name].astype("int64") for name in ("seed", "env_steps") if name in table}
     return table.assign(**texts, **whole)
 
 
 def _floats(column: pd.Series) -> pd.Series:
-    return pd.Series(column.to_numpy(dtype=float, na_value=np.nan), index=column.index, name=column.name)
+    return pd.Series(
+        column.to_numpy(dtype=float, na_value=np.nan), index=column.index, name=column.name
+    )

@@ -1,4 +1,4 @@
-"""What a report says about a shift axis: its name, its unit, and whether its tasks are exact images of training tasks."""
+"""Shift axes in a report: name, unit, and whether tasks are exact images of training tasks."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -6,14 +6,16 @@ from typing import Any
 from reports.stats.scores import IN_DISTRIBUTION
 
 EXACT = "exact linear images of training tasks"
-# Axes whose name means the same quantity in every family, in SI units; others are named without a unit.
+# Axes whose name means the same quantity in every family, in SI units; others are named without a
+# unit.
 _UNITS = {"angle": "rad", "rotation": "rad", "radius": "m", "speed": "m/s", "direction": "rad"}
 
 
 def exact_axes(plans: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
     """By family, the shift axes along which test tasks are exact linear images of training tasks.
 
-    A linear layer before a policy and one after it can undo such a shift, so these axes are told apart wherever they are named.
+    A linear layer before a policy and one after it can undo such a shift, so these axes are told
+    apart wherever they are named.
 
     Args:
       plans: of the store; a cell without `isomorphic_axes` claims nothing.
@@ -22,7 +24,9 @@ def exact_axes(plans: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
     for plan in plans:
         for cell in plan["cells"]:
             family = cell["slot"]["family"]
-            found[family] = found.get(family, frozenset()) | frozenset(cell.get("isomorphic_axes", ()))
+            found[family] = found.get(family, frozenset()) | frozenset(
+                cell.get("isomorphic_axes", ())
+            )
     return found
 
 

@@ -1,4 +1,4 @@
-"""Whether two methods differ: permutation tests of their seeds, corrected for the number of tests."""
+"""Whether two methods differ: permutation tests over seeds, corrected for multiple testing."""
 
 from functools import lru_cache
 from itertools import chain, combinations
@@ -18,16 +18,22 @@ _SLACK = 1e-9  # relative; sums of the same numbers in another order differ in t
 
 
 def permutation_test(
-    x: ArrayLike, y: ArrayLike, generator: np.random.Generator, exact_up_to: int = EXACT_UP_TO, draws: int = DRAWN
+    x: ArrayLike,
+    y: ArrayLike,
+    generator: np.random.Generator,
+    exact_up_to: int = EXACT_UP_TO,
+    draws: int = DRAWN,
 ) -> float:
     """Two-sided p-value of a difference of means between seeds of two methods.
 
         p = #{rearrangements π : |x̄_π − ȳ_π| ≥ |x̄ − ȳ|} / #{π}
 
-    over all ways to call n of the n + m seeds x; where these are too many, over drawn ones, (1 + #) / (1 + draws). Exact at any
-    number of seeds where both methods have the same distribution. Methods of equal means but different spread are called
-    different too often if the one with fewer seeds spreads more (normal, 10 seeds against 4 of three times the deviation: 20 %
-    at the 5 % level), hardly if they have as many (5 against 5: 8 %). With n and m seeds p is never below `lowest_p(n, m)`.
+    over all ways to call n of the n + m seeds x; where these are too many, over drawn ones, (1 + #)
+    / (1 + draws). Exact at any number of seeds where both methods have the same distribution.
+    Methods of equal means but different spread are called different too often if the one with fewer
+    seeds has the larger spread (normal, 10 seeds against 4 of three times the deviation: 20 % at
+    the 5 % level), hardly if they have as many (5 against 5: 8 %). With n and m seeds p is never
+    below `lowest_p(n, m)`.
 
     Args:
       x, y: [n], [m] one value per seed, none missing.
@@ -37,15 +43,20 @@ def permutation_test(
     Returns:
       p in (0, 1].
     Raises:
-      ValueError: if `x` or `y` is not a vector of at least one finite value, or `draws` is below one.
+      ValueError: if `x` or `y` is not a vector of at least one finite value, or `draws` is below
+        one.
     Source:
       Fisher 1935; Phipson and Smyth 2010 for the drawn ones.
     """
-    x, y = _sample(x), _sample(y)
+    x = _sample(x)
+    y = _sample(y)
     if draws < 1:
-        raise ValueError(f"expected at least one rearrangement, got draws = {draws}; some thousands are usual")
+        raise ValueError(
+            f"expected at least one rearrangement, got draws = {draws}; some thousands are usual"
+        )
     pooled = np.concatenate((x, y))
-    pooled = pooled - pooled.mean()  # then the sum of those called x is the difference of means, but for a factor
+    # then the sum of those called x is the difference of means, but for a factor
+    pooled = pooled - pooled.mean()
     observed = abs(pooled[: x.size].sum()) - _SLACK * np.abs(pooled).sum()
     if comb(pooled.size, x.size) <= exact_up_to:
         return float((np.abs(pooled[_all(pooled.size, x.size)].sum(axis=1)) >= observed).mean())
@@ -54,7 +65,7 @@ def permutation_test(
 
 
 def lowest_p(n: int, m: int, exact_up_to: int = EXACT_UP_TO, draws: int = DRAWN) -> float:
-    """The lowest p-value that `permutation_test` can give with n and m seeds, however far apart they lie.
+    """The lowest p-value `permutation_test` can give with n and m seeds, however far apart.
 
     Its most extreme rearrangement is one of all, or one of two that mirror each other where n = m.
     """
@@ -63,14 +74,15 @@ def lowest_p(n: int, m: int, exact_up_to: int = EXACT_UP_TO, draws: int = DRAWN)
 
 
 def holm(p_values: ArrayLike) -> FloatArray:
-    """Correct p-values for their number, so that the chance of any false rejection stays below the level.
+    """Correct p-values for their number, so that any false rejection is rarer than the level.
 
         p̃_(i) = max_{j ≤ i} min(1, (m − j + 1) p_(j))
 
-    over the m p-values in ascending order; NaN, a test that was not made, stays NaN and does not count.
+    over the m p-values in ascending order; NaN, a test that was not made, stays NaN and does not
+    count.
 
     Args:
-      p_values: [m] of tests that may depend on each other in any way.
+      p_values: [m] p-values of tests that may depend on each other in any way.
     Returns:
       [m] in the order of `p_values`.
     Raises:
@@ -84,7 +96,9 @@ def holm(p_values: ArrayLike) -> FloatArray:
         raise ValueError(f"expected a vector of p-values in [0, 1], got {p_values!r}")
     order = np.argsort(p, kind="stable")[: made.sum()]  # NaN is last
     adjusted = np.full_like(p, np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(order.size, 0, -1)), 1.0)
+    adjusted[order] = np.minimum(
+        np.maximum.accumulate(p[order] * np.arange(order.size, 0, -1)), 1.0
+    )
     return adjusted
 
 
@@ -97,31 +111,39 @@ def differences(
     power: float = 0.8,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Differences of means over seeds between methods in every family, with p-values and the smallest detectable effect.
+    """Differences of means over seeds in each family, with p-values and detectable effects.
 
-    Scores are compared within a family and shift axis only, so returns need no normalisation. Whatever is not to be corrected
-    for, such as other methods, is best left out of `scores`.
+    Scores are compared within a family and shift axis only, so returns need no normalisation.
+    Leave out of `scores` whatever is not to be corrected for, such as other methods.
 
     Args:
-      scores: one line per `family`, `axis`, `method`, `variant` and `seed`, and per `suite`, `budget` and `split` where it has
-        them, such as `reports.stats.scores.last_scores`; NaN where a score is missing.
-      against: the arm that the others are compared with; None compares every pair, the later arm with the earlier.
+      scores: one line per `family`, `axis`, `method`, `variant` and `seed`, and per `suite`,
+        `budget` and `split` where it has them, such as `reports.stats.scores.last_scores`; NaN
+        where a score is missing.
+      against: the arm that the others are compared with; None compares every pair, the later arm
+        with the earlier.
       value: the column to compare.
       alpha, power: of the smallest detectable effect.
-      seed: of the generator that each test begins from anew.
+      seed: of the generator that each test starts from afresh.
     Returns:
-      One line per suite, budget and split (where known), arm, other arm (`other`, `other_variant`), `family` and `axis`,
-      sorted: `difference`, arm − other; `p`; `p_holm`, corrected over all lines of the same suite, budget and split; `lowest_p`
-      that so few seeds can give; `deviation`, pooled over the two; `smallest_effect`, the difference that a two-sample t-test
-      would detect with that power, in the units of the scores, and infinite where `lowest_p` > `alpha`, since then none is ever
-      detected; `n_seeds` and `n_other`. A family that only one of the two has gets no line.
+      One line per suite, budget and split (where known), arm, other arm (`other`, `other_variant`),
+      `family` and `axis`, sorted: `difference`, arm − other; `p`; `p_holm`, corrected over all
+      lines of the same suite, budget and split; `lowest_p` that so few seeds can give; `deviation`,
+      pooled over the two; `smallest_effect`, the difference that a two-sample t-test would detect
+      with that power, in the units of the scores, and infinite where `lowest_p` > `alpha`, since
+      then none is ever detected; `n_seeds` and `n_other`. A family that only one of the two has
+      gets no line.
     Raises:
-      ValueError: if `against` has no score, `scores` names two scores alike, lacks a column, or holds what is no number.
+      ValueError: if `against` has no score, `scores` has two scores of one name, lacks a column, or
+        holds a non-number.
     """
     table = checked(scores, value).dropna(subset=["value"])
     apart = [name for name in APART if name in table]
     if against is not None and len(table) and tuple(against) not in (arms := arms_of(table)):
-        raise ValueError(f"there is no score of {against!r}; the arms (method, variant) are {', '.join(map(str, arms))}")
+        raise ValueError(
+            f"there is no score of {against!r}; the arms (method, variant) are"
+            f" {', '.join(map(str, arms))}"
+        )
     found = []
     for key, lines in table.groupby([*apart, *STRATUM]):
         arms = {arm: mine["value"].to_numpy() for arm, mine in arms_of(lines).items()}
@@ -130,14 +152,37 @@ def differences(
                 continue
             if against is not None and arm == tuple(against):
                 arm, other = other, arm
-            x, y = arms[arm], arms[other]
-            p, least = permutation_test(x, y, np.random.default_rng(seed)), lowest_p(x.size, y.size)
+            x = arms[arm]
+            y = arms[other]
+            p = permutation_test(x, y, np.random.default_rng(seed))
+            least = lowest_p(x.size, y.size)
             deviation = pooled_deviation(x, y)
-            effect = np.inf if least > alpha else detectable_effect(deviation, x.size, y.size, alpha, power)
-            found.append((*key, *arm, *other, x.mean() - y.mean(), p, least, deviation, effect, x.size, y.size))
+            effect = (
+                np.inf
+                if least > alpha
+                else detectable_effect(deviation, x.size, y.size, alpha, power)
+            )
+            found.append(
+                (
+                    *key,
+                    *arm,
+                    *other,
+                    x.mean() - y.mean(),
+                    p,
+                    least,
+                    deviation,
+                    effect,
+                    x.size,
+                    y.size,
+                )
+            )
     numbers = ["difference", "p", "lowest_p", "deviation", "smallest_effect", "n_seeds", "n_other"]
     result = pd.DataFrame(found, columns=[*apart, *STRATUM, *ARM, *OTHER, *numbers])
-    together = result.groupby(apart)["p"].transform(holm) if apart and len(result) else holm(result["p"].to_numpy(float))
+    together = (
+        result.groupby(apart)["p"].transform(holm)
+        if apart and len(result)
+        else holm(result["p"].to_numpy(float))
+    )
     names = [*apart, *ARM, *OTHER, *STRATUM]
     columns = [*names, "difference", "p", "p_holm", *numbers[2:]]
     return result.assign(p_holm=together)[columns].sort_values(names, ignore_index=True)

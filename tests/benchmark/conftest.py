@@ -45,7 +45,8 @@ class Walker:
     """Holds still, one step at a time."""
     updates = 0
     def __init__(self, env):
-        self.env, self.action = env, np.zeros((env.n_tasks, env.copies, env.action_size), np.float32)
+        self.env = env
+        self.action = np.zeros((env.n_tasks, env.copies, env.action_size), np.float32)
         self.env.reset()
     def once(self):
         step = self.env.step(self.action)
@@ -100,7 +101,7 @@ class Result:
 
 @pytest.fixture(autouse=True)
 def _ctrl_c_is_heard():
-    """A shell's background jobs, as tests may be, ignore Ctrl-C, and so would every process that they start."""
+    """Heed Ctrl-C: a shell's background jobs ignore it, and so would every process they start."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -152,12 +153,15 @@ def start(tmp_path):
     def start(*arguments, before=()):
         command = [*before, sys.executable, "-m", "benchmark", *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        running.append(subprocess.Popen(command, cwd=tmp_path, text=True, start_new_session=True, **pipes))
+        running.append(
+            subprocess.Popen(command, cwd=tmp_path, text=True, start_new_session=True, **pipes)
+        )
         return running[-1]
 
     yield start
     for process in running:
-        with suppress(ProcessLookupError):  # its workers, should they outlive it, would keep the pipes open
+        # its workers, should they outlive it, would keep the pipes open
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
@@ -178,7 +182,7 @@ _names = count()
 
 @pytest.fixture
 def plugin(here):
-    """Write a module with `BASE` and `source` to the current directory; gives its name, never given before."""
+    """Write a module of `BASE` and `source` to the current directory; returns its unique name."""
 
     def plugin(source, base=BASE):
         name = f"plugin_{os.getpid()}_{next(_names)}"
@@ -191,7 +195,7 @@ def plugin(here):
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory):
-    """An uninterrupted smoke run of built-in methods and the example, with two seeds, by the command line: (store, Result).
+    """An uninterrupted two-seed smoke run of built-in methods and the example: (store, Result).
 
     The processes of one test run share it.
     """
@@ -213,14 +217,18 @@ def reference(tmp_path_factory):
                 "store",
             ]
             command = [sys.executable, "-m", "benchmark", *words]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-            (folder / "result.json").write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+            )
+            (folder / "result.json").write_text(
+                json.dumps([done.returncode, done.stdout, done.stderr])
+            )
     return folder / "store", Result(*json.loads((folder / "result.json").read_text()))
 
 
 @pytest.fixture(scope="session")
 def sanity(tmp_path_factory):
-    """A store of the suite `sanity` at smoke, two seeds, by the command line; to be read only, and shared as `reference` is."""
+    """A smoke store of `sanity`, two seeds, from the command line; read-only, like `reference`."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sanity"
     folder.mkdir(exist_ok=True)
@@ -240,7 +248,9 @@ def sanity(tmp_path_factory):
                 "store",
             ]
             command = [sys.executable, "-m", "benchmark", *words]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+            )
             assert done.returncode == 0, done.stderr
             (folder / "done").touch()
     return folder / "store"
@@ -252,6 +262,8 @@ def rows_of():
 
     def rows_of(store):
         rows = Store(store, create=False).read()[0].drop(columns=[*NOT_COMPARED, "cell_id"])
-        return rows.sort_values(["method", "seed", "stage", "env_steps", "task_index"], kind="stable").reset_index(drop=True)
+        return rows.sort_values(
+            ["method", "seed", "stage", "env_steps", "task_index"], kind="stable"
+        ).reset_index(drop=True)
 
     return rows_of

@@ -1,4 +1,4 @@
-"""Imports point one way, light packages stay light, and another distribution's package of one of our names is noticed."""
+"""Imports point one way, light packages stay light, and a foreign package of our name is found."""
 
 import ast
 import importlib.util
@@ -32,7 +32,7 @@ def modules():
 
 
 def imports(path):
-    """Every module of ours that a file imports, wherever in it; `from a.b import c` counts as a.b.c."""
+    """Every module of ours that a file imports anywhere; `from a.b import c` counts as a.b.c."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -51,7 +51,9 @@ def allowed(importer, imported):
     if top in ("envs", "results"):
         return within(imported, top)
     if top == "reports":
-        return within(imported, *WINGS.get(".".join(importer.split(".")[:2]), SHELVES)) or within(imported, "results")
+        return within(imported, *WINGS.get(".".join(importer.split(".")[:2]), SHELVES)) or within(
+            imported, "results"
+        )
     if within(importer, "methods.core"):
         return within(imported, "envs.api", *METHOD_LIBRARIES)
     if top == "methods":
@@ -60,7 +62,10 @@ def allowed(importer, imported):
 
 
 ARROWS = [
-    (importer, imported) for importer, path in modules() for imported in imports(path) if imported.split(".")[0] in PACKAGES
+    (importer, imported)
+    for importer, path in modules()
+    for imported in imports(path)
+    if imported.split(".")[0] in PACKAGES
 ]
 
 
@@ -91,7 +96,9 @@ def test_the_rule_would_notice(importer, imported):
 def loaded_by(statement, folder):
     """Top-level modules that a fresh interpreter has after a statement."""
     script = f"import sys; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 
@@ -121,4 +128,9 @@ def test_an_intruder_is_named(content, tmp_path):
 def test_a_folder_that_is_no_package_is_no_intruder(tmp_path):
     """Results lie in ./results, which Python would take for a namespace package."""
     (tmp_path / "results/local").mkdir(parents=True)
-    subprocess.run([sys.executable, "-m", "benchmark", "--version"], cwd=tmp_path, capture_output=True, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "benchmark", "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+    )

@@ -1,4 +1,4 @@
-"""Bad input: exit code 2, one line on stderr that names the wrong thing and the way out, and nothing written."""
+"""Bad input: exit code 2, one line on stderr naming the fault and the fix, nothing written."""
 
 import json
 import os
@@ -14,16 +14,30 @@ RUN = {
     "--suite oood": "unknown suite 'oood'; did you mean ood",
     "--suite": "--suite",
     "--budget quik": "unknown budget 'quik'; did you mean quick",
-    "--budget zzzzz": "unknown budget 'zzzzz'; known: smoke, quick, desk, paper, oracle-fast, oracle",
+    "--budget zzzzz": (
+        "unknown budget 'zzzzz'; known: smoke, quick, desk, paper, oracle-fast, oracle"
+    ),
     "--families point-gaol": "unknown family 'point-gaol'; did you mean point-goal",
-    "--families permuted-point-gaol": "unknown family 'permuted-point-gaol'; did you mean permuted-point-goal",
+    "--families permuted-point-gaol": (
+        "unknown family 'permuted-point-gaol'; did you mean permuted-point-goal"
+    ),
     "--families ,": "the list of families is empty",
-    "--families cheetah-dir": "family 'cheetah-dir' has no split 'ood', which suite 'ood' needs; leave it out",
-    "--budget oracle-fast": "suite 'ood' has no families of its own at budget 'oracle-fast', only at smoke, quick, desk, paper",
-    "--methods maml --set maml.episodes=1000": "maml on point-goal: one step of its meta-training takes 400,000 env",
-    "--methods rl2 --set rl2.copies=100": "takes 40,000 environment steps and budget 'smoke' has 4,000",
+    "--families cheetah-dir": (
+        "family 'cheetah-dir' has no split 'ood', which suite 'ood' needs; leave it out"
+    ),
+    "--budget oracle-fast": (
+        "suite 'ood' has no families of its own at budget 'oracle-fast', only at smoke, quick,"
+        " desk, paper"
+    ),
+    "--methods maml --set maml.episodes=1000": (
+        "maml on point-goal: one step of its meta-training takes 400,000 env"
+    ),
+    "--methods rl2 --set rl2.copies=100": (
+        "takes 40,000 environment steps and budget 'smoke' has 4,000"
+    ),
     "--budget oracle-fast --families point-goal": (
-        "has no meta-training; leave out apb, maml, maml+ft, cavia, cavia+ft, pearl, pearl+ft, varibad, varibad+ft, finetune"
+        "has no meta-training; leave out apb, maml, maml+ft, cavia, cavia+ft, pearl, pearl+ft,"
+        " varibad, varibad+ft, finetune"
     ),
     "--methods abp": "unknown method 'abp'; did you mean apb",
     "--methods apb,xyzzy": "unknown method 'xyzzy'; known: apb",
@@ -56,7 +70,9 @@ RUN = {
     "--set td3.policy_delay=0": "--set for td3: policy_delay must be from 1 to",
     "--set td3.warmup_episodes=-1": "--set for td3: warmup_episodes must be from 0 to",
     "--set td3.replay=0": "--set for td3: replay must be from 1 to",
-    "--set apb-reset.reset_period=0 --methods apb-reset": "reset_period must be from 1 to 1000000000",
+    "--set apb-reset.reset_period=0 --methods apb-reset": (
+        "reset_period must be from 1 to 1000000000"
+    ),
     "--seeds 0": "give a number from 1 to 1000",
     "--seeds -1": "give a number from 1 to 1000",
     "--seeds 99999999": "give a number from 1 to 1000",
@@ -71,7 +87,9 @@ RUN = {
     f"--time-limit {'9' * 400}h": "is not a duration",
     "--method nowhere": "'nowhere' is not of the form module:Class",
     "--method nowhere:Class": "there is no module 'nowhere'",
-    "--method methods.core.td3:TD3": "does not fit methods.api.Method: it does not inherit methods.api.Method",
+    "--method methods.core.td3:TD3": (
+        "does not fit methods.api.Method: it does not inherit methods.api.Method"
+    ),
     "--method methods.td3:Td3": "would be called 'td3', as another method is",
     "--method methods.bounds:Random": "would be called 'random', as another method is",
     "--nonsense 3": "--nonsense",
@@ -90,12 +108,18 @@ def test_run_refuses(words, complaint, cli, here):
     ("words", "complaint"),
     {
         "report --method a:B": "--method is for --videos",
-        "report --store published --compare published": "--compare published: these are the results of the report itself",
+        "report --store published --compare published": (
+            "--compare published: these are the results of the report itself"
+        ),
         "report --store published --compare nowhere": "--compare: nowhere: no results there",
         "report --store published --compare=": "it is empty; name a folder",
-        "publish --suite ood --store published --out out": "stands for the results that came with the program",
+        "publish --suite ood --store published --out out": (
+            "stands for the results that came with the program"
+        ),
         "show --store published": "stands for the results that came with the program",
-        "publish --suite ood --store nowhere --out /dev/null/out": "--out /dev/null/out: nothing can be written to /dev/null",
+        "publish --suite ood --store nowhere --out /dev/null/out": (
+            "--out /dev/null/out: nothing can be written to /dev/null"
+        ),
     }.items(),
 )
 def test_other_commands_refuse(words, complaint, cli, here):
@@ -109,7 +133,10 @@ def test_suite_must_be_given(cli):
 
 def test_a_plug_in_is_checked_before_anything_is_written(cli, plugin, here):
     bad = plugin("class Method(Still): ...\ndel Still.adapter")
-    assert "it has no method adapter" in cli("run", "--suite", "ood", "--method", f"{bad}:Method").complaint
+    assert (
+        "it has no method adapter"
+        in cli("run", "--suite", "ood", "--method", f"{bad}:Method").complaint
+    )
     twice = plugin("class Method(Still): ...")
     words = ["--method", f"{twice}:Method"] * 2
     assert "would be called 'method'" in cli("run", "--suite", "ood", *words).complaint
@@ -125,7 +152,9 @@ def test_a_family_without_the_split(cli, here, monkeypatch):
 class TestStore:
     """A folder that cannot be the store stays as it was."""
 
-    def refused(self, cli, here, command=("run", "--suite", "ood", "--budget", "smoke"), store="store"):
+    def refused(
+        self, cli, here, command=("run", "--suite", "ood", "--budget", "smoke"), store="store"
+    ):
         before = {path: path.is_file() and path.read_bytes() for path in here.rglob("*")}
         complaint = cli(*command, "--store", store).complaint
         assert {path: path.is_file() and path.read_bytes() for path in here.rglob("*")} == before
@@ -146,7 +175,9 @@ class TestStore:
     @pytest.mark.parametrize("command", [("run", "--suite", "ood"), ("report",), ("show",)])
     def test_a_file(self, cli, here, command):
         (here / "store").write_text("precious")
-        assert re.search("file is in the place of a folder|no results there", self.refused(cli, here, command))
+        assert re.search(
+            "file is in the place of a folder|no results there", self.refused(cli, here, command)
+        )
 
     @pytest.mark.parametrize("command", [("report",), ("show",)])
     def test_nothing(self, cli, here, command):
@@ -173,7 +204,10 @@ class TestReportAndShow:
         assert "out" in cli("report", "--store", "store", "--out", "out").complaint
 
     def test_report_of_an_unknown_suite(self, cli, store):
-        assert "has no suite 'id'; it has ood" in cli("report", "--store", "store", "--suite", "id").complaint
+        assert (
+            "has no suite 'id'; it has ood"
+            in cli("report", "--store", "store", "--suite", "id").complaint
+        )
 
     def test_show_of_an_unknown_cell(self, cli, store):
         assert "no cell's id begins with 'zzz'" in cli("show", "zzz", "--store", "store").complaint
@@ -186,7 +220,9 @@ class TestReportAndShow:
         log.unlink()
         assert "log.txt" in cli("show", log.parent.name, "--store", "store").complaint
         (log.parent / "rows.parquet").write_bytes(b"")
-        assert "rows.parquet was altered" in cli("show", log.parent.name, "--store", "store").complaint
+        assert (
+            "rows.parquet was altered" in cli("show", log.parent.name, "--store", "store").complaint
+        )
 
 
 def test_unknown_command_and_no_command(cli):
@@ -215,7 +251,10 @@ def disk():
     def disk(options):
         mount = f'mkdir -p disk && mount -t tmpfs -o {options} tmpfs disk && exec "$@"'
         command = ["unshare", "-rm", "sh", "-c", mount, "sh"]
-        if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        if (
+            not shutil.which("unshare")
+            or subprocess.run([*command, "true"], capture_output=True, check=False).returncode
+        ):
             pytest.skip("needs a file system of its own")
         return command
 
@@ -223,13 +262,27 @@ def disk():
 
 
 def test_a_disk_that_cannot_be_written_to(start, finish, disk):
-    done = finish(start("run", "--suite", "ood", "--store", "disk/store", before=disk("size=64k,ro")))
+    done = finish(
+        start("run", "--suite", "ood", "--store", "disk/store", before=disk("size=64k,ro"))
+    )
     assert "permission denied" in done.complaint
 
 
 def test_a_disk_that_fills_up(start, finish, disk):
     """The run ends with one line, whichever worker meets the end of the disk."""
-    words = ("run", "--suite", "ood", "--budget", "smoke", "--methods", "zero", "--seeds", "9", "--store", "disk/store")
+    words = (
+        "run",
+        "--suite",
+        "ood",
+        "--budget",
+        "smoke",
+        "--methods",
+        "zero",
+        "--seeds",
+        "9",
+        "--store",
+        "disk/store",
+    )
     done = finish(start(*words, before=disk("size=64k")))
     assert done.code == 2
     assert done.err.startswith("error: ")

@@ -22,7 +22,9 @@ OOD, SMOKE = SUITES["ood"], BUDGETS["smoke"]
 
 
 def cell_of(method="apb", suite=OOD, budget=SMOKE, family="point-goal", settings=None):
-    return expand(suite, budget, {method: METHODS[method]}, [family], 1, {method: settings or {}})[0]
+    return expand(suite, budget, {method: METHODS[method]}, [family], 1, {method: settings or {}})[
+        0
+    ]
 
 
 def ids(cell):
@@ -61,7 +63,9 @@ class TestIdentity:
     )
     def test_what_a_change_moves(self, change, moved):
         changed = replace(CELL, **change)
-        assert tuple(one != other for one, other in zip(ids(CELL), ids(changed), strict=True)) == moved
+        assert (
+            tuple(one != other for one, other in zip(ids(CELL), ids(changed), strict=True)) == moved
+        )
 
     def test_a_new_protocol_moves_adaptation(self, monkeypatch):
         before = ids(CELL)
@@ -88,17 +92,25 @@ class TestIdentity:
         assert cell.train_key is None
         assert (cell.train_tasks, cell.train_steps) == (0, 0)
         # so what only meta-training uses cannot move it
-        assert cell_of("td3", budget=replace(SMOKE, train_steps=1, train_tasks=1)).adapt_key == cell.adapt_key
+        assert (
+            cell_of("td3", budget=replace(SMOKE, train_steps=1, train_tasks=1)).adapt_key
+            == cell.adapt_key
+        )
 
     @pytest.mark.parametrize("name", ["maml", "cavia", "cavia+ft"])
     def test_an_on_policy_method_has_a_meta_training_of_its_own(self, name):
         budget = replace(SMOKE, fresh_tasks=3, fresh_steps=1234)
         cell = cell_of(name, budget=budget)
         assert (cell.train_tasks, cell.train_steps) == (3, 1234)
-        assert (cell_of(budget=budget).train_tasks, cell_of(budget=budget).train_steps) == (CELL.train_tasks, CELL.train_steps)
+        assert (cell_of(budget=budget).train_tasks, cell_of(budget=budget).train_steps) == (
+            CELL.train_tasks,
+            CELL.train_steps,
+        )
 
     def test_a_budget_may_give_a_method_steps_of_its_own(self):
-        budget = replace(SMOKE, meta_steps={"methods.maml": 1600, "methods.apb": 900, "methods.td3": 1})
+        budget = replace(
+            SMOKE, meta_steps={"methods.maml": 1600, "methods.apb": 900, "methods.td3": 1}
+        )
         names = ("maml", "maml+ft", "cavia", "apb-pre", "finetune", "td3")
         steps = [cell_of(name, budget=budget).train_steps for name in names]
         assert steps == [1600, 1600, SMOKE.fresh_steps, 900, SMOKE.train_steps, 0]
@@ -115,14 +127,19 @@ class TestIdentity:
         assert (pearl.train_tasks, pearl.train_steps) == (7, budget.train_steps)
         assert (apb.train_tasks, apb.train_steps) == (budget.train_tasks, budget.train_steps)
 
-    @pytest.mark.parametrize(("family", "tasks"), [("cheetah-joints", 10), ("ant-dir-4", 4), ("cheetah-dir", 2)])
+    @pytest.mark.parametrize(
+        ("family", "tasks"), [("cheetah-joints", 10), ("ant-dir-4", 4), ("cheetah-dir", 2)]
+    )
     def test_but_no_more_than_the_law_has(self, family, tasks):
-        budget, suite = replace(SMOKE, many_tasks=100), OOD if family == "cheetah-joints" else SUITES["oracle"]
+        budget = replace(SMOKE, many_tasks=100)
+        suite = OOD if family == "cheetah-joints" else SUITES["oracle"]
         pearl = cell_of("pearl", budget=budget, family=family, suite=suite)
         assert (pearl.train_tasks, pearl.train_steps) == (tasks, budget.train_steps)
         assert cell_of("pearl", budget=budget, family="cheetah-vel").train_tasks == 100
 
-    @pytest.mark.parametrize(("family", "kind"), [("point-goal", "reward"), ("point-rand", "transition")])
+    @pytest.mark.parametrize(
+        ("family", "kind"), [("point-goal", "reward"), ("point-rand", "transition")]
+    )
     def test_a_method_is_told_what_varies(self, family, kind):
         assert cell_of("pearl", family=family).build().spec.kind == kind
 
@@ -141,13 +158,20 @@ class TestExpansion:
         chosen = {name: METHODS[name] for name in ("apb", "td3")}
         cells = expand(OOD, SMOKE, chosen, ["point-goal", "point-rand"], 2, {})
         assert [(c.family, c.seed, c.method) for c in cells] == [
-            (family, seed, method) for family in ("point-goal", "point-rand") for seed in (0, 1) for method in ("apb", "td3")
+            (family, seed, method)
+            for family in ("point-goal", "point-rand")
+            for seed in (0, 1)
+            for method in ("apb", "td3")
         ]
         assert len({c.adapt_key for c in cells}) == 8
 
     def test_suites_share_a_train_stage(self):
         id_suite = replace(OOD, id="id", splits=("id",))
-        cells = [cell_of(), cell_of(suite=id_suite), cell_of(budget=replace(SMOKE, id="longer", adapt_steps=400))]
+        cells = [
+            cell_of(),
+            cell_of(suite=id_suite),
+            cell_of(budget=replace(SMOKE, id="longer", adapt_steps=400)),
+        ]
         stages = stages_of(cells)
         assert [stage.name for stage in stages] == ["train", "adapt", "adapt", "adapt"]
         assert len({cell.train_key for cell in cells}) == 1
@@ -181,7 +205,10 @@ class TestExpansion:
 
     def test_a_family_is_asked_about_those_splits_of_the_suite_that_it_has(self):
         def splits(suite, family):
-            return [cell.split for cell in expand(suite, SMOKE, {"zero": METHODS["zero"]}, [family], 1, {})]
+            return [
+                cell.split
+                for cell in expand(suite, SMOKE, {"zero": METHODS["zero"]}, [family], 1, {})
+            ]
 
         assert splits(SUITES["oracle"], "point-goal") == ["id", "gap", "ood"]
         assert splits(SUITES["oracle"], "point-rand") == ["id", "ood"]
@@ -195,34 +222,55 @@ class TestExpansion:
 
     def test_a_plan_names_its_slot_and_keys(self):
         plan = CELL.plan()
-        slot = {"budget": "smoke", "family": "point-goal", "split": "ood", "method": "apb", "variant": "", "seed": 0}
+        slot = {
+            "budget": "smoke",
+            "family": "point-goal",
+            "split": "ood",
+            "method": "apb",
+            "variant": "",
+            "seed": 0,
+        }
         assert plan["slot"] == slot
         assert plan["key"] == vars(CELL.adapt_key)
         assert plan["train_key"] == vars(CELL.train_key)
-        assert plan["isomorphic_axes"] == ["angle"] and cell_of(family="cheetah-vel").plan()["isomorphic_axes"] == []
+        assert (
+            plan["isomorphic_axes"] == ["angle"]
+            and cell_of(family="cheetah-vel").plan()["isomorphic_axes"] == []
+        )
 
 
 class TestSettings:
     @pytest.mark.parametrize("name", ["apb", "apb-random", "td3"])
     def test_default_then_budget_then_command_line(self, name):
-        default, usual = cell_of(name, budget=replace(SMOKE, settings={})).config, cell_of(name).config
+        default = cell_of(name, budget=replace(SMOKE, settings={})).config
+        usual = cell_of(name).config
         chosen = cell_of(name, settings={"hidden": 32}).config
         assert (default["hidden"], usual["hidden"], chosen["hidden"]) == (256, 16, 32)
-        assert {key for key in default if default[key] != usual[key]} == set(SMOKE.settings[TD3]) - {"policy_noise"}
+        assert {key for key in default if default[key] != usual[key]} == set(
+            SMOKE.settings[TD3]
+        ) - {"policy_noise"}
         assert {key for key in chosen if chosen[key] != usual[key]} == {"hidden"}
 
     @pytest.mark.parametrize("name", ["maml", "cavia+ft"])
     def test_a_budget_scales_gradient_based_methods_apart(self, name):
-        default, usual = cell_of(name, budget=replace(SMOKE, settings={})).config, cell_of(name).config
-        assert {key: usual[key] for key in default if default[key] != usual[key]} == SMOKE.settings[GRADIENT]
+        default = cell_of(name, budget=replace(SMOKE, settings={})).config
+        usual = cell_of(name).config
+        assert {key: usual[key] for key in default if default[key] != usual[key]} == SMOKE.settings[
+            GRADIENT
+        ]
 
     @pytest.mark.parametrize("name", ["varibad", "varibad+ft", "rl2", "rl2+ft"])
     @pytest.mark.parametrize("budget", ["smoke", "quick"])
     def test_a_budget_scales_one_method_with_a_memory_apart_from_the_others(self, name, budget):
         budget = BUDGETS[budget]
         own = budget.settings[VARIBAD if "varibad" in name else RL2]
-        default, usual = cell_of(name, budget=replace(budget, settings={})).config, cell_of(name, budget=budget).config
-        expected = {key: value for key, value in {**budget.settings[PPO], **own}.items() if default[key] != value}
+        default = cell_of(name, budget=replace(budget, settings={})).config
+        usual = cell_of(name, budget=budget).config
+        expected = {
+            key: value
+            for key, value in {**budget.settings[PPO], **own}.items()
+            if default[key] != value
+        }
         assert {key: usual[key] for key in default if default[key] != usual[key]} == expected
         assert own.keys() <= default.keys()
 
@@ -231,9 +279,14 @@ class TestSettings:
         assert cell_of(name).config == {}
 
     def test_settings_of_every_class_that_a_config_inherits_count_the_nearest_last(self):
-        own = {TD3: {"hidden": 32, "tau": 0.5}, "methods.apb:ApbConfig": {"tau": 0.25, "head_scale": 0.5}}
+        own = {
+            TD3: {"hidden": 32, "tau": 0.5},
+            "methods.apb:ApbConfig": {"tau": 0.25, "head_scale": 0.5},
+        }
         budget = replace(SMOKE, settings=own)
-        settings = {name: cell_of(name, budget=budget).config for name in ("td3", "apb", "apb-reset")}
+        settings = {
+            name: cell_of(name, budget=budget).config for name in ("td3", "apb", "apb-reset")
+        }
         assert {name: (config["hidden"], config["tau"]) for name, config in settings.items()} == {
             "td3": (32, 0.5),
             "apb": (32, 0.25),
@@ -248,7 +301,9 @@ class TestSettings:
     @pytest.mark.parametrize("budget", BUDGETS)
     def test_every_class_that_a_budget_names_is_a_config_of_a_method(self, budget):
         configs = [kind for path in METHODS.values() for kind in load_method(path).Config.__mro__]
-        assert BUDGETS[budget].settings.keys() <= {f"{kind.__module__}:{kind.__qualname__}" for kind in configs}
+        assert BUDGETS[budget].settings.keys() <= {
+            f"{kind.__module__}:{kind.__qualname__}" for kind in configs
+        }
 
     def test_a_variant_is_what_moved(self):
         cell = cell_of(settings={"tau": 0.5, "hidden": 32, "batch": SMOKE.settings[TD3]["batch"]})
@@ -258,7 +313,13 @@ class TestSettings:
         assert (same.variant, *ids(same)) == ("", *ids(CELL))
 
     def test_command_line_values_have_the_types_of_the_config(self):
-        texts = ["apb.hidden=1_2", "apb.tau=1e-3", "apb.activate_first=FALSE", "apb.precision=bf16", "td3.compile=true"]
+        texts = [
+            "apb.hidden=1_2",
+            "apb.tau=1e-3",
+            "apb.activate_first=FALSE",
+            "apb.precision=bf16",
+            "td3.compile=true",
+        ]
         found = choose_settings(texts, METHODS, SMOKE)
         assert found == {
             "apb": {"hidden": 12, "tau": 1e-3, "activate_first": False, "precision": "bf16"},

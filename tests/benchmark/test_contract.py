@@ -21,7 +21,8 @@ pytestmark = pytest.mark.parametrize("name", METHODS)
 
 def cell_of(name):
     cell = expand(SUITES["ood"], BUDGETS["smoke"], {name: METHODS[name]}, ["point-goal"], 1, {})[0]
-    return replace(cell, train_steps=min(cell.train_steps, 800))  # one outer step of an on-policy method
+    # one outer step of an on-policy method
+    return replace(cell, train_steps=min(cell.train_steps, 800))
 
 
 @pytest.fixture
@@ -126,9 +127,11 @@ def test_a_policy_is_frozen(name, trained):
 
 
 def test_tasks_do_not_meet(name, trained):
-    """What happens on one test task cannot move another: its tasks are swapped for others behind the adapter's back."""
+    """One test task cannot affect another: the others are swapped behind the adapter's back."""
     others = [TASKS[0], *PointGoal().split("ood")[5:7]]
     benches = [Bench(trained), Bench(trained, others)]
     for bench in benches:
         bench.go(90)
-    np.testing.assert_allclose(benches[0].actions()[0], benches[1].actions()[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        benches[0].actions()[0], benches[1].actions()[0], rtol=1e-4, atol=1e-5
+    )

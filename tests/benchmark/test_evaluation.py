@@ -1,4 +1,4 @@
-"""Evaluation: ten whole episodes from the same states each time, against one simulation at a time, and apart from learning."""
+"""Evaluation: ten episodes from fixed starts, checked one at a time, and apart from learning."""
 
 import mujoco
 import numpy as np
@@ -15,14 +15,14 @@ STREAMS = Streams(4, "adapt", "point-goal", "ood")
 
 
 class Fenced(PointGoal):
-    """Ends an episode 0.6 m from the origin, which some copies reach, some at the last step and some never."""
+    """Ends episodes 0.6 m from the origin: some copies early, some at the last step, some never."""
 
     def terminated(self, qpos, qvel):
         return np.hypot(qpos[:, 0], qpos[:, 1]) > 0.6
 
 
 class Linear:
-    """a = K·s + k, which comes to rest somewhere, elsewhere for each task; remembers what it is shown."""
+    """a = K·s + k, which comes to rest at a different point per task; records what it is shown."""
 
     def __init__(self, n_tasks, seed=0):
         generator = np.random.default_rng(seed)
@@ -75,7 +75,11 @@ def alone(family, task, qpos, gain, bias):
         before = data.qpos.copy()
         for _ in range(family.frame_skip):
             mujoco.mj_step(model, data)
-        total += float(family.reward(before[None], data.qpos[None], data.qvel[None], data.ctrl[None], params)[0])
+        total += float(
+            family.reward(before[None], data.qpos[None], data.qvel[None], data.ctrl[None], params)[
+                0
+            ]
+        )
         if family.terminated(data.qpos[None], data.qvel[None])[0]:
             return total, length, True
     return total, family.horizon, False
@@ -125,7 +129,9 @@ def test_the_same_ten_starts_for_every_policy_every_time():
     one, again, other = Linear(8, seed=0), Linear(8, seed=0), Linear(8, seed=1)
     evaluate = Evaluator(PointGoal(), tasks, STREAMS)
     first, between, second = evaluate(one), evaluate(other), evaluate(again)
-    fresh = Evaluator(PointGoal(), tasks, Streams(4, "adapt", "point-goal", "ood"), threads=2)(Linear(8, seed=0))
+    fresh = Evaluator(PointGoal(), tasks, Streams(4, "adapt", "point-goal", "ood"), threads=2)(
+        Linear(8, seed=0)
+    )
     np.testing.assert_array_equal(one.seen[0], other.seen[0])
     for repeated in (second, fresh):
         np.testing.assert_array_equal(first.returns, repeated.returns)
@@ -202,7 +208,12 @@ def test_evaluation_is_not_charged_and_moves_nothing():
     for evaluate in (real, lambda policy: nothing):
         pool = TaskPool(PointGoal(), tasks, STREAMS)
         wanderer = Wanderer(pool.make_env())
-        assert [point.used for point in adapt(wanderer, pool, evaluate, STREAMS, 120)] == [0, 50, 100, 120]
+        assert [point.used for point in adapt(wanderer, pool, evaluate, STREAMS, 120)] == [
+            0,
+            50,
+            100,
+            120,
+        ]
         seen.append(np.array(wanderer.seen))
     np.testing.assert_array_equal(*seen)
 

@@ -48,21 +48,44 @@ def test_it_ran_from_the_command_line(reference, rows_of):
 
 def test_its_settings_can_be_set(cell, cli, monkeypatch):
     monkeypatch.setattr(
-        "benchmark.commands.LocalExecutor.run", lambda self, stages, show: print(stages[-1], stages[-1].cell.config)
+        "benchmark.commands.LocalExecutor.run",
+        lambda self, stages, show: print(stages[-1], stages[-1].cell.config),
     )
     monkeypatch.setattr("benchmark.commands._conclude", lambda *arguments: 0)
-    words = ("--method", "example_method:HillClimbing", "--set", "hill-climbing.noise=0.1", "--families", "point-goal")
-    result = cli("run", "--suite", "ood", "--methods", "zero", "--seeds", "1", "--store", "store", *words)
+    words = (
+        "--method",
+        "example_method:HillClimbing",
+        "--set",
+        "hill-climbing.noise=0.1",
+        "--families",
+        "point-goal",
+    )
+    result = cli(
+        "run", "--suite", "ood", "--methods", "zero", "--seeds", "1", "--store", "store", *words
+    )
     assert "hill-climbing [noise=0.1] point-goal/ood seed 0 adapt {'noise': 0.1}" in result.out
 
 
 def test_it_runs_alone_and_the_way_to_compare_it_is_told(cell, cli):
-    words = ("--suite", "ood", "--methods", "none", "--method", "example_method:HillClimbing", "--families", "point-goal")
+    words = (
+        "--suite",
+        "ood",
+        "--methods",
+        "none",
+        "--method",
+        "example_method:HillClimbing",
+        "--families",
+        "point-goal",
+    )
     quick = cli("run", *words, "--seeds", "1", "--store", "store")
     assert quick.code == 0 and "1 of 1 stages done" in quick.out
     assert "next: python -m benchmark report --store store --compare published" in quick.out
-    assert "the published methods have 10 seeds each; run with --seeds 10 to tell yours from them" in quick.out
-    smoke = cli("run", *words, "--budget", "smoke", "--store", "smoke")  # at which nothing is published
+    assert (
+        "the published methods have 10 seeds each; run with --seeds 10 to tell yours from them"
+        in quick.out
+    )
+    # at which nothing is published
+    smoke = cli("run", *words, "--budget", "smoke", "--store", "smoke")
     assert smoke.out.splitlines()[-1] == "next: python -m benchmark report --store smoke"
 
 

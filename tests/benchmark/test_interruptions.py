@@ -1,4 +1,4 @@
-"""kill -9, Ctrl-C, the time limit, and two runs at once: the next run finishes what is missing, and the rows are the same."""
+"""kill -9, Ctrl-C, time limit, simultaneous runs: the next run finishes, with the same rows."""
 
 import os
 import signal
@@ -18,7 +18,8 @@ from methods import METHODS
 from results.schema import NOT_COMPARED, to_frame
 from results.store import Store
 
-# Its scores depend on what was trained. It leaves a file whenever a stage of it begins, and can wait for others to do so.
+# Its scores depend on what was trained. It leaves a file whenever a stage of it begins, and can
+# wait for others to do so.
 STEADY = """
 PAUSE_S, MEET = float(os.environ.get("PAUSE_S", 0)), int(os.environ.get("MEET", 1))
 
@@ -65,7 +66,8 @@ class Steady(Still):
 """
 SEEDS = 10
 
-# Forked, to spare importing torch for every death; each run is the leader of its own group, and only it is killed.
+# Forked, to spare importing torch for every death; each run is the leader of its own group, and
+# only it is killed.
 KILL = """
     import os, random, signal, sys, time
     from pathlib import Path
@@ -105,7 +107,12 @@ def expected(monkeypatch, here):
             spent = trained[-1].env_steps if trained else None
             rows += [*trained, *run.rows_of(run.Adaptation(cell, method, spent))]
         order = ["method", "seed", "stage", "env_steps", "task_index"]
-        return to_frame(rows).drop(columns=list(NOT_COMPARED)).sort_values(order, kind="stable").reset_index(drop=True)
+        return (
+            to_frame(rows)
+            .drop(columns=list(NOT_COMPARED))
+            .sort_values(order, kind="stable")
+            .reset_index(drop=True)
+        )
 
     return expected
 
@@ -113,11 +120,28 @@ def expected(monkeypatch, here):
 def test_ten_deaths_at_random_moments(smoke, plugin, here, rows_of, expected):
     path = f"{plugin(STEADY)}:Steady"
     words = ("--methods", "zero", "--method", path, "--seeds", str(SEEDS), "--jobs", "1")
-    command = ["run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", "--store", "store", *words]
+    command = [
+        "run",
+        "--suite",
+        "ood",
+        "--budget",
+        "smoke",
+        "--families",
+        "point-goal",
+        "--store",
+        "store",
+        *words,
+    ]
     driver = [sys.executable, "-c", textwrap.dedent(KILL), *command]
     environment = {**os.environ, "PAUSE_S": "0.002"}
-    killed = subprocess.run(driver, cwd=here, env=environment, capture_output=True, text=True, timeout=300, check=True)
-    finished = [int(line.split()[1]) for line in killed.stdout.splitlines() if line[0].isdigit() and line.count(" ") == 1]
+    killed = subprocess.run(
+        driver, cwd=here, env=environment, capture_output=True, text=True, timeout=300, check=True
+    )
+    finished = [
+        int(line.split()[1])
+        for line in killed.stdout.splitlines()
+        if line[0].isdigit() and line.count(" ") == 1
+    ]
     assert len(finished) == 10
     assert 0 < finished[-1] < 3 * SEEDS, "the deaths should have come while there was work"
     last = smoke(*words)
@@ -146,18 +170,31 @@ def wait_until(condition, timeout_s=30.0):
 
 def alive(pid):
     """Whether a process runs; one that waits to be collected does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()
+    state = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.strip()
     return bool(state) and not state.startswith("Z")
 
 
 @pytest.fixture
 def working(start, here):
-    """Start a run and wait until every worker is in the middle of a stage; gives the process and its workers' ids."""
+    """Start a run and wait until every worker is mid-stage; returns the process and worker ids."""
 
     def working(*words):
         for path in here.glob("working-*"):
             path.unlink()
-        process = start("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", "--store", "store", *words)
+        process = start(
+            "run",
+            "--suite",
+            "ood",
+            "--budget",
+            "smoke",
+            "--families",
+            "point-goal",
+            "--store",
+            "store",
+            *words,
+        )
         wait_until(lambda: len(list(here.glob("working-*"))) == min(available_cores(), 3))
         return process, [int(path.name.split("-")[1]) for path in here.glob("working-*")]
 
@@ -206,14 +243,33 @@ class Interrupted:
 
 
 def test_an_interrupt_in_the_middle_of_an_import(cli, plugin):
-    result = cli("run", "--suite", "ood", "--method", f"{plugin(INTERRUPTED)}:Interrupted", "--store", "store")
+    result = cli(
+        "run",
+        "--suite",
+        "ood",
+        "--method",
+        f"{plugin(INTERRUPTED)}:Interrupted",
+        "--store",
+        "store",
+    )
     assert (result.code, result.out) == (130, "")
     assert result.err == "\ninterrupted; run the same command again to go on\n"
 
 
 def test_two_runs_at_once_do_every_stage_once(start, finish, plugin, here, monkeypatch):
     monkeypatch.setenv("MEET", "2")
-    words = ("--methods", "zero", "--method", f"{plugin(STEADY)}:Steady", "--seeds", "5", "--jobs", "1", "--store", "store")
+    words = (
+        "--methods",
+        "zero",
+        "--method",
+        f"{plugin(STEADY)}:Steady",
+        "--seeds",
+        "5",
+        "--jobs",
+        "1",
+        "--store",
+        "store",
+    )
     command = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", *words)
     results = [finish(process) for process in [start(*command), start(*command)]]
     assert [(result.code, result.err) for result in results] == [(0, "")] * 2
@@ -241,7 +297,9 @@ if "--multiprocessing-fork" in sys.orig_argv:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_report_that_is_stopped_ends_without_a_word_of_its_workers(figures_wait, start, finish, sanity, here, number, code):
+def test_a_report_that_is_stopped_ends_without_a_word_of_its_workers(
+    figures_wait, start, finish, sanity, here, number, code
+):
     process = start("report", "--store", sanity, "--out", "out")
     wait_until(lambda: any(here.glob("drawing-*")))
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
@@ -252,7 +310,9 @@ def test_a_report_that_is_stopped_ends_without_a_word_of_its_workers(figures_wai
     assert not list((here / "out").glob("*.html"))
 
 
-def test_a_verification_that_is_terminated_leaves_no_folder_behind(start, finish, here, monkeypatch):
+def test_a_verification_that_is_terminated_leaves_no_folder_behind(
+    start, finish, here, monkeypatch
+):
     (here / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(here / "tmp"))
     process = start("verify", "--level", "2")
@@ -279,7 +339,17 @@ class Never: ...
 
 
 def test_a_termination_is_no_fault_of_the_plug_in_that_it_meets(cli, plugin):
-    result = cli("run", "--suite", "ood", "--methods", "none", "--method", f"{plugin(SLOW_IMPORT)}:Never", "--store", "store")
+    result = cli(
+        "run",
+        "--suite",
+        "ood",
+        "--methods",
+        "none",
+        "--method",
+        f"{plugin(SLOW_IMPORT)}:Never",
+        "--store",
+        "store",
+    )
     assert (result.code, result.err) == (143, "terminated; run the same command again to go on\n")
 
 
@@ -303,5 +373,10 @@ sys.exit(exits.exit_code(command, False, False))
 
 
 def test_a_termination_that_is_lost_in_a_destructor_comes_again(here):
-    done = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 143 and done.stderr.splitlines()[-1] == "terminated; run the same command again"
+    done = subprocess.run(
+        [sys.executable, "-c", LOST], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (
+        done.returncode == 143
+        and done.stderr.splitlines()[-1] == "terminated; run the same command again"
+    )

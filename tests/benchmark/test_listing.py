@@ -36,7 +36,15 @@ def test_list_is_complete_as_json(cli):
 
 def test_list_is_complete_for_a_person(cli):
     text = cli("list").out
-    for name in (*SUITES, *BUDGETS, *FAMILIES, *METHODS, "hidden=256", "ood (8 tasks)", "3,000 per test task"):
+    for name in (
+        *SUITES,
+        *BUDGETS,
+        *FAMILIES,
+        *METHODS,
+        "hidden=256",
+        "ood (8 tasks)",
+        "3,000 per test task",
+    ):
         assert name in text
 
 
@@ -89,7 +97,12 @@ assert not heavy, heavy
     times = []
     for _ in range(3):
         began = time.monotonic()
-        subprocess.run([sys.executable, "-m", "benchmark", "run", "--help"], cwd=tmp_path, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "benchmark", "run", "--help"],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
         times.append(time.monotonic() - began)
     assert min(times) < 2
 
@@ -108,7 +121,9 @@ def test_a_terminal_without_our_letters(tmp_path):
 def test_a_reader_that_leaves_early(tmp_path):
     """`… | head -1` neither hangs nor prints a traceback."""
     script = f"{sys.executable} -m benchmark list --json | head -1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert "Traceback" not in done.stderr
     assert done.stdout == "{\n"
 
@@ -116,7 +131,17 @@ def test_a_reader_that_leaves_early(tmp_path):
 class TestShow:
     def test_every_cell_of_a_store(self, cli, reference):
         lines = cli("show", "--store", reference[0]).out.splitlines()
-        assert lines[0].split() == ["cell", "suite", "budget", "family", "split", "method", "variant", "seed", "status"]
+        assert lines[0].split() == [
+            "cell",
+            "suite",
+            "budget",
+            "family",
+            "split",
+            "method",
+            "variant",
+            "seed",
+            "status",
+        ]
         assert len(lines) == 1 + 6 * 2
         assert all(line.endswith("done") for line in lines[1:])
 
@@ -124,7 +149,13 @@ class TestShow:
     def test_all_about_one(self, cli, reference, stage):
         folder = next((reference[0] / stage).iterdir())
         text = cli("show", folder.name[:9], "--store", reference[0]).out
-        for part in (str(folder), '"status": "ok"', '"commit"', "env_steps", "environment steps, settings {"):
+        for part in (
+            str(folder),
+            '"status": "ok"',
+            '"commit"',
+            "env_steps",
+            "environment steps, settings {",
+        ):
             assert part in text
 
     def test_report(self, cli, reference, here):

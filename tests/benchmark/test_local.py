@@ -1,4 +1,4 @@
-"""The local executor: what is finished stays, what fails stays alone, and dead workers are replaced."""
+"""The local executor: finished stages stay, failures stay isolated, dead workers are replaced."""
 
 import io
 import shutil
@@ -88,25 +88,37 @@ class TestFailures:
         second = run()
         assert (second.code, second.err) == (0, "")
         assert set(Store(here / "store", create=False).read()[1]["status"]) == {"done"}
-        kept = [path.parent.name for path, time in records(here).items() if before.get(path) == time]
+        kept = [
+            path.parent.name for path, time in records(here).items() if before.get(path) == time
+        ]
         assert kept == [healthy]
 
     def check_told(self, out):
         for name, reason in REASONS.items():
             assert f"failed: {name} point-goal/ood seed 0 adapt: {reason}\n" in out
-        assert "failed: untrained point-goal seed 0 train: BudgetError: the method asked for environment step 804 in all" in out
-        unsavable = "StateError: path is a PosixPath: a state holds tensors, arrays and plain Python only"
+        assert (
+            "failed: untrained point-goal seed 0 train: BudgetError: the method asked for"
+            " environment step 804 in all" in out
+        )
+        unsavable = (
+            "StateError: path is a PosixPath: a state holds tensors, arrays and plain Python only"
+        )
         assert f"failed: unsaved point-goal seed 0 train: {unsavable}" in out
         assert "1 of 9 stages done (0 of them before)" in out
         assert out.count("  log: store/") == 8
 
     def check_stored(self, rows, cells):
-        assert cells.set_index("method")["status"].to_dict() == {"zero": "done", **dict.fromkeys(REASONS, "failed")}
+        assert cells.set_index("method")["status"].to_dict() == {
+            "zero": "done",
+            **dict.fromkeys(REASONS, "failed"),
+        }
         failed = rows[(rows["status"] == "failed") & (rows["stage"] == "adapt")].set_index("method")
         assert failed["error"].to_dict() == REASONS
         assert failed["return_mean"].isna().all()
         # what was measured before the failure is kept
-        assert set(rows["env_steps"][(rows["method"] == "greedy") & (rows["status"] == "ok")]) == {0}
+        assert set(rows["env_steps"][(rows["method"] == "greedy") & (rows["status"] == "ok")]) == {
+            0
+        }
 
 
 class TestResume:
@@ -117,9 +129,16 @@ class TestResume:
         return smoke
 
     def test_what_is_finished_is_not_run_again(self, again, reference, here, monkeypatch):
-        monkeypatch.setattr("benchmark.local._Worker", None)  # nothing may start one
+        monkeypatch.setattr("benchmark.local._Worker", None)  # nothing may start a worker
         before = records(here)
-        words = ("--method", "example_method:HillClimbing", "--methods", "td3,apb,apb-random,random,zero", "--seeds", "2")
+        words = (
+            "--method",
+            "example_method:HillClimbing",
+            "--methods",
+            "td3,apb,apb-random,random,zero",
+            "--seeds",
+            "2",
+        )
         result = again(*words)
         assert (result.code, result.err) == (0, "")
         assert "14 of 14 stages done (14 of them before)" in result.out
@@ -127,12 +146,22 @@ class TestResume:
         assert records(here) == before
 
     def test_any_terminal_takes_any_name(self, again, here, monkeypatch):
-        """The store's name looks like markup, and the terminal has none of the letters that a run writes."""
+        """The store's name looks like markup, and the terminal cannot encode what a run writes."""
         (here / "[").mkdir()
         (here / "store").rename(here / "[/bold] :smile: é")
         screen = io.BytesIO()
         monkeypatch.setattr("sys.stdout", io.TextIOWrapper(screen, encoding="ascii"))
-        words = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", "--methods", "zero")
+        words = (
+            "run",
+            "--suite",
+            "ood",
+            "--budget",
+            "smoke",
+            "--families",
+            "point-goal",
+            "--methods",
+            "zero",
+        )
         with pytest.raises(SystemExit, match="0"):
             main([*words, "--store", "[/bold] :smile: é"])
         sys.stdout.flush()
@@ -159,7 +188,9 @@ class Pipe:
 class TestWorkers:
     def test_a_stage_does_not_suffer_from_a_worker_that_died_idle(self):
         worker = object.__new__(_Worker)
-        worker.process, worker.connection, entry = SimpleNamespace(pid=1), Pipe(), Progress(stage=None)
+        worker.process = SimpleNamespace(pid=1)
+        worker.connection = Pipe()
+        entry = Progress(stage=None)
         worker.begin(entry, force=False)
         assert (worker.entry, entry.state) == (None, "waiting")
 
@@ -174,7 +205,11 @@ class TestWorkers:
 
     @pytest.mark.parametrize(
         ("code", "cause"),
-        [(-9, "was killed by SIGKILL (out of memory?)"), (-35, "was killed by signal 35"), (3, "ended with exit code 3")],
+        [
+            (-9, "was killed by SIGKILL (out of memory?)"),
+            (-35, "was killed by signal 35"),
+            (3, "ended with exit code 3"),
+        ],
     )
     def test_how_a_process_ended(self, code, cause):
         assert _cause(code) == cause

@@ -6,8 +6,22 @@ import pytest
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone"])
-def test_training_whose_record_was_lost_runs_again_and_its_rows_come_back(cli, here, rows_of, damage):
-    words = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", "--methods", "maml", "--store", "store")
+def test_training_whose_record_was_lost_runs_again_and_its_rows_come_back(
+    cli, here, rows_of, damage
+):
+    words = (
+        "run",
+        "--suite",
+        "ood",
+        "--budget",
+        "smoke",
+        "--families",
+        "point-goal",
+        "--methods",
+        "maml",
+        "--store",
+        "store",
+    )
     assert cli(*words).code == 0
     whole = rows_of(here / "store")
     [state] = (here / "store" / "train").rglob("state.safetensors")

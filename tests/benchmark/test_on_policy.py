@@ -74,7 +74,9 @@ def test_a_law_of_two_tasks_has_two_whatever_is_drawn_and_each_draw_has_starts_o
 
 
 @pytest.mark.parametrize(("name", "inner_steps"), [("maml", 1), ("cavia", 2), ("maml", 0)])
-def test_the_training_curve_is_that_of_adapted_policies(name: str, inner_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_training_curve_is_that_of_adapted_policies(
+    name: str, inner_steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rollouts, collect = [], Sampler.collect
 
     def watched(self: Sampler, act: Any, limit: int | None = None) -> Any:
@@ -92,31 +94,46 @@ def test_the_training_curve_is_that_of_adapted_policies(name: str, inner_steps: 
         assert row.online_return == pytest.approx(float(rollout.reward.sum() / episodes), rel=1e-5)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("maml", OUTER_STEP), ("cavia", OUTER_STEP), ("varibad", TRIALS), ("rl2", TRIALS)])
-def test_every_update_has_tasks_of_its_own(name: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [("maml", OUTER_STEP), ("cavia", OUTER_STEP), ("varibad", TRIALS), ("rl2", TRIALS)],
+)
+def test_every_update_has_tasks_of_its_own(
+    name: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen, cell = [], cell_of(name, 3 * steps + 100)
     sample = PointGoal.sample
     monkeypatch.setattr(PointGoal, "sample", lambda *args: seen.append(sample(*args)) or seen[-1])
     rows = list(rows_of(Training(cell, cell.build())))
     goals = [tuple(task.params["angle"] for task in tasks) for tasks in seen]
-    assert len(set(goals)) == len(goals) == 1 + 3  # those of the slots, then one draw for each update
+    # those of the slots, then one draw for each update
+    assert len(set(goals)) == len(goals) == 1 + 3
     assert [row.n_train_tasks for row in rows] == [4, 8, 12]
     assert rows[-1].env_steps == 3 * steps  # what does not last for another update is left
 
 
-@pytest.mark.parametrize(("name", "tasks", "updates"), [("maml", 8, 1), ("maml+ft", 8, 2), ("apb", 4, 200)])
-def test_scores_say_how_many_training_tasks_were_seen(name: str, tasks: int, updates: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "tasks", "updates"), [("maml", 8, 1), ("maml+ft", 8, 2), ("apb", 4, 200)]
+)
+def test_scores_say_how_many_training_tasks_were_seen(
+    name: str, tasks: int, updates: int, tmp_path: Path
+) -> None:
     cell, store = cell_of(name, 2 * OUTER_STEP), Store(tmp_path / "store", create=True)
     for stage in ("train", "adapt"):
         assert perform(store, Stage(cell, stage), 1) == ("done", None)
     rows = store.rows(cell.adapt_key)
     assert set(rows["n_train_tasks"]) == {tasks}
-    assert rows["updates"].max() == updates  # smoke's 200 steps are two batches of 2 × 50; the own stage is one
+    # smoke's 200 steps are two batches of 2 × 50; the own stage is one
+    assert rows["updates"].max() == updates
 
 
 def test_a_budget_that_is_too_small_is_a_failure_that_says_so(tmp_path: Path) -> None:
     cell, store = cell_of("maml", OUTER_STEP - 1), Store(tmp_path / "store", create=True)
     outcome, reason = perform(store, Stage(cell, "train"), 1)
     assert outcome == "failed"
-    assert reason is not None and "takes 800 environment steps" in reason and "the budget is 799" in reason
+    assert (
+        reason is not None
+        and "takes 800 environment steps" in reason
+        and "the budget is 799" in reason
+    )
     assert list(store.rows(cell.train_key)["n_train_tasks"]) == [4]

@@ -1,4 +1,4 @@
-"""A family with permuted entries runs from the command line as any other, although no list names it."""
+"""A family with permuted entries runs from the command line, although no list names it."""
 
 import json
 
@@ -6,7 +6,16 @@ from benchmark.suites import SUITES
 
 
 def test_the_suite_runs_on_it(cli, here, rows_of):
-    words = ("--suite", "ood", "--budget", "smoke", "--families", "permuted-point-goal", "--store", "store")
+    words = (
+        "--suite",
+        "ood",
+        "--budget",
+        "smoke",
+        "--families",
+        "permuted-point-goal",
+        "--store",
+        "store",
+    )
     result = cli("run", *words)
     assert (result.code, result.err) == (0, "")
     rows = rows_of(here / "store")

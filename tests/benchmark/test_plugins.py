@@ -32,31 +32,64 @@ SOURCES = {
     "a module that needs another": ("import nowhere_at_all", "there is no module 'nowhere_at_all'"),
     "no class of that name": ("", "has no attribute 'Method'"),
     "no class but a function": ("def Method(spec, config): pass", "it is not a class"),
-    "raises": ("raise RuntimeError('out of\\n\\norder')", "does not import: RuntimeError: out of\\s+order"),
+    "raises": (
+        "raise RuntimeError('out of\\n\\norder')",
+        "does not import: RuntimeError: out of\\s+order",
+    ),
     "syntax": ("def Method(:", "does not import: SyntaxError"),
     "leaves": ("sys.exit(0)", "does not import: SystemExit"),
     "of another family": ("class Method: pass", r"it does not inherit methods\.api\.Method$"),
     "empty": (BARE + "    pass", "it has no method adapter;"),
-    "empty and to be meta-trained": (BARE + "    meta_trains = True", "it has no method trainer, adapter;"),
-    "no trainer": (METHOD + "Method.meta_trains = True\ndel Still.trainer", "it has no method trainer$"),
-    "a trainer that is none": (METHOD + "Method.meta_trains, Method.trainer = True, None", "it has no method trainer$"),
+    "empty and to be meta-trained": (
+        BARE + "    meta_trains = True",
+        "it has no method trainer, adapter;",
+    ),
+    "no trainer": (
+        METHOD + "Method.meta_trains = True\ndel Still.trainer",
+        "it has no method trainer$",
+    ),
+    "a trainer that is none": (
+        METHOD + "Method.meta_trains, Method.trainer = True, None",
+        "it has no method trainer$",
+    ),
     "no adapter": (METHOD + "del Still.adapter", "it has no method adapter$"),
     "an adapter that is none": (METHOD + "Method.adapter = None", "it has no method adapter$"),
     "no state_dict": (METHOD + "Method.state_dict = None", "it has no method state_dict$"),
-    "no load_state_dict": (METHOD + "Method.load_state_dict = 3", "it has no method load_state_dict$"),
+    "no load_state_dict": (
+        METHOD + "Method.load_state_dict = 3",
+        "it has no method load_state_dict$",
+    ),
     "no version": (METHOD + "del Still.version", "attribute version must be int, not 'missing'"),
-    "version of another type": (METHOD + "Method.version = '1'", "attribute version must be int, not '1'"),
-    "no meta_trains": (METHOD + "del Still.meta_trains", "attribute meta_trains must be bool, not 'missing'"),
-    "no eval_mode": (METHOD + "Method.eval_mode = None", "attribute eval_mode must be str, not None"),
+    "version of another type": (
+        METHOD + "Method.version = '1'",
+        "attribute version must be int, not '1'",
+    ),
+    "no meta_trains": (
+        METHOD + "del Still.meta_trains",
+        "attribute meta_trains must be bool, not 'missing'",
+    ),
+    "no eval_mode": (
+        METHOD + "Method.eval_mode = None",
+        "attribute eval_mode must be str, not None",
+    ),
     "no Config": (METHOD + "Method.Config = None", "Config must be a frozen dataclass"),
     "a Config of no kind": (METHOD + "Method.Config = dict", "Config must be a frozen dataclass"),
     "a Config that can change": (
         METHOD + "@dataclass\nclass C: a: int = 1\nMethod.Config = C",
         "Config must be a frozen dataclass",
     ),
-    "a Config without defaults": (config("a: int; b: int; c: int = 1"), "Config needs a default for a, b"),
-    "a Config that raises": (config("def __post_init__(self): raise ValueError('no a')"), rf"{PLAIN} \(ValueError: no a\)"),
-    "a Config that cannot be written": (config("a: Path = Path('.')"), f"{PLAIN} .*not JSON serializable"),
+    "a Config without defaults": (
+        config("a: int; b: int; c: int = 1"),
+        "Config needs a default for a, b",
+    ),
+    "a Config that raises": (
+        config("def __post_init__(self): raise ValueError('no a')"),
+        rf"{PLAIN} \(ValueError: no a\)",
+    ),
+    "a Config that cannot be written": (
+        config("a: Path = Path('.')"),
+        f"{PLAIN} .*not JSON serializable",
+    ),
     "a Config with NaN": (config("a: float = float('nan')"), f"{PLAIN} .*not JSON compliant"),
     "a Config in a Config": (config("a: Still.Config = Still.Config()"), f"{PLAIN} .*its own copy"),
     "a Config of unknown types": (config("a: 'Nowhere' = 1"), f"{PLAIN} .*NameError"),
@@ -79,7 +112,10 @@ def test_a_path_that_leads_nowhere_is_named(path, complaint):
 @pytest.mark.parametrize(("source", "complaint"), SOURCES.values(), ids=SOURCES)
 def test_what_does_not_fit_is_named(source, complaint, load):
     with pytest.raises(
-        PluginError, match=rf"(?s)^method plugin_\w+:Method .*{complaint}|^method plugin_\w+:Method: {complaint}"
+        PluginError,
+        match=(
+            rf"(?s)^method plugin_\w+:Method .*{complaint}|^method plugin_\w+:Method: {complaint}"
+        ),
     ):
         load(source)
 
@@ -87,7 +123,13 @@ def test_what_does_not_fit_is_named(source, complaint, load):
 def test_every_fault_is_named_at_once(load):
     with pytest.raises(PluginError) as refused:
         load(BARE + "    version = 1.5")
-    for part in ("no method adapter", "version must", "meta_trains must", "eval_mode must", "Config must"):
+    for part in (
+        "no method adapter",
+        "version must",
+        "meta_trains must",
+        "eval_mode must",
+        "Config must",
+    ):
         assert part in str(refused.value)
 
 
@@ -98,8 +140,14 @@ def test_a_class_that_fits_is_given_back(load):
 
 
 def test_entry_points_add_methods_and_replace_none(monkeypatch):
-    points = [EntryPoint(name, "my.module:Mine", "apb_benchmark.methods") for name in ("mine", "apb")]
-    monkeypatch.setattr(benchmark.plugins, "entry_points", lambda group: points if group == "apb_benchmark.methods" else [])
+    points = [
+        EntryPoint(name, "my.module:Mine", "apb_benchmark.methods") for name in ("mine", "apb")
+    ]
+    monkeypatch.setattr(
+        benchmark.plugins,
+        "entry_points",
+        lambda group: points if group == "apb_benchmark.methods" else [],
+    )
     benchmark.plugins._of_others.cache_clear()
     assert registered_methods() == {"mine": "my.module:Mine", **METHODS}
     benchmark.plugins._of_others.cache_clear()  # for the tests after this one

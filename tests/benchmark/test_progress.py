@@ -19,7 +19,10 @@ ODD = "[/bold] :smile: [red]x"
 @pytest.fixture
 def table():
     cells = expand(SUITES["ood"], BUDGETS["smoke"], {"apb": METHODS["apb"]}, ["point-goal"], 20, {})
-    return [Progress(stage) for stage in stages_of([replace(cell, method=ODD, variant=f"{ODD}=1") for cell in cells])]
+    return [
+        Progress(stage)
+        for stage in stages_of([replace(cell, method=ODD, variant=f"{ODD}=1") for cell in cells])
+    ]
 
 
 def shown(table, terminal, height=30):
@@ -77,7 +80,9 @@ def test_each_stage_costs_what_its_like_did(table):
     now = time.monotonic()
     for entry in table:
         if entry.stage.cell.seed == 0:  # twice as long a training as an adaptation
-            entry.state, entry.started, entry.ended = "done", now - (20 if entry.stage.name == "train" else 10), now
+            entry.state = "done"
+            entry.started = now - (20 if entry.stage.name == "train" else 10)
+            entry.ended = now
         else:
             entry.state, entry.finished_before = "done", True
     (training,) = (entry for entry in table if str(entry.stage).endswith("seed 7 train"))
@@ -85,11 +90,20 @@ def test_each_stage_costs_what_its_like_did(table):
     assert seconds_left(table) == pytest.approx(20, rel=1e-3)
     training.stage = replace(training.stage, cell=replace(training.stage.cell, method="another"))
     steps = sum(entry.stage.work for entry in table if entry.stage.cell.seed == 0)
-    assert seconds_left(table) == pytest.approx(training.stage.work * 30 / steps, rel=1e-3)  # what they cost on average
+    # what they cost on average
+    assert seconds_left(table) == pytest.approx(training.stage.work * 30 / steps, rel=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (42.4, "42 s"), (89, "89 s"), (90, "2 min"), (5390, "90 min"), (7500, "2 h 05 min")]
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (42.4, "42 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5390, "90 min"),
+        (7500, "2 h 05 min"),
+    ],
 )
 def test_duration(seconds, text):
     assert duration(seconds).replace("1 h 30 min", "90 min") == text

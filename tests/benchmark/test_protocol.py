@@ -1,4 +1,4 @@
-"""Checkpoints and counted steps: what a method may use, when it is evaluated, and what it is not told."""
+"""Checkpoints and counted steps: a method's budget, its evaluations, and what it is not told."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,9 @@ class Player:
 
     def once(self, i):
         env, total = self.envs[i], self.totals[i]
-        step = env.step(self.generator.uniform(-0.3, 1.0, (env.n_tasks, env.copies, env.action_size)))
+        step = env.step(
+            self.generator.uniform(-0.3, 1.0, (env.n_tasks, env.copies, env.action_size))
+        )
         total += step.reward
         ended = step.terminated | step.truncated
         self.finished += [(i, n, total[n, e]) for n, e in np.argwhere(ended)]
@@ -101,7 +103,9 @@ class TestBudget:
         for _ in range(10 // copies):
             player.once(0)
         before = of.used.copy()
-        with pytest.raises(BudgetError, match=f"step {before[0] + copies} of a task and may use 10"):
+        with pytest.raises(
+            BudgetError, match=f"step {before[0] + copies} of a task and may use 10"
+        ):
             player.once(0)
         np.testing.assert_array_equal(of.used, before)
 
@@ -151,7 +155,9 @@ class TestBudget:
 
         of, found = pool(), []
         with pytest.raises(BudgetError, match="environment step 51 of a task and may use 50"):
-            found.extend(point.used for point in adapt(Greedy(of.make_env()), of, evaluate, Streams(0), 200))
+            found.extend(
+                point.used for point in adapt(Greedy(of.make_env()), of, evaluate, Streams(0), 200)
+            )
         assert of.used.max() == 50
 
 
@@ -169,7 +175,8 @@ class Lazy(Player):
 
 class TestFrozen:
     @pytest.mark.parametrize(
-        ("total", "expected"), [(0, [0]), (50, [0, 50]), (70, [0, 50, 70]), (250, [0, 50, 100, 250]), (1, [0, 1])]
+        ("total", "expected"),
+        [(0, [0]), (50, [0, 50]), (70, [0, 50, 70]), (250, [0, 50, 100, 250]), (1, [0, 1])],
     )
     def test_a_method_that_stops_is_evaluated_once_where_it_stopped(self, total, expected):
         of = pool()
@@ -177,7 +184,9 @@ class TestFrozen:
 
     def test_tasks_advance_together(self):
         of = pool()
-        with pytest.raises(BudgetError, match=r"as many steps .* of each test task, got \[50, 0, 0\]"):
+        with pytest.raises(
+            BudgetError, match=r"as many steps .* of each test task, got \[50, 0, 0\]"
+        ):
             run(Player(of.make_env(task_ids=(0,))), of, 1000)
 
 
@@ -189,7 +198,12 @@ class TestOnlineReturn:
         player, seen, lengths = Player(of.make_env(copies)), [], set()
         for point in adapt(player, of, evaluate, Streams(0), 350):
             means = [[total for _, task, total in player.finished if task == n] for n in range(N)]
-            seen.append((point.online_returns, [float(np.mean(totals)) if totals else None for totals in means]))
+            seen.append(
+                (
+                    point.online_returns,
+                    [float(np.mean(totals)) if totals else None for totals in means],
+                )
+            )
             lengths.add(len(player.finished))
             player.finished.clear()
         assert len(seen) == 5
@@ -197,7 +211,9 @@ class TestOnlineReturn:
         assert seen[0][0] == [None] * N
         for ours, naive in seen:
             assert [value is None for value in ours] == [value is None for value in naive]
-            np.testing.assert_allclose([v for v in ours if v is not None], [v for v in naive if v is not None], rtol=1e-6)
+            np.testing.assert_allclose(
+                [v for v in ours if v is not None], [v for v in naive if v is not None], rtol=1e-6
+            )
 
     def test_an_episode_that_was_given_up_is_not_one(self):
         of = pool(allowed=1000)

@@ -21,7 +21,12 @@ def checkout(tmp_path, monkeypatch):
 
 
 def test_changed_code_is_dirty_and_published_results_are_no_code(checkout):
-    head = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    head = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert provenance.commit() == head.stdout.strip()
     (checkout / "results/published/ood/rows.csv").write_text("published again\n")
     (checkout / "untracked.txt").write_text("a note\n")
@@ -31,5 +36,7 @@ def test_changed_code_is_dirty_and_published_results_are_no_code(checkout):
 
 
 def test_an_installed_package_has_no_commit(checkout):
-    subprocess.run(["git", "-C", str(checkout), "rm", "-q", "--cached", "benchmark/provenance.py"], check=True)
+    subprocess.run(
+        ["git", "-C", str(checkout), "rm", "-q", "--cached", "benchmark/provenance.py"], check=True
+    )
     assert provenance.commit() is None

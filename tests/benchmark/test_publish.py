@@ -1,4 +1,4 @@
-"""From a real smoke store to published results: whole, the same every time, and refused where it is not fit to be shown."""
+"""Publishing a real smoke store: whole, reproducible, and refused where it is not fit to show."""
 
 import re
 import shutil
@@ -41,7 +41,11 @@ def unrendered(monkeypatch):
 
 
 def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_publishing_twice_gives_the_same_bytes(sanity, tmp_path):
@@ -61,14 +65,20 @@ def test_what_is_published_is_all_that_was_measured(sanity, tmp_path):
     assert len(rows) == len(known) and len(cells) == 6
     manifest = published.manifest("sanity")
     assert manifest["methods"]["apb"]["version"] == 2 and manifest["budgets"] == ["smoke"]
-    assert manifest["ran_on"]["torch"] == [torch.__version__] and manifest["ran_on"]["mujoco_threads"]
+    assert (
+        manifest["ran_on"]["torch"] == [torch.__version__] and manifest["ran_on"]["mujoco_threads"]
+    )
     page = (folder / "report.md").read_text()
     assert re.findall(r"\]\(([^)]+)\)", page) == ["overview.svg"] and "| apb |" in page
     assert (folder / "overview.svg").read_text().count('class="curve"') > 1
     scores = pd.read_csv(folder / "scores.csv")
-    last = rows[(rows["method"] == "td3") & (rows["shift_axis"] == "radius") & (rows["env_steps"] == 200)]
+    last = rows[
+        (rows["method"] == "td3") & (rows["shift_axis"] == "radius") & (rows["env_steps"] == 200)
+    ]
     mean = last.groupby(["seed", "shift"])["return_mean"].mean().groupby("seed").mean().mean()
-    line = scores[(scores["method"] == "td3") & (scores["axis"] == "radius") & (scores["env_steps"] == 200)]
+    line = scores[
+        (scores["method"] == "td3") & (scores["axis"] == "radius") & (scores["env_steps"] == 200)
+    ]
     assert line["mean"].item() == pytest.approx(mean, rel=1e-12) and line["n_seeds"].item() == 2
     (state,) = (folder / "states").iterdir()  # of the one method that meta-trains, and one seed
     assert states.from_bytes(state.read_bytes())
@@ -145,9 +155,15 @@ def test_too_few_seeds_are_refused(store, monkeypatch):
 
 
 def test_a_part_of_the_suite_is_refused(store, monkeypatch):
-    whole = replace(SANITY, families={"smoke": ("point-goal", "point-rand")}, methods=(*SANITY.methods, "zero"))
+    whole = replace(
+        SANITY, families={"smoke": ("point-goal", "point-rand")}, methods=(*SANITY.methods, "zero")
+    )
     with pytest.raises(
-        InputError, match="5 of what the suite asks for was not run, such as point-goal ood zero; point-rand ood apb"
+        InputError,
+        match=(
+            "5 of what the suite asks for was not run, such as point-goal ood zero; point-rand"
+            " ood apb"
+        ),
     ):
         publish(store, whole, store.parent / "out", dirty=True)
 
@@ -180,7 +196,10 @@ def test_cells_of_several_machines_software_are_refused(store, monkeypatch):
 @pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     ("commit", "complaint"),
-    [(None, "outside a checkout"), ("ab12+dirty", "on changes that were not committed (ab12+dirty)")],
+    [
+        (None, "outside a checkout"),
+        ("ab12+dirty", "on changes that were not committed (ab12+dirty)"),
+    ],
 )
 def test_code_that_nobody_has_is_refused_unless_told(store, monkeypatch, commit, complaint):
     record = Store.record
@@ -199,7 +218,10 @@ def test_an_installed_package_is_no_target(store, monkeypatch):
 def test_bad_input_is_one_line(cli, sanity):
     assert "unknown suite 'oood'" in cli("publish", "--suite", "oood").complaint
     assert "no results" in cli("publish", "--suite", "ood", "--out", "out").complaint
-    assert "no results of suite ood" in cli("publish", "--suite", "ood", "--store", sanity, "--out", "out").complaint
+    assert (
+        "no results of suite ood"
+        in cli("publish", "--suite", "ood", "--store", sanity, "--out", "out").complaint
+    )
 
 
 def test_a_report_is_rendered_anew_from_the_rows_alone(sanity, tmp_path, cli):
@@ -219,9 +241,15 @@ def test_a_report_is_rendered_anew_from_the_rows_alone(sanity, tmp_path, cli):
 
 
 def test_what_rerendering_does_not_take_is_refused(cli, tmp_path):
-    assert "--rerender takes what is published already" in cli("publish", "--rerender", "--add").complaint
+    assert (
+        "--rerender takes what is published already"
+        in cli("publish", "--rerender", "--add").complaint
+    )
     assert "name what is published with --suite, or give --rerender" in cli("publish").complaint
-    assert "nothing is published there" in cli("publish", "--rerender", "--out", tmp_path / "none").complaint
+    assert (
+        "nothing is published there"
+        in cli("publish", "--rerender", "--out", tmp_path / "none").complaint
+    )
 
 
 class TestAdding:
@@ -245,7 +273,9 @@ class TestAdding:
         assert told == ["3 cells added, 3 kept"]
         assert contents(folder) == contents(publish(sanity, SANITY, tmp_path / "whole", dirty=True))
         again = publish(sanity, SANITY, parts, dirty=True, add=True, tell=told.append)
-        assert told[1:] == ["0 cells added, 6 kept"] and contents(again) == contents(tmp_path / "whole/sanity")
+        assert told[1:] == ["0 cells added, 6 kept"] and contents(again) == contents(
+            tmp_path / "whole/sanity"
+        )
 
     def test_what_was_published_stays_where_a_store_has_the_same_cell(self, parts, store):
         before = contents(parts / "sanity")["rows.csv"]
@@ -256,7 +286,9 @@ class TestAdding:
         after = contents(parts / "sanity")["rows.csv"]
         assert set(before.splitlines()) < set(after.splitlines())
 
-    def test_what_the_code_would_not_run_any_more_is_left_out_and_said(self, sanity, parts, monkeypatch):
+    def test_what_the_code_would_not_run_any_more_is_left_out_and_said(
+        self, sanity, parts, monkeypatch
+    ):
         smoke = BUDGETS["smoke"]
         settings = {**smoke.settings, TD3: {**smoke.settings[TD3], "batch": 15}}
         other = replace(smoke, published_seeds=2, settings=settings)
@@ -265,16 +297,22 @@ class TestAdding:
         with pytest.raises(InputError, match="no cell is finished"):
             publish(sanity, SANITY, parts, dirty=True, add=True, tell=told.append)
         why = "6 of the store left out, as the code would not run them like that today"
-        assert told == [f"0 cells added, 0 kept; {why}; 3 published ones left out for the same reason"]
+        assert told == [
+            f"0 cells added, 0 kept; {why}; 3 published ones left out for the same reason"
+        ]
 
     def test_other_software_is_refused(self, parts, store, monkeypatch):
         record = Store.record
-        monkeypatch.setattr(Store, "record", lambda self, key: record(self, key) | {"packages": {"torch": "1.0"}})
+        monkeypatch.setattr(
+            Store, "record", lambda self, key: record(self, key) | {"packages": {"torch": "1.0"}}
+        )
         with pytest.raises(InputError, match="its cells ran with several versions"):
             publish(store, SANITY, parts, dirty=True, add=True)
 
     def test_from_the_command_line(self, cli, sanity, parts):
-        done = cli("publish", "--suite", "sanity", "--store", sanity, "--out", parts, "--add", "--dirty")
+        done = cli(
+            "publish", "--suite", "sanity", "--store", sanity, "--out", parts, "--add", "--dirty"
+        )
         assert done.code == 0 and "3 cells added, 3 kept" in done.out
 
 

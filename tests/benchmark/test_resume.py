@@ -1,4 +1,4 @@
-"""A stage that is stopped between any two steps and goes on in another process gives the rows of one that never stopped."""
+"""A stage stopped at any step and resumed in another process gives the rows of an unbroken run."""
 
 import base64
 import json
@@ -42,16 +42,18 @@ ELSEWHERE = """
         root, stage, threads, steps, falls = pickle.loads(base64.b64decode(line))
         PointGoal.terminated = FALLS if falls else STANDS
         left = iter(range(steps))
-        outcome = perform(Store(root, create=True), stage, threads, stop=lambda: next(left, None) is None)
+        stop = lambda: next(left, None) is None
+        outcome = perform(Store(root, create=True), stage, threads, stop=stop)
         print(outcome[0], flush=True)
 """
-FALLS = "(lambda self, qpos, qvel: np.hypot(qpos[:, 0], qpos[:, 1]) > 0.3)"  # some fall early, some late, some never
+# some fall early, some late, some never
+FALLS = "(lambda self, qpos, qvel: np.hypot(qpos[:, 0], qpos[:, 1]) > 0.3)"
 STANDS = "(lambda self, qpos, qvel: np.zeros(len(qpos), bool))"
 
 
 @pytest.fixture(scope="module")
 def elsewhere():
-    """`(root, stage, threads, steps, falls)`: go on with a stage for so many steps in another process."""
+    """`(root, stage, threads, steps, falls)`: continue a stage for `steps` in another process."""
     script = textwrap.dedent(ELSEWHERE).replace("FALLS", FALLS).replace("STANDS", STANDS)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, "-c", script], text=True, **pipes)
@@ -68,7 +70,8 @@ def elsewhere():
 
 def cell_of(name, **changes):
     cell = expand(SUITES["ood"], BUDGETS["smoke"], {name: METHODS[name]}, ["point-goal"], 1, {})[0]
-    # two iterations of an on-policy method, and a reset in the middle of the ladder where there are any
+    # two iterations of an on-policy method, and a reset in the middle of the ladder where there are
+    # any
     return replace(cell, train_steps=min(cell.train_steps, 1_700), adapt_steps=170, **changes)
 
 
@@ -86,12 +89,18 @@ def content(store, stage):
 
 
 def stages_of(cell):
-    return [Stage(cell.trainer, "train"), Stage(cell, "adapt")] if cell.meta_trains else [Stage(cell, "adapt")]
+    return (
+        [Stage(cell.trainer, "train"), Stage(cell, "adapt")]
+        if cell.meta_trains
+        else [Stage(cell, "adapt")]
+    )
 
 
 @pytest.mark.parametrize("falls", [True, False], ids=["falls", "stands"])
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_goes_on_as_if_it_had_never_stopped(name, falls, tmp_path, elsewhere, monkeypatch):
+def test_every_method_goes_on_as_if_it_had_never_stopped(
+    name, falls, tmp_path, elsewhere, monkeypatch
+):
     if falls:
         monkeypatch.setattr(PointGoal, "terminated", eval(FALLS, {"np": np}))
     settings = {"reset_period": 40} if name == "apb-reset" else {}
@@ -103,7 +112,10 @@ def test_every_method_goes_on_as_if_it_had_never_stopped(name, falls, tmp_path, 
         steps = whole(once, stage)
         first, second = sorted(moments.sample(range(1, steps), 2)) if steps > 2 else (1, 1)
         left = iter(range(first))
-        assert perform(often, stage, 1, stop=lambda left=left: next(left, None) is None) == ("stopped", None)
+        assert perform(often, stage, 1, stop=lambda left=left: next(left, None) is None) == (
+            "stopped",
+            None,
+        )
         assert elsewhere(often.root, stage, 2, second - first, falls) == "stopped"
         assert perform(often, stage, 1) == ("done", None)
         (rows, state), (expected, trained) = content(often, stage), content(once, stage)
@@ -115,7 +127,7 @@ def test_every_method_goes_on_as_if_it_had_never_stopped(name, falls, tmp_path, 
 
 @pytest.fixture
 def stopped(tmp_path):
-    """A store with a stage that was stopped, what it would have been, and a way to go on: (store, stage, rows, go on)."""
+    """A stopped stage: (store, stage, rows of an uninterrupted run, function that goes on)."""
     store, stage = Store(tmp_path / "store", create=True), Stage(cell_of("td3"), "adapt")
     once = Store(tmp_path / "once", create=True)
     whole(once, stage)
@@ -141,16 +153,22 @@ class TestSnapshots:
     def test_it_says_how_far_it_is_and_is_used(self, stopped):
         store, stage, expected, go_on = stopped
         header = store.saved(stage.key)
-        assert (header["env_steps"], header["updates"], header["steps"]) == (98, 98, 170)  # two steps were evaluations
+        # two steps were evaluations
+        assert (header["env_steps"], header["updates"], header["steps"]) == (98, 98, 170)
         outcome, told = go_on()
         assert outcome == ("done", None) and told == {"resumed": resume.Kept(98, 98)}
         assert content(store, stage)[0].equals(expected)
         record = store.record(stage.key)
         assert [part["env_steps"] for part in record["resumed"]] == [98]
         log = (store.root / stage.key.folder / "log.txt").read_text()
-        assert "resumed at 98 environment steps" in log and log.count("td3 point-goal/ood seed 0 adapt: 170") == 2
+        assert (
+            "resumed at 98 environment steps" in log
+            and log.count("td3 point-goal/ood seed 0 adapt: 170") == 2
+        )
 
-    @pytest.mark.parametrize("damage", ["cut state", "flipped state", "lost state", "flipped header", "empty header"])
+    @pytest.mark.parametrize(
+        "damage", ["cut state", "flipped state", "lost state", "flipped header", "empty header"]
+    )
     def test_a_damaged_one_is_found_and_said_and_the_stage_starts_anew(self, stopped, damage):
         store, stage, expected, go_on = stopped
         header, state = files_of(store, stage)
@@ -165,7 +183,17 @@ class TestSnapshots:
         self.starts_anew(store, stage, expected, go_on, "altered|gone|cut short")
 
     @pytest.mark.parametrize(
-        "name", ["format", "byte order", "method version", "built on", "torch", "mujoco", "numpy", "gymnasium"]
+        "name",
+        [
+            "format",
+            "byte order",
+            "method version",
+            "built on",
+            "torch",
+            "mujoco",
+            "numpy",
+            "gymnasium",
+        ],
     )
     def test_one_of_another_version_or_machine_is_not_used(self, stopped, name):
         store, stage, expected, go_on = stopped
@@ -184,7 +212,9 @@ class TestSnapshots:
                 (folder / path.name).write_bytes(path.read_bytes())
         told = []
         assert perform(store, other, 1, tell=lambda *what: told.append(what)) == ("done", None)
-        assert any("belongs to another stage" in str(value) for kind, value in told if kind == "note")
+        assert any(
+            "belongs to another stage" in str(value) for kind, value in told if kind == "note"
+        )
         assert not any(kind == "resumed" for kind, value in told)
 
     def test_one_that_the_method_cannot_read_is_not_used(self, stopped):
@@ -199,14 +229,20 @@ class TestSnapshots:
         outcome, told = go_on()
         assert outcome == ("done", None) and set(told) == {"note"}
         assert told["note"].startswith(f"{stage}: what was saved of it cannot be used (")
-        assert any(part in told["note"] for part in reason.split("|")) and told["note"].endswith("it starts anew")
+        assert any(part in told["note"] for part in reason.split("|")) and told["note"].endswith(
+            "it starts anew"
+        )
         assert content(store, stage)[0].equals(expected)
         assert "cannot be used" in (store.root / stage.key.folder / "log.txt").read_text()
 
     def test_one_that_leaves_the_learner_as_it_was_is_not_used(self, stopped, monkeypatch):
         store, stage, expected, go_on = stopped
-        monkeypatch.setattr("methods.core.adapt.TD3Adapter.load_state_dict", lambda self, state: None)
-        self.starts_anew(store, stage, expected, go_on, "once restored it is at 0 updates, not at 98")
+        monkeypatch.setattr(
+            "methods.core.adapt.TD3Adapter.load_state_dict", lambda self, state: None
+        )
+        self.starts_anew(
+            store, stage, expected, go_on, "once restored it is at 0 updates, not at 98"
+        )
 
     def test_one_that_was_refused_may_be_of_use_another_day(self, stopped, monkeypatch):
         store, stage, expected, go_on = stopped
@@ -215,7 +251,9 @@ class TestSnapshots:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(work, "belongings", lambda *facts: {**resume.belongings(*facts), "torch": "another"})
+            elsewhere.setattr(
+                work, "belongings", lambda *facts: {**resume.belongings(*facts), "torch": "another"}
+            )
             elsewhere.setattr("benchmark.run.Adaptation.step", fails)
             with pytest.raises(KeyboardInterrupt):
                 perform(store, stage, 1)
@@ -225,7 +263,9 @@ class TestSnapshots:
     def test_a_memory_that_is_short_for_a_moment_takes_nothing(self, stopped, monkeypatch):
         store, stage, *_ = stopped
         with monkeypatch.context() as short:
-            short.setattr(resume.states, "from_bytes", lambda data: (_ for _ in ()).throw(MemoryError))
+            short.setattr(
+                resume.states, "from_bytes", lambda data: (_ for _ in ()).throw(MemoryError)
+            )
             asked = iter([False, False])
             with suppress(RuntimeError):
                 perform(store, stage, 1, stop=lambda: next(asked))
@@ -237,13 +277,19 @@ class TestSnapshots:
         facts = {**header["facts"], "torch_threads": 7, "machine": {"processor": "another"}}
         store.save(stage.key, {**header, "facts": facts}, state)
         _, told = go_on()
-        assert "on another processor and with other threads" in told["note"] and "last digits" in told["note"]
+        assert (
+            "on another processor and with other threads" in told["note"]
+            and "last digits" in told["note"]
+        )
 
     def test_the_second_run_of_a_finished_stage_is_not_saved(self, stopped):
         store, stage, expected, go_on = stopped
         go_on()
         left = iter(range(50))
-        assert perform(store, stage, 1, force=True, stop=lambda: next(left, None) is None) == ("stopped", None)
+        assert perform(store, stage, 1, force=True, stop=lambda: next(left, None) is None) == (
+            "stopped",
+            None,
+        )
         assert store.status(stage.key) == "done" and store.saved(stage.key) is None
         assert content(store, stage)[0].equals(expected)
 
@@ -254,18 +300,25 @@ class TestSnapshots:
         drawn[1].random(5)
         torch.rand(3, generator=drawn[0])
         streams.torch("later")
-        again.load_state_dict(resume.states.from_bytes(resume.states.to_bytes(streams.state_dict())))
+        again.load_state_dict(
+            resume.states.from_bytes(resume.states.to_bytes(streams.state_dict()))
+        )
         assert drawn[1].random() == other[1].random()
         assert torch.rand(1, generator=drawn[0]) == torch.rand(1, generator=other[0])
 
     def test_force_begins_anew(self, stopped):
         store, stage, expected, _ = stopped
         told = []
-        assert perform(store, stage, 1, tell=lambda *what: told.append(what), force=True) == ("done", None)
+        assert perform(store, stage, 1, tell=lambda *what: told.append(what), force=True) == (
+            "done",
+            None,
+        )
         assert not any(kind == "resumed" for kind, _ in told)
         assert content(store, stage)[0].equals(expected)
 
-    def test_only_the_newest_is_kept_and_saving_takes_a_fiftieth_of_the_time_at_most(self, tmp_path, monkeypatch):
+    def test_only_the_newest_is_kept_and_saving_takes_a_fiftieth_of_the_time_at_most(
+        self, tmp_path, monkeypatch
+    ):
         store, stage = Store(tmp_path / "store", create=True), Stage(cell_of("td3"), "adapt")
         clock, kept = [0.0], []
         monkeypatch.setattr(resume.time, "monotonic", lambda: clock[0])

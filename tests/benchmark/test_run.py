@@ -1,4 +1,4 @@
-"""A stage as rows: the same from the same seed in any process, another from another, and honest about what was used."""
+"""A stage as rows: reproducible from its seed in any process, and honest about what was used."""
 
 from dataclasses import fields, replace
 
@@ -16,7 +16,9 @@ from results.schema import COLUMNS, NOT_COMPARED, Row, to_frame
 
 
 def cell_of(method="zero", path=None, **changes):
-    cell = expand(SUITES["ood"], BUDGETS["smoke"], {method: path or METHODS[method]}, ["point-goal"], 1, {})[0]
+    cell = expand(
+        SUITES["ood"], BUDGETS["smoke"], {method: path or METHODS[method]}, ["point-goal"], 1, {}
+    )[0]
     return replace(cell, **changes)
 
 
@@ -32,7 +34,7 @@ def rows_here(cell):
 
 @pytest.fixture
 def importable(plugin, here, monkeypatch):
-    """`plugin`, for a test without the command line, which would look into the current directory."""
+    """`plugin` for tests without the command line, which would search the current directory."""
     monkeypatch.syspath_prepend(here)
     return plugin
 
@@ -64,8 +66,14 @@ class TestSameness:
 class TestRows:
     def test_they_fit_the_schema(self, reference, rows_of):
         rows = rows_of(reference[0])
-        assert dict(rows.dtypes.astype(str)) == {name: kind for name, kind in COLUMNS.items() if name not in NOT_COMPARED}
-        required = [field.name for field in fields(Row) if field.default is not None and field.name != "variant"]
+        assert dict(rows.dtypes.astype(str)) == {
+            name: kind for name, kind in COLUMNS.items() if name not in NOT_COMPARED
+        }
+        required = [
+            field.name
+            for field in fields(Row)
+            if field.default is not None and field.name != "variant"
+        ]
         assert not rows[required].isna().any(axis=None)
         assert set(rows["status"]) == {"ok"}
 
@@ -81,7 +89,13 @@ class TestRows:
 
     def test_checkpoints_and_costs(self, reference, rows_of):
         rows = rows_of(reference[0])
-        ladders = rows[rows["stage"] == "adapt"].groupby("method")["env_steps"].unique().map(sorted).to_dict()
+        ladders = (
+            rows[rows["stage"] == "adapt"]
+            .groupby("method")["env_steps"]
+            .unique()
+            .map(sorted)
+            .to_dict()
+        )
         whole = [0, 50, 100, 200]
         learners = dict.fromkeys(("apb", "apb-random", "td3", "hill-climbing"), whole)
         assert ladders == {**learners, "random": [0], "zero": [0]}
@@ -93,8 +107,18 @@ class TestRows:
     def test_a_failed_row(self):
         cell = cell_of("apb")
         adapt, train = (run.failed_row(cell, stage, "Error: why") for stage in ("adapt", "train"))
-        assert (adapt.status, adapt.error, adapt.split, adapt.suite) == ("failed", "Error: why", "ood", "ood")
-        assert (train.stage, train.split, train.suite, train.return_mean) == ("train", None, None, None)
+        assert (adapt.status, adapt.error, adapt.split, adapt.suite) == (
+            "failed",
+            "Error: why",
+            "ood",
+            "ood",
+        )
+        assert (train.stage, train.split, train.suite, train.return_mean) == (
+            "train",
+            None,
+            None,
+            None,
+        )
 
 
 TOLD = """
@@ -115,7 +139,7 @@ class TestTraining:
     @pytest.fixture
     def train(self, importable):
         def train(*calls, updates=0):
-            """Each call of `step` does what one of `calls`, with a walker `w`, says; then it is at the end."""
+            """Each `step` runs the next of `calls` on a walker `w`; after the last, it is done."""
             steps = "".join(f"lambda w: {call},\n" for call in calls)
             path = f"{importable(TOLD.format(steps=steps, updates=updates))}:Told"
             return run.rows_of(run.Training(cell_of("method", path), load_method(path)(None, None)))
@@ -123,7 +147,9 @@ class TestTraining:
         return train
 
     def test_steps_after_the_last_sign_of_life_count(self, train):
-        rows = list(train("(w.step(30), Event.ITERATION)", "(w.step(90), Event.NOTHING)", updates=3))
+        rows = list(
+            train("(w.step(30), Event.ITERATION)", "(w.step(90), Event.NOTHING)", updates=3)
+        )
         assert [(row.env_steps, row.updates) for row in rows] == [(120, 3), (480, None)]
         assert rows[1].online_return == pytest.approx(-50, abs=10)
 
@@ -147,7 +173,13 @@ class TestTraining:
 
     def test_progress_is_told(self, importable):
         path, told = f"{importable('class Method(Still): meta_trains = True')}:Method", []
-        list(run.rows_of(run.Training(cell_of("method", path), load_method(path)(None, None), progress=told.append)))
+        list(
+            run.rows_of(
+                run.Training(
+                    cell_of("method", path), load_method(path)(None, None), progress=told.append
+                )
+            )
+        )
         assert told == list(range(4, 804, 4))
 
 
@@ -180,7 +212,9 @@ class TestMeasures:
         training = run.Training(cell := cell_of(method), cell_of(method).build())
         assert training.measures == []
         list(run.rows_of(training))
-        first = PointGoal().sample(cell.train_tasks, run.Streams(cell.seed, "train", cell.family).numpy("tasks"))
+        first = PointGoal().sample(
+            cell.train_tasks, run.Streams(cell.seed, "train", cell.family).numpy("tasks")
+        )
         assert [measure.task_index for measure in training.measures] == list(range(len(first)))
         for measure, task in zip(training.measures, first, strict=True):
             # at rest at the origin, give or take 0.05

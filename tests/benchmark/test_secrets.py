@@ -20,7 +20,16 @@ class TestSecrets:
     def test_a_method_is_told_sizes_and_nothing_of_the_task(self):
         env = pool().make_env()
         public = {name for name in dir(env) if not name.startswith("_")}
-        assert public == {"n_tasks", "copies", "horizon", "observation_size", "action_size", "reset", "step", "draw"}
+        assert public == {
+            "n_tasks",
+            "copies",
+            "horizon",
+            "observation_size",
+            "action_size",
+            "reset",
+            "step",
+            "draw",
+        }
 
     def test_environments_differ_in_their_reset_noise(self):
         of = pool()

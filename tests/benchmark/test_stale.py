@@ -17,7 +17,14 @@ TINY = {"hidden": 4, "batch": 2}
 
 @pytest.fixture
 def cell() -> Cell:
-    cells = expand(SUITES["ood"], BUDGETS["smoke"], {"apb": "methods.apb:Apb"}, ["point-goal"], 1, {"apb": TINY})
+    cells = expand(
+        SUITES["ood"],
+        BUDGETS["smoke"],
+        {"apb": "methods.apb:Apb"},
+        ["point-goal"],
+        1,
+        {"apb": TINY},
+    )
     return replace(cells[0], train_steps=40, adapt_steps=10)
 
 
@@ -74,7 +81,14 @@ def test_an_edited_plug_in_is_another_method(tmp_path, monkeypatch):
 
 
 def test_settings_of_adaptation_share_the_trained_state():
-    cell = expand(SUITES["ood"], BUDGETS["smoke"], {"apb-reset": "methods.apb:ApbReset"}, ["point-goal"], 1, {})[0]
+    cell = expand(
+        SUITES["ood"],
+        BUDGETS["smoke"],
+        {"apb-reset": "methods.apb:ApbReset"},
+        ["point-goal"],
+        1,
+        {},
+    )[0]
     other = replace(cell, config={**cell.config, "reset_period": 7})
     assert cell.adapt_settings == ("reset_period",)
     assert other.train_id == cell.train_id
@@ -94,7 +108,8 @@ def test_warnings_of_a_stage_are_in_its_log(cell, store, monkeypatch):
     import logging
 
     monkeypatch.setattr(
-        "methods.core.td3.TD3.update", lambda self, *a, **k: logging.getLogger("methods.core.td3").warning("a kernel fell back")
+        "methods.core.td3.TD3.update",
+        lambda self, *a, **k: logging.getLogger("methods.core.td3").warning("a kernel fell back"),
     )
     run(store, Stage(cell, "train"))
     log = (store.root / cell.train_key.folder / "log.txt").read_text(encoding="utf-8")

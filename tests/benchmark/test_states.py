@@ -21,11 +21,16 @@ def same(one, other):
         return False
     if isinstance(one, Tensor):
         alike = one.dtype == other.dtype and one.shape == other.shape
-        if alike and min(one.shape, default=2) > 1:  # a stride along an axis of one entry says nothing
+        # a stride along an axis of one entry says nothing
+        if alike and min(one.shape, default=2) > 1:
             alike = one.stride() == other.stride()
         return alike and one.numpy(force=True).tobytes() == other.numpy(force=True).tobytes()
     if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+        return (
+            one.dtype == other.dtype
+            and one.shape == other.shape
+            and one.tobytes() == other.tobytes()
+        )
     if isinstance(one, dict):
         return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
@@ -34,7 +39,9 @@ def same(one, other):
 
 
 KINDS = ("float32", "float64", "int64", "uint8", "bool")
-TENSORS = arrays.arrays(st.sampled_from(KINDS), arrays.array_shapes(min_dims=0, max_dims=3, min_side=0)).map(torch.from_numpy)
+TENSORS = arrays.arrays(
+    st.sampled_from(KINDS), arrays.array_shapes(min_dims=0, max_dims=3, min_side=0)
+).map(torch.from_numpy)
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | TENSORS
 TREES = st.recursive(
     LEAVES,
@@ -61,7 +68,11 @@ def test_what_learners_have(tmp_path):
     weights["w"].square().sum().backward()
     adam.step()
     generator, theirs = torch.Generator().manual_seed(3), np.random.default_rng(3)
-    tree = {"adam": adam.state_dict(), "generator": generator.get_state(), "numpy": theirs.bit_generator.state}
+    tree = {
+        "adam": adam.state_dict(),
+        "generator": generator.get_state(),
+        "numpy": theirs.bit_generator.state,
+    }
     back = from_bytes(to_bytes(tree))
     assert same(back, tree)
     other = torch.optim.Adam(list(weights.values()), 1e-3)
@@ -74,7 +85,12 @@ def test_what_learners_have(tmp_path):
 
 def test_the_order_of_axes_in_memory_is_kept_and_views_are_cut_loose():
     base = torch.arange(24.0).view(2, 3, 4)
-    views = {"turned": base.permute(2, 0, 1), "part": base[:, 1], "spread": base[:1, :1].expand(5, 3, 4), "whole": base}
+    views = {
+        "turned": base.permute(2, 0, 1),
+        "part": base[:, 1],
+        "spread": base[:1, :1].expand(5, 3, 4),
+        "whole": base,
+    }
     back = from_bytes(to_bytes(views))
     assert all(torch.equal(back[name], view) for name, view in views.items())
     assert back["turned"].stride() == views["turned"].stride()
@@ -84,7 +100,11 @@ def test_the_order_of_axes_in_memory_is_kept_and_views_are_cut_loose():
 
 def test_tensors_lie_where_torch_would_put_them():
     """A product of matrices may depend on that in its last bit."""
-    back = from_bytes(to_bytes({"a": torch.ones(3, dtype=torch.uint8), "b": torch.randn(64, 64), "c": torch.randn(7)}))
+    back = from_bytes(
+        to_bytes(
+            {"a": torch.ones(3, dtype=torch.uint8), "b": torch.randn(64, 64), "c": torch.randn(7)}
+        )
+    )
     assert all(tensor.data_ptr() % 64 == 0 for tensor in back.values())
 
 
@@ -109,7 +129,9 @@ Named = namedtuple("Named", "x")
     ],
 )
 def test_what_is_no_state_is_refused_with_its_place(tree, where):
-    with pytest.raises(StateError, match=f"^{where}: a state holds tensors, arrays and plain Python only$"):
+    with pytest.raises(
+        StateError, match=f"^{where}: a state holds tensors, arrays and plain Python only$"
+    ):
         to_bytes(tree)
 
 
@@ -122,14 +144,27 @@ DATA = to_bytes({"w": torch.arange(100.0), "n": 3})
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\0" * 7, pickle.dumps(Trap()), DATA[:-1], DATA[:40], DATA + b"\0", b"\xff" * 64, bytes(8) + DATA]
+    "data",
+    [
+        b"",
+        b"\0" * 7,
+        pickle.dumps(Trap()),
+        DATA[:-1],
+        DATA[:40],
+        DATA + b"\0",
+        b"\xff" * 64,
+        bytes(8) + DATA,
+    ],
 )
 def test_what_is_no_file_of_a_state_is_refused(data):
     with pytest.raises(StateError, match="it is no saved state"):
         from_bytes(data)
 
 
-@pytest.mark.parametrize("tree", ['{"$tensor": "gone"}', '{"$tuple": 3}', '{"$array": 1}', '{"$float": []}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "tree",
+    ['{"$tensor": "gone"}', '{"$tuple": 3}', '{"$array": 1}', '{"$float": []}', "[" * 100_000],
+)
 def test_a_header_that_lies_is_refused(tree):
     from safetensors.torch import save
 

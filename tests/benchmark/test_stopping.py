@@ -1,4 +1,4 @@
-"""Runs that are stopped say what is kept, and the runs after them go on from it; plug-ins as the built-in methods."""
+"""Stopped runs say what is kept, and later runs resume from it; plug-ins as built-in methods."""
 
 import errno
 import os
@@ -33,7 +33,8 @@ class Wandering(Walker):
     def once(self):
         Path(f"at-{os.getpid()}").touch()
         time.sleep(PAUSE_S)
-        self.push = (self.push + 0.1 * torch.randn(self.push.shape, generator=self.generator)).clamp(-1, 1)
+        noise = torch.randn(self.push.shape, generator=self.generator)
+        self.push = (self.push + 0.1 * noise).clamp(-1, 1)
         self.action[:], self.updates = self.push.numpy(), self.updates + 1
         super().once()
     def step(self, limit): self.once()
@@ -41,7 +42,9 @@ class Wandering(Walker):
         policy = Moves(self.env.action_size)
         policy.push = self.push.numpy().copy()
         return policy
-    def state_dict(self): return {"push": self.push, "updates": self.updates, "generator": self.generator.get_state()}
+    def state_dict(self):
+        state = {"push": self.push, "updates": self.updates}
+        return state | {"generator": self.generator.get_state()}
     def load_state_dict(self, state):
         self.push, self.updates = state["push"], state["updates"]
         self.generator.set_state(state["generator"])
@@ -63,13 +66,27 @@ class Wanderer(Still):
     def trainer(self, make_env, n_tasks, budget, streams):
         return Learns(Wandering(make_env(), streams.torch("push")), self.keep)
     def keep(self, push): self.push = push.mean()
-    def adapter(self, make_env, n_tasks, streams): return Wandering(make_env(), streams.torch("push"), float(self.push))
+    def adapter(self, make_env, n_tasks, streams):
+        return Wandering(make_env(), streams.torch("push"), float(self.push))
     def state_dict(self): return {"push": self.push}
     def load_state_dict(self, state): self.push = state["push"]
 """
-WORDS = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal", "--store", "store", "--methods", "none")
+WORDS = (
+    "run",
+    "--suite",
+    "ood",
+    "--budget",
+    "smoke",
+    "--families",
+    "point-goal",
+    "--store",
+    "store",
+    "--methods",
+    "none",
+)
 KEPT = re.compile(
-    r"kept of (\S+) point-goal(?:/ood)? seed 0 (train|adapt): (\d+) % \(([\d,]+) of ([\d,]+) steps, ([\d,]+) updates\)"
+    r"kept of (\S+) point-goal(?:/ood)? seed 0 (train|adapt): (\d+) % \(([\d,]+) of ([\d,]+) steps,"
+    r" ([\d,]+) updates\)"
 )
 
 
@@ -89,7 +106,9 @@ def expected(monkeypatch, here):
 
 
 def in_order(rows):
-    return rows.sort_values(["method", "seed", "stage", "env_steps", "task_index"], kind="stable").reset_index(drop=True)
+    return rows.sort_values(
+        ["method", "seed", "stage", "env_steps", "task_index"], kind="stable"
+    ).reset_index(drop=True)
 
 
 @pytest.fixture
@@ -110,7 +129,9 @@ def under_way(start, here, monkeypatch):
     return under_way
 
 
-def test_whatever_stops_a_run_the_next_goes_on(under_way, finish, cli, plugin, here, rows_of, expected):
+def test_whatever_stops_a_run_the_next_goes_on(
+    under_way, finish, cli, plugin, here, rows_of, expected
+):
     path = f"{plugin(WANDERER)}:Wanderer"
     kept = [0]
 
@@ -118,7 +139,10 @@ def test_whatever_stops_a_run_the_next_goes_on(under_way, finish, cli, plugin, h
         assert (result.code, word in result.out + result.err) == (code, True), result
         stage, percent, used, of, updates = KEPT.search(result.out).groups()[1:]
         if stage == "train":
-            assert (int(percent), int(used.replace(",", "")) // 4) == (int(used.replace(",", "")) * 100 // 800, int(updates))
+            assert (int(percent), int(used.replace(",", "")) // 4) == (
+                int(used.replace(",", "")) * 100 // 800,
+                int(updates),
+            )
         assert int(used.replace(",", "")) > 0 and int(of.replace(",", "")) in (800, 200)
         kept.append((stage, int(updates.replace(",", ""))))
 
@@ -167,7 +191,8 @@ def test_show_says_how_far_a_stage_is(under_way, finish, cli, plugin):
     process.terminate()
     used, of, updates = KEPT.search(finish(process).out).groups()[3:]
     assert (
-        f"train {int(used) * 100 // int(of)} % ({used} of {of} steps, {updates} updates)" in cli("show", "--store", "store").out
+        f"train {int(used) * 100 // int(of)} % ({used} of {of} steps, {updates} updates)"
+        in cli("show", "--store", "store").out
     )
 
 
@@ -221,24 +246,32 @@ REASONS = {
     "Stub": "its state_dict gives a NoneType, not a dictionary",
     "Raises": "its state_dict raises NotImplementedError",
     "Lacks": "its state_dict raises AttributeError: state_dict",
-    "Holds": "stage.learner.path is a PosixPath: a state holds tensors, arrays and plain Python only",
+    "Holds": (
+        "stage.learner.path is a PosixPath: a state holds tensors, arrays and plain Python only"
+    ),
     "Keeps": "it made an environment within a step and kept it: make it when the learner is made",
 }
 
 
 @pytest.mark.parametrize("name", REASONS)
 def test_a_plug_in_that_cannot_be_saved_runs_as_ever_and_is_told_so_once(cli, plugin, name):
-    result = cli(*WORDS, "--method", f"{plugin(UNSAVABLE)}:{name}Method", "--save-every", "1s", "--jobs", "1")
+    result = cli(
+        *WORDS, "--method", f"{plugin(UNSAVABLE)}:{name}Method", "--save-every", "1s", "--jobs", "1"
+    )
     assert (result.code, result.err) == (0, "")
     stage = f"{name.lower()}-method point-goal/ood seed 0 adapt"
     told = [line for line in result.out.splitlines() if "cannot be saved" in line]
     assert len(told) == 1
-    assert told[0].startswith(f"{stage}: it cannot be saved, so that it starts anew if it is stopped: ")
+    assert told[0].startswith(
+        f"{stage}: it cannot be saved, so that it starts anew if it is stopped: "
+    )
     assert REASONS[name] in told[0]
 
 
 def test_a_disk_that_is_full_for_a_while_costs_nothing_but_a_line(tmp_path, monkeypatch):
-    (cell,) = expand(SUITES["ood"], BUDGETS["smoke"], {"td3": METHODS["td3"]}, ["point-goal"], 1, {})
+    (cell,) = expand(
+        SUITES["ood"], BUDGETS["smoke"], {"td3": METHODS["td3"]}, ["point-goal"], 1, {}
+    )
     stage, notes, kept = Stage(cell, "adapt"), [], []
     once, full = (Store(tmp_path / name, create=True) for name in ("once", "full"))
     assert perform(once, stage, 1) == ("done", None)
@@ -259,7 +292,10 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing_but_a_line(tmp_path, monk
     monkeypatch.setattr("benchmark.resume._MOST", 1e9)
     assert perform(full, stage, 1, tell=tell, save_every_s=0.0) == ("done", None)
     assert len(notes) == 1 and len(writes) > 100
-    assert notes[0].startswith(f"{stage}: it could not be saved and goes on without: ") and "quota is full" in notes[0]
+    assert (
+        notes[0].startswith(f"{stage}: it could not be saved and goes on without: ")
+        and "quota is full" in notes[0]
+    )
     assert kept == [writes[3]]  # the last good one
     mine, its = (store.rows(stage.key).drop(columns=list(NOT_COMPARED)) for store in (full, once))
     assert mine.equals(its)
@@ -267,22 +303,36 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing_but_a_line(tmp_path, monk
 
 def test_nothing_that_runs_code_is_read():
     """Neither the packages nor what they publish hold a pickle."""
-    packages = [Path(__import__(name).__file__).parent for name in ("benchmark", "methods", "results", "reports", "envs")]
+    packages = [
+        Path(__import__(name).__file__).parent
+        for name in ("benchmark", "methods", "results", "reports", "envs")
+    ]
     sources = [path for package in packages for path in package.rglob("*.py")]
     assert len(sources) > 100
     for path in sources:
         text = path.read_text(encoding="utf-8")
-        assert "torch.load" not in text and "torch.save" not in text and "import pickle" not in text, path
+        assert (
+            "torch.load" not in text and "torch.save" not in text and "import pickle" not in text
+        ), path
     published = next(package for package in packages if package.name == "results") / "published"
     states = list(published.rglob("states/*"))
     assert states and {path.suffix for path in states} == {".safetensors"}
-    assert not [path for path in published.rglob("*") if path.suffix in (".pt", ".pth", ".pkl", ".npy", ".npz")]
+    assert not [
+        path
+        for path in published.rglob("*")
+        if path.suffix in (".pt", ".pth", ".pkl", ".npy", ".npz")
+    ]
 
 
-def test_the_worker_of_a_stage_that_cannot_be_reached_is_killed_after_a_while(start, finish, here, plugin, monkeypatch):
+def test_the_worker_of_a_stage_that_cannot_be_reached_is_killed_after_a_while(
+    start, finish, here, plugin, monkeypatch
+):
     """Its step takes for ever: Ctrl-C twice ends the run at once."""
     stuck = "class Stuck(Still):\n    def adapter(self, *args): return Hangs(args[0]())\n"
-    hangs = "class Hangs(Walker):\n    def step(self, limit):\n        Path('at-0').touch()\n        time.sleep(600)\n"
+    hangs = (
+        "class Hangs(Walker):\n    def step(self, limit):\n        Path('at-0').touch()\n       "
+        " time.sleep(600)\n"
+    )
     process = start(*WORDS, "--jobs", "1", "--method", f"{plugin(hangs + stuck)}:Stuck")
     deadline = time.monotonic() + 60
     while not (here / "at-0").exists():
@@ -296,6 +346,8 @@ def test_the_worker_of_a_stage_that_cannot_be_reached_is_killed_after_a_while(st
     result = finish(process, timeout_s=20)
     assert (result.code, time.monotonic() - began < 10) == (130, True)
     assert "kept of stuck point-goal/ood seed 0 adapt: nothing" in result.out
-    while subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout:
+    while subprocess.run(
+        ["pgrep", "-g", str(process.pid)], capture_output=True, check=False
+    ).stdout:
         assert time.monotonic() - began < 15, "a process outlived the run"
         time.sleep(0.1)

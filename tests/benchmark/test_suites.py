@@ -1,4 +1,4 @@
-"""Suites name what exists, run at smoke from the command line, and their references come out of a store."""
+"""Suites name what exists, run at smoke from the command line, and give references."""
 
 from dataclasses import replace
 
@@ -40,18 +40,40 @@ def test_suites_ask_with_the_arms_and_families_of_the_protocol():
     expected = {
         "ood": (compared, desk, (*desk, "ant-goal", "ant-dir")),
         "id": (compared, (*desk, "cheetah-dir"), (*desk, "ant-goal", "ant-dir", "cheetah-dir")),
-        "gap": (compared, *[("cheetah-vel-gap", "ant-dir-4", "ant-goal-gap", "hopper-mass", "walker-mass")] * 2),
+        "gap": (
+            compared,
+            *[("cheetah-vel-gap", "ant-dir-4", "ant-goal-gap", "hopper-mass", "walker-mass")] * 2,
+        ),
         "sanity": (("apb", "apb-random", "td3"), ("cheetah-vel",), ("cheetah-vel",)),
-        "placement": (("apb", *(f"apb-{name}" for name in variants), "zero"), ("cheetah-vel",), ("ant-goal", "cheetah-vel")),
+        "placement": (
+            ("apb", *(f"apb-{name}" for name in variants), "zero"),
+            ("cheetah-vel",),
+            ("ant-goal", "cheetah-vel"),
+        ),
     }
     for name, (methods, at_desk, at_paper) in expected.items():
         suite = SUITES[name]
-        assert (suite.methods, suite.families["desk"], suite.families["paper"]) == (methods, at_desk, at_paper)
+        assert (suite.methods, suite.families["desk"], suite.families["paper"]) == (
+            methods,
+            at_desk,
+            at_paper,
+        )
 
 
-def test_before_adaptation_the_blind_policies_are_one_and_the_two_with_fresh_layers_another(cli, here, rows_of):
+def test_before_adaptation_the_blind_policies_are_one_and_the_two_with_fresh_layers_another(
+    cli, here, rows_of
+):
     methods = "finetune,apb-none,apb,apb-unfrozen"
-    words = ("--suite", "placement", "--budget", "smoke", "--families", "point-goal", "--store", "store")
+    words = (
+        "--suite",
+        "placement",
+        "--budget",
+        "smoke",
+        "--families",
+        "point-goal",
+        "--store",
+        "store",
+    )
     assert cli("run", *words, "--methods", methods).code == 0
     rows = rows_of(here / "store")
     first = rows[(rows["stage"] == "adapt") & (rows["env_steps"] == 0)]
@@ -66,7 +88,9 @@ def test_the_page_of_a_real_run_scores_against_the_references_that_are_shipped(c
     assert cli("run", *words, "--methods", "zero,td3").code == 0
     assert cli("report", "--store", "store").code == 0
     for axis in ("angle", "radius"):
-        table = pd.read_csv(here / "report" / "data" / f"ood_smoke_point-goal_ood_{axis}.csv").set_index("method")
+        table = pd.read_csv(
+            here / "report" / "data" / f"ood_smoke_point-goal_ood_{axis}.csv"
+        ).set_index("method")
         assert -0.05 < table.loc["zero", "normalised_mean"] < 0.05
         assert np.isfinite(table.loc["td3", "normalised_mean"])
 
@@ -74,7 +98,9 @@ def test_the_page_of_a_real_run_scores_against_the_references_that_are_shipped(c
 @pytest.mark.parametrize("suite", [suite for suite in SUITES if suite not in ("ood", "oracle")])
 def test_it_runs_at_smoke(cli, here, rows_of, suite):
     """`ood` runs at smoke all over the other tests, `oracle` below."""
-    result = cli("run", "--suite", suite, "--budget", "smoke", "--families", "point-goal", "--store", "store")
+    result = cli(
+        "run", "--suite", suite, "--budget", "smoke", "--families", "point-goal", "--store", "store"
+    )
     assert (result.code, result.err) == (0, "")
     rows = rows_of(here / "store")
     adapted = rows[rows["stage"] == "adapt"]
@@ -84,11 +110,28 @@ def test_it_runs_at_smoke(cli, here, rows_of, suite):
 
 
 def test_references_come_out_of_the_suite_oracle(cli, here, monkeypatch):
-    monkeypatch.setitem(BUDGETS, "oracle-fast", replace(BUDGETS["oracle-fast"], adapt_steps=100, seeds=2))
+    monkeypatch.setitem(
+        BUDGETS, "oracle-fast", replace(BUDGETS["oracle-fast"], adapt_steps=100, seeds=2)
+    )
     command = ("references", "--store", "store", "--out", "found")
-    assert cli("run", "--suite", "ood", "--budget", "smoke", "--methods", "zero", "--store", "store").code == 0
+    assert (
+        cli(
+            "run", "--suite", "ood", "--budget", "smoke", "--methods", "zero", "--store", "store"
+        ).code
+        == 0
+    )
     assert "holds no results of the suite oracle" in cli(*command).complaint
-    oracle = ("run", "--suite", "oracle", "--budget", "oracle-fast", "--families", "point-goal", "--store", "store")
+    oracle = (
+        "run",
+        "--suite",
+        "oracle",
+        "--budget",
+        "oracle-fast",
+        "--families",
+        "point-goal",
+        "--store",
+        "store",
+    )
     assert cli(*oracle).code == 0
     assert cli(*command).out.strip() == "found/point-goal.json"
     table = load_references(here / "found")
@@ -117,7 +160,9 @@ class Redraws:
 
 def test_a_training_task_that_is_drawn_again_starts_afresh():
     """Of two tasks in all, four draws of two bring each one back."""
-    cell = expand(SUITES["id"], BUDGETS["smoke"], {"zero": METHODS["zero"]}, ["cheetah-dir"], 1, {})[0]
+    cell = expand(
+        SUITES["id"], BUDGETS["smoke"], {"zero": METHODS["zero"]}, ["cheetah-dir"], 1, {}
+    )[0]
     method, made = Zero(None, None), []
     method.trainer = lambda make_env, *rest: made.append(Redraws(make_env())) or made[0]
     list(run.rows_of(run.Training(replace(cell, train_tasks=2, train_steps=100), method)))

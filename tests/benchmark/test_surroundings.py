@@ -9,12 +9,14 @@ import pytest
 
 
 def run_in(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize("name", ["envs", "methods", "reports", "results"])
 def test_a_folder_of_results_in_the_current_directory_hides_nothing(tmp_path, name):
-    """As an editable install meets it: its finder is asked after the current directory, where such a folder is a package."""
+    """As in an editable install, whose finder comes after the current directory and its folders."""
     (tmp_path / name / "local").mkdir(parents=True)
     spec = find_spec("benchmark")
     code = f"""

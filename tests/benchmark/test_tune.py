@@ -11,14 +11,24 @@ import pytest
 from benchmark.arguments import InputError
 from benchmark.stage import Stage, perform
 from benchmark.suites import BUDGETS
-from benchmark.tune import RUNGS, TUNED_SEED, best_of, draw_settings, line_of, promoted, scaled, trials_of
+from benchmark.tune import (
+    RUNGS,
+    TUNED_SEED,
+    best_of,
+    draw_settings,
+    line_of,
+    promoted,
+    scaled,
+    trials_of,
+)
 from envs import load_family
 from methods import METHODS
 from methods.td3 import Td3
 from results.store import Store
 
 SMOKE = BUDGETS["smoke"]
-SPACE = {"learning_rate": (2e-3, 1e-3), "batch": (8, 16), "tau": (0.02, 0.01)}  # the first two are smoke's own
+# the first two are smoke's own
+SPACE = {"learning_rate": (2e-3, 1e-3), "batch": (8, 16), "tau": (0.02, 0.01)}
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +45,14 @@ class TestSettings:
         for n in (2, 5, 8, 100):
             tried = drawn(n)
             assert tried[0] == {} and all(settings for settings in tried[1:])
-            assert len(tried) == min(n, 8) == len({json.dumps(settings, sort_keys=True) for settings in tried})
+            assert (
+                len(tried)
+                == min(n, 8)
+                == len({json.dumps(settings, sort_keys=True) for settings in tried})
+            )
         for settings in tried:
             assert all(value in SPACE[name] for name, value in settings.items())
-            assert "batch" not in settings or settings["batch"] == 8  # only what moves is named
+            assert "batch" not in settings or settings["batch"] == 8  # only what changes is named
 
     def test_the_seed_draws_them(self):
         assert drawn(5) == drawn(5) != drawn(5, seed=1)
@@ -57,22 +71,30 @@ class TestSettings:
     def test_every_method_that_learns_declares_one_that_each_budget_takes(self, name, monkeypatch):
         monkeypatch.undo()
         for budget in ("smoke", "quick", "desk", "paper"):
-            assert len(draw_settings(METHODS[name], BUDGETS[budget], 6, np.random.default_rng(0))) == 6
+            assert (
+                len(draw_settings(METHODS[name], BUDGETS[budget], 6, np.random.default_rng(0))) == 6
+            )
 
 
 class TestTrials:
     def test_trials_run_on_the_tuning_law_with_a_share_of_the_steps_and_seeds_of_their_own(self):
         budget = replace(SMOKE, train_steps=800, fresh_steps=4000, adapt_steps=200)
-        (trial,) = trials_of("apb", METHODS["apb"], "point-goal", budget, 0, {3: {"batch": 8}}, seed=5)
+        (trial,) = trials_of(
+            "apb", METHODS["apb"], "point-goal", budget, 0, {3: {"batch": 8}}, seed=5
+        )
         cell = trial.cell
         assert (cell.family, cell.split, cell.test_tasks) == ("tuning-point-goal", "validation", 4)
         assert (cell.train_steps, cell.adapt_steps, cell.seed) == (200, 50, TUNED_SEED + 5)
         assert cell.config["batch"] == 8 and trial.number == 3
-        (later,) = trials_of("apb", METHODS["apb"], "point-goal", budget, 1, {3: {"batch": 8}}, seed=5)
+        (later,) = trials_of(
+            "apb", METHODS["apb"], "point-goal", budget, 1, {3: {"batch": 8}}, seed=5
+        )
         assert (later.cell.train_steps, later.cell.adapt_steps) == (400, 100)
         assert later.cell.train_id != cell.train_id
         assert scaled(budget, 0.5).fresh_steps == 2000
-        assert scaled(replace(budget, meta_steps={"methods.maml": 600}), 0.5).meta_steps == {"methods.maml": 300}
+        assert scaled(replace(budget, meta_steps={"methods.maml": 600}), 0.5).meta_steps == {
+            "methods.maml": 300
+        }
 
     @pytest.mark.parametrize(("n", "go_on"), [(2, 2), (6, 2), (7, 3), (12, 4)])
     def test_the_best_third_goes_on_and_at_least_two(self, n, go_on):
@@ -87,7 +109,9 @@ class TestTrials:
         both = pd.concat([lines, pd.DataFrame({"rung": 1, "trial": [1, 2], "score": [-2.0, -2.0]})])
         assert best_of(both)["trial"] == 1
 
-    def test_a_trial_whose_training_failed_has_the_worst_score_and_says_so(self, tmp_path, monkeypatch):
+    def test_a_trial_whose_training_failed_has_the_worst_score_and_says_so(
+        self, tmp_path, monkeypatch
+    ):
         (trial,) = trials_of("apb", METHODS["apb"], "point-goal", SMOKE, 0, {0: {}}, seed=0)
         store = Store(tmp_path / "store", create=True)
         monkeypatch.setattr("methods.core.adapt.TD3Trainer.step", lambda *_: 1 / 0)
@@ -96,7 +120,19 @@ class TestTrials:
         assert (line["score"], line["status"]) == (-inf, "failed")
 
 
-WORDS = ("tune", "--method", "td3", "--family", "point-goal", "--budget", "smoke", "--trials", "4", "--store", "runs")
+WORDS = (
+    "tune",
+    "--method",
+    "td3",
+    "--family",
+    "point-goal",
+    "--budget",
+    "smoke",
+    "--trials",
+    "4",
+    "--store",
+    "runs",
+)
 
 
 class TestCommand:
@@ -104,24 +140,42 @@ class TestCommand:
         done = cli(*WORDS, "--out", "logs")
         assert done.code == 0 and "best: trial " in done.out
         log = pd.read_csv(here / "logs/smoke_point-goal_td3.csv")
-        assert log["rung"].tolist() == [0, 0, 0, 0, 1, 1] and log["trial"].tolist()[:4] == [0, 1, 2, 3]
-        assert set(log["fraction"]) == {rung.fraction for rung in RUNGS} and set(log["status"]) == {"ok"}
+        assert log["rung"].tolist() == [0, 0, 0, 0, 1, 1] and log["trial"].tolist()[:4] == [
+            0,
+            1,
+            2,
+            3,
+        ]
+        assert set(log["fraction"]) == {rung.fraction for rung in RUNGS} and set(log["status"]) == {
+            "ok"
+        }
         assert set(log["trial"][4:]) == set(log[:4].nlargest(2, "score")["trial"])
-        assert [json.loads(text) for text in log["settings"][:1]] == [{}] and (log["core_s"] > 0).all()
+        assert [json.loads(text) for text in log["settings"][:1]] == [{}] and (
+            log["core_s"] > 0
+        ).all()
         store = Store(here / "runs", create=False)
         rows, cells = store.read(["tuning"])
-        assert len(cells) == 6 and set(cells["status"]) == {"done"} and set(rows["seed"]) == {TUNED_SEED}
+        assert (
+            len(cells) == 6
+            and set(cells["status"]) == {"done"}
+            and set(rows["seed"]) == {TUNED_SEED}
+        )
         validated = {task.index for task in load_family("tuning-point-goal").split("validation")}
         assert set(rows["task_index"].dropna()) == validated
         for line in log.to_dict("records"):
-            of_line = cells["budget"].str.endswith(f"{line['fraction']:g}") & (cells["variant"] == variant(line))
+            of_line = cells["budget"].str.endswith(f"{line['fraction']:g}") & (
+                cells["variant"] == variant(line)
+            )
             (cell,) = cells[of_line].to_dict("records")
             mine = rows[rows["cell_id"] == cell["adapt_id"]]
-            assert line["score"] == pytest.approx(mine[mine["env_steps"] == mine["env_steps"].max()]["return_mean"].mean())
+            assert line["score"] == pytest.approx(
+                mine[mine["env_steps"] == mine["env_steps"].max()]["return_mean"].mean()
+            )
         again = cli(*WORDS, "--out", "more")
         assert (
             again.code == 0
-            and (here / "more/smoke_point-goal_td3.csv").read_bytes() == (here / "logs/smoke_point-goal_td3.csv").read_bytes()
+            and (here / "more/smoke_point-goal_td3.csv").read_bytes()
+            == (here / "logs/smoke_point-goal_td3.csv").read_bytes()
         )
 
     def test_bad_input_is_one_line(self, cli):
@@ -130,7 +184,10 @@ class TestCommand:
             (("--family", "cheetah"), "unknown family 'cheetah'"),
             (("--method", "td4"), "unknown method 'td4'"),
             (("--method", "zero"), "declares nothing to tune"),
-            (("--method", "apb", "--budget", "oracle-fast"), "has no meta-training, which apb needs"),
+            (
+                ("--method", "apb", "--budget", "oracle-fast"),
+                "has no meta-training, which apb needs",
+            ),
             (("--trials", "1"), "--trials"),
             (("--time-limit", "soon"), "is not a duration"),
         ):
@@ -138,4 +195,6 @@ class TestCommand:
 
 
 def variant(line):
-    return " ".join(f"{name}={value}" for name, value in sorted(json.loads(line["settings"]).items()))
+    return " ".join(
+        f"{name}={value}" for name, value in sorted(json.loads(line["settings"]).items())
+    )

@@ -1,4 +1,4 @@
-"""Whoever edits a published file, breaks a statistic or moves a score is found out; whoever does not is left in peace."""
+"""Edited files, broken statistics and moved scores are found out; honest results pass."""
 
 import json
 import shutil
@@ -68,13 +68,19 @@ def leaves(tree):
     """The tensors in nested dicts."""
     if torch.is_tensor(tree):
         return [tree]
-    return [leaf for branch in tree.values() for leaf in leaves(branch)] if isinstance(tree, dict) else []
+    return (
+        [leaf for branch in tree.values() for leaf in leaves(branch)]
+        if isinstance(tree, dict)
+        else []
+    )
 
 
 def seal_again(folder):
     """What a cunning editor does: checksums that fit the edited files."""
     manifest = json.loads((folder / MANIFEST).read_text())
-    write_manifest(folder, {name: value for name, value in manifest.items() if name not in ("sha256", "files")})
+    write_manifest(
+        folder, {name: value for name, value in manifest.items() if name not in ("sha256", "files")}
+    )
 
 
 def edit(path, old, new):
@@ -85,7 +91,11 @@ def edit(path, old, new):
 
 def test_what_is_untouched_passes(verify):
     code, checks = verify()
-    assert code == 0 and {check["outcome"] for check in checks.values()} == {"passed"} and len(checks) == 5
+    assert (
+        code == 0
+        and {check["outcome"] for check in checks.values()} == {"passed"}
+        and len(checks) == 5
+    )
 
 
 def test_an_edited_row_is_found(verify, published):
@@ -93,7 +103,11 @@ def test_an_edited_row_is_found(verify, published):
     line = path.read_text().splitlines()[-1].split(",")
     edit(path, ",".join(line), ",".join([*line[:4], "0.0", *line[5:]]))
     code, checks = verify()
-    assert code == 1 and "sanity: files are as published" in failed(checks) and BROKEN in failed(checks)
+    assert (
+        code == 1
+        and "sanity: files are as published" in failed(checks)
+        and BROKEN in failed(checks)
+    )
     seal_again(published / "sanity")
     code, checks = verify()
     assert code == 1 and failed(checks) == [BROKEN]  # the report does not follow from it
@@ -101,12 +115,16 @@ def test_an_edited_row_is_found(verify, published):
 
 def test_an_edited_report_is_found(verify, published):
     page = published / "sanity/report.md"
-    first = next(line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| apb |"))
+    first = next(
+        line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| apb |")
+    )
     number = first.split("|")[3].split("±")[0].strip()
     edit(page, number, number[:-1] + ("1" if number[-1] != "1" else "2"))
     seal_again(published / "sanity")
     code, checks = verify()
-    assert code == 1 and failed(checks) == [BROKEN] and "report.md: line" in checks[BROKEN]["detail"]
+    assert (
+        code == 1 and failed(checks) == [BROKEN] and "report.md: line" in checks[BROKEN]["detail"]
+    )
 
 
 def test_a_score_edited_by_less_than_the_report_shows_is_found(verify, published):
@@ -115,12 +133,17 @@ def test_a_score_edited_by_less_than_the_report_shows_is_found(verify, published
     edit(path, ",".join(line), ",".join([*line[:8], str(float(line[8]) + 1e-6), *line[9:]]))
     seal_again(published / "sanity")
     code, checks = verify()
-    assert code == 1 and failed(checks) == [BROKEN] and "scores.csv: line" in checks[BROKEN]["detail"]
+    assert (
+        code == 1 and failed(checks) == [BROKEN] and "scores.csv: line" in checks[BROKEN]["detail"]
+    )
 
 
 def test_a_file_more_or_less_is_found(verify, published):
     (published / "sanity/more.csv").write_text("a\n1\n")
-    assert failed(verify()[1]) == ["sanity: files are as published", "sanity: tables are of the form that is published"]
+    assert failed(verify()[1]) == [
+        "sanity: files are as published",
+        "sanity: tables are of the form that is published",
+    ]
     (published / "sanity/more.csv").unlink()
     (published / "sanity/.DS_Store").touch()  # a file manager's
     assert failed(verify()[1]) == []
@@ -143,7 +166,9 @@ def test_a_suite_that_vanishes_is_found(verify, published):
         ("return_std", "1.50", "rows.csv: not as `publish` writes it"),
     ],
 )
-def test_what_no_table_shows_must_be_possible_and_written_as_it_is_published(verify, published, column, value, found):
+def test_what_no_table_shows_must_be_possible_and_written_as_it_is_published(
+    verify, published, column, value, found
+):
     path = published / "sanity/rows.csv"
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     table.loc[3, column] = value
@@ -163,7 +188,9 @@ def test_a_column_of_its_own_is_found(verify, published):
 def test_a_lost_table_is_named_where_it_was(verify, published):
     (published / "sanity/rows.csv").unlink()
     code, checks = verify()
-    assert code == 1 and all(str(published / "sanity/rows.csv") in checks[name]["detail"] for name in failed(checks)[1:])
+    assert code == 1 and all(
+        str(published / "sanity/rows.csv") in checks[name]["detail"] for name in failed(checks)[1:]
+    )
 
 
 def test_the_checksum_is_compared_whatever_is_read(published):
@@ -177,7 +204,9 @@ def test_a_mean_over_too_few_levels_is_found(verify, monkeypatch):
     right = scores._means_over_levels
 
     def wrong(measured):
-        return right(measured[measured["level"] < measured.groupby("axis")["level"].transform("max")])
+        return right(
+            measured[measured["level"] < measured.groupby("axis")["level"].transform("max")]
+        )
 
     monkeypatch.setattr(scores, "_means_over_levels", wrong)
     code, checks = verify()
@@ -201,7 +230,11 @@ def test_a_protocol_or_suite_that_moved_is_found(verify, monkeypatch):
 def test_a_version_that_moved_is_found(verify, monkeypatch):
     monkeypatch.setattr(load_method(METHODS["td3"]), "version", 99)
     code, checks = verify()
-    assert code == 1 and "sanity: of the current versions" in failed(checks) and BROKEN not in failed(checks)
+    assert (
+        code == 1
+        and "sanity: of the current versions" in failed(checks)
+        and BROKEN not in failed(checks)
+    )
     assert (
         "td3 " in checks["sanity: of the current versions"]["detail"]
         and "→ 99" in checks["sanity: of the current versions"]["detail"]
@@ -228,21 +261,37 @@ def test_whatever_is_spoiled_and_sealed_again_fails_and_ends_nothing(verify, pub
     assert code == 1 and failed(checks) and len(checks) == 5
     assert not any("\n" in check["detail"] for check in checks.values())
     code, checks = verify("--level", "2", "--budget", "smoke", "--cells", "sanity/point-goal/td3")
-    assert code == 1 and checks["the code as it is now"]["outcome"] == "skipped"  # and level 1 is told all the same
+    # and level 1 is told all the same
+    assert code == 1 and checks["the code as it is now"]["outcome"] == "skipped"
 
 
 class TestLevel2:
     @pytest.fixture(autouse=True)
     def _few_methods(self, monkeypatch):
-        monkeypatch.setattr(fresh, "METHODS", {name: METHODS[name] for name in ("apb", "apb-random", "td3")})
+        monkeypatch.setattr(
+            fresh, "METHODS", {name: METHODS[name] for name in ("apb", "apb-random", "td3")}
+        )
 
-    words = ("--level", "2", "--budget", "smoke", "--cells", "sanity/point-goal/td3", "--store", "kept")
+    words = (
+        "--level",
+        "2",
+        "--budget",
+        "smoke",
+        "--cells",
+        "sanity/point-goal/td3",
+        "--store",
+        "kept",
+    )
 
     def test_a_clean_build_passes_and_says_what_is_not_known(self, verify):
         code, checks = verify(*self.words, "--seeds", "2")
         outcomes = {name: check["outcome"] for name, check in checks.items()}
         assert code == 0
-        assert outcomes["fingerprints of the simulator"] == outcomes["fingerprints of the learner"] == "skipped"
+        assert (
+            outcomes["fingerprints of the simulator"]
+            == outcomes["fingerprints of the learner"]
+            == "skipped"
+        )
         assert outcomes["trained state: sanity/point-goal/ood/apb seed 0"] == "passed"
         fresh_names = [name for name in outcomes if name.startswith("fresh: sanity/point-goal/td3")]
         assert len(fresh_names) == 2  # an axis each; two seeds against two tell nothing
@@ -253,7 +302,9 @@ class TestLevel2:
         assert checks["fingerprints of the simulator"]["outcome"] == "passed"
 
     @pytest.mark.parametrize("moved", [-30.0, 30.0])
-    def test_scores_that_moved_fail_either_way_and_so_do_fingerprints(self, verify, published, monkeypatch, moved):
+    def test_scores_that_moved_fail_either_way_and_so_do_fingerprints(
+        self, verify, published, monkeypatch, moved
+    ):
         run, last = fresh._run, fresh.last_scores
         assert verify(*self.words, "--seeds", "4", "--record")[0] == 0
 
@@ -270,22 +321,36 @@ class TestLevel2:
         monkeypatch.setattr(fresh, "last_scores", thrice)
         code, checks = verify(*self.words, "--seeds", "4")
         bad = failed(checks)
-        assert code == 1 and "fingerprints of the learner" in bad and "fingerprints of the simulator" not in bad
+        assert (
+            code == 1
+            and "fingerprints of the learner" in bad
+            and "fingerprints of the simulator" not in bad
+        )
         moves = [name for name in bad if name.startswith("fresh: sanity/point-goal/td3")]
-        assert moves and all(checks[name]["detail"].startswith("better" if moved > 0 else "worse") for name in moves)
+        assert moves and all(
+            checks[name]["detail"].startswith("better" if moved > 0 else "worse") for name in moves
+        )
 
     def test_cells_without_a_score_are_found(self, verify, monkeypatch):
         run = fresh._run
         monkeypatch.setattr(fresh, "_run", lambda *words: run(*words).assign(return_mean=np.nan))
         code, checks = verify(*self.words, "--seeds", "2")
-        assert code == 1 and sum("no fresh seed has a score" in check["detail"] for check in checks.values()) == 2
+        assert (
+            code == 1
+            and sum("no fresh seed has a score" in check["detail"] for check in checks.values())
+            == 2
+        )
 
     def test_lost_or_broken_states_are_found(self, verify, published):
         (state,) = (published / "sanity/states").iterdir()
         state.write_bytes(b"no state")
         seal_again(published / "sanity")
         code, checks = verify(*self.words, "--seeds", "2")
-        assert code == 1 and "cannot be loaded" in checks["trained state: sanity/point-goal/ood/apb seed 0"]["detail"]
+        assert (
+            code == 1
+            and "cannot be loaded"
+            in checks["trained state: sanity/point-goal/ood/apb seed 0"]["detail"]
+        )
         state.unlink()
         seal_again(published / "sanity")
         assert failed(verify(*self.words, "--seeds", "2")[1]) == ["trained states of sanity"]
@@ -296,14 +361,18 @@ class TestLevel2:
         done = cli("verify", "--published", published, *self.words, "--seeds", "2")
         assert done.code == 2 and "and this is c0ffee; take another folder with --store" in done.err
 
-    @pytest.mark.parametrize(("moved", "outcome"), [(0.0, "passed"), (1e-6, "passed"), (0.01, "failed")])
+    @pytest.mark.parametrize(
+        ("moved", "outcome"), [(0.0, "passed"), (1e-6, "passed"), (0.01, "failed")]
+    )
     def test_a_state_may_score_otherwise_by_rounding_only(self, published, moved, outcome):
         path = published / "sanity/rows.csv"
         rows = pd.read_csv(path, keep_default_na=False, dtype={"return_mean": float})
         rows["return_mean"] += np.where(rows["env_steps"] == 0, moved, 0.0)
         rows.to_csv(path, index=False, lineterminator="\n")
         seal_again(published / "sanity")
-        assert {check.outcome for check in fresh.trained_states(Publication(published), ["sanity"])} == {outcome}
+        assert {
+            check.outcome for check in fresh.trained_states(Publication(published), ["sanity"])
+        } == {outcome}
 
     def test_another_trained_state_is_found(self, verify, published):
         (state,) = (published / "sanity/states").iterdir()
@@ -322,7 +391,9 @@ def test_bad_input_is_one_line(cli, published):
         return cli("verify", "--published", published, *words).complaint
 
     assert "suite 'oood' is not published; these are: sanity" in complaint("--suite", "oood")
-    assert "nothing is published at budget desk, which level 3 runs again" in complaint("--level", "3")
+    assert "nothing is published at budget desk, which level 3 runs again" in complaint(
+        "--level", "3"
+    )
     assert "nothing is published at budget quick" in complaint("--level", "2")
     smoke = ("--level", "2", "--budget", "smoke")
     assert "write suite/family/method" in complaint(*smoke, "--cells", "sanity")
@@ -332,13 +403,24 @@ def test_bad_input_is_one_line(cli, published):
     taken = complaint(*smoke, "--cells", "sanity/point-goal/td3", "--first-seed", "1")
     assert "those seeds are published themselves" in taken
     assert "unknown budget 'quik'" in complaint("--level", "2", "--budget", "quik")
-    for words in (("--cells", "a/b/c"), ("--seeds", "4"), ("--store", "kept"), ("--record",), ("--time-limit", "1m")):
+    for words in (
+        ("--cells", "a/b/c"),
+        ("--seeds", "4"),
+        ("--store", "kept"),
+        ("--record",),
+        ("--time-limit", "1m"),
+    ):
         assert f"{words[0]} is for --level 2 or 3, and would do nothing here" in complaint(*words)
     (published.parent / "afile").write_text("mine")
-    assert "a file is in the place of a folder" in complaint(*smoke, "--cells", "sanity/point-goal/td3", "--store", "afile")
+    assert "a file is in the place of a folder" in complaint(
+        *smoke, "--cells", "sanity/point-goal/td3", "--store", "afile"
+    )
     assert "it is empty; name a folder" in complaint("--published", "")
     assert "--level" in complaint("--level", "4")
-    assert "nothing is published there" in cli("verify", "--published", published.parent / "none").complaint
+    assert (
+        "nothing is published there"
+        in cli("verify", "--published", published.parent / "none").complaint
+    )
 
 
 def test_differences_beyond_rounding():
@@ -357,7 +439,11 @@ class TestFingerprints:
         assert once == again and len(set(once.values())) == len(once)
         name = next(name for name in vars(cheetah) if name.isupper() and "COST" in name)
         monkeypatch.setattr(cheetah, name, 1.1 * getattr(cheetah, name))
-        moved = {family for family, value in fingerprints.simulator_fingerprints().items() if value != once[family]}
+        moved = {
+            family
+            for family, value in fingerprints.simulator_fingerprints().items()
+            if value != once[family]
+        }
         assert moved and all(family.startswith("cheetah") for family in moved)
 
     def test_they_are_of_this_machines_kind_and_of_every_method(self):
@@ -365,9 +451,12 @@ class TestFingerprints:
         assert torch.__version__.partition("+")[0] in fingerprints.learner_key()
         assert torch.backends.cpu.get_cpu_capability() in fingerprints.learner_key()
         recorded = fingerprints.load(PUBLISHED)
-        assert all(set(known) == set(FAMILIES) for known in recorded["simulator"].values())  # who adds one, records it
+        # who adds one, records it
+        assert all(set(known) == set(FAMILIES) for known in recorded["simulator"].values())
         somewhere = {name for known in recorded["learner"].values() for name in known}
-        assert {f"{name}@{load_method(path).version}" for name, path in METHODS.items()} <= somewhere
+        assert {
+            f"{name}@{load_method(path).version}" for name, path in METHODS.items()
+        } <= somewhere
 
     def test_a_learner_of_another_version_is_not_known(self, tmp_path, monkeypatch):
         key, ours = fingerprints.learner_key(), {"td3@1": [-50.0, 3.0], "apb@2": [-40.0, 3.0]}
@@ -388,7 +477,9 @@ class TestFingerprints:
         assert not fingerprints.differs([-50.0, 3.0], [-50.004, 3.0])
         assert fingerprints.differs([-50.0, 3.0], [-50.02, 3.0])
         assert (
-            fingerprints.differs([-50.0], [-50.0, 3.0]) and fingerprints.differs("", [1.0]) and fingerprints.differs("a", "b")
+            fingerprints.differs([-50.0], [-50.0, 3.0])
+            and fingerprints.differs("", [1.0])
+            and fingerprints.differs("a", "b")
         )
         assert fingerprints.differs([np.nan], [1.0])
 

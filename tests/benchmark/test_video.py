@@ -1,4 +1,4 @@
-"""Films of policies: what they show is what was measured, they are made once, and no OpenGL is one clear line."""
+"""Films of policies: they show what was measured, are made once, and say if OpenGL is missing."""
 
 import os
 import shutil
@@ -29,7 +29,12 @@ PROBE = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/
 @cache
 def works(backend):
     variables = os.environ | {"MUJOCO_GL": backend}
-    return subprocess.run([sys.executable, "-c", PROBE], env=variables, capture_output=True, timeout=120).returncode == 0
+    return (
+        subprocess.run(
+            [sys.executable, "-c", PROBE], env=variables, capture_output=True, timeout=120
+        ).returncode
+        == 0
+    )
 
 
 @pytest.fixture
@@ -37,9 +42,19 @@ def report(here):
     """Run `report` in a process of its own, since MuJoCo chooses its OpenGL as it is imported."""
 
     def report(backend, *words):
-        variables = {key: value for key, value in os.environ.items() if key != "DISPLAY"} | {"MUJOCO_GL": backend}
+        variables = {key: value for key, value in os.environ.items() if key != "DISPLAY"} | {
+            "MUJOCO_GL": backend
+        }
         command = [sys.executable, "-m", "benchmark", "report", *map(str, words)]
-        return subprocess.run(command, cwd=here, env=variables, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(
+            command,
+            cwd=here,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
 
     return report
 
@@ -57,24 +72,35 @@ def test_films_are_made_once_and_embedded(report, backend, sanity, here):
     done = report(backend, *words)
     assert done.returncode == 0, done.stderr
     films = sorted((here / "out/films").glob("*.webp"))
-    assert len(films) == 3 and done.stdout.count("filming") == 3  # one seed of each method, on one split
+    # one seed of each method, on one split
+    assert len(films) == 3 and done.stdout.count("filming") == 3
     page = (here / "out/report.md").read_text(encoding="utf-8")
-    assert page.count("##### Before and after adaptation") == 1 and all(f"(films/{film.name})" in page for film in films)
+    assert page.count("##### Before and after adaptation") == 1 and all(
+        f"(films/{film.name})" in page for film in films
+    )
     assert page.count("before any step its episode returns") == 3
-    assert "does not end as the measured one" not in page  # the same program on the same machine scores the same
-    assert (here / "out/report.html").read_text(encoding="utf-8").count("data:image/webp;base64,") == 3
+    # the same program on the same machine scores the same
+    assert "does not end as the measured one" not in page
+    assert (here / "out/report.html").read_text(encoding="utf-8").count(
+        "data:image/webp;base64,"
+    ) == 3
     with Image.open(films[0]) as film:
-        assert film.size == (2 * SIZE + 4, SIZE) and film.n_frames == 51  # 50 steps of a tenth of a second
+        # 50 steps of a tenth of a second
+        assert film.size == (2 * SIZE + 4, SIZE) and film.n_frames == 51
     assert all(film.stat().st_size <= LARGEST for film in films)
     made = [film.stat().st_mtime_ns for film in films]
-    next((here / "out/films").glob("*.json")).unlink()  # as if it was killed between a film and its caption
+    # as if it was killed between a film and its caption
+    next((here / "out/films").glob("*.json")).unlink()
     assert report(backend, *words).returncode == 0
     again = [film.stat().st_mtime_ns for film in films]
     assert sum(old != new for old, new in zip(made, again, strict=True)) == 1
 
 
 def test_both_sides_start_alike_and_part(report, backend, sanity, here):
-    assert report(backend, "--store", sanity, "--out", "out", "--format", "md", "--videos").returncode == 0
+    assert (
+        report(backend, "--store", sanity, "--out", "out", "--format", "md", "--videos").returncode
+        == 0
+    )
     parted = 0
     for path in (here / "out/films").glob("*.webp"):
         with Image.open(path) as film:
@@ -91,7 +117,10 @@ def test_both_sides_start_alike_and_part(report, backend, sanity, here):
 def test_nothing_to_draw_with_is_one_line_before_anything_runs(report, sanity, here):
     done = report("disabled", "--store", sanity, "--out", "out", "--videos")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout
-    assert done.stderr.startswith("error: --videos: MuJoCo cannot draw") and "libosmesa6" in done.stderr
+    assert (
+        done.stderr.startswith("error: --videos: MuJoCo cannot draw")
+        and "libosmesa6" in done.stderr
+    )
     assert not (here / "out").exists()
 
 
@@ -100,7 +129,11 @@ def test_a_cell_of_another_version_is_left_out_and_said(report, backend, sanity,
     for path in (here / "store/train").glob("*"):
         shutil.rmtree(path)  # what apb was trained to is lost
     done = report(backend, "--store", "store", "--out", "out", "--format", "md", "--videos")
-    assert done.returncode == 0 and "no film of apb on point-goal/ood seed 0: there is no trained state of it" in done.stdout
+    assert (
+        done.returncode == 0
+        and "no film of apb on point-goal/ood seed 0: there is no trained state of it"
+        in done.stdout
+    )
     assert len(list((here / "out/films").glob("*.webp"))) == 2
 
 
@@ -117,7 +150,7 @@ def test_ctrl_c_leaves_no_half_film(start, finish, backend, sanity, here, monkey
 
 @pytest.fixture
 def told(monkeypatch):
-    """Films without pictures, which need no OpenGL; a function that makes them and gives them with all that was told."""
+    """A function that makes films without pictures or OpenGL; returns them and what was told."""
     monkeypatch.setattr(video, "draw_off_screen", lambda: None)
     monkeypatch.setattr(film_module, "film", lambda cell, place, paths: b"RIFF")
 
@@ -138,7 +171,8 @@ def cell_of(store, **wanted):
 
 def test_a_plug_in_that_is_not_there_is_left_out_and_said(told, reference, here):
     clips, lines = told(reference[0], here / "out")
-    assert {clip.method for clip in clips} == {"td3", "apb", "apb-random"}  # the bounds have nothing to show
+    # the bounds have nothing to show
+    assert {clip.method for clip in clips} == {"td3", "apb", "apb-random"}
     assert [line for line in lines if "no film" in line] == [
         "no film of hill-climbing on point-goal/ood seed 0: its method is not known here; "
         "name one of your own with --method module:Class"
@@ -156,7 +190,9 @@ def test_a_plug_in_that_is_named_is_filmed(told, reference, here, monkeypatch):
     assert "does not end as the measured one" not in "".join(clip.caption for clip in clips)
 
 
-def test_a_method_that_raises_costs_its_film_only_and_cannot_write_to_the_terminal(told, sanity, here, monkeypatch):
+def test_a_method_that_raises_costs_its_film_only_and_cannot_write_to_the_terminal(
+    told, sanity, here, monkeypatch
+):
     def fail(cell, *_):
         if cell.method == "td3":
             raise ValueError("odd\n\x1b[31m")
@@ -165,7 +201,9 @@ def test_a_method_that_raises_costs_its_film_only_and_cannot_write_to_the_termin
     monkeypatch.setattr(film_module, "adapt_again", fail)
     clips, lines = told(sanity, here / "out")
     assert [clip.method for clip in clips] == ["apb", "apb-random"]
-    assert [line for line in lines if "no film" in line] == ["no film of td3 on point-goal/ood seed 0: ValueError: odd [31m"]
+    assert [line for line in lines if "no film" in line] == [
+        "no film of td3 on point-goal/ood seed 0: ValueError: odd [31m"
+    ]
 
 
 def test_a_variant_is_run_again_with_its_settings(told, smoke, here):
@@ -176,13 +214,17 @@ def test_a_variant_is_run_again_with_its_settings(told, smoke, here):
 
 
 def test_a_film_shows_the_episode_that_was_scored_even_of_a_policy_that_draws():
-    (cell,) = expand(SUITES["ood"], BUDGETS["smoke"], {"random": METHODS["random"]}, ["point-goal"], 1, {})
+    (cell,) = expand(
+        SUITES["ood"], BUDGETS["smoke"], {"random": METHODS["random"]}, ["point-goal"], 1, {}
+    )
     filmed = adapt_again(cell, 3, None)
     path = np.array(filmed.paths[0])
     x, y = goal_of("point-goal", load_family("point-goal").split("ood")[3])
     assert len(path) == 51
     np.testing.assert_allclose(
-        filmed.evaluations[0].returns[3, 0], -np.hypot(path[1:, 0] - x, path[1:, 1] - y).sum(), rtol=1e-5
+        filmed.evaluations[0].returns[3, 0],
+        -np.hypot(path[1:, 0] - x, path[1:, 1] - y).sum(),
+        rtol=1e-5,
     )
 
 
@@ -207,7 +249,9 @@ def test_the_caption_says_if_another_trained_state_was_adapted(sanity):
 
 
 def caption(ends, known):
-    cell = expand(SUITES["ood"], BUDGETS["smoke"], {"td3": METHODS["td3"]}, ["point-goal"], 1, {})[0]
+    cell = expand(SUITES["ood"], BUDGETS["smoke"], {"td3": METHODS["td3"]}, ["point-goal"], 1, {})[
+        0
+    ]
     facts = {"before": -30.0, "after": -20.5, "steps": 3000, "ends": ends}
     return video._caption(cell, facts, pd.DataFrame({"return_mean": known}))
 
@@ -216,7 +260,9 @@ def test_a_caption_says_if_the_adaptation_is_not_the_measured_one():
     same = caption([-15.0, -40.0], [-15.0, -40.0])
     assert "task 3 (angle -1.57, radius 1, 1.57 from the training law along angle)" in same
     assert same.endswith("before any step its episode returns −30.0, after 3\u202f000 steps −20.5.")
-    assert "on task 1 the mean return is −40.0, not −41.0" in caption([-15.0, -40.0], [-15.0, -41.0])
+    assert "on task 1 the mean return is −40.0, not −41.0" in caption(
+        [-15.0, -40.0], [-15.0, -41.0]
+    )
     assert "cannot be compared" in caption([-15.0, -40.0], [])
 
 
@@ -245,7 +291,14 @@ try:
 except SystemExit as ended:
     print(ended.code, {{"torch", "mujoco", "gymnasium", "PIL.WebPImagePlugin"}} & set(sys.modules))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.stdout.splitlines()[-1] == "0 set()", done
 
 

@@ -13,11 +13,11 @@ PI = np.pi
 IDS = ("ant-goal", "ant-goal-gap", "ant-dir", "ant-dir-4")
 
 
-# --- laws -------------------------------------------------------------------------------------------------------------------
+# --- laws -----------------------------------------------------------------------------------------
 
 
 def uniforms(task: Task) -> list[float]:
-    """The uniform numbers in [0, 1) that a training task was made of: angles by arc, radii by area."""
+    """The uniform numbers in [0, 1) behind a training task: angles by arc, radii by area."""
     p = task.params
     if task.family == "ant-dir":
         return [p["direction"] / (1.5 * PI)]
@@ -40,20 +40,28 @@ def test_training_tasks_are_stratified_over_the_law(family_id: str, n: int) -> N
 
 
 def test_the_gap_has_no_goals_and_the_disc_its_share_of_the_area() -> None:
-    radii = np.array([task.params["radius"] for task in AntGoalGap().sample(15, np.random.default_rng(0))])
+    radii = np.array(
+        [task.params["radius"] for task in AntGoalGap().sample(15, np.random.default_rng(0))]
+    )
     assert (radii <= 1).sum() == 4 and ((radii >= 2.5) & (radii <= 3)).sum() == 11
 
 
 def test_the_four_directions_take_turns() -> None:
-    samples = [[task.params["direction"] for task in AntDir4().sample(8, np.random.default_rng(seed))] for seed in range(5)]
+    samples = [
+        [task.params["direction"] for task in AntDir4().sample(8, np.random.default_rng(seed))]
+        for seed in range(5)
+    ]
     for sample in samples:
         for half in (sample[:4], sample[4:]):
             np.testing.assert_allclose(sorted(half), [0, PI / 2, PI, 3 * PI / 2])
     assert len({tuple(sample) for sample in samples}) > 1
-    assert [task.params for task in AntDir4().split("id")] == [{"direction": k * PI / 2} for k in range(4)]  # seen in training
+    # seen in training
+    assert [task.params for task in AntDir4().split("id")] == [
+        {"direction": k * PI / 2} for k in range(4)
+    ]
 
 
-# --- frozen splits ----------------------------------------------------------------------------------------------------------
+# --- frozen splits --------------------------------------------------------------------------------
 
 
 def distance(task: Task) -> float:
@@ -83,7 +91,9 @@ def test_shift_is_the_distance_to_the_law(family_id: str) -> None:
 @pytest.mark.parametrize(("family_id", "seed"), [("ant-goal", 104), ("ant-dir", 105)])
 def test_the_id_split_was_drawn_as_its_note_says(family_id: str, seed: int) -> None:
     family = load_family(family_id)
-    for frozen, drawn in zip(family.split("id"), family.sample(8, np.random.default_rng(seed)), strict=True):
+    for frozen, drawn in zip(
+        family.split("id"), family.sample(8, np.random.default_rng(seed)), strict=True
+    ):
         assert dict(frozen.params) == pytest.approx(dict(drawn.params), rel=1e-12)
 
 
@@ -92,8 +102,12 @@ def test_the_other_test_tasks_are_the_agreed_ones() -> None:
         return [(task.params["radius"], task.params["angle"]) for task in family.split(split)]
 
     axes = [0, PI / 2, PI, 3 * PI / 2]
-    np.testing.assert_allclose(goals(AntGoal(), "ood"), [(r, a) for r in (2.25, 2.5, 3, 4) for a in (PI / 6, 5 * PI / 4)])
-    np.testing.assert_allclose(goals(AntGoalGap(), "id"), [(r, a) for r in (0.5, 2.75) for a in axes])
+    np.testing.assert_allclose(
+        goals(AntGoal(), "ood"), [(r, a) for r in (2.25, 2.5, 3, 4) for a in (PI / 6, 5 * PI / 4)]
+    )
+    np.testing.assert_allclose(
+        goals(AntGoalGap(), "id"), [(r, a) for r in (0.5, 2.75) for a in axes]
+    )
     np.testing.assert_allclose(goals(AntGoalGap(), "gap"), [(1.75, a) for a in axes])
     directions = [task.params["direction"] for task in AntDir().split("ood")]
     np.testing.assert_allclose(directions, [(24 + k) * PI / 16 for k in range(1, 8)])
@@ -101,25 +115,32 @@ def test_the_other_test_tasks_are_the_agreed_ones() -> None:
     np.testing.assert_allclose(diagonals, [(1 + 2 * k) * PI / 4 for k in range(4)])
 
 
-# --- the body is Gymnasium's ------------------------------------------------------------------------------------------------
+# --- the body is Gymnasium's ----------------------------------------------------------------------
 
 
 def test_the_ant_equals_gymnasium_bit_by_bit() -> None:
     twins = [
-        gymnasium.make("Ant-v5", include_cfrc_ext_in_observation=False, exclude_current_positions_from_observation=False)
+        gymnasium.make(
+            "Ant-v5",
+            include_cfrc_ext_in_observation=False,
+            exclude_current_positions_from_observation=False,
+        )
         for _ in range(3)
     ]
     twins = [twin.unwrapped for twin in twins]
     for seed, twin in enumerate(twins):
         twin.reset(seed=seed)
-    starts = iter([(twin.data.qpos - twin.init_qpos, twin.data.qvel - twin.init_qvel) for twin in twins])
+    starts = iter(
+        [(twin.data.qpos - twin.init_qpos, twin.data.qvel - twin.init_qvel) for twin in twins]
+    )
     family = AntGoal()  # it never ends
     family.reset_noise = lambda generator: next(starts)  # type: ignore[method-assign]
     env = BatchEnv(family, family.split("id")[:3], threads=2)
     qpos, qvel, derived = (env.batch.bind(name) for name in ("qpos", "qvel", "xpos"))
     env.reset()
     for i, twin in enumerate(twins):
-        twin.set_state(qpos[i].copy(), qvel[i].copy())  # the sum of start and offset, rounded as here
+        # the sum of start and offset, rounded as here
+        twin.set_state(qpos[i].copy(), qvel[i].copy())
         np.testing.assert_array_equal(derived[i], twin.data.xpos)
     ends = 0
     for action in np.random.default_rng(0).uniform(-1, 1, (150, 3, 8)).astype(np.float32):
@@ -129,7 +150,9 @@ def test_the_ant_equals_gymnasium_bit_by_bit() -> None:
             np.testing.assert_array_equal(qpos[i], twin.data.qpos)
             np.testing.assert_array_equal(qvel[i], twin.data.qvel)
             np.testing.assert_array_equal(step.obs[i, 0], obs.astype(np.float32))
-            np.testing.assert_array_equal(AntDir().observe(qpos[[i]], qvel[[i]], {})[0], obs[2:].astype(np.float32))
+            np.testing.assert_array_equal(
+                AntDir().observe(qpos[[i]], qvel[[i]], {})[0], obs[2:].astype(np.float32)
+            )
             assert AntDir().terminated(qpos[[i]], qvel[[i]])[0] == terminated
             ends += terminated
     assert 0 < ends < 450  # both answers were seen
@@ -147,7 +170,7 @@ def test_the_ant_starts_as_gymnasium_starts_it() -> None:
     np.testing.assert_array_equal(env.batch.model.qpos0, twin.init_qpos)
 
 
-# --- rewards and ends -------------------------------------------------------------------------------------------------------
+# --- rewards and ends -----------------------------------------------------------------------------
 
 
 def naive_reward(task: Task, before: FloatArray, after: FloatArray, action: FloatArray) -> float:
@@ -155,7 +178,12 @@ def naive_reward(task: Task, before: FloatArray, after: FloatArray, action: Floa
     p, effort = task.params, sum(a * a for a in action)
     if "direction" in p:
         velocity = [(after[i] - before[i]) / 0.05 for i in (0, 1)]
-        return velocity[0] * np.cos(p["direction"]) + velocity[1] * np.sin(p["direction"]) - 0.5 * effort + 1
+        return (
+            velocity[0] * np.cos(p["direction"])
+            + velocity[1] * np.sin(p["direction"])
+            - 0.5 * effort
+            + 1
+        )
     goal = p["radius"] * np.cos(p["angle"]), p["radius"] * np.sin(p["angle"])
     return -abs(after[0] - goal[0]) - abs(after[1] - goal[1]) - 0.1 * effort
 
@@ -171,13 +199,22 @@ def test_rewards_equal_a_naive_formula(family_id: str) -> None:
         after = env.batch.bind("qpos")
         for i, task in enumerate(env.tasks):
             for j in range(2):
-                expected = naive_reward(task, before[2 * i + j], after[2 * i + j], np.clip(action[i, j], -1, 1))
+                expected = naive_reward(
+                    task, before[2 * i + j], after[2 * i + j], np.clip(action[i, j], -1, 1)
+                )
                 np.testing.assert_allclose(step.reward[i, j], expected, rtol=1e-5, atol=1e-6)
         env.reset(step.terminated | step.truncated)
 
 
 @pytest.mark.parametrize(
-    ("state", "ends"), [((2, 0.199), True), ((2, 0.201), False), ((2, 0.999), False), ((2, 1.001), True), ((0, 9.0), False)]
+    ("state", "ends"),
+    [
+        ((2, 0.199), True),
+        ((2, 0.201), False),
+        ((2, 0.999), False),
+        ((2, 1.001), True),
+        ((0, 9.0), False),
+    ],
 )
 def test_only_the_height_of_the_torso_ends_ant_dir(state: tuple[int, float], ends: bool) -> None:
     qpos, qvel = np.full((3, 15), 0.75), np.zeros((3, 14))

@@ -1,4 +1,4 @@
-"""The environment's contract, for every registered family: shapes, episode ends, refusals, fresh arrays."""
+"""The environment contract, for every registered family: shapes, ends, refusals, fresh arrays."""
 
 import pickle
 from dataclasses import replace
@@ -25,7 +25,11 @@ def env(family: TaskFamily) -> BatchEnv:
 
 
 def actions(env: BatchEnv, steps: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-1, 1, (steps, env.n_tasks, env.copies, env.action_size)).astype(np.float32)
+    return (
+        np.random.default_rng(seed)
+        .uniform(-1, 1, (steps, env.n_tasks, env.copies, env.action_size))
+        .astype(np.float32)
+    )
 
 
 def test_shapes_and_types(env: BatchEnv, family: TaskFamily) -> None:
@@ -148,7 +152,9 @@ def test_actions_are_clipped(env: BatchEnv) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_an_action_that_is_not_finite_is_refused_and_changes_nothing(env: BatchEnv, value: float) -> None:
+def test_an_action_that_is_not_finite_is_refused_and_changes_nothing(
+    env: BatchEnv, value: float
+) -> None:
     env.reset()
     state = env.batch.state.copy()
     action = actions(env, 1)[0]
@@ -162,7 +168,12 @@ def test_an_action_that_is_not_finite_is_refused_and_changes_nothing(env: BatchE
 
 def test_wrong_shapes_are_refused(env: BatchEnv) -> None:
     env.reset()
-    for shape in ((N, E), (N * E, env.action_size), (N, E, env.action_size + 1), (1, E, env.action_size)):
+    for shape in (
+        (N, E),
+        (N * E, env.action_size),
+        (N, E, env.action_size + 1),
+        (1, E, env.action_size),
+    ):
         with pytest.raises(ValueError, match="shape"):
             env.step(np.zeros(shape))
     for mask in (np.ones(N, bool), np.ones((N, E), int)):
@@ -170,7 +181,9 @@ def test_wrong_shapes_are_refused(env: BatchEnv) -> None:
             env.reset(mask)
 
 
-def test_tasks_of_another_family_and_empty_environments_are_refused(env: BatchEnv, family: TaskFamily) -> None:
+def test_tasks_of_another_family_and_empty_environments_are_refused(
+    env: BatchEnv, family: TaskFamily
+) -> None:
     with pytest.raises(ValueError, match="elsewhere"):
         env.set_tasks([replace(task, family="elsewhere") for task in env.tasks])
     with pytest.raises(ValueError, match="slots"):

@@ -1,4 +1,4 @@
-"""The cheetah families: their laws and splits from the definition, rewards, and what the sign of a joint does."""
+"""The cheetah families: laws and splits from the definition, rewards, and joint signs."""
 
 from itertools import combinations
 
@@ -46,7 +46,7 @@ def from_one_start(family: TaskFamily, tasks: list[Task]) -> BatchEnv:
     return env
 
 
-# --- laws and splits --------------------------------------------------------------------------------------------------------
+# --- laws and splits ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family_id", SPLITS)
@@ -68,7 +68,9 @@ def test_a_speeds_shift_is_its_distance_to_the_nearest_band(family_id: str) -> N
 
 @pytest.mark.parametrize("family_id", LAWS)
 @pytest.mark.parametrize("n", [1, 4, 16])
-def test_training_speeds_are_stratified_over_the_bands_laid_end_to_end(family_id: str, n: int) -> None:
+def test_training_speeds_are_stratified_over_the_bands_laid_end_to_end(
+    family_id: str, n: int
+) -> None:
     bands = LAWS[family_id]
     total, places = sum(high - low for low, high in bands), []
     for task in load_family(family_id).sample(n, np.random.default_rng(n)):
@@ -77,15 +79,22 @@ def test_training_speeds_are_stratified_over_the_bands_laid_end_to_end(family_id
     np.testing.assert_array_equal(np.sort(np.floor(np.array(places) * n)), np.arange(n))
 
 
-@pytest.mark.parametrize(("family_id", "n", "seed"), [("cheetah-vel-2", 40, 108), ("cheetah-vel-3", 30, 109)])
+@pytest.mark.parametrize(
+    ("family_id", "n", "seed"), [("cheetah-vel-2", 40, 108), ("cheetah-vel-3", 30, 109)]
+)
 def test_the_id_split_was_drawn_as_its_note_says(family_id: str, n: int, seed: int) -> None:
     family = load_family(family_id)
-    for frozen, drawn in zip(family.split("id"), family.sample(n, np.random.default_rng(seed)), strict=True):
+    for frozen, drawn in zip(
+        family.split("id"), family.sample(n, np.random.default_rng(seed)), strict=True
+    ):
         assert dict(frozen.params) == pytest.approx(dict(drawn.params), rel=1e-12)
 
 
 def test_the_gap_is_tested_where_the_literature_tests_it() -> None:
-    speeds = {name: [task.params["target_speed"] for task in CheetahVelGap().split(name)] for name in ("id", "gap")}
+    speeds = {
+        name: [task.params["target_speed"] for task in CheetahVelGap().split(name)]
+        for name in ("id", "gap")
+    }
     assert speeds == {"id": [0.1, 0.25, 3.1, 3.25], "gap": [0.75, 1.25, 1.75, 2.25, 2.75]}
 
 
@@ -110,24 +119,31 @@ def test_a_joints_shift_is_the_hamming_distance_to_the_nearest_training_task() -
     law = [signs(task) for task in CheetahJoints().sample(10, np.random.default_rng(0))]
     for split, axis in (("id", None), ("ood", "joints")):
         for task in CheetahJoints().split(split):
-            distances = [sum(one != other for one, other in zip(signs(task), trained, strict=True)) for trained in law]
+            distances = [
+                sum(one != other for one, other in zip(signs(task), trained, strict=True))
+                for trained in law
+            ]
             assert (task.shift, task.shift_axis) == (min(distances), axis)
 
 
 def test_joint_six_is_negated_out_of_distribution_with_any_one_to_three_others_or_alone() -> None:
     tasks = CheetahJoints().split("ood")
-    expected = [frozenset({6, *some}) for n in (3, 2, 1, 0) for some in combinations(range(1, 6), n)]
+    expected = [
+        frozenset({6, *some}) for n in (3, 2, 1, 0) for some in combinations(range(1, 6), n)
+    ]
     assert [negated(task) for task in tasks] == expected
     assert [task.shift for task in tasks] == [1] * 10 + [2] * 10 + [3] * 5 + [4]
     assert {abs(sign) for task in tasks for sign in signs(task)} == {1.0}
 
 
-# --- physics ----------------------------------------------------------------------------------------------------------------
+# --- physics --------------------------------------------------------------------------------------
 
 
 def test_an_unflipped_cheetah_equals_gymnasium_bit_by_bit_rewards_included() -> None:
     family = CheetahJoints()
-    env = BatchEnv(family, [*family.split("id")[:2], Task(family.id, "here", 0, dict.fromkeys(JOINTS, 1.0))])
+    env = BatchEnv(
+        family, [*family.split("id")[:2], Task(family.id, "here", 0, dict.fromkeys(JOINTS, 1.0))]
+    )
     twin = gymnasium.make("HalfCheetah-v5").unwrapped
     twin.reset(seed=0)
     start = twin.data.qpos.copy(), twin.data.qvel.copy()
@@ -149,9 +165,15 @@ def test_the_parameters_are_the_models_actuators_in_order() -> None:
 
 def test_each_sign_turns_the_force_on_its_own_joint_and_on_no_other() -> None:
     family = CheetahJoints()
-    tasks = [Task(family.id, "here", i, dict.fromkeys(JOINTS, 1.0) | ({JOINTS[i - 1]: -1.0} if i else {})) for i in range(7)]
+    tasks = [
+        Task(
+            family.id, "here", i, dict.fromkeys(JOINTS, 1.0) | ({JOINTS[i - 1]: -1.0} if i else {})
+        )
+        for i in range(7)
+    ]
     env = from_one_start(family, tasks)
-    force = env.batch.bind("qfrc_actuator")  # of the nine degrees of freedom, the joints are the last six
+    # of the nine degrees of freedom, the joints are the last six
+    force = env.batch.bind("qfrc_actuator")
     env.step(np.broadcast_to([0.3, -0.9, 0.5, 0.7, -0.2, 0.4], (7, 1, 6)))
     env.batch.forward()
     nominal = force[0].copy()
@@ -174,7 +196,7 @@ def test_reversed_joints_under_reversed_actions_are_the_unflipped_body_bit_by_bi
     assert all((part == part[0]).all() and np.abs(part[0]).max() > 0.5 for part in motion)
 
 
-# --- rewards ----------------------------------------------------------------------------------------------------------------
+# --- rewards --------------------------------------------------------------------------------------
 
 
 def naive_reward(task: Task, before: float, after: float, action: np.ndarray) -> float:
@@ -197,5 +219,8 @@ def test_rewards_equal_a_naive_formula(family_id: str) -> None:
     for action in np.random.default_rng(0).uniform(-1.5, 1.5, (20, len(tasks), 1, 6)):
         before = place.copy()
         reward = env.step(action).reward[:, 0]
-        expected = [naive_reward(*row) for row in zip(tasks, before, place, np.clip(action[:, 0], -1, 1), strict=True)]
+        expected = [
+            naive_reward(*row)
+            for row in zip(tasks, before, place, np.clip(action[:, 0], -1, 1), strict=True)
+        ]
         np.testing.assert_allclose(reward, expected, rtol=1e-5, atol=1e-6)

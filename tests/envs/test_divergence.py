@@ -1,4 +1,4 @@
-"""A diverging simulation ends alone, is counted, stays finite, and is as good as new after its reset."""
+"""A diverging simulation ends alone, is counted, stays finite, and is as new after its reset."""
 
 import subprocess
 import sys

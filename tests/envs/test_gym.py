@@ -1,4 +1,4 @@
-"""The Gymnasium face of one task: registration, `check_env`, sameness with BatchEnv, ends of episodes."""
+"""Gymnasium interface of one task: registration, `check_env`, parity with BatchEnv, endings."""
 
 import subprocess
 import sys
@@ -19,7 +19,10 @@ from envs.batch import BatchEnv
 from envs.gym import register_family
 from envs.point import PointGoal
 
-INFINITE = {"A Box observation space minimum value is -infinity", "A Box observation space maximum value is infinity"}
+INFINITE = {
+    "A Box observation space minimum value is -infinity",
+    "A Box observation space maximum value is infinity",
+}
 
 
 @pytest.fixture(params=FAMILIES)
@@ -34,7 +37,7 @@ def name(family: TaskFamily) -> str:
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A family registered late: its law has one task, and what it calls the end comes from `ends` at once."""
+    """A family registered late: its law has one task, and `ends` alone decides termination."""
 
     class Stub(PointGoal):
         id = "late-goal"
@@ -42,7 +45,10 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         ends = False
 
         def sample(self, n, generator):
-            return tuple(replace(task, family=self.id) for task in super().sample(n, np.random.default_rng(0)))
+            return tuple(
+                replace(task, family=self.id)
+                for task in super().sample(n, np.random.default_rng(0))
+            )
 
         def terminated(self, qpos, qvel):
             return np.full(len(qpos), self.ends)
@@ -54,7 +60,9 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def actions(env: gymnasium.Env, steps: int) -> np.ndarray:
-    return np.random.default_rng(0).uniform(-1, 1, (steps, *env.action_space.shape)).astype(np.float32)
+    return (
+        np.random.default_rng(0).uniform(-1, 1, (steps, *env.action_space.shape)).astype(np.float32)
+    )
 
 
 def play(env: gymnasium.Env, steps: int = 25) -> list[tuple]:
@@ -74,23 +82,31 @@ def same(one: list, other: list) -> None:
         assert not isinstance(a, tuple) or a[1:] == b[1:]
 
 
-# --- registration -----------------------------------------------------------------------------------------------------------
+# --- registration ---------------------------------------------------------------------------------
 
 
 def test_a_fresh_interpreter_finds_a_task_by_name(tmp_path: Path) -> None:
     root = str(Path(envs.__file__).parents[1])
     code = (
-        f"import sys; sys.path.insert(0, {root!r}); import gymnasium; "
-        "env = gymnasium.make('envs.gym:apb/cheetah-vel-v1', split='ood', index=2); "
-        "print(env.unwrapped.task.params['target_speed'], sum(name.startswith('apb/') for name in gymnasium.registry))"
+        f"import sys; sys.path.insert(0, {root!r}); import gymnasium; env ="
+        " gymnasium.make('envs.gym:apb/cheetah-vel-v1', split='ood', index=2);"
+        " print(env.unwrapped.task.params['target_speed'], sum(name.startswith('apb/') for name in"
+        " gymnasium.registry))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
     assert (done.stdout.split(), done.stderr) == (["3.5", str(len(FAMILIES))], "")
 
 
 def test_every_family_is_registered_and_its_horizon_is_not(name: str, family: TaskFamily) -> None:
     spec = gymnasium.spec(name)
-    assert (spec.namespace, spec.name, spec.version, spec.max_episode_steps) == ("apb", family.id, family.version, None)
+    assert (spec.namespace, spec.name, spec.version, spec.max_episode_steps) == (
+        "apb",
+        family.id,
+        family.version,
+        None,
+    )
 
 
 def test_a_family_can_be_registered_later(stub: str) -> None:
@@ -101,8 +117,14 @@ def test_a_family_can_be_registered_later(stub: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["training", "id", "own"])
-def test_check_env_has_nothing_to_say_but_that_bounds_are_infinite(name: str, family: TaskFamily, kind: str) -> None:
-    whose = {"training": {}, "id": {"split": "id"}, "own": {"params": dict(family.split("id")[0].params)}}
+def test_check_env_has_nothing_to_say_but_that_bounds_are_infinite(
+    name: str, family: TaskFamily, kind: str
+) -> None:
+    whose = {
+        "training": {},
+        "id": {"split": "id"},
+        "own": {"params": dict(family.split("id")[0].params)},
+    }
     env = gymnasium.make(name, **whose[kind]).unwrapped
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -114,7 +136,9 @@ def test_check_env_has_nothing_to_say_but_that_bounds_are_infinite(name: str, fa
 
 def test_spaces_and_types(name: str, family: TaskFamily) -> None:
     env = gymnasium.make(name)
-    assert env.observation_space == gymnasium.spaces.Box(-np.inf, np.inf, (family.observation_size,), np.float32)
+    assert env.observation_space == gymnasium.spaces.Box(
+        -np.inf, np.inf, (family.observation_size,), np.float32
+    )
     assert env.action_space == gymnasium.spaces.Box(-1, 1, (family.action_size,), np.float32)
     obs, _ = env.reset(seed=0)
     later, reward, terminated, truncated, _ = env.step(env.action_space.sample())
@@ -122,11 +146,13 @@ def test_spaces_and_types(name: str, family: TaskFamily) -> None:
     assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
 
 
-# --- sameness ---------------------------------------------------------------------------------------------------------------
+# --- sameness -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("split", [None, "id"])
-def test_a_seed_gives_the_trajectory_of_batch_env_bit_by_bit(name: str, family: TaskFamily, split: str | None) -> None:
+def test_a_seed_gives_the_trajectory_of_batch_env_bit_by_bit(
+    name: str, family: TaskFamily, split: str | None
+) -> None:
     env = gymnasium.make(name, split=split)
     for seed in (4, 3):
         tasks = family.split("id")[:1] if split else family.sample(1, np.random.default_rng(seed))
@@ -145,13 +171,16 @@ def test_a_seed_gives_the_trajectory_of_batch_env_bit_by_bit(name: str, family: 
 def test_the_spec_makes_the_environment_again(name: str) -> None:
     env = gymnasium.make(name, split="id", index=1)
     text = env.spec.to_json()
-    for again in (gymnasium.make(env.spec), gymnasium.make(gymnasium.envs.registration.EnvSpec.from_json(text))):
+    for again in (
+        gymnasium.make(env.spec),
+        gymnasium.make(gymnasium.envs.registration.EnvSpec.from_json(text)),
+    ):
         assert again.unwrapped.task == env.unwrapped.task
         np.testing.assert_array_equal(env.reset(seed=5)[0], again.reset(seed=5)[0])
         same(play(env), play(again))
 
 
-# --- tasks and ends ----------------------------------------------------------------------------------------------------------
+# --- tasks and ends -------------------------------------------------------------------------------
 
 
 def test_a_task_drawn_twice_does_not_start_twice_in_the_same_way(stub: str) -> None:

@@ -1,4 +1,4 @@
-"""Which task an environment made by name has: a frozen one, one of the user's own, or draws from the training law."""
+"""Which task a named environment has: a frozen one, the user's own, or training-law draws."""
 
 import json
 from dataclasses import replace
@@ -55,7 +55,9 @@ def test_a_seed_draws_a_training_task_and_a_reset_without_one_keeps_it(name: str
     assert any(params != drawn[0] for params in drawn)
 
 
-def test_a_new_task_is_drawn_on_demand_by_the_generator_of_the_seed(name: str, family: TaskFamily) -> None:
+def test_a_new_task_is_drawn_on_demand_by_the_generator_of_the_seed(
+    name: str, family: TaskFamily
+) -> None:
     env = gymnasium.make(name)
     env.reset(seed=2)
     generator = np.random.default_rng(2)
@@ -82,7 +84,12 @@ def test_a_task_of_ones_own(name: str, family: TaskFamily) -> None:
     batch.reset()
     action = np.full(family.action_size, 0.5)
     np.testing.assert_array_equal(env.step(action)[0], batch.step(action[None, None]).obs[0, 0])
-    for wrong in (dict.fromkeys(params, np.nan), {}, params | {"colour": 1.0}, dict.fromkeys(params, "1.0")):
+    for wrong in (
+        dict.fromkeys(params, np.nan),
+        {},
+        params | {"colour": 1.0},
+        dict.fromkeys(params, "1.0"),
+    ):
         with pytest.raises(ValueError, match=next(iter(params))):
             gymnasium.make(name, params=wrong)
 
@@ -105,7 +112,10 @@ def test_what_does_not_exist_is_refused(kwargs: dict, message: str) -> None:
 
 
 def test_a_fixed_task_stays(name: str, family: TaskFamily) -> None:
-    for env in (gymnasium.make(name, split="id"), gymnasium.make(name, params=dict(family.split("id")[0].params))):
+    for env in (
+        gymnasium.make(name, split="id"),
+        gymnasium.make(name, params=dict(family.split("id")[0].params)),
+    ):
         before = env.unwrapped.task
         env.reset(seed=1)
         assert env.unwrapped.task is before

@@ -1,4 +1,4 @@
-"""The Gymnasium face of many tasks: sameness with BatchEnv, resets by mask, and what Gymnasium's wrappers make of it."""
+"""Gymnasium interface of many tasks: parity with BatchEnv, masked resets, wrappers."""
 
 import gymnasium
 import numpy as np
@@ -31,15 +31,23 @@ def points() -> gymnasium.vector.VectorEnv:
 
 
 def actions(env: gymnasium.vector.VectorEnv, steps: int) -> np.ndarray:
-    return np.random.default_rng(0).uniform(-1, 1, (steps, *env.action_space.shape)).astype(np.float32)
+    return (
+        np.random.default_rng(0).uniform(-1, 1, (steps, *env.action_space.shape)).astype(np.float32)
+    )
 
 
 def test_it_is_what_gymnasium_expects(name: str, family: TaskFamily) -> None:
     env = gymnasium.make_vec(name, num_envs=3, vectorization_mode="vector_entry_point")
     single = gymnasium.make(name)
     assert isinstance(env, TaskVectorEnv) and env.num_envs == 3
-    assert (env.single_observation_space, env.single_action_space) == (single.observation_space, single.action_space)
-    assert (env.observation_space.shape, env.action_space.shape) == ((3, family.observation_size), (3, family.action_size))
+    assert (env.single_observation_space, env.single_action_space) == (
+        single.observation_space,
+        single.action_space,
+    )
+    assert (env.observation_space.shape, env.action_space.shape) == (
+        (3, family.observation_size),
+        (3, family.action_size),
+    )
     assert env.metadata["autoreset_mode"] is AutoresetMode.DISABLED
     assert env.metadata["render_modes"] == ["rgb_array"]
     obs, _ = env.reset(seed=0)
@@ -49,15 +57,22 @@ def test_it_is_what_gymnasium_expects(name: str, family: TaskFamily) -> None:
     assert {array.shape for array in arrays} == {(3,)}
 
 
-@pytest.mark.parametrize("kwargs", [{}, {"threads": 2}, {"split": "id"}, {"split": "id", "indices": [1, 0]}, {"copies": N}])
-def test_a_seed_gives_the_trajectories_of_batch_env_bit_by_bit(name: str, family: TaskFamily, kwargs: dict) -> None:
+@pytest.mark.parametrize(
+    "kwargs",
+    [{}, {"threads": 2}, {"split": "id"}, {"split": "id", "indices": [1, 0]}, {"copies": N}],
+)
+def test_a_seed_gives_the_trajectories_of_batch_env_bit_by_bit(
+    name: str, family: TaskFamily, kwargs: dict
+) -> None:
     copies = kwargs.get("copies", 1)
     env = gymnasium.make_vec(name, num_envs=N * copies, **kwargs)
     for seed in (4, 3):
         frozen = [family.split("id")[i] for i in kwargs.get("indices", range(N))]
         tasks = frozen if "split" in kwargs else family.sample(N, np.random.default_rng(seed))
         batch = BatchEnv(family, tasks, copies, seed=seed)
-        np.testing.assert_array_equal(env.reset(seed=seed)[0], batch.reset().reshape(N * copies, -1))
+        np.testing.assert_array_equal(
+            env.reset(seed=seed)[0], batch.reset().reshape(N * copies, -1)
+        )
         assert env.tasks == tuple(tasks)
         for action in actions(env, 25):
             *parts, _ = env.step(action)
@@ -66,7 +81,8 @@ def test_a_seed_gives_the_trajectories_of_batch_env_bit_by_bit(name: str, family
                 np.testing.assert_array_equal(ours, theirs.reshape(ours.shape))
             mask = parts[2] | parts[3]
             np.testing.assert_array_equal(
-                env.reset(options={"reset_mask": mask})[0].ravel(), batch.reset(mask.reshape(N, -1)).ravel()
+                env.reset(options={"reset_mask": mask})[0].ravel(),
+                batch.reset(mask.reshape(N, -1)).ravel(),
             )
 
 
@@ -83,7 +99,9 @@ def test_infos_share_no_memory(points: gymnasium.vector.VectorEnv) -> None:
     _, infos = points.reset()
     expected = infos["task"]["params"]["angle"].copy()
     infos["task"]["params"]["angle"][:] = 0
-    np.testing.assert_array_equal(points.step(actions(points, 1)[0])[4]["task"]["params"]["angle"], expected)
+    np.testing.assert_array_equal(
+        points.step(actions(points, 1)[0])[4]["task"]["params"]["angle"], expected
+    )
 
 
 def test_new_tasks_are_drawn_on_demand(name: str, family: TaskFamily) -> None:
@@ -101,7 +119,9 @@ def test_new_tasks_are_drawn_on_demand(name: str, family: TaskFamily) -> None:
                 assert values.tolist() == [task.params[key] for task in env.tasks]
 
 
-def test_a_mask_resets_where_it_is_true_and_nowhere_else(points: gymnasium.vector.VectorEnv) -> None:
+def test_a_mask_resets_where_it_is_true_and_nowhere_else(
+    points: gymnasium.vector.VectorEnv,
+) -> None:
     points.reset(seed=0)
     before = points.step(actions(points, 1)[0])[0]
     mask = np.array([False, True, False])
@@ -166,7 +186,9 @@ def test_the_spec_makes_the_environment_again(name: str) -> None:
 
 
 def test_gymnasiums_own_vector_env_takes_the_single_one_too() -> None:
-    env = gymnasium.make_vec("envs.gym:apb/cheetah-vel-v1", num_envs=2, vectorization_mode="sync", split="ood", index=1)
+    env = gymnasium.make_vec(
+        "envs.gym:apb/cheetah-vel-v1", num_envs=2, vectorization_mode="sync", split="ood", index=1
+    )
     obs, infos = env.reset(seed=3)
     alone = gymnasium.make("apb/cheetah-vel-v1", split="ood", index=1)
     for i in range(2):
@@ -177,7 +199,10 @@ def test_gymnasiums_own_vector_env_takes_the_single_one_too() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"num_envs": 4, "split": "gap"}, r"'gap' of point-goal has tasks 0 to 2, got \[0, 1, 2, 3\]"),
+        (
+            {"num_envs": 4, "split": "gap"},
+            r"'gap' of point-goal has tasks 0 to 2, got \[0, 1, 2, 3\]",
+        ),
         ({"num_envs": 2, "split": "gap", "indices": [0, 3]}, r"tasks 0 to 2, got \[0, 3\]"),
         ({"num_envs": 2, "split": "gap", "indices": [1, 1]}, "2 different ones"),
         ({"num_envs": 2, "split": "gap", "indices": [1]}, "2 different ones"),

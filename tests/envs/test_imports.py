@@ -12,7 +12,9 @@ FOLDER = Path(envs.__file__).parent
 
 def run(code: str, cwd: Path) -> str:
     code = f"import sys; sys.path.insert(0, {str(FOLDER.parent)!r}); {code}"
-    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

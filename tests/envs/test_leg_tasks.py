@@ -22,7 +22,8 @@ def test_random_dynamics_are_stratified_over_a_box_of_exponents(cls: Any) -> Non
         assert draws.shape == (n, PARAMETERS[cls.id])
         for column in draws.T:  # every exponent ~ U(−2, 2)
             np.testing.assert_array_equal(np.sort(np.floor((column + 2) / 4 * n)), np.arange(n))
-    assert np.abs(np.corrcoef(draws.T) - np.eye(draws.shape[1])).max() < 0.95  # a hypercube, not a diagonal
+    # a hypercube, not a diagonal
+    assert np.abs(np.corrcoef(draws.T) - np.eye(draws.shape[1])).max() < 0.95
 
 
 @pytest.mark.parametrize("cls", MASS)
@@ -35,14 +36,20 @@ def test_common_masses_are_stratified_over_two_bands(cls: Any) -> None:
 
 
 @pytest.mark.parametrize("cls", RAND)
-def test_random_dynamics_have_eight_tasks_inside_and_four_on_each_of_four_levels_outside(cls: Any) -> None:
+def test_random_dynamics_have_eight_tasks_inside_and_four_on_each_of_four_levels_outside(
+    cls: Any,
+) -> None:
     family = cls()
     assert family.splits() == ("id", "ood")
-    for frozen, drawn in zip(family.split("id"), family.sample(8, np.random.default_rng(SEEDS[cls.id])), strict=True):
+    for frozen, drawn in zip(
+        family.split("id"), family.sample(8, np.random.default_rng(SEEDS[cls.id])), strict=True
+    ):
         assert dict(frozen.params) == pytest.approx(dict(drawn.params), rel=1e-12)
         assert (frozen.shift, frozen.shift_axis) == (0, None)
     tasks = family.split("ood")
-    assert [task.shift for task in tasks] == [level for level in (0.5, 1.0, 1.5, 2.0) for _ in range(4)]
+    assert [task.shift for task in tasks] == [
+        level for level in (0.5, 1.0, 1.5, 2.0) for _ in range(4)
+    ]
     assert {task.shift_axis for task in tasks} == {"dynamics"}
     sizes = np.abs([list(task.params.values()) for task in tasks])
     assert sizes.shape[1] == PARAMETERS[cls.id]
@@ -56,7 +63,9 @@ def test_random_dynamics_have_eight_tasks_inside_and_four_on_each_of_four_levels
 @pytest.mark.parametrize("cls", MASS)
 def test_common_masses_are_tested_at_the_published_points(cls: Any) -> None:
     family = cls()
-    splits = {name: [task.params["exponent"] for task in family.split(name)] for name in family.splits()}
+    splits = {
+        name: [task.params["exponent"] for task in family.split(name)] for name in family.splits()
+    }
     assert splits == {"id": [0.1, 0.25, 3.1, 3.25], "gap": [0.75, 1.25, 1.75, 2.25, 2.75]}
     for task in family.split("gap"):
         c = task.params["exponent"]

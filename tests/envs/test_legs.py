@@ -1,4 +1,4 @@
-"""Hopper and walker: Gymnasium's bodies at frame skip 8, observation, reward, the effect of every exponent."""
+"""Hopper and walker: Gymnasium's bodies at frame skip 8, observation, reward, exponents."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,8 +17,14 @@ from envs.model import load_model
 from envs.walker import Walker, WalkerMass, WalkerRand
 
 RAND = [HopperRand, WalkerRand]
-NOMINAL = {HopperRand: "Hopper-v5", HopperMass: "Hopper-v5", WalkerRand: "Walker2d-v5", WalkerMass: "Walker2d-v5"}
-REFRESHED = ("body_subtreemass", "body_invweight0", "dof_invweight0", "dof_M0", "actuator_acc0")  # by set_const
+NOMINAL = {
+    HopperRand: "Hopper-v5",
+    HopperMass: "Hopper-v5",
+    WalkerRand: "Walker2d-v5",
+    WalkerMass: "Walker2d-v5",
+}
+# by set_const
+REFRESHED = ("body_subtreemass", "body_invweight0", "dof_invweight0", "dof_M0", "actuator_acc0")
 
 
 def exponents_task(family: Legs, value: float = 0.0, **others: float) -> Task:
@@ -34,10 +40,12 @@ def outside(family: Legs) -> tuple[Task, ...]:
 
 
 def random_actions(steps: int, env: BatchEnv, seed: int = 0) -> FloatArray:
-    return np.random.default_rng(seed).uniform(-1, 1, (steps, env.n_tasks, env.copies, env.action_size))
+    return np.random.default_rng(seed).uniform(
+        -1, 1, (steps, env.n_tasks, env.copies, env.action_size)
+    )
 
 
-# --- nominal equality ---------------------------------------------------------------------------------------------------
+# --- nominal equality -----------------------------------------------------------------------------
 
 
 def restart(twin: Any, qpos: FloatArray, qvel: FloatArray) -> None:
@@ -64,7 +72,8 @@ def test_the_nominal_body_equals_gymnasium_bit_by_bit_over_many_falls(cls: Any) 
             np.testing.assert_array_equal(qvel[i], twin.data.qvel)
             np.testing.assert_array_equal(step.obs[0, i], obs.astype(np.float32))
             assert step.terminated[0, i] == fallen
-            np.testing.assert_allclose(step.reward[0, i], reward + fallen, rtol=1e-5, atol=1e-5)  # v5: no bonus for a fall
+            # v5: no bonus for a fall
+            np.testing.assert_allclose(step.reward[0, i], reward + fallen, rtol=1e-5, atol=1e-5)
         env.reset(step.terminated)
         for i in np.flatnonzero(step.terminated):
             restart(twins[i], qpos[i], qvel[i])
@@ -87,12 +96,23 @@ def test_it_starts_as_gymnasium_starts_it(cls: Any) -> None:
 def test_it_has_fallen_where_gymnasium_says_so(cls: Any) -> None:
     twin: Any = gymnasium.make(NOMINAL[cls], frame_skip=8).unwrapped
     generator = np.random.default_rng(0)
-    near = np.concatenate((twin.init_qpos, twin.init_qvel)) + 0.01 * generator.standard_normal((400, twin.model.nq * 2))
+    near = np.concatenate((twin.init_qpos, twin.init_qvel)) + 0.01 * generator.standard_normal(
+        (400, twin.model.nq * 2)
+    )
     states = near.copy()
-    edges = {1: (0.7, 0.8, 2.0), 2: (-1.0, -0.2, 0.2, 1.0), 4: (-100.0, 100.0), 8: (-100.0, 100.0), 0: (200.0,), 7: (np.nan,)}
+    edges = {
+        1: (0.7, 0.8, 2.0),
+        2: (-1.0, -0.2, 0.2, 1.0),
+        4: (-100.0, 100.0),
+        8: (-100.0, 100.0),
+        0: (200.0,),
+        7: (np.nan,),
+    }
     for row, (column, values) in enumerate((c, v) for c, v in edges.items() for _ in range(60)):
         edge = generator.choice(values)
-        states[row, column] = generator.choice([np.nextafter(edge, -np.inf), edge, np.nextafter(edge, np.inf)])
+        states[row, column] = generator.choice(
+            [np.nextafter(edge, -np.inf), edge, np.nextafter(edge, np.inf)]
+        )
     qpos, qvel = states[:, : twin.model.nq], states[:, twin.model.nq :]
     healthy = []
     for row in range(len(states)):
@@ -102,7 +122,7 @@ def test_it_has_fallen_where_gymnasium_says_so(cls: Any) -> None:
     assert 50 < np.sum(healthy) < 350
 
 
-# --- observation and reward -----------------------------------------------------------------------------------------------
+# --- observation and reward -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cls", NOMINAL)
@@ -124,7 +144,7 @@ def test_observation_and_reward_equal_a_naive_formula(cls: Any) -> None:
         env.reset(step.terminated)
 
 
-# --- every exponent does what its law says --------------------------------------------------------------------------------
+# --- every exponent does what its law says --------------------------------------------------------
 
 
 @pytest.mark.parametrize("cls", [Hopper, Walker])
@@ -170,12 +190,18 @@ def test_every_model_field_is_that_of_a_model_edited_by_name(cls: Any) -> None:
     tasks = extremes(family)
     env = BatchEnv(family, tasks)
     nominal = load_model(family.xml())
-    varied = set(family.model_fields({n: getattr(nominal, n) for n in MODEL_FIELDS if "." not in n}, env._params))
+    varied = set(
+        family.model_fields(
+            {n: getattr(nominal, n) for n in MODEL_FIELDS if "." not in n}, env._params
+        )
+    )
     fields = {name: env.batch.expand(name) for name in (*varied, *REFRESHED)}
     for i, task in enumerate(tasks):
         model = edited(family, task.params)
         for name, values in fields.items():
-            np.testing.assert_allclose(values[i], getattr(model, name), rtol=1e-12, err_msg=f"{name} of {task}")
+            np.testing.assert_allclose(
+                values[i], getattr(model, name), rtol=1e-12, err_msg=f"{name} of {task}"
+            )
         assert (model.body_mass[1:] > 0).all() and (model.body_inertia[1:] > 0).all()
     assert varied <= {"body_mass", "body_inertia", "dof_damping", "geom_friction"}
     for name in fields:  # and every one of them varies
@@ -229,7 +255,11 @@ def test_changing_tasks_back_and_forth_compounds_nothing(cls: Any) -> None:
     family = cls()
     one, other = outside(family)[:4], family.sample(4, np.random.default_rng(3))
     env = BatchEnv(family, one)
-    names = list(family.model_fields({n: getattr(env.batch.model, n) for n in MODEL_FIELDS if "." not in n}, env._params))
+    names = list(
+        family.model_fields(
+            {n: getattr(env.batch.model, n) for n in MODEL_FIELDS if "." not in n}, env._params
+        )
+    )
 
     def first_steps(tasks: Sequence[Task]) -> list[FloatArray]:
         env.set_tasks(tasks)

@@ -24,7 +24,9 @@ def base(request: pytest.FixtureRequest) -> TaskFamily:
 
 def arrays(base: TaskFamily, k: int) -> tuple[np.ndarray, np.ndarray]:
     """p and q of the task k."""
-    return np.array(permutation(k, "observation", base.observation_size)), np.array(permutation(k, "action", base.action_size))
+    return np.array(permutation(k, "observation", base.observation_size)), np.array(
+        permutation(k, "action", base.action_size)
+    )
 
 
 def from_one_start(family: TaskFamily, tasks: Sequence[Task]) -> BatchEnv:
@@ -34,8 +36,10 @@ def from_one_start(family: TaskFamily, tasks: Sequence[Task]) -> BatchEnv:
     return BatchEnv(family, tasks)
 
 
-def play(env: BatchEnv, act: Callable[[FloatArray], FloatArray], steps: int = 40) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Observations [T, N, O], rewards [T, N] and states [T, N, …] under `act`, which maps [N, 1, O] to [N, 1, A]."""
+def play(
+    env: BatchEnv, act: Callable[[FloatArray], FloatArray], steps: int = 40
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Observations [T, N, O], rewards [T, N], states [T, N, …]; `act`: [N, 1, O] → [N, 1, A]."""
     obs, rows = env.reset(), []
     for _ in range(steps):
         step = env.step(act(obs))
@@ -45,14 +49,32 @@ def play(env: BatchEnv, act: Callable[[FloatArray], FloatArray], steps: int = 40
     return tuple(map(np.array, zip(*rows, strict=True)))  # type: ignore[return-value]
 
 
-# --- the permutations -------------------------------------------------------------------------------------------------------
+# --- the permutations -----------------------------------------------------------------------------
 
 
 def test_permutations_are_frozen() -> None:
     assert permutation(0, "action", 6) == (0, 1, 2, 3, 4, 5)
     assert permutation(1, "action", 6) == (0, 4, 3, 1, 2, 5)
     assert permutation(2, "action", 6) == (1, 0, 5, 3, 4, 2)
-    assert permutation(1, "observation", 17) == (4, 2, 7, 3, 9, 16, 11, 6, 14, 8, 15, 1, 0, 12, 5, 13, 10)
+    assert permutation(1, "observation", 17) == (
+        4,
+        2,
+        7,
+        3,
+        9,
+        16,
+        11,
+        6,
+        14,
+        8,
+        15,
+        1,
+        0,
+        12,
+        5,
+        13,
+        10,
+    )
 
 
 @pytest.mark.parametrize("what", ["observation", "action"])
@@ -63,24 +85,35 @@ def test_a_permutation_sorts_the_entries_by_their_digests(what: str) -> None:
         assert sorted(order) == list(range(9)) and digests == sorted(digests)
 
 
-def test_different_tasks_have_different_permutations_none_of_them_the_identity(base: TaskFamily) -> None:
+def test_different_tasks_have_different_permutations_none_of_them_the_identity(
+    base: TaskFamily,
+) -> None:
     ood = load_family(f"permuted-{base.id}").split("ood")
     pairs = {tuple(map(tuple, arrays(base, int(task.params["permutation"])))) for task in ood}
     assert len(pairs | {tuple(map(tuple, arrays(base, 0)))}) == len(ood) + 1
 
 
-# --- tasks ------------------------------------------------------------------------------------------------------------------
+# --- tasks ----------------------------------------------------------------------------------------
 
 
-def test_training_and_id_tasks_are_the_bases_own_and_ood_tasks_are_these_permuted(base: TaskFamily) -> None:
+def test_training_and_id_tasks_are_the_bases_own_and_ood_tasks_are_these_permuted(
+    base: TaskFamily,
+) -> None:
     family = load_family(f"permuted-{base.id}")
     assert family.id == f"permuted-{base.id}" and family.splits() == ("id", "ood")
     drawn = family.sample(9, np.random.default_rng(4)), base.sample(9, np.random.default_rng(4))
     for ours, theirs in (drawn, (family.split("id"), base.split("id"))):
-        expected = [Task(family.id, t.split, t.index, {**t.params, "permutation": 0}, t.shift, t.shift_axis) for t in theirs]
+        expected = [
+            Task(family.id, t.split, t.index, {**t.params, "permutation": 0}, t.shift, t.shift_axis)
+            for t in theirs
+        ]
         assert list(ours) == expected
-    for k, (task, theirs) in enumerate(zip(family.split("ood"), base.split("id"), strict=True), start=1):
-        assert task == Task(family.id, "ood", k - 1, {**theirs.params, "permutation": k}, 1.0, "permutation")
+    for k, (task, theirs) in enumerate(
+        zip(family.split("ood"), base.split("id"), strict=True), start=1
+    ):
+        assert task == Task(
+            family.id, "ood", k - 1, {**theirs.params, "permutation": k}, 1.0, "permutation"
+        )
     assert family.isomorphic == {"permutation"}
     for split in ("gap", "none"):
         with pytest.raises(ValueError, match=f"no split '{split}'"):
@@ -91,7 +124,10 @@ def test_everything_else_is_the_bases(base: TaskFamily) -> None:
     family = load_family(f"permuted-{base.id}")
     for name in ("kind", "horizon", "observation_size", "action_size", "frame_skip"):
         assert getattr(family, name) == getattr(base, name), name
-    assert family_version(family) == f"{100 * VERSION + base.version}{family_version(base).removeprefix(str(base.version))}"
+    assert (
+        family_version(family)
+        == f"{100 * VERSION + base.version}{family_version(base).removeprefix(str(base.version))}"
+    )
 
 
 def test_only_registered_families_can_be_permuted_and_only_once() -> None:
@@ -103,7 +139,7 @@ def test_only_registered_families_can_be_permuted_and_only_once() -> None:
             load_family(name)
 
 
-# --- isomorphism ------------------------------------------------------------------------------------------------------------
+# --- isomorphism ----------------------------------------------------------------------------------
 
 
 def test_an_unpermuted_task_is_the_bases_bit_by_bit(base: TaskFamily) -> None:
@@ -126,7 +162,8 @@ def test_a_policy_permuted_as_the_task_is_earns_the_same_bit_by_bit(base: TaskFa
     weights = np.random.default_rng(1).normal(0, 0.7, (base.observation_size, base.action_size))
 
     def policy(obs: FloatArray) -> FloatArray:
-        return np.sin(3 + (obs[..., None] * weights).sum(axis=-2))  # a sum in this order, whatever the batch
+        # a sum in this order, whatever the batch
+        return np.sin(3 + (obs[..., None] * weights).sum(axis=-2))
 
     def permuted_policy(obs: FloatArray) -> FloatArray:
         rows = []
@@ -171,14 +208,16 @@ def test_the_reward_sees_the_bases_control_and_the_base_its_own_order() -> None:
     base = Asymmetric()
     family = Permuted(base)
     k = next(k for k in WHOLES if permutation(k, "action", 2) == (1, 0))
-    task = Task(family.id, "here", 0, {**base.split("id")[0].params, "permutation": k}, 1.0, "permutation")
+    task = Task(
+        family.id, "here", 0, {**base.split("id")[0].params, "permutation": k}, 1.0, "permutation"
+    )
     env = BatchEnv(family, [task])
     env.reset()
     assert env.step(np.array([[[0.8, 0.2]]])).reward == np.float32(0.2)
     np.testing.assert_allclose(env.batch.bind("ctrl"), [[0.2, 0.4]])
 
 
-# --- cost -------------------------------------------------------------------------------------------------------------------
+# --- cost -----------------------------------------------------------------------------------------
 
 
 def test_permutations_are_worked_out_once_for_the_tasks_of_an_environment() -> None:
@@ -189,7 +228,8 @@ def test_permutations_are_worked_out_once_for_the_tasks_of_an_environment() -> N
     for _ in range(5):
         env.step(np.zeros((6, 3, 2)))
     info = permuted._places.cache_info()
-    assert (info.misses, info.hits) == (2, 9)  # the observations' and the actions', asked for six and five times
+    # the observations' and the actions', asked for six and five times
+    assert (info.misses, info.hits) == (2, 9)
 
 
 def test_the_permutations_that_environments_share_cannot_be_overwritten() -> None:

@@ -1,4 +1,4 @@
-"""The physics and the rewards: equal to Gymnasium's, to closed forms, and to a naive formula per simulation."""
+"""Physics and rewards match Gymnasium's, closed forms, and a naive formula per simulation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,21 +28,23 @@ def with_params(task: Task, **params: float) -> Task:
 
 
 def play(env: BatchEnv, actions: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Observations [T, N, O] and rewards [T, N] under actions [T, A], the same for every task, until one of them ends."""
+    """Observations [T, N, O] and rewards [T, N] under shared actions [T, A], until a task ends."""
     env.reset()
     steps: list[Step] = []
     for a in actions:
         if steps and (steps[-1].terminated | steps[-1].truncated).any():
             break
         steps.append(env.step(np.broadcast_to(a, (env.n_tasks, 1, len(a)))))
-    return np.array([step.obs[:, 0] for step in steps]), np.array([step.reward[:, 0] for step in steps])
+    return np.array([step.obs[:, 0] for step in steps]), np.array(
+        [step.reward[:, 0] for step in steps]
+    )
 
 
 def random_actions(steps: int, size: int, seed: int = 0) -> FloatArray:
     return np.random.default_rng(seed).uniform(-1, 1, (steps, size))
 
 
-# --- the cheetah is Gymnasium's -------------------------------------------------------------------------------------------
+# --- the cheetah is Gymnasium's -------------------------------------------------------------------
 
 
 def test_the_cheetah_equals_gymnasium_bit_by_bit() -> None:
@@ -79,7 +81,7 @@ def test_the_cheetah_starts_as_gymnasium_starts_it() -> None:
     assert twin.dt == CONTROL_DT and twin.frame_skip == CheetahVel.frame_skip
 
 
-# --- every parameter does what its law says -------------------------------------------------------------------------------
+# --- every parameter does what its law says -------------------------------------------------------
 
 
 @pytest.mark.parametrize("family_id", FAMILIES)
@@ -103,7 +105,7 @@ def test_the_target_speed_shifts_the_reward_exactly() -> None:
 
 
 def point_motion(actions: FloatArray, params: Mapping[str, float]) -> FloatArray:
-    """Observations [T, 4] of a point at rest, by the implicit recursion vₜ₊₁ = (vₜ + h·R(φ)a / m) / (1 + h·d / m)."""
+    """Observations [T, 4] from rest, by the recursion vₜ₊₁ = (vₜ + h·R(φ)a / m) / (1 + h·d / m)."""
     cos, sin = np.cos(params["rotation"]), np.sin(params["rotation"])
     ratio = H / params["mass"]
     x, v, rows = np.zeros(2), np.zeros(2), []
@@ -142,11 +144,15 @@ def test_mass_divides_the_acceleration_and_damping_the_top_speed(factor: float) 
     push = np.tile([1.0, 0.0], (50, 1))
     tasks = [rand_task(), rand_task(mass=0.25 * factor, damping=factor), rand_task(damping=factor)]
     obs, _ = play(BatchEnv(family, tasks), push)
-    np.testing.assert_allclose(obs[:, 1], obs[:, 0] / factor, rtol=1e-5)  # same time constant, motion scaled
+    # same time constant, motion scaled
+    np.testing.assert_allclose(obs[:, 1], obs[:, 0] / factor, rtol=1e-5)
     np.testing.assert_allclose(obs[-1, 2, 2], 1 / factor, rtol=1e-3)  # top speed in m/s
     env = BatchEnv(family, tasks)
-    np.testing.assert_allclose(env.batch.expand("body_inertia")[1], factor * env.batch.model.body_inertia)
-    np.testing.assert_array_equal(env.batch.model.body_mass, [0, 0.25])  # the nominal model is untouched
+    np.testing.assert_allclose(
+        env.batch.expand("body_inertia")[1], factor * env.batch.model.body_inertia
+    )
+    # the nominal model is untouched
+    np.testing.assert_array_equal(env.batch.model.body_mass, [0, 0.25])
 
 
 @pytest.mark.parametrize("angle", [0.3, np.pi / 2, -2.0, np.pi])
@@ -167,14 +173,16 @@ def test_a_quarter_turn_is_a_linear_image_of_an_unturned_task() -> None:
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-# --- rewards --------------------------------------------------------------------------------------------------------------
+# --- rewards --------------------------------------------------------------------------------------
 
 
 def naive_reward(task: Task, before: FloatArray, after: FloatArray, action: FloatArray) -> float:
     """One simulation's reward from its positions, written as the table of families has it."""
     p = task.params
     if task.family == "cheetah-vel":
-        return -abs((after[0] - before[0]) / 0.05 - p["target_speed"]) - 0.05 * sum(a * a for a in action)
+        return -abs((after[0] - before[0]) / 0.05 - p["target_speed"]) - 0.05 * sum(
+            a * a for a in action
+        )
     goal = goal_of(task) if task.family == "point-goal" else (1.0, 0.0)
     return -float(np.sqrt((after[0] - goal[0]) ** 2 + (after[1] - goal[1]) ** 2))
 
@@ -190,21 +198,25 @@ def test_rewards_equal_a_naive_formula(family_id: str) -> None:
     family = load_family(family_id)
     env = BatchEnv(family, family.split("ood"), copies=2)
     env.reset()
-    for action in np.random.default_rng(0).uniform(-1.5, 1.5, (30, env.n_tasks, 2, env.action_size)):
+    for action in np.random.default_rng(0).uniform(
+        -1.5, 1.5, (30, env.n_tasks, 2, env.action_size)
+    ):
         before = env.batch.bind("qpos").copy()
         step = env.step(action)
         after = env.batch.bind("qpos")
         for i, task in enumerate(env.tasks):
             for j in range(2):
-                expected = naive_reward(task, before[2 * i + j], after[2 * i + j], np.clip(action[i, j], -1, 1))
+                expected = naive_reward(
+                    task, before[2 * i + j], after[2 * i + j], np.clip(action[i, j], -1, 1)
+                )
                 np.testing.assert_allclose(step.reward[i, j], expected, rtol=1e-5)
 
 
-# --- known optimum --------------------------------------------------------------------------------------------------------
+# --- known optimum --------------------------------------------------------------------------------
 
 
 def episode_return(env: BatchEnv, goals: FloatArray, gain: float) -> FloatArray:
-    """Returns [N, E] of u = gain·(g − x) − gain/10·v, the stiff PD law that nearly attains the optimum (gain 0: stay)."""
+    """Returns [N, E] of u = gain·(g − x) − gain/10·v, a near-optimal PD law (gain 0: stay)."""
     obs, total = env.reset(), np.zeros((env.n_tasks, env.copies))
     for _ in range(env.horizon):
         step = env.step(gain * (goals[:, None] - obs[..., :2]) - gain / 10 * obs[..., 2:])
@@ -213,7 +225,7 @@ def episode_return(env: BatchEnv, goals: FloatArray, gain: float) -> FloatArray:
 
 
 def least_loss(goal: Sequence[float]) -> float:
-    """A bound that no policy can beat: per axis, full force from the start until the goal is reached, then stay there."""
+    """A loss no policy can beat: per axis, full force until the goal is reached, then stay."""
     x, _ = np.split(point_motion(np.ones((PointGoal.horizon, 2)), rand_task().params), 2, axis=1)
     return -float(np.hypot(*(np.maximum(abs(g) - x[:, 0] - 0.05, 0) for g in goal)).sum())
 
@@ -224,7 +236,9 @@ def test_a_pd_law_comes_close_to_the_optimum_of_point_goal(split: str) -> None:
     env = BatchEnv(PointGoal(), tasks, copies=10)
     goals = np.array([goal_of(task) for task in tasks])
     radius = np.array([task.params["radius"] for task in tasks])
-    np.testing.assert_allclose(episode_return(env, goals, 0.0).mean(axis=1), -50 * radius, rtol=0.03)
+    np.testing.assert_allclose(
+        episode_return(env, goals, 0.0).mean(axis=1), -50 * radius, rtol=0.03
+    )
     best = episode_return(env, goals, 40.0)
     bound = np.array([least_loss(goal) for goal in goals])
     assert (best <= bound[:, None]).all()

@@ -1,4 +1,4 @@
-"""A trajectory depends on seed, task, copy, episode and actions, bit by bit, and on nothing else."""
+"""A trajectory depends, bit for bit, only on seed, task, copy, episode and actions."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,11 @@ def tasks(family: TaskFamily) -> tuple[Task, ...]:
 def plan(tasks: Sequence[Task], copies: int, size: int, steps: int = STEPS) -> np.ndarray:
     """Actions [T, N, E, A] that belong to a task and a copy, wherever they sit in a batch."""
     columns = [
-        [np.random.default_rng((task.index, copy)).uniform(-1, 1, (steps, size)) for copy in range(copies)] for task in tasks
+        [
+            np.random.default_rng((task.index, copy)).uniform(-1, 1, (steps, size))
+            for copy in range(copies)
+        ]
+        for task in tasks
     ]
     return np.moveaxis(np.array(columns), 2, 0)
 
@@ -51,19 +55,28 @@ def same(one: np.ndarray, other: np.ndarray) -> None:
     assert np.isfinite(one).all()
 
 
-def test_the_same_seed_gives_the_same_trajectory_and_another_seed_another(family: TaskFamily, tasks: Sequence[Task]) -> None:
+def test_the_same_seed_gives_the_same_trajectory_and_another_seed_another(
+    family: TaskFamily, tasks: Sequence[Task]
+) -> None:
     same(play(BatchEnv(family, tasks, seed=3)), play(BatchEnv(family, tasks, seed=3)))
-    assert (play(BatchEnv(family, tasks, seed=3))[:, 0] != play(BatchEnv(family, tasks, seed=4))[:, 0]).any()
+    assert (
+        play(BatchEnv(family, tasks, seed=3))[:, 0] != play(BatchEnv(family, tasks, seed=4))[:, 0]
+    ).any()
 
 
-def test_episodes_copies_and_tasks_start_differently(family: TaskFamily, tasks: Sequence[Task]) -> None:
+def test_episodes_copies_and_tasks_start_differently(
+    family: TaskFamily, tasks: Sequence[Task]
+) -> None:
     starts = play(BatchEnv(family, tasks, copies=3))[:, 0]
     flat = starts.reshape(-1, starts.shape[-1])
     assert len(np.unique(flat, axis=0)) == len(flat)
 
 
 def test_threads_do_not_matter(family: TaskFamily, tasks: Sequence[Task]) -> None:
-    same(play(BatchEnv(family, tasks, copies=3, threads=1)), play(BatchEnv(family, tasks, copies=3, threads=2)))
+    same(
+        play(BatchEnv(family, tasks, copies=3, threads=1)),
+        play(BatchEnv(family, tasks, copies=3, threads=2)),
+    )
 
 
 def test_neighbours_and_slots_do_not_matter(family: TaskFamily, tasks: Sequence[Task]) -> None:
@@ -75,7 +88,9 @@ def test_neighbours_and_slots_do_not_matter(family: TaskFamily, tasks: Sequence[
 
 
 def test_the_number_of_copies_does_not_matter(family: TaskFamily, tasks: Sequence[Task]) -> None:
-    same(play(BatchEnv(family, tasks, copies=3))[..., :1, :], play(BatchEnv(family, tasks, copies=1)))
+    same(
+        play(BatchEnv(family, tasks, copies=3))[..., :1, :], play(BatchEnv(family, tasks, copies=1))
+    )
 
 
 def test_the_order_of_resets_does_not_matter(family: TaskFamily, tasks: Sequence[Task]) -> None:
@@ -97,14 +112,18 @@ def test_a_reset_forgets_the_past(family: TaskFamily, tasks: Sequence[Task]) -> 
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_restored_state_goes_on_bit_by_bit(family: TaskFamily, tasks: Sequence[Task], threads: int) -> None:
+def test_a_restored_state_goes_on_bit_by_bit(
+    family: TaskFamily, tasks: Sequence[Task], threads: int
+) -> None:
     env = BatchEnv(family, tasks, copies=2, seed=5)
     env.reset()
     for action in plan(tasks, 2, env.action_size)[:5]:
         step = env.step(action)
         env.reset(step.terminated)
     state = env.state_dict()
-    other = BatchEnv(family, family.sample(4, np.random.default_rng(9)), copies=2, threads=threads, seed=6)
+    other = BatchEnv(
+        family, family.sample(4, np.random.default_rng(9)), copies=2, threads=threads, seed=6
+    )
     other.reset()
     other.load_state_dict(state)
     assert other.tasks == env.tasks
@@ -126,7 +145,13 @@ def test_a_state_is_a_snapshot_of_plain_values(family: TaskFamily, tasks: Sequen
     play(env, episodes=1, steps=1)
     np.testing.assert_array_equal(state["state"], before)
     assert {type(value) for value in state.values()} == {int, list, np.ndarray}
-    assert {type(value) for row in state["tasks"] for value in row.values()} <= {str, int, float, dict, type(None)}
+    assert {type(value) for row in state["tasks"] for value in row.values()} <= {
+        str,
+        int,
+        float,
+        dict,
+        type(None),
+    }
 
 
 def test_a_state_of_another_size_is_refused(family: TaskFamily, tasks: Sequence[Task]) -> None:
@@ -135,7 +160,9 @@ def test_a_state_of_another_size_is_refused(family: TaskFamily, tasks: Sequence[
         BatchEnv(family, tasks).load_state_dict(state)
 
 
-def test_putting_tasks_back_gives_their_trajectories_back(family: TaskFamily, tasks: Sequence[Task]) -> None:
+def test_putting_tasks_back_gives_their_trajectories_back(
+    family: TaskFamily, tasks: Sequence[Task]
+) -> None:
     others = family.sample(4, np.random.default_rng(9))
     env = BatchEnv(family, tasks)
     first = play(env)
@@ -153,7 +180,8 @@ def test_fresh_training_tasks_start_freshly(family: TaskFamily) -> None:
     env = BatchEnv(family, tasks)
     first = env.reset()
     env.set_tasks(others)
-    changed = [one != other for one, other in zip(tasks, others, strict=True)]  # a law of few tasks may draw one again
+    # a law of few tasks may draw one again
+    changed = [one != other for one, other in zip(tasks, others, strict=True)]
     assert any(changed) and (env.reset() != first)[changed].any(axis=-1).all()
 
 

@@ -1,4 +1,4 @@
-"""The cross-entropy search finds good policies, and the screening writes the test tasks that its seed and its rejects give."""
+"""The cross-entropy search finds good policies; the screening reproduces its test tasks."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def find(policy: Policy, seed: int = 0, iterations: int = 12) -> Found:
     return search(PointGoal(), tasks, policy, generator, population=48, iterations=iterations)
 
 
-# --- policies and episodes --------------------------------------------------------------------------------------------------
+# --- policies and episodes ------------------------------------------------------------------------
 
 
 def test_knots_are_held_and_the_last_one_to_the_end() -> None:
@@ -65,10 +65,12 @@ def test_a_rollout_is_the_first_episode_alone() -> None:
     assert over.any() and len(np.unique(lengths)) > 2
 
 
-# --- the search -------------------------------------------------------------------------------------------------------------
+# --- the search -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("policy", "least"), [(GAIT, -12.0), (Knots(2, count=10, hold=5), -20.0)], ids=["gait", "knots"])
+@pytest.mark.parametrize(
+    ("policy", "least"), [(GAIT, -12.0), (Knots(2, count=10, hold=5), -20.0)], ids=["gait", "knots"]
+)
 def test_it_finds_each_goal(policy: Policy, least: float) -> None:
     """The PD law scores −6, standing still −50."""
     found = find(policy)
@@ -88,7 +90,16 @@ def test_a_search_near_a_good_policy_keeps_it_and_one_near_a_bad_policy_stays_ba
     away = good.theta.copy()
     away[:, 1:3] *= -1.0  # pushes the other way
     near, far = (
-        search(PointGoal(), tasks, GAIT, np.random.default_rng(3), population=48, iterations=2, width=0.02, start=theta)
+        search(
+            PointGoal(),
+            tasks,
+            GAIT,
+            np.random.default_rng(3),
+            population=48,
+            iterations=2,
+            width=0.02,
+            start=theta,
+        )
         for theta in (good.theta, away)
     )
     assert near.outcome.returns.mean() > good.outcome.returns.mean() - 1
@@ -98,20 +109,34 @@ def test_a_search_near_a_good_policy_keeps_it_and_one_near_a_bad_policy_stays_ba
 
 def test_a_population_that_the_elites_cannot_share_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple"):
-        search(PointGoal(), PointGoal().split("id"), GAIT, np.random.default_rng(0), population=10, elites=4)
+        search(
+            PointGoal(),
+            PointGoal().split("id"),
+            GAIT,
+            np.random.default_rng(0),
+            population=10,
+            elites=4,
+        )
 
 
 def test_it_maximises_what_it_is_told_to() -> None:
     knots = Knots(2, count=2, hold=25)
     tasks = PointGoal().split("id")[:1]
     seek, flee = (
-        search(PointGoal(), tasks, knots, np.random.default_rng(0), score=lambda o, sign=sign: sign * o.returns, iterations=5)
+        search(
+            PointGoal(),
+            tasks,
+            knots,
+            np.random.default_rng(0),
+            score=lambda o, sign=sign: sign * o.returns,
+            iterations=5,
+        )
         for sign in (1, -1)
     )
     assert flee.outcome.returns.mean() < -70 < -40 < seek.outcome.returns.mean()
 
 
-# --- the screening ----------------------------------------------------------------------------------------------------------
+# --- the screening --------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=screening.SEEDS)
@@ -119,12 +144,16 @@ def family(request: pytest.FixtureRequest) -> TaskFamily:
     return load_family(request.param)
 
 
-def test_the_file_is_what_its_seed_and_its_rejects_give(family: TaskFamily, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_what_its_seed_and_its_rejects_give(
+    family: TaskFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (TASKS / f"{family.id}.json").read_text(encoding="utf-8")
     frozen = json.loads(text)
     known = {json.dumps(row["params"]): row["reason"] for row in frozen["rejected"]}
 
-    def recorded(_: TaskFamily, tasks: Sequence[Task], generator: np.random.Generator) -> list[str | None]:
+    def recorded(
+        _: TaskFamily, tasks: Sequence[Task], generator: np.random.Generator
+    ) -> list[str | None]:
         return [known.get(json.dumps(dict(task.params))) for task in tasks]
 
     monkeypatch.setattr(screening, "faults", recorded)
@@ -142,7 +171,9 @@ def test_what_is_rejected_is_listed_and_replaced(monkeypatch: pytest.MonkeyPatch
     assert [row["shift"] for row in rejected] == [2.0, 2.0]
     assert [task.shift for task in tasks] == [0.5] * 4 + [1.0] * 4 + [1.5] * 4 + [2.0] * 4
     assert len({json.dumps(screening.row(task)["params"]) for task in tasks}) == 16
-    document = screening.document(load_family("hopper-rand"), {"ood": list(map(screening.row, tasks))}, "note", rejected)
+    document = screening.document(
+        load_family("hopper-rand"), {"ood": list(map(screening.row, tasks))}, "note", rejected
+    )
     assert json.loads(document)["rejected"] == rejected
 
 
@@ -171,20 +202,28 @@ def test_the_search_keeps_a_nominal_hopper_up() -> None:
     assert screening.faults(family, [nominal], np.random.default_rng(0)) == [None]
 
 
-# --- evidence ---------------------------------------------------------------------------------------------------------------
+# --- evidence -------------------------------------------------------------------------------------
 
 
 def test_evidence_compares_own_policies_with_those_of_the_training_range() -> None:
-    found = evidence.compare(PointGoal(), "ood", np.random.default_rng(0), population=32, iterations=8)
+    found = evidence.compare(
+        PointGoal(), "ood", np.random.default_rng(0), population=32, iterations=8
+    )
     assert list(found["shift_axis"]) == [task.shift_axis for task in PointGoal().split("ood")]
-    np.testing.assert_allclose(found["still"], -50 * np.array([1.0] * 4 + [1.5] * 2 + [2.0] * 2), rtol=0.05)
+    np.testing.assert_allclose(
+        found["still"], -50 * np.array([1.0] * 4 + [1.5] * 2 + [2.0] * 2), rtol=0.05
+    )
     assert (found["own"] > found["still"] + 20).all()
     far = found.iloc[[3, 6, 7]]  # −π/2 and radius 2, where no goal of the training range is near
     assert (far["own"] > far["range"] + 5).all()
 
 
-@pytest.mark.parametrize("words", [["cheetah-dir", "ood"], ["point-goal", "id"], ["point-gaol", "ood"], []])
-def test_evidence_refuses_what_it_cannot_compare(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["cheetah-dir", "ood"], ["point-goal", "id"], ["point-gaol", "ood"], []]
+)
+def test_evidence_refuses_what_it_cannot_compare(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         evidence.main(words)
     assert "usage: python -m envs.screening.evidence" in capsys.readouterr().err

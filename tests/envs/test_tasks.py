@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs import FAMILIES, load_family
-from envs.api import TASKS, Task, TaskFamily, TaskFileError, checksum, family_version, load_split, split_names
+from envs.api import (
+    TASKS,
+    Task,
+    TaskFamily,
+    TaskFileError,
+    checksum,
+    family_version,
+    load_split,
+    split_names,
+)
 from envs.cheetah import CheetahVel
 from envs.laws import stratified
 from envs.point import PointGoal, PointRand
@@ -28,7 +37,7 @@ def family(request: pytest.FixtureRequest) -> TaskFamily:
     return load_family(request.param)
 
 
-# --- distance to the support of each law, from its definition ---------------------------------------------------------------
+# --- distance to the support of each law, from its definition -------------------------------------
 
 
 def outside(value: float, low: float, high: float) -> float:
@@ -42,7 +51,10 @@ def goal_distances(task: Task) -> dict[str, float]:
 
 
 def rand_distances(task: Task) -> dict[str, float]:
-    mass, damping = (np.log(task.params[key] / nominal) / np.log(1.5) for key, nominal in (("mass", 0.25), ("damping", 1)))
+    mass, damping = (
+        np.log(task.params[key] / nominal) / np.log(1.5)
+        for key, nominal in (("mass", 0.25), ("damping", 1))
+    )
     return {
         "rotation": outside(task.params["rotation"], -PI / 3, PI / 3),
         "mass": outside(mass, -1, 1),
@@ -58,7 +70,9 @@ DISTANCES: dict[str, Callable[[Task], dict[str, float]]] = {
 
 
 @pytest.mark.parametrize("family_id", DISTANCES)
-def test_shift_is_the_distance_to_the_law_on_its_axis_and_zero_on_the_others(family_id: str) -> None:
+def test_shift_is_the_distance_to_the_law_on_its_axis_and_zero_on_the_others(
+    family_id: str,
+) -> None:
     family = load_family(family_id)
     for split in family.splits():
         for task in family.split(split):
@@ -75,7 +89,7 @@ def test_training_tasks_lie_in_the_law(family_id: str) -> None:
         assert (task.shift, task.shift_axis, task.split) == (0, None, "train")
 
 
-# --- frozen splits ----------------------------------------------------------------------------------------------------------
+# --- frozen splits --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family_id", COUNTS)
@@ -97,9 +111,9 @@ def test_only_the_id_split_lies_in_the_law_and_no_task_is_there_twice(family: Ta
 
 def test_a_task_has_the_same_parameters_in_every_split(family: TaskFamily) -> None:
     tasks = [task for name in family.splits() for task in family.split(name)]
-    assert {frozenset(task.params) for task in (*tasks, *family.sample(3, np.random.default_rng(0)))} == {
-        frozenset(tasks[0].params)
-    }
+    assert {
+        frozenset(task.params) for task in (*tasks, *family.sample(3, np.random.default_rng(0)))
+    } == {frozenset(tasks[0].params)}
 
 
 def test_the_file_says_what_it_is(family: TaskFamily) -> None:
@@ -109,7 +123,9 @@ def test_the_file_says_what_it_is(family: TaskFamily) -> None:
     assert document["note"]
 
 
-def test_an_edited_file_and_an_unknown_split_are_refused(family: TaskFamily, tmp_path: Path) -> None:
+def test_an_edited_file_and_an_unknown_split_are_refused(
+    family: TaskFamily, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="no split 'none'"):
         family.split("none")
     document = json.loads((TASKS / f"{family.id}.json").read_text(encoding="utf-8"))
@@ -131,27 +147,41 @@ def test_an_edited_file_and_an_unknown_split_are_refused(family: TaskFamily, tmp
     assert split_names(path) == family.splits()
 
 
-@pytest.mark.parametrize(("family_id", "n", "seed"), [("point-goal", 6, 101), ("point-rand", 8, 102), ("cheetah-vel", 8, 103)])
+@pytest.mark.parametrize(
+    ("family_id", "n", "seed"),
+    [("point-goal", 6, 101), ("point-rand", 8, 102), ("cheetah-vel", 8, 103)],
+)
 def test_the_id_split_was_drawn_as_its_note_says(family_id: str, n: int, seed: int) -> None:
     family = load_family(family_id)
-    for frozen, drawn in zip(family.split("id"), family.sample(n, np.random.default_rng(seed)), strict=True):
+    for frozen, drawn in zip(
+        family.split("id"), family.sample(n, np.random.default_rng(seed)), strict=True
+    ):
         assert dict(frozen.params) == pytest.approx(dict(drawn.params), rel=1e-12)
 
 
 def test_the_test_tasks_outside_the_law_are_the_agreed_ones() -> None:
     goals = [(task.params["angle"], task.params["radius"]) for task in PointGoal().split("ood")]
     arcs = [(-PI / 16, 1), (PI + PI / 8, 1), (-PI / 4, 1), (-PI / 2, 1)]
-    np.testing.assert_allclose(goals, [*arcs, (PI / 4, 1.5), (3 * PI / 4, 1.5), (PI / 4, 2), (3 * PI / 4, 2)])
+    np.testing.assert_allclose(
+        goals, [*arcs, (PI / 4, 1.5), (3 * PI / 4, 1.5), (PI / 4, 2), (3 * PI / 4, 2)]
+    )
     gap = [task.params["angle"] for task in PointGoal().split("gap")]
     np.testing.assert_allclose(gap, [5 * PI / 12, PI / 2, 7 * PI / 12])
     sizes = (5 * PI / 12, PI / 2, 2 * PI / 3, 5 * PI / 6)
     rotations = [task.params["rotation"] for task in PointRand().split("ood")]
     np.testing.assert_allclose(rotations, [sign * size for size in sizes for sign in (1, -1)])
-    assert {(task.params["mass"], task.params["damping"]) for task in PointRand().split("ood")} == {(0.25, 1.0)}
-    assert [task.params["target_speed"] for task in CheetahVel().split("ood")] == [2.75, 3.0, 3.5, 4.0]
+    assert {(task.params["mass"], task.params["damping"]) for task in PointRand().split("ood")} == {
+        (0.25, 1.0)
+    }
+    assert [task.params["target_speed"] for task in CheetahVel().split("ood")] == [
+        2.75,
+        3.0,
+        3.5,
+        4.0,
+    ]
 
 
-# --- training draws ---------------------------------------------------------------------------------------------------------
+# --- training draws -------------------------------------------------------------------------------
 
 
 def test_a_sample_depends_on_its_generator_alone(family: TaskFamily) -> None:
@@ -183,7 +213,9 @@ def uniforms(task: Task) -> list[float]:
 @pytest.mark.parametrize("family_id", DISTANCES)
 @pytest.mark.parametrize("n", [1, 6, 16])
 def test_training_tasks_are_stratified_on_every_parameter(family_id: str, n: int) -> None:
-    draws = np.array([uniforms(task) for task in load_family(family_id).sample(n, np.random.default_rng(n))])
+    draws = np.array(
+        [uniforms(task) for task in load_family(family_id).sample(n, np.random.default_rng(n))]
+    )
     for column in draws.T:
         np.testing.assert_array_equal(np.sort(np.floor(column * n)), np.arange(n))
     if n == 16 and draws.shape[1] > 1:  # a hypercube, not a diagonal

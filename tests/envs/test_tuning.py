@@ -1,4 +1,4 @@
-"""Tuning laws: narrower than the family's own, and validated outside themselves, inside the own law, and on no test task."""
+"""Tuning laws: narrower than the family's, validated outside them, inside it, on no test task."""
 
 from dataclasses import replace
 
@@ -14,7 +14,9 @@ DRAWS = 400
 
 
 def drawn(family: TaskFamily) -> list[Task]:
-    return [task for seed in range(4) for task in family.sample(DRAWS // 4, np.random.default_rng(seed))]
+    return [
+        task for seed in range(4) for task in family.sample(DRAWS // 4, np.random.default_rng(seed))
+    ]
 
 
 def distance(family: str, one: Task, other: Task) -> float:
@@ -37,19 +39,26 @@ def distance(family: str, one: Task, other: Task) -> float:
 
 
 @pytest.mark.parametrize("base", TUNED)
-def test_validation_tasks_are_as_far_from_the_tuning_law_as_they_say_and_inside_the_own_one(base: str) -> None:
+def test_validation_tasks_are_as_far_from_the_tuning_law_as_they_say_and_inside_the_own_one(
+    base: str,
+) -> None:
     own, tuning = load_family(base), load_family(TUNING + base)
     law, wide = drawn(tuning), drawn(own)
     near = 0.02 if base not in ("hopper-rand", "walker-rand") else None
     for task in tuning.split("validation"):
-        assert task.shift > 0 and task.shift_axis in {t.shift_axis for s in own.splits() for t in own.split(s)}
+        assert task.shift > 0 and task.shift_axis in {
+            t.shift_axis for s in own.splits() for t in own.split(s)
+        }
         if near is None:  # a box of exponents
-            assert max(map(abs, task.params.values())) == pytest.approx(1 + task.shift) and 1 + task.shift <= 2
+            assert (
+                max(map(abs, task.params.values())) == pytest.approx(1 + task.shift)
+                and 1 + task.shift <= 2
+            )
             assert all(max(map(abs, t.params.values())) <= 1 for t in law)
             continue
         closest = min(distance(base, task, t) for t in law)
         assert task.shift - 1e-9 <= closest <= task.shift + near, task
-        assert min(distance(base, task, t) for t in wide) <= near, task  # the own law reaches it
+        assert min(distance(base, task, t) for t in wide) <= near, task  # its own law reaches it
 
 
 @pytest.mark.parametrize("base", TUNED)
@@ -69,11 +78,16 @@ def test_no_validation_task_is_a_test_task(base: str) -> None:
     # where the law has a few tasks, the split `id` is all of them, seen in training
     splits = [split for split in own.splits() if split != "id" or own.law_size is None]
     tested = {tuple(sorted(task.params.items())) for split in splits for task in own.split(split)}
-    validated = [tuple(sorted(task.params.items())) for task in load_family(TUNING + base).split("validation")]
+    validated = [
+        tuple(sorted(task.params.items()))
+        for task in load_family(TUNING + base).split("validation")
+    ]
     assert len(set(validated)) == len(validated) and not tested & set(validated)
 
 
-@pytest.mark.parametrize("base", ["point-goal", "point-rand", "cheetah-vel", "hopper-rand", "ant-dir-4"])
+@pytest.mark.parametrize(
+    "base", ["point-goal", "point-rand", "cheetah-vel", "hopper-rand", "ant-dir-4"]
+)
 def test_they_are_simulated_as_the_family_is(base: str) -> None:
     own, tuning = load_family(base), load_family(TUNING + base)
     tasks = [replace(task, family=base) for task in tuning.split("validation")]
@@ -81,7 +95,10 @@ def test_they_are_simulated_as_the_family_is(base: str) -> None:
     one, other = (BatchEnv(family, tasks, 1, 1, seed=0) for family in (own, tuning))
     assert np.array_equal(one.reset(), other.reset())
     for _ in range(3):
-        steps = [env.step(np.full((len(tasks), 1, own.action_size), 0.3, np.float32)) for env in (one, other)]
+        steps = [
+            env.step(np.full((len(tasks), 1, own.action_size), 0.3, np.float32))
+            for env in (one, other)
+        ]
         assert all(np.array_equal(left, right) for left, right in zip(*steps, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Policy-gradient methods on point-goal: tasks whose steps are counted, and a short meta-training."""
+"""Policy-gradient methods on point-goal: step-counted tasks and a short meta-training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,20 +20,29 @@ def point_pool() -> Callable[..., TaskPool]:
     """`(steps, ids)`: the test tasks at `ids`, of each of which `steps` may be used."""
 
     def make(steps: int, ids: tuple[int, ...] = (0, 1)) -> TaskPool:
-        return TaskPool(POINT, [POINT.split("ood")[i] for i in ids], Streams(0, "test"), allowed=steps)
+        return TaskPool(
+            POINT, [POINT.split("ood")[i] for i in ids], Streams(0, "test"), allowed=steps
+        )
 
     return make
 
 
 @pytest.fixture
 def meta_trained(meta_train: Callable[..., Any]) -> Callable[..., Any]:
-    """`(method, config, budget)`: a method after meta-training on two tasks; `kind` says what varies from task to task."""
+    """`(method, config, budget)`: a method meta-trained on two tasks; `kind` says what varies."""
 
     def train(of: Any, config: Any, budget: int, kind: str = "reward") -> Any:
         generator = np.random.default_rng(0)
         tasks = POINT.sample(TRAINED_ON, generator)
         streams = Streams(0, "train")
-        pool = TaskPool(POINT, tasks, streams, pooled=True, allowed=budget, draw=lambda: POINT.sample(TRAINED_ON, generator))
+        pool = TaskPool(
+            POINT,
+            tasks,
+            streams,
+            pooled=True,
+            allowed=budget,
+            draw=lambda: POINT.sample(TRAINED_ON, generator),
+        )
         method = of(Spec(POINT.observation_size, POINT.action_size, POINT.horizon, kind), config)
         meta_train(method, pool, TRAINED_ON, budget, streams.child("method"))
         return method

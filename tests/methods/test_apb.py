@@ -24,8 +24,18 @@ Trained = Callable[..., Apb]
 
 
 def pool(steps: int, split: str = "ood", n_tasks: int = 3, pooled: bool = False) -> TaskPool:
-    tasks = FAMILY.sample(n_tasks, np.random.default_rng(0)) if pooled else FAMILY.split(split)[:n_tasks]
-    return TaskPool(FAMILY, tasks, Streams(0, "test"), pooled=pooled, allowed=steps * n_tasks if pooled else steps)
+    tasks = (
+        FAMILY.sample(n_tasks, np.random.default_rng(0))
+        if pooled
+        else FAMILY.split(split)[:n_tasks]
+    )
+    return TaskPool(
+        FAMILY,
+        tasks,
+        Streams(0, "test"),
+        pooled=pooled,
+        allowed=steps * n_tasks if pooled else steps,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +71,15 @@ def same(one: Params, other: Params) -> bool:
 def test_meta_training_moves_everything_and_shares_only_the_backbone(meta_trained: Trained) -> None:
     short, long = meta_trained(steps=50), meta_trained(steps=60)
     assert not same(short.shared, long.shared)
-    assert {name: tensor.shape for name, tensor in long.shared.items()} == {"psi0.w": (8, 8), "psi0.b": (1, 8)}
+    assert {name: tensor.shape for name, tensor in long.shared.items()} == {
+        "psi0.w": (8, 8),
+        "psi0.b": (1, 8),
+    }
 
 
-def test_adaptation_leaves_the_backbone_bit_identical_and_moves_all_else(meta_trained: Trained) -> None:
+def test_adaptation_leaves_the_backbone_bit_identical_and_moves_all_else(
+    meta_trained: Trained,
+) -> None:
     method = meta_trained()
     psi = copy(method.shared)
     adapter = adapter_of(method, 40)
@@ -86,7 +101,9 @@ def test_adaptation_leaves_the_backbone_bit_identical_and_moves_all_else(meta_tr
     np.testing.assert_array_equal(policy.act(obs), action)
 
 
-def test_adaptation_starts_from_scratch_and_not_from_the_training_tasks(meta_trained: Trained) -> None:
+def test_adaptation_starts_from_scratch_and_not_from_the_training_tasks(
+    meta_trained: Trained,
+) -> None:
     method = meta_trained()
     one, other = adapter_of(method, 40), adapter_of(method, 40, seed=1)
     assert not same(one.loop.learner.pi, other.loop.learner.pi)
@@ -96,8 +113,17 @@ def test_adaptation_starts_from_scratch_and_not_from_the_training_tasks(meta_tra
 
 @pytest.mark.parametrize("activate_first", [True, False])
 @pytest.mark.parametrize("depth", [1, 2])
-def test_structure_settings_reach_the_policy(depth: int, activate_first: bool, meta_trained: Trained) -> None:
-    config = ApbConfig(hidden=8, batch=8, warmup_episodes=0, depth=depth, activate_first=activate_first, head_scale=0.5)
+def test_structure_settings_reach_the_policy(
+    depth: int, activate_first: bool, meta_trained: Trained
+) -> None:
+    config = ApbConfig(
+        hidden=8,
+        batch=8,
+        warmup_episodes=0,
+        depth=depth,
+        activate_first=activate_first,
+        head_scale=0.5,
+    )
     method = meta_trained(config, steps=5)
     assert len(method.shared) == 2 * depth
     learner = adapter_of(method, 10).loop.learner
@@ -107,7 +133,9 @@ def test_structure_settings_reach_the_policy(depth: int, activate_first: bool, m
     h = h.relu() if activate_first else h
     for layer in range(depth):
         h = (h @ params[f"psi{layer}.w"] + params[f"psi{layer}.b"]).relu()
-    torch.testing.assert_close(learner.act(obs), torch.tanh(h @ params["rho_t.w"] + params["rho_t.b"]).detach())
+    torch.testing.assert_close(
+        learner.act(obs), torch.tanh(h @ params["rho_t.w"] + params["rho_t.b"]).detach()
+    )
     assert params["rho_t.w"].abs().max() <= 0.5 / 8**0.5
 
 
@@ -123,17 +151,22 @@ def test_a_random_backbone_is_drawn_per_seed_and_never_moves() -> None:
 
 
 def test_td3_trains_the_same_network_whole(meta_trained: Trained) -> None:
-    td3, apb = adapter_of(Td3(SPEC, CONFIG), 30).loop.learner, adapter_of(meta_trained(), 30).loop.learner
+    td3 = adapter_of(Td3(SPEC, CONFIG), 30).loop.learner
+    apb = adapter_of(meta_trained(), 30).loop.learner
     assert td3.frozen == {}
-    assert {name: tensor.shape[1:] for name, tensor in td3.pi.items() if name.startswith("psi")} == {
-        name: tensor.shape for name, tensor in apb.frozen.items()
+    assert {
+        name: tensor.shape[1:] for name, tensor in td3.pi.items() if name.startswith("psi")
+    } == {name: tensor.shape for name, tensor in apb.frozen.items()}
+    assert {name: tensor.shape for name, tensor in td3.omega.items()} == {
+        n: t.shape for n, t in apb.omega.items()
     }
-    assert {name: tensor.shape for name, tensor in td3.omega.items()} == {n: t.shape for n, t in apb.omega.items()}
 
 
 def reset_steps(period: int, checkpoints: list[int]) -> list[int]:
     """Steps at which an adapter with that reset period renews its learner."""
-    method = ApbReset(SPEC, ApbResetConfig(hidden=4, batch=1, warmup_episodes=10**6, reset_period=period))
+    method = ApbReset(
+        SPEC, ApbResetConfig(hidden=4, batch=1, warmup_episodes=10**6, reset_period=period)
+    )
     method.load_state_dict({"shared": method._draw({"psi": ()}, torch.Generator())})
     adapter, found, past = adapter_of(method, checkpoints[-1]), [], 0
     reset = adapter._reset
@@ -146,11 +179,14 @@ def reset_steps(period: int, checkpoints: list[int]) -> list[int]:
 
 def test_resets_come_every_period_but_never_in_the_last_tenth_before_a_checkpoint() -> None:
     assert reset_steps(30, [100]) == [30, 60]  # 90 is in the last tenth of 100
-    assert reset_steps(30, [99, 200]) == [30, 60, 99, 120, 150]  # the one due at 90 waits for 99; 180 is too late for 200
+    # the one due at 90 waits for 99; 180 is too late for 200
+    assert reset_steps(30, [99, 200]) == [30, 60, 99, 120, 150]
 
 
 def test_apb_makes_no_reset() -> None:
-    adapter = adapter_of(ApbRandom(SPEC, ApbConfig(hidden=4, batch=1, warmup_episodes=10**6)), 40_000)
+    adapter = adapter_of(
+        ApbRandom(SPEC, ApbConfig(hidden=4, batch=1, warmup_episodes=10**6)), 40_000
+    )
     assert isinstance(adapter, TD3Adapter) and adapter._period == 0
     assert {"reset_period"} == vars(ApbResetConfig()).keys() - vars(ApbConfig()).keys()
 
@@ -161,7 +197,8 @@ def test_the_linear_layers_learn_at_a_rate_of_their_own(meta_trained: Trained, r
     config = ApbConfig(hidden=8, batch=8, warmup_episodes=0, linear_rate=rate, learning_rate=1e-3)
     method = Apb(SPEC, config)
     generator = torch.Generator().manual_seed(0)
-    pi, omega = method._draw({"rho_h": (3,), "psi": (), "rho_t": (3,)}, generator), method._critics(3, generator)
+    pi = method._draw({"rho_h": (3,), "psi": (), "rho_t": (3,)}, generator)
+    omega = method._critics(3, generator)
     learner, before = method._learner(pi, {}, omega), copy(pi)
     collect = TD3Adapter(pool(60).make_env(), learner, config, Streams(0, "adapt"))
     go(collect, config.policy_delay)
@@ -171,8 +208,12 @@ def test_the_linear_layers_learn_at_a_rate_of_their_own(meta_trained: Trained, r
         assert float(moved) == pytest.approx(expected, rel=0.01), name
 
 
-def test_a_reset_renews_the_tasks_own_parameters_and_keeps_replay_and_backbone(meta_trained: Trained) -> None:
-    method = meta_trained(ApbResetConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20), kind=ApbReset)
+def test_a_reset_renews_the_tasks_own_parameters_and_keeps_replay_and_backbone(
+    meta_trained: Trained,
+) -> None:
+    method = meta_trained(
+        ApbResetConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20), kind=ApbReset
+    )
     adapter = adapter_of(method, 60)
     go(adapter, 20)
     learner = adapter.loop.learner
@@ -211,19 +252,25 @@ def test_an_adapter_goes_on_from_its_state(meta_trained: Trained) -> None:
     other.load_state_dict(one.state_dict())
     assert same(one.loop.learner.pi, other.loop.learner.pi)
     assert same(one.loop.learner.omega, other.loop.learner.omega)
-    sampled = [a.loop.collector.replay.sample(9, torch.Generator().manual_seed(0)) for a in (one, other)]
+    sampled = [
+        a.loop.collector.replay.sample(9, torch.Generator().manual_seed(0)) for a in (one, other)
+    ]
     assert all(torch.equal(left, right) for left, right in zip(*sampled, strict=True))
     draws = [a.loop._noise_generator.get_state() for a in (one, other)]
     assert torch.equal(*draws)
 
 
 def test_apb_without_a_backbone_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match="finish a trainer or call load_state_dict before adapter"):
+    with pytest.raises(
+        RuntimeError, match="finish a trainer or call load_state_dict before adapter"
+    ):
         adapter_of(Apb(SPEC, CONFIG), 10)
 
 
 def test_a_restored_adapter_draws_the_same_resets(meta_trained: Trained) -> None:
-    method = meta_trained(ApbResetConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20), kind=ApbReset)
+    method = meta_trained(
+        ApbResetConfig(hidden=8, batch=8, warmup_episodes=0, reset_period=20), kind=ApbReset
+    )
     one, other = adapter_of(method, 200), adapter_of(method, 200)
     go(one, 30)  # one reset, after which the generator has moved on
     other.load_state_dict(one.state_dict())
@@ -233,7 +280,11 @@ def test_a_restored_adapter_draws_the_same_resets(meta_trained: Trained) -> None
     assert same(one.loop.learner.omega, other.loop.learner.omega)
 
 
-@pytest.mark.parametrize("absurd", [{"depth": 0}, {"head_scale": float("nan")}, {"linear_rate": 0}, {"reset_period": 0}])
+@pytest.mark.parametrize(
+    "absurd", [{"depth": 0}, {"head_scale": float("nan")}, {"linear_rate": 0}, {"reset_period": 0}]
+)
 def test_settings_that_make_no_sense_are_refused(absurd: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(absurd))}.* must be|{next(iter(absurd))} from"):
+    with pytest.raises(
+        ValueError, match=f"{next(iter(absurd))}.* must be|{next(iter(absurd))} from"
+    ):
         ApbResetConfig(**absurd)

@@ -20,7 +20,7 @@ H, N, Z = 50, 2, 3
 
 
 class Watcher:
-    """An agent that notes what it is asked; it believes that z is 100 plus the number of transitions, without doubt."""
+    """Records what it is asked; is certain that z is 100 plus the number of transitions."""
 
     def __init__(self, n_act: int = 2) -> None:
         self.acted: list[tuple[str, Tensor]] = []
@@ -70,17 +70,23 @@ def go(adapter: ContextAdapter, steps: int) -> None:
         adapter.step(left)
 
 
-def test_z_is_constant_within_an_episode_and_another_in_the_next(point_pool: Callable[..., TaskPool]) -> None:
+def test_z_is_constant_within_an_episode_and_another_in_the_next(
+    point_pool: Callable[..., TaskPool],
+) -> None:
     agent = Watcher()
     episodes = Episodes(point_pool(10**6).make_env(), Z, 2, generators()[0])
-    seen = episodes.collect(3 * H + 10, agent.act, lambda: Belief(torch.full((N, Z), 7.0), torch.full((N, Z), 4.0)))
+    seen = episodes.collect(
+        3 * H + 10, agent.act, lambda: Belief(torch.full((N, Z), 7.0), torch.full((N, Z), 4.0))
+    )
     assert seen.obs.shape == (N, 3 * H + 10, 4) and seen.reward.shape == (N, 3 * H + 10)
     z = torch.stack([told[:, 0] for _, told in agent.acted])  # [T, N, Z]
     starts = [0, H, 2 * H, 3 * H]
     for start in starts:
         assert (z[start : start + H] == z[start]).all()
     assert len({float(z[start, n, 0]) for start in starts for n in range(N)}) == len(starts) * N
-    noise = torch.stack([torch.randn(N, Z, generator=g) for g in [generators()[0]] for _ in range(3 * H + 1)])
+    noise = torch.stack(
+        [torch.randn(N, Z, generator=g) for g in [generators()[0]] for _ in range(3 * H + 1)]
+    )
     torch.testing.assert_close(z[H], noise[H])  # the prior
     torch.testing.assert_close(z[2 * H], 7.0 + 2.0 * noise[2 * H])  # the posterior
     assert episodes.ended.tolist() == [3, 3]
@@ -102,7 +108,9 @@ def test_an_episode_that_ends_early_makes_its_own_task_draw_and_no_other() -> No
 
 def test_transitions_are_what_happened(point_pool: Callable[..., TaskPool]) -> None:
     episodes = Episodes(point_pool(10**6).make_env(), Z, 2, generators()[0])
-    seen = episodes.collect(2 * H, Watcher().act, lambda: Belief(torch.zeros(N, Z), torch.ones(N, Z)))
+    seen = episodes.collect(
+        2 * H, Watcher().act, lambda: Belief(torch.zeros(N, Z), torch.ones(N, Z))
+    )
     inside = [t for t in range(2 * H - 1) if (t + 1) % H]
     assert torch.equal(seen.next_obs[:, inside], seen.obs[:, [t + 1 for t in inside]])
     assert not torch.equal(seen.next_obs[:, H - 1], seen.obs[:, H])  # a reset came between
@@ -110,27 +118,39 @@ def test_transitions_are_what_happened(point_pool: Callable[..., TaskPool]) -> N
 
 
 def test_falls_end_an_exploration_task_by_task_and_tasks_do_not_notice_each_other() -> None:
-    """A hopper beside others that fall at other times: its posterior, its z and what that is inferred from stay the same."""
+    """A hopper's posterior, its z and its data do not depend on when other hoppers fall."""
     family, told = HopperRand(), []
     for others in ((1, 2), (9, 14)):
         tasks = [family.split("ood")[i] for i in (0, *others)]
         pool, agent = TaskPool(family, tasks, Streams(0), allowed=10**6), Watcher(3)
-        adapter = adapter_of(pool, agent, learning=True, updates_per_step=0.1, batch=4, context=4, replay=5000)
+        adapter = adapter_of(
+            pool, agent, learning=True, updates_per_step=0.1, batch=4, context=4, replay=5000
+        )
         unequal = False
         for _ in range(60):
             go(adapter, 3)
             explored = adapter._episodes.ended >= 2
             belief = adapter.policy(np.random.default_rng(0))._belief
-            assert torch.equal(belief.mean[:, 0] > 50, explored) and torch.equal(adapter._episodes.explored, explored)
+            assert torch.equal(belief.mean[:, 0] > 50, explored) and torch.equal(
+                adapter._episodes.explored, explored
+            )
             unequal |= bool(explored.any() and not explored.all())
         go(adapter, 900)
         assert unequal and len(agent.contexts[-1].reward[0]) == 2 * family.horizon
-        told.append((torch.stack([z[0] for _, z in agent.acted]), adapter._subsets, adapter._generator.get_state()))
+        told.append(
+            (
+                torch.stack([z[0] for _, z in agent.acted]),
+                adapter._subsets,
+                adapter._generator.get_state(),
+            )
+        )
     assert torch.equal(told[0][0], told[1][0])
     assert told[0][1] == told[1][1] and torch.equal(told[0][2], told[1][2])
 
 
-def test_the_posterior_is_the_prior_until_two_episodes_are_complete(point_pool: Callable[..., TaskPool]) -> None:
+def test_the_posterior_is_the_prior_until_two_episodes_are_complete(
+    point_pool: Callable[..., TaskPool],
+) -> None:
     pool, agent = point_pool(10**6), Watcher()
     adapter = adapter_of(pool, agent)
     believed = {}
@@ -151,11 +171,16 @@ def test_training_on_uses_the_posterior_at_most_as_many_transitions_and_all_of_t
     point_pool: Callable[..., TaskPool],
 ) -> None:
     pool, agent = point_pool(10**6), Watcher()
-    adapter = adapter_of(pool, agent, learning=True, updates_per_step=0.4, batch=8, context=5, replay=1000)
+    adapter = adapter_of(
+        pool, agent, learning=True, updates_per_step=0.4, batch=8, context=5, replay=1000
+    )
     go(adapter, 2 * H)
     assert adapter.updates == 0 and not agent.learned
     go(adapter, 3 * H + 1)
-    assert adapter.updates == len(agent.learned) == int(0.4 * (3 * H + 1)) and pool.used.tolist() == [5 * H + 1] * N
+    assert (
+        adapter.updates == len(agent.learned) == int(0.4 * (3 * H + 1))
+        and pool.used.tolist() == [5 * H + 1] * N
+    )
     assert [kind for kind, _ in agent.acted] == ["mean"] * 2 * H + ["drawn"] * (3 * H + 1)
     assert all((z == 100 + 2 * H).all() for _, z in agent.acted[2 * H :])
     assert [c.reward.shape for c in agent.contexts] == [(N, 2 * H)] * 4
@@ -165,10 +190,15 @@ def test_training_on_uses_the_posterior_at_most_as_many_transitions_and_all_of_t
     for n in range(N):
         assert set(later.reward[n].tolist()) <= set(held.reward[n].tolist())
         assert not set(later.reward[n].tolist()) <= set(held.reward[n, : 2 * H].tolist())
-    assert agent.learned[-1][0].reward.shape == (N, 8) and agent.learned[-1][1].reward.shape == (N, 5)
+    assert agent.learned[-1][0].reward.shape == (N, 8) and agent.learned[-1][1].reward.shape == (
+        N,
+        5,
+    )
 
 
-def test_each_evaluated_episode_draws_a_z_of_its_own_and_keeps_it(point_pool: Callable[..., TaskPool]) -> None:
+def test_each_evaluated_episode_draws_a_z_of_its_own_and_keeps_it(
+    point_pool: Callable[..., TaskPool],
+) -> None:
     agent, tasks = Watcher(), PointGoal().split("ood")[:N]
     adapter = adapter_of(point_pool(10**6), agent)
     go(adapter, 10)
@@ -183,7 +213,9 @@ def test_each_evaluated_episode_draws_a_z_of_its_own_and_keeps_it(point_pool: Ca
     assert torch.equal(agent.acted[0][1], z[0])  # from the harness's generator
 
 
-def test_a_policy_draws_anew_only_where_an_episode_begins(point_pool: Callable[..., TaskPool]) -> None:
+def test_a_policy_draws_anew_only_where_an_episode_begins(
+    point_pool: Callable[..., TaskPool],
+) -> None:
     policy = adapter_of(point_pool(10**6), Watcher()).policy(np.random.default_rng(0))
     policy.reset(np.ones((N, 3), bool))
     first = policy._z.clone()

@@ -1,4 +1,4 @@
-"""Learning, in seconds, on point-goal: a gradient step of MAML or CAVIA makes a policy, and training on improves it."""
+"""Learning on point-goal in seconds: a MAML or CAVIA step makes a policy, more training helps."""
 
 from collections.abc import Callable
 from functools import partial
@@ -48,7 +48,9 @@ def curve(method: Any, split: str, budget: int) -> list[float]:
     pool = TaskPool(FAMILY, tasks, streams)
     adapter = method.adapter(pool.make_env, len(tasks), streams.child("method"))
     evaluate = Evaluator(FAMILY, tasks, streams)
-    return [float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, budget)]
+    return [
+        float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, budget)
+    ]
 
 
 def test_one_inner_step_gains_clearly_over_none(trained: tuple[Any, Any]) -> None:

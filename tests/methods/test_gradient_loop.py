@@ -1,4 +1,4 @@
-"""MAML and CAVIA alike: how they use their budget, and what an adapter keeps apart, hands out and goes on from."""
+"""MAML and CAVIA alike: budget use, and what an adapter isolates, hands out and resumes from."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,12 @@ from methods.core.gradient_loop import GradientAdapter
 from methods.core.nets import Params
 from methods.maml import Maml, MamlConfig, MamlFinetuned
 
-KINDS = [(Maml, MamlConfig), (MamlFinetuned, MamlConfig), (Cavia, CaviaConfig), (CaviaFinetuned, CaviaConfig)]
+KINDS = [
+    (Maml, MamlConfig),
+    (MamlFinetuned, MamlConfig),
+    (Cavia, CaviaConfig),
+    (CaviaFinetuned, CaviaConfig),
+]
 HORIZON, EPISODES, OWN = 50, 2, 3
 BATCH = EPISODES * HORIZON  # environment steps of each task
 OUTER = 2 * 2 * BATCH  # of an outer step: two tasks, two batches
@@ -37,7 +42,7 @@ def begun(method: Any, pool: TaskPool) -> GradientAdapter:
 
 
 def use(adapter: GradientAdapter, pool: TaskPool, steps: int) -> None:
-    """Adapt until that many environment steps of each task are used, in pieces that no batch fits."""
+    """Adapt until each task has used `steps` environment steps, in pieces that fit no batch."""
     while pool.used.max() < steps:
         before = pool.used.max()
         adapter.step(min(70, steps - int(before)))
@@ -61,22 +66,34 @@ def observations(n_tasks: int = 2) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("kind", "config"), KINDS)
-def test_a_budget_too_small_for_an_outer_step_is_refused_with_its_numbers(meta_trained: Train, kind: Any, config: Any) -> None:
-    numbers = r"400 environment steps \(2 tasks × 2 episodes × 50 steps × 2 batches\) and the budget is 399"
+def test_a_budget_too_small_for_an_outer_step_is_refused_with_its_numbers(
+    meta_trained: Train, kind: Any, config: Any
+) -> None:
+    numbers = (
+        r"400 environment steps \(2 tasks × 2 episodes × 50 steps × 2 batches\) and the budget"
+        r" is 399"
+    )
     with pytest.raises(ValueError, match=numbers):
         meta_trained(kind, config(hidden=8, episodes=EPISODES), OUTER - 1)
 
 
 @pytest.mark.parametrize("inner_steps", [0, 1, 2])
 @pytest.mark.parametrize(("kind", "config"), [KINDS[0], KINDS[2]])
-def test_every_outer_step_that_the_budget_holds_is_made(meta_trained: Train, kind: Any, config: Any, inner_steps: int) -> None:
-    settings, one = config(hidden=8, episodes=EPISODES, inner_steps=inner_steps), 2 * (inner_steps + 1) * BATCH
-    first, also, second = (meta_trained(kind, settings, budget).theta for budget in (one, 2 * one - 1, 2 * one))
+def test_every_outer_step_that_the_budget_holds_is_made(
+    meta_trained: Train, kind: Any, config: Any, inner_steps: int
+) -> None:
+    settings = config(hidden=8, episodes=EPISODES, inner_steps=inner_steps)
+    one = 2 * (inner_steps + 1) * BATCH
+    first, also, second = (
+        meta_trained(kind, settings, budget).theta for budget in (one, 2 * one - 1, 2 * one)
+    )
     assert same(first, also)
     assert not same(first, second)
 
 
-def test_own_steps_come_after_their_batches_and_then_a_method_is_frozen_or_goes_on(method: Any, point_pool: Pool) -> None:
+def test_own_steps_come_after_their_batches_and_then_a_method_is_frozen_or_goes_on(
+    method: Any, point_pool: Pool
+) -> None:
     pool = point_pool(10**6)
     adapter = begun(method, pool)
     for step in range(1, OWN + 1):
@@ -103,7 +120,9 @@ def test_discounts_reach_the_advantages_in_training_and_at_test(
 ) -> None:
     seen, samples = [], gradient_loop.samples
     monkeypatch.setattr(
-        gradient_loop, "samples", lambda batch, *discounts: seen.append(discounts) or samples(batch, *discounts)
+        gradient_loop,
+        "samples",
+        lambda batch, *discounts: seen.append(discounts) or samples(batch, *discounts),
     )
     method = meta_trained(Maml, MamlConfig(hidden=8, episodes=EPISODES, gamma=0.9, lam=0.7), OUTER)
     begun(method, point_pool(BATCH)).step(BATCH)
@@ -120,7 +139,9 @@ def test_adaptation_leaves_the_trained_weights_alone(method: Any, point_pool: Po
     assert same(method.theta, theta)
 
 
-def test_a_task_learns_the_same_whatever_is_adapted_beside_it(method: Any, point_pool: Pool) -> None:
+def test_a_task_learns_the_same_whatever_is_adapted_beside_it(
+    method: Any, point_pool: Pool
+) -> None:
     ends = []
     for ids in ((0, 1), (0, 7)):
         pool = point_pool(10**6, ids)
@@ -146,20 +167,28 @@ def test_a_policy_stays_when_its_adapter_goes_on(method: Any, point_pool: Pool) 
 
 
 @pytest.mark.parametrize("stochastic", [True, False])
-def test_actions_are_means_unless_they_are_to_be_drawn(method: Any, point_pool: Pool, stochastic: bool) -> None:
+def test_actions_are_means_unless_they_are_to_be_drawn(
+    method: Any, point_pool: Pool, stochastic: bool
+) -> None:
     trained = type(method)(method.spec, replace(method.config, stochastic=stochastic))
     trained.load_state_dict(method.state_dict())
     assert trained.eval_mode == ("stochastic" if stochastic else "deterministic")
     adapter = begun(trained, point_pool(0))
-    one, again, other = (adapter.policy(np.random.default_rng(seed)).act(observations()) for seed in (0, 0, 1))
+    one, again, other = (
+        adapter.policy(np.random.default_rng(seed)).act(observations()) for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(one, again)
     assert np.array_equal(one, other) is not stochastic
 
 
-def test_drawn_actions_spread_as_their_sigma_says_around_the_mean(method: Any, point_pool: Pool) -> None:
+def test_drawn_actions_spread_as_their_sigma_says_around_the_mean(
+    method: Any, point_pool: Pool
+) -> None:
     sigma = 0.05
     theta = method.state_dict()["theta"] | {"log_std": torch.full((1, 2), sigma).log()}
-    mean, policy = (policy_with(method, theta, point_pool, stochastic) for stochastic in (False, True))
+    mean, policy = (
+        policy_with(method, theta, point_pool, stochastic) for stochastic in (False, True)
+    )
     center = mean.act(observations())
     inside = np.abs(center) < 1 - 5 * sigma  # elsewhere the bounds cut draws off
     draws = np.stack([policy.act(observations()) for _ in range(2000)])
@@ -178,7 +207,9 @@ def policy_with(method: Any, theta: Any, point_pool: Pool, stochastic: bool) -> 
 
 
 @pytest.mark.parametrize("steps", [BATCH // 2, OWN * BATCH - 30])
-def test_going_on_in_the_middle_of_a_batch_equals_never_stopping(method: Any, point_pool: Pool, steps: int) -> None:
+def test_going_on_in_the_middle_of_a_batch_equals_never_stopping(
+    method: Any, point_pool: Pool, steps: int
+) -> None:
     pools = point_pool(10**6), point_pool(10**6)
     one, other = (begun(method, pool) for pool in pools)
     use(one, pools[0], steps)
@@ -194,7 +225,9 @@ def test_going_on_in_the_middle_of_a_batch_equals_never_stopping(method: Any, po
 
 def test_a_method_goes_on_from_its_state(method: Any, point_pool: Pool) -> None:
     restored = type(method)(method.spec, method.config)
-    with pytest.raises(RuntimeError, match="finish a trainer or call load_state_dict before adapter"):
+    with pytest.raises(
+        RuntimeError, match="finish a trainer or call load_state_dict before adapter"
+    ):
         begun(restored, point_pool(0))
     restored.load_state_dict(method.state_dict())
     assert same(restored.theta, method.theta)

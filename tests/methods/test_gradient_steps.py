@@ -1,4 +1,4 @@
-"""Inner and outer steps of MAML and CAVIA, against naive loops over tasks and finite differences."""
+"""Inner and outer steps of MAML and CAVIA against loops over tasks and finite differences."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,7 +22,13 @@ from methods.core.gradient_steps import (
     task_step,
 )
 from methods.core.nets import Params
-from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy, surrogate
+from methods.core.policy_gradient import (
+    Outputs,
+    Samples,
+    gaussian_policy,
+    init_gaussian_policy,
+    surrogate,
+)
 from methods.core.trpo import Outcome, Product, TrustRegion, flatten, trpo_step
 from methods.maml import LEARNER
 
@@ -41,8 +47,15 @@ class Problem(NamedTuple):
 def problem(request: pytest.FixtureRequest) -> Problem:
     inputs = O if request.param == "maml" else O + Z
     theta = init_gaussian_policy(inputs, A, D, torch.Generator().manual_seed(0), torch.float64)
-    theta = {name: tensor + 0.2 * noise(k, *tensor.shape) for k, (name, tensor) in enumerate(theta.items())}
-    rest = (LEARNER, theta, gaussian_policy) if request.param == "maml" else (CAVIA, theta, cavia.policy_of_all)
+    theta = {
+        name: tensor + 0.2 * noise(k, *tensor.shape)
+        for k, (name, tensor) in enumerate(theta.items())
+    }
+    rest = (
+        (LEARNER, theta, gaussian_policy)
+        if request.param == "maml"
+        else (CAVIA, theta, cavia.policy_of_all)
+    )
     return Problem(request.param, *rest)
 
 
@@ -79,7 +92,11 @@ def naive_log_prob(theta: Params, phi: Params, samples: Samples, n: int) -> Tens
 
 
 def naive_adapted(problem: Problem, theta: Params, seen: list[Samples], n: int) -> Params:
-    phi = dict(theta) if problem.name == "maml" else {"context": torch.zeros(1, Z, dtype=torch.float64, requires_grad=True)}
+    phi = (
+        dict(theta)
+        if problem.name == "maml"
+        else {"context": torch.zeros(1, Z, dtype=torch.float64, requires_grad=True)}
+    )
     for samples in seen:
         loss = -(naive_log_prob(theta, phi, samples, n) * samples.advantage[n]).mean()
         gradient = torch.autograd.grad(loss, list(phi.values()), create_graph=True)
@@ -88,7 +105,9 @@ def naive_adapted(problem: Problem, theta: Params, seen: list[Samples], n: int) 
 
 
 @pytest.mark.parametrize("inner_steps", [1, 2])
-def test_adaptation_and_meta_gradient_equal_a_naive_loop_over_tasks(problem: Problem, inner_steps: int) -> None:
+def test_adaptation_and_meta_gradient_equal_a_naive_loop_over_tasks(
+    problem: Problem, inner_steps: int
+) -> None:
     *seen, validation = batches(inner_steps)
     theta, gain = leaves(problem.theta), torch.zeros((), dtype=torch.float64)
     ours = adapted(problem.learner, leaves(problem.theta), N, seen, RATE)
@@ -99,23 +118,35 @@ def test_adaptation_and_meta_gradient_equal_a_naive_loop_over_tasks(problem: Pro
         now = naive_log_prob(theta, phi, validation, n)
         gain = gain + ((now - now.detach()).exp() * validation.advantage[n]).mean() / N
     expected = flatten(torch.autograd.grad(gain, list(theta.values())))
-    torch.testing.assert_close(objective(problem, inner_steps).gradient(), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        objective(problem, inner_steps).gradient(), expected, rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("inner_steps", [0, 1, 2])
-def test_the_meta_gradient_is_the_slope_of_the_whole_map(problem: Problem, inner_steps: int) -> None:
+def test_the_meta_gradient_is_the_slope_of_the_whole_map(
+    problem: Problem, inner_steps: int
+) -> None:
     whole, at, width = objective(problem, inner_steps), flatten(list(problem.theta.values())), 1e-6
     shifts = width * torch.eye(len(at), dtype=torch.float64)
-    slopes = [(whole.evaluate(at + shift)[0] - whole.evaluate(at - shift)[0]) / (2 * width) for shift in shifts]
+    slopes = [
+        (whole.evaluate(at + shift)[0] - whole.evaluate(at - shift)[0]) / (2 * width)
+        for shift in shifts
+    ]
     torch.testing.assert_close(whole.gradient(), torch.stack(slopes), rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("inner_steps", [1, 2])
-def test_a_first_order_meta_gradient_is_the_gradient_at_the_adapted_parameters(problem: Problem, inner_steps: int) -> None:
+def test_a_first_order_meta_gradient_is_the_gradient_at_the_adapted_parameters(
+    problem: Problem, inner_steps: int
+) -> None:
     *seen, validation = batches(inner_steps)
     theta = leaves(problem.theta)
     end = adapted(problem.learner, theta, N, seen, RATE)
-    phi = {name: tensor + (end[name] - tensor).detach() for name, tensor in problem.learner.start(theta, N).items()}
+    phi = {
+        name: tensor + (end[name] - tensor).detach()
+        for name, tensor in problem.learner.start(theta, N).items()
+    }
     outputs = problem.learner.policy(theta, phi, validation.obs)
     gain = surrogate(outputs, (outputs[0].detach(), outputs[1].detach()), validation).mean()
     expected = flatten(torch.autograd.grad(gain, list(theta.values())))
@@ -130,7 +161,9 @@ def test_a_first_order_meta_gradient_is_the_gradient_at_the_adapted_parameters(p
 def test_maml_starts_from_theta_and_moves_all_of_it() -> None:
     theta = init_gaussian_policy(O, A, D, torch.Generator().manual_seed(0), torch.float64)
     phi = LEARNER.start(leaves(theta), N)
-    assert all(torch.equal(tensor[n], theta[name]) for name, tensor in phi.items() for n in range(N))
+    assert all(
+        torch.equal(tensor[n], theta[name]) for name, tensor in phi.items() for n in range(N)
+    )
     moved = inner_step(LEARNER, {}, phi, batch(0), RATE)
     assert moved.keys() == theta.keys()
     assert all((moved[name] != phi[name]).flatten(1).any(1).all() for name in theta)
@@ -155,7 +188,9 @@ def test_a_rate_of_zero_changes_nothing(problem: Problem) -> None:
 
 
 @pytest.mark.parametrize("differentiable", [True, False])
-def test_the_inner_gradient_is_a_constant_unless_it_is_to_be_differentiated(problem: Problem, differentiable: bool) -> None:
+def test_the_inner_gradient_is_a_constant_unless_it_is_to_be_differentiated(
+    problem: Problem, differentiable: bool
+) -> None:
     phi = leaves(problem.learner.start(problem.theta, N))
     moved = inner_step(problem.learner, problem.theta, phi, batch(0), RATE, differentiable)
     slopes = torch.autograd.grad(sum(tensor.sum() for tensor in moved.values()), list(phi.values()))
@@ -167,10 +202,14 @@ def test_the_inner_gradient_is_a_constant_unless_it_is_to_be_differentiated(prob
 
 
 @pytest.mark.parametrize("outer", [True, False])
-def test_the_settings_of_the_region_reach_the_step(problem: Problem, outer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_of_the_region_reach_the_step(
+    problem: Problem, outer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[tuple[Tensor, TrustRegion]] = []
 
-    def watched(params: Tensor, gradient: Tensor, product: Product, evaluate: Any, region: TrustRegion) -> Outcome:
+    def watched(
+        params: Tensor, gradient: Tensor, product: Product, evaluate: Any, region: TrustRegion
+    ) -> Outcome:
         seen.append((product(torch.ones_like(params)), region))
         return trpo_step(params, gradient, product, evaluate, region)
 
@@ -179,11 +218,20 @@ def test_the_settings_of_the_region_reach_the_step(problem: Problem, outer: bool
     params |= problem.learner.start(problem.theta, N)
     for damping in (0.0, 0.25):
         config = GradientConfig(
-            inner_rate=RATE, damping=damping, max_kl=0.02, cg_iterations=7, backtracks=9, backtrack_ratio=0.6
+            inner_rate=RATE,
+            damping=damping,
+            max_kl=0.02,
+            cg_iterations=7,
+            backtracks=9,
+            backtrack_ratio=0.6,
         )
         if outer:
             meta_step(problem.learner, problem.theta, [batch(0)], batch(10), config)
         else:
             task_step(problem.policy, params, batch(0), config)
-        assert seen[-1][1] == TrustRegion(max_kl=0.02, cg_iterations=7, backtracks=9, backtrack_ratio=0.6)
-    torch.testing.assert_close(seen[1][0] - seen[0][0], torch.full_like(seen[0][0], 0.25), rtol=0, atol=1e-12)
+        assert seen[-1][1] == TrustRegion(
+            max_kl=0.02, cg_iterations=7, backtracks=9, backtrack_ratio=0.6
+        )
+    torch.testing.assert_close(
+        seen[1][0] - seen[0][0], torch.full_like(seen[0][0], 0.25), rtol=0, atol=1e-12
+    )

@@ -19,7 +19,14 @@ pytestmark = pytest.mark.learning
 FAMILY = PointGoal()
 SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
 CONFIG = ApbConfig(
-    hidden=64, batch=32, gamma=0.9, tau=0.02, learning_rate=3e-3, exploration_noise=0.3, warmup_episodes=4, policy_noise=0.1
+    hidden=64,
+    batch=32,
+    gamma=0.9,
+    tau=0.02,
+    learning_rate=3e-3,
+    exploration_noise=0.3,
+    warmup_episodes=4,
+    policy_noise=0.1,
 )
 STEPS = 1_500
 
@@ -30,7 +37,9 @@ def curve(method: Any, n_tasks: int = 3) -> list[float]:
     pool = TaskPool(FAMILY, tasks, streams)
     adapter = method.adapter(pool.make_env, n_tasks, streams.child("method"))
     evaluate = Evaluator(FAMILY, tasks, streams)
-    return [float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, STEPS)]
+    return [
+        float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, STEPS)
+    ]
 
 
 def meta_trained(meta_train: Callable[..., Any]) -> tuple[Apb, list[float]]:
@@ -53,7 +62,9 @@ def test_td3_learns_out_of_distribution_tasks_from_nothing() -> None:
     assert returns[-1] > returns[0] + 25
 
 
-def test_apb_meta_trains_and_then_adapts_around_its_frozen_backbone(meta_train: Callable[..., Any]) -> None:
+def test_apb_meta_trains_and_then_adapts_around_its_frozen_backbone(
+    meta_train: Callable[..., Any],
+) -> None:
     method, training = meta_trained(meta_train)
     assert np.mean(training[-4:]) > np.mean(training[:4]) + 20
     returns = curve(method)

@@ -72,7 +72,9 @@ def test_defaults_are_the_official_ones_but_for_the_steps_on_a_test_task() -> No
     }
 
 
-def test_fine_tuning_is_trpo_on_each_task(meta_trained: Callable[..., Any], point_pool: Callable[..., Any]) -> None:
+def test_fine_tuning_is_trpo_on_each_task(
+    meta_trained: Callable[..., Any], point_pool: Callable[..., Any]
+) -> None:
     method = meta_trained(MamlFinetuned, CONFIG, 4 * BATCH)
     *_, (params, batch, after) = learning(method, point_pool(10**6), OWN + 1)
     expected, outcome = task_step(gaussian_policy, params, batch, CONFIG)

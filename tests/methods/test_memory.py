@@ -29,7 +29,11 @@ print(resident_mb() - before)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say how much is resident")
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="the system does not say how much is resident"
+)
 def test_replay_and_simulators_of_16_tasks_and_100_000_steps_fit_in_400_mb(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
     assert 250 < float(done.stdout) < 400

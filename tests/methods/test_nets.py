@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from methods.core.nets import LAYERS, actor, critics, init_actor, init_critics, init_linear, linear, spread
+from methods.core.nets import (
+    LAYERS,
+    actor,
+    critics,
+    init_actor,
+    init_critics,
+    init_linear,
+    linear,
+    spread,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -14,15 +23,23 @@ LEADS = [((3,), (3,)), ((3,), ()), ((3,), (2, 3)), ((2, 3), (2, 3)), ((2, 3), ()
 
 
 @pytest.mark.parametrize(("lead_x", "lead_w"), LEADS)
-def test_a_layer_equals_a_product_per_network(lead_x: tuple[int, ...], lead_w: tuple[int, ...]) -> None:
+def test_a_layer_equals_a_product_per_network(
+    lead_x: tuple[int, ...], lead_w: tuple[int, ...]
+) -> None:
     params = init_linear("layer", lead_w, 5, 4, generator(), dtype=torch.float64)
     x = torch.randn(*lead_x, 7, 5, generator=generator(1), dtype=torch.float64)
     out = linear(params, "layer", x)
     lead = torch.broadcast_shapes(lead_x, lead_w)
     assert out.shape == (*lead, 7, 4)
-    w, b = (params[f"layer.{part}"].expand(*lead, *params[f"layer.{part}"].shape[-2:]) for part in "wb")
+    w, b = (
+        params[f"layer.{part}"].expand(*lead, *params[f"layer.{part}"].shape[-2:]) for part in "wb"
+    )
     rows = x.expand(*lead, 7, 5)
-    for index in torch.cartesian_prod(*[torch.arange(n) for n in lead]).reshape(-1, len(lead)) if lead else [torch.empty(0)]:
+    for index in (
+        torch.cartesian_prod(*[torch.arange(n) for n in lead]).reshape(-1, len(lead))
+        if lead
+        else [torch.empty(0)]
+    ):
         at = tuple(int(i) for i in index)
         expected = torch.stack([row @ w[at] + b[at][0] for row in rows[at]])
         torch.testing.assert_close(out[at], expected, rtol=0, atol=1e-12)
@@ -37,12 +54,15 @@ def test_fresh_weights_fill_their_interval_and_depend_on_the_generator_alone() -
         assert tensor.min() < -0.95 * bound
     again = init_linear("layer", (50,), 16, 20, generator(), scale=2.0)
     assert all(torch.equal(layer[name], again[name]) for name in layer)
-    assert not torch.equal(layer["layer.w"], init_linear("layer", (50,), 16, 20, generator(1), scale=2.0)["layer.w"])
+    assert not torch.equal(
+        layer["layer.w"], init_linear("layer", (50,), 16, 20, generator(1), scale=2.0)["layer.w"]
+    )
 
 
 def test_twin_critics_equal_each_critic_of_each_task() -> None:
     params = init_critics(3, 5, 8, generator(), dtype=torch.float64)
-    obs, action = torch.randn(3, 6, 4, dtype=torch.float64), torch.randn(3, 6, 1, dtype=torch.float64)
+    obs = torch.randn(3, 6, 4, dtype=torch.float64)
+    action = torch.randn(3, 6, 1, dtype=torch.float64)
     q = critics(params, obs, action)
     assert q.shape == (2, 3, 6)
     for i in range(2):
@@ -74,7 +94,9 @@ def test_the_actor_is_rho_t_psi_rho_h(depth: int, shared: bool, activate_first: 
 
 def test_the_scale_of_the_head_scales_the_first_actions() -> None:
     obs, own = torch.randn(2, 5, 4, generator=generator(1)), dict.fromkeys(LAYERS, (2,))
-    wide, narrow = (actor(init_actor(4, 2, 8, 1, own, generator(), scale), obs, 1) for scale in (1.0, 0.1))
+    wide, narrow = (
+        actor(init_actor(4, 2, 8, 1, own, generator(), scale), obs, 1) for scale in (1.0, 0.1)
+    )
     torch.testing.assert_close(torch.atanh(narrow), 0.1 * torch.atanh(wide), rtol=1e-4, atol=1e-6)
 
 
@@ -88,6 +110,10 @@ def test_only_the_named_layers_are_drawn_with_their_own_leading_axes() -> None:
 def test_spread_copies_share_nothing() -> None:
     shared = init_linear("a", (), 4, 2, generator())
     copies = spread(shared, 3)
-    assert all(torch.equal(copies[name][n], tensor) for name, tensor in shared.items() for n in range(3))
+    assert all(
+        torch.equal(copies[name][n], tensor) for name, tensor in shared.items() for n in range(3)
+    )
     copies["a.w"][1] += 1.0
-    assert torch.equal(copies["a.w"][0], shared["a.w"]) and torch.equal(copies["a.w"][2], shared["a.w"])
+    assert torch.equal(copies["a.w"][0], shared["a.w"]) and torch.equal(
+        copies["a.w"][2], shared["a.w"]
+    )

@@ -8,7 +8,9 @@ from methods.core.normalise import RewardScale, RunningMoments
 
 
 def draws(seed: int, *shape: int) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).normal(3.0, [0.1, 5.0, 100.0], shape).astype(np.float32))
+    return torch.from_numpy(
+        np.random.default_rng(seed).normal(3.0, [0.1, 5.0, 100.0], shape).astype(np.float32)
+    )
 
 
 def test_moments_are_those_of_all_samples_however_they_came() -> None:
@@ -21,7 +23,9 @@ def test_moments_are_those_of_all_samples_however_they_came() -> None:
     np.testing.assert_allclose(moments.var, rows.var(0), rtol=1e-10)
     white = moments.whitened(torch.from_numpy(rows).float())
     assert white.dtype == torch.float32
-    np.testing.assert_allclose(white, (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-8), atol=1e-5)
+    np.testing.assert_allclose(
+        white, (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-8), atol=1e-5
+    )
 
 
 def test_samples_are_whitened_by_the_moments_of_now() -> None:
@@ -57,7 +61,9 @@ def test_rewards_are_scaled_by_the_deviation_of_their_discounted_return(gamma: f
             total[ended[t]] = 0.0
     expected = reward / np.sqrt(np.var(totals) + 1e-8)
     assert ended.any()
-    np.testing.assert_allclose(scale(torch.from_numpy(reward)), np.clip(expected, -10, 10), rtol=1e-9)
+    np.testing.assert_allclose(
+        scale(torch.from_numpy(reward)), np.clip(expected, -10, 10), rtol=1e-9
+    )
 
 
 def test_a_state_goes_on() -> None:
@@ -66,4 +72,8 @@ def test_a_state_goes_on() -> None:
     other.load_state_dict(one.state_dict())
     for moments in (one, other):
         moments.update(draws(1, 9, 3))
-    assert torch.equal(one.mean, other.mean) and torch.equal(one.var, other.var) and one.count == other.count
+    assert (
+        torch.equal(one.mean, other.mean)
+        and torch.equal(one.var, other.var)
+        and one.count == other.count
+    )

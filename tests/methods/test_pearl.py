@@ -1,4 +1,4 @@
-"""PEARL: its posterior, its gradient step against a plain port of the official one, and what a test task may touch."""
+"""PEARL: posterior, gradient step against an official port, and what a test task may touch."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,10 +15,18 @@ from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.api import Event, Spec
 from methods.core.context_adapter import Belief
-from methods.core.replay import Batch
+from methods.core.replay import Batch, TaskReplay
 from methods.core.sac import temperature_loss
-from methods.core.task_replay import TaskReplay
-from methods.pearl import Pearl, PearlAgent, PearlConfig, PearlFinetuned, bottleneck, infer, init, witnesses
+from methods.pearl import (
+    Pearl,
+    PearlAgent,
+    PearlConfig,
+    PearlFinetuned,
+    bottleneck,
+    infer,
+    init,
+    witnesses,
+)
 
 H, N, O, A, B, C = 50, 3, 4, 2, 6, 5
 SPEC = Spec(O, A, H)
@@ -51,7 +59,9 @@ def rows(seed: int, n_tasks: int, size: int) -> Batch:
     )
 
 
-def agent_of(config: PearlConfig = CONFIG, params: Any = None, lead: tuple[int, ...] = (), spec: Spec = SPEC) -> PearlAgent:
+def agent_of(
+    config: PearlConfig = CONFIG, params: Any = None, lead: tuple[int, ...] = (), spec: Spec = SPEC
+) -> PearlAgent:
     params = init(spec, config, torch.Generator().manual_seed(0)) if params is None else params
     for name, tensor in params.items():  # fresh heads are almost zero
         if name in ("pi2.w", "q2.w", "v2.w", "context3.w"):
@@ -84,7 +94,9 @@ def test_permuting_the_context_leaves_the_posterior_and_adding_to_it_does_not() 
     agent, seen = agent_of(), rows(1, N, C)
     mixed = Batch(*(part[:, torch.tensor([3, 0, 4, 2, 1])] for part in seen))
     fewer = Batch(*(part[:, :-1] for part in seen))
-    for part, other, less in zip(agent.believe(seen), agent.believe(mixed), agent.believe(fewer), strict=True):
+    for part, other, less in zip(
+        agent.believe(seen), agent.believe(mixed), agent.believe(fewer), strict=True
+    ):
         torch.testing.assert_close(part, other)
         assert not torch.isclose(part, less).any()
 
@@ -107,7 +119,8 @@ def test_the_bottleneck_is_the_divergence_from_the_prior() -> None:
 
 
 def test_gradient_steps_equal_those_of_a_plain_port_of_the_official_code(ported_pearl: Any) -> None:
-    config = replace(CONFIG, gamma=0.5, regularisation=1.0)  # whose terms Adam would not let one see if they were as usual
+    # whose terms Adam would not let one see if they were as usual
+    config = replace(CONFIG, gamma=0.5, regularisation=1.0)
     agent = agent_of(config)
     theirs = ported_pearl(agent.params, config, O, A)
     noise = torch.Generator()
@@ -115,15 +128,24 @@ def test_gradient_steps_equal_those_of_a_plain_port_of_the_official_code(ported_
     for step in range(3):
         batch, context = rows(10 + step, N, B), rows(20 + step, N, C)
         agent.learn(batch, context)
-        z_noise, action_noise = torch.randn(N, 3, generator=noise), torch.randn(N * B, A, generator=noise)
+        z_noise = torch.randn(N, 3, generator=noise)
+        action_noise = torch.randn(N * B, A, generator=noise)
         flat = [
-            torch.cat([part if part.ndim == 3 else part[..., None] for part in (*some[:2], some.reward, *some[3:])], -1)
+            torch.cat(
+                [
+                    part if part.ndim == 3 else part[..., None]
+                    for part in (*some[:2], some.reward, *some[3:])
+                ],
+                -1,
+            )
             for some in (batch, context)
         ]
         theirs.step(*flat, z_noise, action_noise)
     for net, module in theirs.nets.items():
         name, ours = (
-            ("v", agent.target) if net == "target" else (net.rstrip("01") if net in ("q0", "q1") else net, agent.params)
+            ("v", agent.target)
+            if net == "target"
+            else (net.rstrip("01") if net in ("q0", "q1") else net, agent.params)
         )
         linears = [layer for layer in module if isinstance(layer, torch.nn.Linear)]
         for i, layer in enumerate(linears):
@@ -134,14 +156,27 @@ def test_gradient_steps_equal_those_of_a_plain_port_of_the_official_code(ported_
             torch.testing.assert_close(b[0], layer.bias, rtol=1e-3, atol=2e-5)
 
 
-def test_critics_and_bottleneck_teach_the_inference_network_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_critics_and_bottleneck_teach_the_inference_network_and_nothing_else_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     taught: list[set[str]] = []
 
     def watched(self: PearlAgent, which: int, loss: Tensor, leaves: dict[str, Tensor]) -> None:
         every = {name: leaves.get(name, tensor) for name, tensor in self.params.items()}
-        found = torch.autograd.grad(loss, [t for t in every.values() if t.requires_grad], retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(
+            loss,
+            [t for t in every.values() if t.requires_grad],
+            retain_graph=True,
+            allow_unused=True,
+        )
         needing = [name for name, t in every.items() if t.requires_grad]
-        taught.append({name[:2] for name, g in zip(needing, found, strict=True) if g is not None and g.abs().sum() > 0})
+        taught.append(
+            {
+                name[:2]
+                for name, g in zip(needing, found, strict=True)
+                if g is not None and g.abs().sum() > 0
+            }
+        )
 
     monkeypatch.setattr(PearlAgent, "_step", watched)
     for auto in (False, True):
@@ -152,7 +187,9 @@ def test_critics_and_bottleneck_teach_the_inference_network_and_nothing_else_doe
 
 def test_the_divergence_is_summed_over_tasks_and_weighted(monkeypatch: pytest.MonkeyPatch) -> None:
     losses: list[float] = []
-    monkeypatch.setattr(PearlAgent, "_step", lambda self, which, loss, leaves: losses.append(float(loss.detach())))
+    monkeypatch.setattr(
+        PearlAgent, "_step", lambda self, which, loss, leaves: losses.append(float(loss.detach()))
+    )
     batch, context = rows(1, N, B), rows(2, N, C)
     for weight in (0.0, 0.7):
         agent_of(replace(CONFIG, kl_weight=weight)).learn(batch, context)
@@ -166,13 +203,22 @@ def spread(params: dict[str, Tensor], n: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("auto", [False, True])
-def test_tasks_that_learn_alone_learn_what_each_would_learn_by_itself(auto: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_that_learn_alone_learn_what_each_would_learn_by_itself(
+    auto: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = replace(CONFIG, auto_entropy=auto)
     batch, context = rows(1, N, B), rows(2, N, C)
-    latents, actions = (torch.randn(N, *shape, generator=torch.Generator().manual_seed(7)) for shape in ((3,), (B, A)))
+    latents, actions = (
+        torch.randn(N, *shape, generator=torch.Generator().manual_seed(7))
+        for shape in ((3,), (B, A))
+    )
     tasks = list(range(N))
     monkeypatch.setattr(
-        PearlAgent, "_noise", lambda self, *shape: (latents if shape[-1] == 3 else actions)[torch.tensor(tasks)].reshape(shape)
+        PearlAgent,
+        "_noise",
+        lambda self, *shape: (latents if shape[-1] == 3 else actions)[torch.tensor(tasks)].reshape(
+            shape
+        ),
     )
     params = agent_of(config).params
     together = PearlAgent(spread(params, N), SPEC, config, Streams(0, "agent"), (N,))
@@ -192,18 +238,32 @@ def test_tasks_that_learn_alone_learn_what_each_would_learn_by_itself(auto: bool
 # Meta-training and adaptation
 
 
-def test_an_iteration_uses_what_it_says_and_learns_in_proportion(meta_train: Callable[..., Any]) -> None:
+def test_an_iteration_uses_what_it_says_and_learns_in_proportion(
+    meta_train: Callable[..., Any],
+) -> None:
     method = Pearl(Spec(O, A, H), CONFIG)
     generator = np.random.default_rng(0)
-    pool = TaskPool(PointGoal(), PointGoal().sample(4, generator), Streams(0), pooled=True, allowed=10**6)
+    pool = TaskPool(
+        PointGoal(), PointGoal().sample(4, generator), Streams(0), pooled=True, allowed=10**6
+    )
     budget = 4 * 60 + 3 * 2 * 150 + 299
     *steps, end = meta_train(method, pool, 4, budget, Streams(0, "m"))
     told = [step for step in steps if step[0] is not Event.NOTHING]
     assert [used for *_, used in told] == [240, 340, 540, 640, 840, 940, 1140]
     assert end == (Event.END, 45, 1140)  # the rest does not hold another iteration
     explored = [(updates, event is Event.EXPLORED) for event, updates, _ in told]
-    assert explored == [(0, True), (0, True), (15, False), (15, True), (30, False), (30, True), (45, False)]
-    assert len(set(pool.used.tolist())) > 1 and all((int(used) - 60) % 150 == 0 for used in pool.used)
+    assert explored == [
+        (0, True),
+        (0, True),
+        (15, False),
+        (15, True),
+        (30, False),
+        (30, True),
+        (45, False),
+    ]
+    assert len(set(pool.used.tolist())) > 1 and all(
+        (int(used) - 60) % 150 == 0 for used in pool.used
+    )
 
 
 def test_the_second_part_of_a_visit_is_on_the_posterior_but_for_its_first_episode(
@@ -217,19 +277,30 @@ def test_the_second_part_of_a_visit_is_on_the_posterior_but_for_its_first_episod
         return believe(self, seen)
 
     monkeypatch.setattr(PearlAgent, "believe", watched)
-    pool = TaskPool(PointGoal(), PointGoal().sample(2, np.random.default_rng(0)), Streams(0), pooled=True, allowed=10**6)
+    pool = TaskPool(
+        PointGoal(),
+        PointGoal().sample(2, np.random.default_rng(0)),
+        Streams(0),
+        pooled=True,
+        allowed=10**6,
+    )
     method = Pearl(SPEC, replace(CONFIG, posterior_steps=150))
     meta_train(method, pool, 2, 120 + 2 * 2 * 200, Streams(0, "m"))
-    assert asked == [C] * 4  # in each iteration once for its second and once for its third episode, never for the first
+    # in each iteration once for its second and once for its third episode, never for the first
+    assert asked == [C] * 4
 
 
-def test_context_is_what_visits_collected_on_the_prior(meta_train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_context_is_what_visits_collected_on_the_prior(
+    meta_train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     added: list[tuple[int, bool, bool]] = []
     inferred: list[tuple[int, int]] = []
     add, sample_context, learn = TaskReplay.add, TaskReplay.sample_context, PearlAgent.learn
     contexts: list[Batch] = []
 
-    def adding(self: TaskReplay, ids: Tensor, batch: Batch, context: bool, more: bool = False) -> None:
+    def adding(
+        self: TaskReplay, ids: Tensor, batch: Batch, context: bool, more: bool = False
+    ) -> None:
         added.append((batch.reward.shape[1], context, more))
         add(self, ids, batch, context, more)
 
@@ -245,14 +316,22 @@ def test_context_is_what_visits_collected_on_the_prior(meta_train: Callable[...,
     monkeypatch.setattr(TaskReplay, "add", adding)
     monkeypatch.setattr(TaskReplay, "sample_context", sampling)
     monkeypatch.setattr(PearlAgent, "learn", learning)
-    pool = TaskPool(PointGoal(), PointGoal().sample(2, np.random.default_rng(0)), Streams(0), pooled=True, allowed=10**6)
+    pool = TaskPool(
+        PointGoal(),
+        PointGoal().sample(2, np.random.default_rng(0)),
+        Streams(0),
+        pooled=True,
+        allowed=10**6,
+    )
     meta_train(Pearl(SPEC, CONFIG), pool, 2, BUDGET, Streams(0, "m"))
     explored = [(H, True, False), (60 - H, False, True)]  # a horizon at a time
     assert added == [*explored, *[(50, True, False), (100, False, False)] * 2]
     assert inferred == [(CONFIG.meta_batch, C)] * 30
 
 
-def test_the_entropy_that_is_aimed_at_is_minus_the_size_of_an_action(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_entropy_that_is_aimed_at_is_minus_the_size_of_an_action(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     aims: list[float] = []
 
     def watched(log_alpha: Tensor, log_prob: Tensor, entropy: float) -> Tensor:
@@ -267,7 +346,9 @@ def test_the_entropy_that_is_aimed_at_is_minus_the_size_of_an_action(monkeypatch
     assert aims == [-A]  # α stays 1
 
 
-def test_every_test_task_is_tuned_from_a_copy_of_all_weights(method: Pearl, point_pool: Callable[..., TaskPool]) -> None:
+def test_every_test_task_is_tuned_from_a_copy_of_all_weights(
+    method: Pearl, point_pool: Callable[..., TaskPool]
+) -> None:
     tuned = PearlFinetuned(method.spec, CONFIG)
     tuned.load_state_dict(method.state_dict())
     agent = tuned.adapter(point_pool(10**6, (0, 1, 2)).make_env, 3, Streams(0, "adapt"))._agent
@@ -277,7 +358,9 @@ def test_every_test_task_is_tuned_from_a_copy_of_all_weights(method: Pearl, poin
         assert all(torch.equal(agent.params[name].select(axis, n), shared) for n in range(3))
 
 
-def test_no_weight_moves_on_a_test_task_without_fine_tuning(method: Pearl, point_pool: Callable[..., TaskPool]) -> None:
+def test_no_weight_moves_on_a_test_task_without_fine_tuning(
+    method: Pearl, point_pool: Callable[..., TaskPool]
+) -> None:
     kept = {name: tensor.clone() for name, tensor in method.params.items()}
     for kind, moves in ((Pearl, False), (PearlFinetuned, True)):
         tuned = kind(method.spec, CONFIG)
@@ -287,7 +370,11 @@ def test_no_weight_moves_on_a_test_task_without_fine_tuning(method: Pearl, point
         for left in range(4 * H, 0, -1):
             adapter.step(left)
         after = adapter._agent.params
-        assert all(torch.equal(after[name], tensor) is not moves for name, tensor in before.items() if name != "log_alpha")
+        assert all(
+            torch.equal(after[name], tensor) is not moves
+            for name, tensor in before.items()
+            if name != "log_alpha"
+        )
         assert (adapter.updates > 0) is moves
     assert all(torch.equal(method.params[name], tensor) for name, tensor in kept.items())
 
@@ -304,7 +391,9 @@ def test_nothing_passes_between_test_tasks(kind: Any, method: Pearl) -> None:
 
         def evaluate(policy: Any, actions: list[Any] = actions) -> Any:
             policy.reset(np.ones((2, 4), bool))
-            actions.append(policy.act(np.linspace(-1, 1, 2 * 4 * O, dtype=np.float32).reshape(2, 4, O)))
+            actions.append(
+                policy.act(np.linspace(-1, 1, 2 * 4 * O, dtype=np.float32).reshape(2, 4, O))
+            )
             return _Nothing()
 
         adapter = tuned.adapter(pool.make_env, 2, Streams(0, "adapt"))
@@ -312,24 +401,31 @@ def test_nothing_passes_between_test_tasks(kind: Any, method: Pearl) -> None:
         curves.append(np.stack(actions))
     # as stacked products may be summed in another order, to rounding
     np.testing.assert_allclose(curves[0][:, 0], curves[1][:, 0], rtol=1e-4, atol=1e-6)
-    assert np.abs(curves[0][2:, 1] - curves[1][2:, 1]).max() > 1e-4  # while the other task is another
+    # while the other task is another
+    assert np.abs(curves[0][2:, 1] - curves[1][2:, 1]).max() > 1e-4
 
 
 class _Nothing:
     diverged = np.zeros(2, bool)
 
 
-def test_no_task_parameter_reaches_the_agent(method: Pearl, point_pool: Callable[..., TaskPool]) -> None:
-    """Environments that a method gets have no parameters, and what it acts on has the sizes of state and latent."""
+def test_no_task_parameter_reaches_the_agent(
+    method: Pearl, point_pool: Callable[..., TaskPool]
+) -> None:
+    """A method's environments show no parameters; its inputs are as large as state and latent."""
     env = point_pool(10**6).make_env()
     assert not hasattr(env, "params") and not hasattr(env, "tasks")
     assert method.params["pi0.w"].shape == (O + CONFIG.latent, CONFIG.hidden)
     assert method.params["context0.w"].shape[0] == O + A + 1
 
 
-def test_a_method_goes_on_from_its_state_and_refuses_without_one(method: Pearl, point_pool: Callable[..., TaskPool]) -> None:
+def test_a_method_goes_on_from_its_state_and_refuses_without_one(
+    method: Pearl, point_pool: Callable[..., TaskPool]
+) -> None:
     fresh = Pearl(method.spec, CONFIG)
-    with pytest.raises(RuntimeError, match="finish a trainer or call load_state_dict before adapter"):
+    with pytest.raises(
+        RuntimeError, match="finish a trainer or call load_state_dict before adapter"
+    ):
         fresh.adapter(point_pool(0).make_env, 2, Streams(0))
     fresh.load_state_dict(method.state_dict())
     assert all(torch.equal(fresh.params[name], tensor) for name, tensor in method.params.items())
@@ -344,12 +440,19 @@ def test_a_frozen_agent_does_not_learn_on() -> None:
 
 
 def test_bfloat16_reaches_learning_and_inference() -> None:
-    exact, rough = (agent_of(replace(CONFIG, precision=precision)) for precision in ("fp32", "bf16"))
+    exact, rough = (
+        agent_of(replace(CONFIG, precision=precision)) for precision in ("fp32", "bf16")
+    )
     assert not torch.equal(exact.believe(rows(2, N, C)).mean, rough.believe(rows(2, N, C)).mean)
     for agent in (exact, rough):
         agent.learn(rows(1, N, B), rows(2, N, C))
-    assert all(not torch.equal(exact.params[name], rough.params[name]) for name in ("context0.w", "q0.w", "pi0.w", "v0.w"))
-    torch.testing.assert_close(rough.believe(rows(2, N, C)).mean, exact.believe(rows(2, N, C)).mean, rtol=0.1, atol=0.05)
+    assert all(
+        not torch.equal(exact.params[name], rough.params[name])
+        for name in ("context0.w", "q0.w", "pi0.w", "v0.w")
+    )
+    torch.testing.assert_close(
+        rough.believe(rows(2, N, C)).mean, exact.believe(rows(2, N, C)).mean, rtol=0.1, atol=0.05
+    )
 
 
 def test_an_agent_goes_on_from_its_state() -> None:
@@ -361,17 +464,27 @@ def test_an_agent_goes_on_from_its_state() -> None:
     assert one.updates == other.updates == 2
     assert all(torch.equal(other.params[name], tensor) for name, tensor in one.params.items())
     assert torch.equal(
-        one.act(torch.zeros(N, 1, O), torch.zeros(N, 1, 3)), other.act(torch.zeros(N, 1, O), torch.zeros(N, 1, 3))
+        one.act(torch.zeros(N, 1, O), torch.zeros(N, 1, 3)),
+        other.act(torch.zeros(N, 1, O), torch.zeros(N, 1, 3)),
     )
 
 
 def test_a_budget_too_small_is_refused_with_its_numbers(meta_trained: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match=r"60 steps of each of 2 tasks and one iteration take 420 .* budget is 419"):
+    with pytest.raises(
+        ValueError, match=r"60 steps of each of 2 tasks and one iteration take 420 .* budget is 419"
+    ):
         meta_trained(Pearl, CONFIG, 419)
 
 
 @pytest.mark.parametrize(
-    "setting", [{"latent": 0}, {"visited": 0}, {"replay": 100}, {"kl_weight": -1.0}, {"updates_per_step": float("nan")}]
+    "setting",
+    [
+        {"latent": 0},
+        {"visited": 0},
+        {"replay": 100},
+        {"kl_weight": -1.0},
+        {"updates_per_step": float("nan")},
+    ],
 )
 def test_absurd_settings_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):

@@ -1,4 +1,4 @@
-"""Learning, within a minute, on point-goal: PEARL infers where the goal is, and does better for it."""
+"""Learning on point-goal within a minute: PEARL infers where the goal is and does better."""
 
 from collections.abc import Callable
 from typing import Any
@@ -58,11 +58,16 @@ def curve(method: Any, budget: int) -> list[float]:
     """Mean return over the tasks of the split `id` at each checkpoint."""
     tasks, streams = FAMILY.split("id"), Streams(0, "learning")
     pool = TaskPool(FAMILY, tasks, streams)
-    adapter, evaluate = method.adapter(pool.make_env, len(tasks), streams.child("method")), Evaluator(FAMILY, tasks, streams)
-    return [float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, budget)]
+    adapter = method.adapter(pool.make_env, len(tasks), streams.child("method"))
+    evaluate = Evaluator(FAMILY, tasks, streams)
+    return [
+        float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, budget)
+    ]
 
 
-def test_it_beats_its_context_free_version(trained: Pearl, meta_train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_beats_its_context_free_version(
+    trained: Pearl, meta_train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, after = (curve(trained, 2 * H)[i] for i in (0, -1))
     assert after > before + 10
     infer = pearl.infer
@@ -76,15 +81,21 @@ def test_it_beats_its_context_free_version(trained: Pearl, meta_train: Train, mo
 
 
 def test_the_return_rises_when_the_posterior_takes_over_from_the_prior(trained: Pearl) -> None:
-    """Episodes 0 and 1 of a test task explore on the prior; 2 is the first on the posterior of what they saw."""
+    """Episodes 0 and 1 explore on the prior; 2 is the first on the posterior of what they saw."""
     tasks = FAMILY.split("id")
     agent = PearlAgent(trained.params, SPEC, CONFIG, Streams(0, "agent"))
     returns = np.zeros((3, len(tasks)))
     for seed in range(5):
         pool = TaskPool(FAMILY, tasks, Streams(seed, "explore"), allowed=3 * H)
-        episodes, seen = Episodes(pool.make_env(), CONFIG.latent, 2, torch.Generator().manual_seed(seed)), []
+        episodes = Episodes(pool.make_env(), CONFIG.latent, 2, torch.Generator().manual_seed(seed))
+        seen = []
         for t in range(3 * H):
-            step = episodes.step(agent.mean, lambda: agent.believe(Batch(*(torch.cat(part, 1) for part in zip(*seen)))))  # noqa: B023,B905
+            step = episodes.step(
+                agent.mean,
+                lambda seen=seen: agent.believe(
+                    Batch(*(torch.cat(part, 1) for part in zip(*seen, strict=True)))
+                ),
+            )
             seen.append(step)
             returns[t // H] += step.reward[:, 0].numpy() / 5
     first, second, third = returns.mean(1)
@@ -96,5 +107,6 @@ def test_training_on_alone_reaches_what_inference_cannot(trained: Pearl) -> None
     tuned = PearlFinetuned(SPEC, CONFIG)
     tuned.load_state_dict(trained.state_dict())
     own, on = curve(trained, 2000), curve(tuned, 2000)
-    assert on[: len(own)] == pytest.approx(own, rel=1e-3)  # until its two episodes are over, the method is the same
+    # until its two episodes are over, the method is the same
+    assert on[: len(own)] == pytest.approx(own, rel=1e-3)
     assert on[-1] > own[-1] + 3

@@ -27,13 +27,21 @@ def noise(seed: int, *shape: int) -> Tensor:
 
 
 def random_rollout(seed: int) -> Rollout:
-    """Terminated, truncated and cut episodes in every task, on clocks that do not all begin at 0."""
+    """Terminated, truncated and cut episodes in every task; not all clocks begin at 0."""
     terminated, truncated = noise(seed + 3, T, N, E) > 1.0, noise(seed + 4, T, N, E) > 1.0
     terminated[-1], truncated[-1] = False, False
     terminated[-1, :, 0] = True  # one copy's batch ends with an episode, the other's in one
     time = 100 * noise(seed + 5, T, N, E).abs().round()
     obs, last = 3 * noise(seed, T, N, E, O), 3 * noise(seed + 6, N, E, O)
-    return Rollout(obs, noise(seed + 1, T, N, E, A), noise(seed + 2, T, N, E), terminated, truncated, time, last)
+    return Rollout(
+        obs,
+        noise(seed + 1, T, N, E, A),
+        noise(seed + 2, T, N, E),
+        terminated,
+        truncated,
+        time,
+        last,
+    )
 
 
 def row(obs: np.ndarray, time: float) -> np.ndarray:
@@ -51,7 +59,10 @@ def naive_advantages(data: Rollout, n: int, gamma: float, lam: float) -> np.ndar
             parts.append((e, range(start, stop), stop in stops))
             if stop in stops:
                 x += [row(obs[t, e], time[t, e]) for t in range(start, stop)]
-                g += [sum(gamma ** (k - t) * reward[k, e] for k in range(t, stop)) for t in range(start, stop)]
+                g += [
+                    sum(gamma ** (k - t) * reward[k, e] for k in range(t, stop))
+                    for t in range(start, stop)
+                ]
     weights = np.linalg.solve(np.array(x).T @ x + 1e-5 * np.eye(2 * O + 4), np.array(x).T @ g)
     result = np.zeros((T, E))
     for e, steps, known in parts:
@@ -84,7 +95,9 @@ def test_the_steps_of_a_cut_episode_do_not_enter_the_fit() -> None:
     whole = ~cut.transpose(0, 1).flatten(1)
     for n in range(N):  # normalised again, since the cut steps' advantages are others
         one, two = (values[n][whole[n]] for values in (samples(data, 0.9, 1.0).advantage, other))
-        torch.testing.assert_close((two - two.mean()) / two.std(), (one - one.mean()) / one.std(), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            (two - two.mean()) / two.std(), (one - one.mean()) / one.std(), rtol=0, atol=1e-6
+        )
     assert not whole.all(1).any()
 
 
@@ -92,7 +105,9 @@ def test_advantages_are_normalised_within_each_task() -> None:
     data = random_rollout(1)
     batch, scale = samples(data, 0.9, 1.0).advantage, torch.tensor([1.0, 1000.0, 1.0])
     torch.testing.assert_close(batch.mean(1), torch.zeros(N).double(), rtol=0, atol=1e-12)
-    torch.testing.assert_close(batch.std(1, correction=0), torch.ones(N).double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        batch.std(1, correction=0), torch.ones(N).double(), rtol=0, atol=1e-6
+    )
     scaled = samples(data._replace(reward=data.reward * scale[:, None]), 0.9, 1.0).advantage
     torch.testing.assert_close(scaled, batch, rtol=0, atol=1e-6)
 
@@ -106,14 +121,22 @@ def losses_batch(seed: int) -> Samples:
 
 
 def naive_log_prob(batch: Samples, policy: Outputs, n: int, b: int) -> float:
-    entries = [(float(batch.action[n, b, a] - policy[0][n, b, a]), float(policy[1][n, 0, a])) for a in range(A)]
-    return sum(-0.5 * (miss / exp(log_std)) ** 2 - log_std - 0.5 * log(2 * pi) for miss, log_std in entries)
+    entries = [
+        (float(batch.action[n, b, a] - policy[0][n, b, a]), float(policy[1][n, 0, a]))
+        for a in range(A)
+    ]
+    return sum(
+        -0.5 * (miss / exp(log_std)) ** 2 - log_std - 0.5 * log(2 * pi) for miss, log_std in entries
+    )
 
 
 def test_losses_equal_a_loop() -> None:
     batch, before, now = losses_batch(1), outputs(5), outputs(7)
     for n in range(N):
-        logs = [(naive_log_prob(batch, now, n, b), naive_log_prob(batch, before, n, b)) for b in range(T)]
+        logs = [
+            (naive_log_prob(batch, now, n, b), naive_log_prob(batch, before, n, b))
+            for b in range(T)
+        ]
         weights = [float(advantage) for advantage in batch.advantage[n]]
         loss = -sum(one * w for (one, _), w in zip(logs, weights, strict=True)) / T
         gain = sum(exp(one - other) * w for (one, other), w in zip(logs, weights, strict=True)) / T
@@ -135,11 +158,20 @@ def test_tasks_together_equal_each_alone() -> None:
     together, batch = samples(data, 0.9, 1.0), losses_batch(1)
     for n in range(N):
         only = slice(n, n + 1)
-        alone = samples(Rollout(*(part[:, only] for part in data[:-1]), data.last_obs[only]), 0.9, 1.0)
+        alone = samples(
+            Rollout(*(part[:, only] for part in data[:-1]), data.last_obs[only]), 0.9, 1.0
+        )
         torch.testing.assert_close(alone.advantage, together.advantage[only], rtol=0, atol=1e-9)
-        own, (old, new) = Samples(*(part[only] for part in batch)), ([part[only] for part in law] for law in (before, now))
-        torch.testing.assert_close(reinforce_loss(new, own), reinforce_loss(now, batch)[only], rtol=0, atol=1e-12)
-        torch.testing.assert_close(surrogate(new, old, own), surrogate(now, before, batch)[only], rtol=0, atol=1e-12)
+        own, (old, new) = (
+            Samples(*(part[only] for part in batch)),
+            ([part[only] for part in law] for law in (before, now)),
+        )
+        torch.testing.assert_close(
+            reinforce_loss(new, own), reinforce_loss(now, batch)[only], rtol=0, atol=1e-12
+        )
+        torch.testing.assert_close(
+            surrogate(new, old, own), surrogate(now, before, batch)[only], rtol=0, atol=1e-12
+        )
 
 
 def test_a_fresh_policy_follows_xaviers_law_with_zero_biases_and_unit_deviation() -> None:
@@ -163,5 +195,9 @@ def test_draws_have_the_policy_s_mean_and_deviation() -> None:
 
 
 def test_deviations_have_a_floor() -> None:
-    params = init_gaussian_policy(O, A, 3, torch.Generator().manual_seed(0)) | {"log_std": torch.tensor([[-50.0, 0.3]])}
-    torch.testing.assert_close(gaussian_policy(params, torch.zeros(1, O))[1], torch.tensor([[log(1e-6), 0.3]]))
+    params = init_gaussian_policy(O, A, 3, torch.Generator().manual_seed(0)) | {
+        "log_std": torch.tensor([[-50.0, 0.3]])
+    }
+    torch.testing.assert_close(
+        gaussian_policy(params, torch.zeros(1, O))[1], torch.tensor([[log(1e-6), 0.3]])
+    )

@@ -13,12 +13,14 @@ from methods.core.actor_critic import (
     PPOConfig,
     actor_critic,
     clip_gradients,
+    clipped_surrogate,
+    clipped_value_loss,
     init_actor_critic,
+    minibatches,
     ppo_loss,
 )
 from methods.core.distributions import entropy
 from methods.core.nets import Params, spread
-from methods.core.ppo import clipped_surrogate, clipped_value_loss, minibatches
 
 N, B, O, A, Z = 3, 13, 4, 2, 5
 CONFIG = PPOConfig(hidden=6, epochs=3, minibatches=4)
@@ -36,14 +38,18 @@ def test_the_surrogate_equals_a_loop(clip: float) -> None:
         terms = []
         for b in range(B):
             rho = math.exp(now[n, b] - old[n, b])
-            terms.append(min(rho * advantage[n, b], min(max(rho, 1 - clip), 1 + clip) * advantage[n, b]))
+            terms.append(
+                min(rho * advantage[n, b], min(max(rho, 1 - clip), 1 + clip) * advantage[n, b])
+            )
         assert float(result[n]) == pytest.approx(float(sum(terms)) / B)
 
 
 def test_no_gradient_flows_where_the_ratio_has_gone_far_enough() -> None:
     now = torch.tensor([0.5, 0.5, -0.5, -0.5, 0.05]).double().requires_grad_()
     advantage = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0]).double()
-    gradient = torch.autograd.grad(clipped_surrogate(now, torch.zeros(5).double(), advantage, 0.2), now)[0]
+    gradient = torch.autograd.grad(
+        clipped_surrogate(now, torch.zeros(5).double(), advantage, 0.2), now
+    )[0]
     assert (gradient != 0).tolist() == [False, True, True, False, True]
 
 
@@ -80,14 +86,20 @@ def test_entropy_is_torchs() -> None:
 
 def theta() -> Params:
     params = init_actor_critic(O, Z, A, 4, CONFIG.hidden, torch.Generator().manual_seed(0))
-    return {name: tensor.double() + 0.1 * noise(k, *tensor.shape) for k, (name, tensor) in enumerate(params.items())}
+    return {
+        name: tensor.double() + 0.1 * noise(k, *tensor.shape)
+        for k, (name, tensor) in enumerate(params.items())
+    }
 
 
 def test_policy_and_value_equal_plain_layers() -> None:
     params, state, latent = theta(), noise(1, N, B, O), noise(2, N, B, Z)
     outputs = actor_critic(params, state, latent)
     for net, result in (("actor", outputs.mean), ("critic", outputs.value[..., None])):
-        parts = [x @ params[f"{net}_{k}.w"] + params[f"{net}_{k}.b"] for k, x in (("s", state), ("m", latent))]
+        parts = [
+            x @ params[f"{net}_{k}.w"] + params[f"{net}_{k}.b"]
+            for k, x in (("s", state), ("m", latent))
+        ]
         h = torch.cat(parts, -1).tanh()
         for layer in (f"{net}0", f"{net}1"):
             h = (h @ params[f"{layer}.w"] + params[f"{layer}.b"]).tanh()
@@ -104,7 +116,9 @@ def test_the_loss_is_its_three_terms() -> None:
     gain = clipped_surrogate(now, kept.log_prob, kept.advantage, 0.1)
     error = clipped_value_loss(outputs.value, kept.value, kept.returns, 0.1)
     spread_ = Normal(torch.zeros(A).double(), outputs.log_std[0].exp()).entropy().sum()
-    torch.testing.assert_close(ppo_loss(outputs, kept, CONFIG), -gain + 0.5 * error - 0.01 * spread_)
+    torch.testing.assert_close(
+        ppo_loss(outputs, kept, CONFIG), -gain + 0.5 * error - 0.01 * spread_
+    )
 
 
 @pytest.mark.parametrize("lead", [(), (N,)])
@@ -117,7 +131,9 @@ def test_gradients_are_clipped_by_their_common_norm(lead: tuple[int, ...]) -> No
         for g, c in zip(part, clipped, strict=True):
             torch.testing.assert_close(c[n] if lead else c, g * min(1.0, 2.0 / norm))
     small = [g * 1e-3 for g in gradients]
-    assert all(torch.equal(a, b) for a, b in zip(small, clip_gradients(small, 2.0, lead), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(small, clip_gradients(small, 2.0, lead), strict=True)
+    )
 
 
 def learner(params: Params, lead: tuple[int, ...] = ()) -> PPO:
@@ -125,13 +141,19 @@ def learner(params: Params, lead: tuple[int, ...] = ()) -> PPO:
 
 
 def test_tasks_that_learn_side_by_side_learn_as_each_would_alone() -> None:
-    params = {name: tensor + 0.1 * noise(20, *tensor.shape) for name, tensor in spread(theta(), N).items()}
+    params = {
+        name: tensor + 0.1 * noise(20, *tensor.shape) for name, tensor in spread(theta(), N).items()
+    }
     state, latent, kept = noise(1, N, B, O), noise(2, N, B, Z), collected()
 
     def loss_of(tasks: slice) -> object:
         def loss(params: Params, index: Tensor) -> Tensor:
             samples = Collected(*(part[tasks][:, index] for part in kept))
-            return ppo_loss(actor_critic(params, state[tasks][:, index], latent[tasks][:, index]), samples, CONFIG)
+            return ppo_loss(
+                actor_critic(params, state[tasks][:, index], latent[tasks][:, index]),
+                samples,
+                CONFIG,
+            )
 
         return loss
 
@@ -164,7 +186,9 @@ def test_an_update_makes_epochs_of_minibatches_and_goes_on_from_its_state() -> N
     assert all(torch.equal(one.params[name], other.params[name]) for name in one.params)
 
 
-@pytest.mark.parametrize("setting", [{"clip": 0.0}, {"epochs": 0}, {"gamma": float("nan")}, {"trial_episodes": 0}])
+@pytest.mark.parametrize(
+    "setting", [{"clip": 0.0}, {"epochs": 0}, {"gamma": float("nan")}, {"trial_episodes": 0}]
+)
 def test_absurd_settings_are_refused(setting: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be from"):
         PPOConfig(**setting)

@@ -1,4 +1,4 @@
-"""The memory that recurrent methods share: against torch's GRU, trial by trial, and blind to the future."""
+"""The memory of recurrent methods: against torch's GRU, trial by trial, blind to the future."""
 
 import pytest
 import torch
@@ -17,13 +17,18 @@ def noise(seed: int, *shape: int) -> Tensor:
 @pytest.fixture
 def gru() -> Params:
     params = init_gru("gru", I, R, torch.Generator().manual_seed(0), torch.float64)
-    return {name: tensor + 0.3 * noise(k, *tensor.shape) for k, (name, tensor) in enumerate(params.items())}
+    return {
+        name: tensor + 0.3 * noise(k, *tensor.shape)
+        for k, (name, tensor) in enumerate(params.items())
+    }
 
 
 def torchs(params: Params) -> nn.GRU:
     module = nn.GRU(I, R, dtype=torch.float64)
     weights = {"weight_ih_l0": params["gru_x.w"].T, "weight_hh_l0": params["gru_m.w"].T}
-    module.load_state_dict(weights | {"bias_ih_l0": params["gru_x.b"][0], "bias_hh_l0": params["gru_m.b"][0]})
+    module.load_state_dict(
+        weights | {"bias_ih_l0": params["gru_x.b"][0], "bias_hh_l0": params["gru_m.b"][0]}
+    )
     return module
 
 
@@ -54,17 +59,25 @@ def test_a_batch_of_trials_remembers_what_each_trial_alone_would(gru: Params) ->
             for t in range(T):
                 if ended[t, n, e] or t == T - 1:
                     alone, _ = module(x[begin : t + 1, n, e])
-                    torch.testing.assert_close(result[begin + 1 : t + 1, n, e], alone[:-1], rtol=0, atol=1e-12)
+                    torch.testing.assert_close(
+                        result[begin + 1 : t + 1, n, e], alone[:-1], rtol=0, atol=1e-12
+                    )
                     last = torch.zeros(R).double() if ended[t, n, e] else alone[-1]
                     torch.testing.assert_close(result[t + 1, n, e], last, rtol=0, atol=1e-12)
                     begin = t + 1
 
 
 @pytest.mark.parametrize("t", range(T + 1))
-def test_a_memory_depends_on_nothing_from_its_step_on_nor_on_an_earlier_trial(gru: Params, t: int) -> None:
+def test_a_memory_depends_on_nothing_from_its_step_on_nor_on_an_earlier_trial(
+    gru: Params, t: int
+) -> None:
     x = noise(1, T, N, E, I).requires_grad_()
     result = memories(gru, "gru", x, sometimes(), torch.zeros(N, E, R).double())
-    gradient = torch.autograd.grad(result[t, 0, 0].sum(), x, allow_unused=True)[0] if t else torch.zeros_like(x)
+    gradient = (
+        torch.autograd.grad(result[t, 0, 0].sum(), x, allow_unused=True)[0]
+        if t
+        else torch.zeros_like(x)
+    )
     begin = max(b for b in (0, 3, 6) if b <= t)
     reached = {(s, 0, 0) for s in range(begin, t)}
     assert {tuple(index[:3]) for index in gradient.nonzero().tolist()} == reached
@@ -83,19 +96,31 @@ def test_truncation_cuts_gradients_and_no_values(gru: Params, truncation: int) -
 
 @pytest.mark.parametrize("truncation", [1, 2, 4, T - 1])
 def test_truncation_is_a_memory_detached_in_turn(gru: Params, truncation: int) -> None:
-    """Segments run side by side; here one after another, with trials that end inside them and a start that is not zero."""
+    """Segments run side by side; here in turn, with trials ending inside and a nonzero start."""
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in gru.items()}
-    x, start, weights = noise(1, T, N, E, I).requires_grad_(), noise(2, N, E, R).requires_grad_(), noise(3, T + 1, N, E, R)
+    x = noise(1, T, N, E, I).requires_grad_()
+    start = noise(2, N, E, R).requires_grad_()
+    weights = noise(3, T + 1, N, E, R)
     result = memories(leaves, "gru", x, sometimes(), start, truncation)
     parts, memory = [start], start
     for begin in range(0, T, truncation):
         piece = slice(begin, begin + truncation)
-        parts.append(memories(leaves, "gru", x[piece], sometimes()[piece], memory if begin == 0 else memory.detach())[1:])
+        parts.append(
+            memories(
+                leaves,
+                "gru",
+                x[piece],
+                sometimes()[piece],
+                memory if begin == 0 else memory.detach(),
+            )[1:]
+        )
         memory = parts[-1][-1]
     expected = torch.cat([start[None], *parts[1:]])
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
     inputs = [x, start, *leaves.values()]
-    ours, naive = (torch.autograd.grad((weights * values).sum(), inputs) for values in (result, expected))
+    ours, naive = (
+        torch.autograd.grad((weights * values).sum(), inputs) for values in (result, expected)
+    )
     for one, other in zip(ours, naive, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 

@@ -35,18 +35,24 @@ def test_it_holds_the_last_transitions_of_each_task(count: int, capacity: int) -
     oldest_first = held.reward[0].argsort()
     for name in Batch._fields:
         expected = [getattr(transition(k), name) for k in range(max(0, count - capacity), count)]
-        torch.testing.assert_close(getattr(held, name)[:, oldest_first], torch.cat(expected, 1), rtol=0, atol=0)
+        torch.testing.assert_close(
+            getattr(held, name)[:, oldest_first], torch.cat(expected, 1), rtol=0, atol=0
+        )
 
 
 def test_a_sample_is_uniform_over_what_is_held_and_never_crosses_tasks() -> None:
     replay = filled(7, 5)
     batch = replay.sample(20_000, torch.Generator().manual_seed(0))
-    assert torch.equal((batch.reward - 200) // 1000, torch.arange(N)[:, None].expand(N, 20_000).float())
+    assert torch.equal(
+        (batch.reward - 200) // 1000, torch.arange(N)[:, None].expand(N, 20_000).float()
+    )
     for n in range(N):
         k, counts = ((batch.reward[n] - 200) % 1000).unique(return_counts=True)
         assert k.tolist() == [2.0, 3.0, 4.0, 5.0, 6.0]
         assert (counts / 20_000 - 0.2).abs().max() < 0.02
-    torch.testing.assert_close(batch.next_obs - batch.obs, torch.full_like(batch.obs, 300), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        batch.next_obs - batch.obs, torch.full_like(batch.obs, 300), rtol=0, atol=1e-3
+    )
 
 
 def test_state_round_trip_goes_on_as_if_never_stopped() -> None:

@@ -1,4 +1,4 @@
-"""Returns and advantages against one loop per episode; the baseline against a least-squares solver."""
+"""Returns and advantages against a loop per episode; the baseline against least squares."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.core.returns import advantages, baseline_features, discounted_returns, finished, fit_baseline, normalised
+from methods.core.returns import (
+    advantages,
+    baseline_features,
+    discounted_returns,
+    finished,
+    fit_baseline,
+    normalised,
+)
 
 T = 23
 LEADS = [(), (4,), (2, 3)]
@@ -40,11 +47,18 @@ def columns(*tensors: Tensor) -> Iterator[tuple[np.ndarray, ...]]:
 
 
 def naive_returns(reward: np.ndarray, gamma: float) -> list[float]:
-    return [sum(gamma ** (k - t) * reward[k] for k in range(t, len(reward))) for t in range(len(reward))]
+    return [
+        sum(gamma ** (k - t) * reward[k] for k in range(t, len(reward))) for t in range(len(reward))
+    ]
 
 
 def naive_advantages(
-    reward: np.ndarray, value: np.ndarray, next_value: np.ndarray, terminated: np.ndarray, gamma: float, lam: float
+    reward: np.ndarray,
+    value: np.ndarray,
+    next_value: np.ndarray,
+    terminated: np.ndarray,
+    gamma: float,
+    lam: float,
 ) -> list[float]:
     """Σ (γλ)ᵏ δ over one episode; only its last step can be terminated."""
     after = [0.0 if terminated[t] else next_value[t] for t in range(len(reward))]
@@ -54,16 +68,24 @@ def naive_advantages(
 
 @pytest.mark.parametrize("lead", LEADS)
 @pytest.mark.parametrize(("gamma", "lam"), DISCOUNTS)
-def test_returns_and_advantages_equal_a_loop_per_episode(lead: tuple[int, ...], gamma: float, lam: float) -> None:
+def test_returns_and_advantages_equal_a_loop_per_episode(
+    lead: tuple[int, ...], gamma: float, lam: float
+) -> None:
     reward, value, next_value = (noise(seed, T, *lead) for seed in (1, 2, 3))
     terminated, truncated = ends(4, *lead)
     ended = terminated | truncated
     returns, whole = discounted_returns(reward, ended, gamma), finished(ended)
     advantage = advantages(reward, value, next_value, terminated, truncated, gamma, lam)
-    for r, v, n, d, e, g, w, a in columns(reward, value, next_value, terminated, ended, returns, whole, advantage):
+    for r, v, n, d, e, g, w, a in columns(
+        reward, value, next_value, terminated, ended, returns, whole, advantage
+    ):
         for part in episodes(e):
             np.testing.assert_allclose(g[part], naive_returns(r[part], gamma), atol=1e-12)
-            np.testing.assert_allclose(a[part], naive_advantages(r[part], v[part], n[part], d[part], gamma, lam), atol=1e-12)
+            np.testing.assert_allclose(
+                a[part],
+                naive_advantages(r[part], v[part], n[part], d[part], gamma, lam),
+                atol=1e-12,
+            )
             assert (w[part] == e[part][-1]).all()
     assert returns.shape == whole.shape == advantage.shape == reward.shape
     assert (terminated & ~truncated).any()
@@ -76,20 +98,31 @@ def test_the_batches_of_these_tests_end_inside_some_episodes_only() -> None:
 
 
 def test_without_values_advantages_of_whole_episodes_are_their_returns() -> None:
-    reward, nothing, (terminated, truncated) = noise(1, T, 3), torch.zeros(T, 3, dtype=torch.float64), ends(4, 3)
+    reward, nothing, (terminated, truncated) = (
+        noise(1, T, 3),
+        torch.zeros(T, 3, dtype=torch.float64),
+        ends(4, 3),
+    )
     truncated[-1] = True
     advantage = advantages(reward, nothing, nothing, terminated, truncated, 0.9, 1.0)
     assert torch.equal(advantage, discounted_returns(reward, terminated | truncated, 0.9))
 
 
 def test_a_value_follows_what_is_truncated_and_never_what_is_terminated() -> None:
-    reward, value, next_value, (terminated, truncated) = noise(1, T, 3), noise(2, T, 3), noise(3, T, 3), ends(4, 3)
+    reward, value, next_value, (terminated, truncated) = (
+        noise(1, T, 3),
+        noise(2, T, 3),
+        noise(3, T, 3),
+        ends(4, 3),
+    )
     plain = advantages(reward, value, next_value, terminated, truncated, 0.9, 0.8)
     beyond = torch.where(terminated, 1e9, next_value)
     assert torch.equal(advantages(reward, value, beyond, terminated, truncated, 0.9, 0.8), plain)
     clock = truncated & ~terminated
     raised = advantages(reward, value, next_value + 1.0 * clock, terminated, truncated, 0.9, 0.8)
-    torch.testing.assert_close((raised - plain)[clock], torch.full_like(plain[clock], 0.9), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        (raised - plain)[clock], torch.full_like(plain[clock], 0.9), rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -101,7 +134,9 @@ def test_what_follows_an_end_never_reaches_what_precedes_it(which: int) -> None:
     ended = flags[0] | flags[1]
     before, after = (discounted_returns(r, ended, 0.9) for r in (reward, reward + later))
     assert torch.equal(before[: end + 1], after[: end + 1])
-    before, after = (advantages(reward + x, value, value + x, *flags, 0.9, 0.8) for x in (0.0 * later, later))
+    before, after = (
+        advantages(reward + x, value, value + x, *flags, 0.9, 0.8) for x in (0.0 * later, later)
+    )
     assert torch.equal(before[: end + 1], after[: end + 1])
     assert not torch.isclose(before[end + 1 :], after[end + 1 :]).any()
 
@@ -109,7 +144,9 @@ def test_what_follows_an_end_never_reaches_what_precedes_it(which: int) -> None:
 def test_normalised_values_have_mean_0_and_deviation_1_in_each_row() -> None:
     values = torch.stack([noise(1, 50), 1e3 * noise(2, 50) + 7.0])
     result = normalised(values)
-    torch.testing.assert_close(result, (values - values.mean(1, keepdim=True)) / values.std(1, correction=0, keepdim=True))
+    torch.testing.assert_close(
+        result, (values - values.mean(1, keepdim=True)) / values.std(1, correction=0, keepdim=True)
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1000.1, -37.3])
@@ -121,13 +158,24 @@ def test_equal_values_are_normalised_to_zero(value: float) -> None:
 
 def test_features_are_those_worked_out_by_hand() -> None:
     obs, time = torch.tensor([[0.5, -3.0], [12.0, -1e6]]), torch.tensor([0.0, 50.0])
-    expected = [[0.5, -3.0, 0.25, 9.0, 0.0, 0.0, 0.0, 1.0], [10.0, -10.0, 100.0, 100.0, 0.5, 0.25, 0.125, 1.0]]
+    expected = [
+        [0.5, -3.0, 0.25, 9.0, 0.0, 0.0, 0.0, 1.0],
+        [10.0, -10.0, 100.0, 100.0, 0.5, 0.25, 0.125, 1.0],
+    ]
     result = baseline_features(obs, time)
-    torch.testing.assert_close(result, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-15)
+    torch.testing.assert_close(
+        result, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-15
+    )
 
 
-def problem(seed: int, *lead: int, rows: int = 40, columns: int = 6) -> tuple[Tensor, Tensor, Tensor]:
-    return noise(seed, *lead, rows, columns), noise(seed + 1, *lead, rows), noise(seed + 2, *lead, rows) > -0.5
+def problem(
+    seed: int, *lead: int, rows: int = 40, columns: int = 6
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        noise(seed, *lead, rows, columns),
+        noise(seed + 1, *lead, rows),
+        noise(seed + 2, *lead, rows) > -0.5,
+    )
 
 
 @pytest.mark.parametrize("ridge", [1e-5, 2.0])
@@ -135,8 +183,11 @@ def test_the_baseline_is_the_penalised_least_squares_solution(ridge: float) -> N
     x, g, known = problem(1, 2, 3)
     weights = fit_baseline(x, g, known, ridge)
     for i in np.ndindex(2, 3):
-        rows = np.concatenate([x[i][known[i]].numpy(), ridge**0.5 * np.eye(6)])  # the penalty as six more rows
-        expected = np.linalg.lstsq(rows, np.concatenate([g[i][known[i]].numpy(), np.zeros(6)]), rcond=None)[0]
+        # the penalty as six more rows
+        rows = np.concatenate([x[i][known[i]].numpy(), ridge**0.5 * np.eye(6)])
+        expected = np.linalg.lstsq(
+            rows, np.concatenate([g[i][known[i]].numpy(), np.zeros(6)]), rcond=None
+        )[0]
         np.testing.assert_allclose(weights[i].numpy(), expected, atol=1e-10)
 
 
@@ -153,7 +204,9 @@ def test_each_task_alone_has_the_weights_that_it_has_among_others() -> None:
     x, g, known = problem(1, 5)
     together = fit_baseline(x, g, known)
     for n in range(5):
-        torch.testing.assert_close(fit_baseline(x[n], g[n], known[n]), together[n], rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            fit_baseline(x[n], g[n], known[n]), together[n], rtol=0, atol=1e-12
+        )
 
 
 def test_a_task_without_a_known_row_has_zero_weights_and_leaves_the_others_theirs() -> None:

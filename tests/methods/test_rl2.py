@@ -1,4 +1,4 @@
-"""RL²: what a memory carries from episode to episode, what evaluation begins with, and what learns."""
+"""RL²: what memory carries between episodes, what evaluation begins with, and what learns."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,29 +66,44 @@ def test_the_loss_at_the_old_policy_has_ratio_one_and_its_gradient_goes_through_
     trials, seen = trials_of(agent, point_pool(10**6)), []
 
     def watched(loss_of: Callable[[Any, Tensor], Tensor], size: int) -> None:
-        leaves = {name: tensor.clone().requires_grad_() for name, tensor in agent.ppo.params.items()}
+        leaves = {
+            name: tensor.clone().requires_grad_() for name, tensor in agent.ppo.params.items()
+        }
         loss = loss_of(leaves, torch.arange(size))
-        seen.append((size, loss, dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))))
+        seen.append(
+            (
+                size,
+                loss,
+                dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True)),
+            )
+        )
 
     monkeypatch.setattr(agent.ppo, "update", watched)
     agent.learn(trials)
     [(size, loss, gradient)] = seen
     assert size == N * 2
     assert torch.isfinite(loss)
-    assert all(g.abs().sum() > 0 for g in gradient.values()), [name for name, g in gradient.items() if not g.abs().sum()]
+    assert all(g.abs().sum() > 0 for g in gradient.values()), [
+        name for name, g in gradient.items() if not g.abs().sum()
+    ]
 
 
 def test_a_policy_knows_no_more_of_a_state_than_it_remembers(method: Rl2) -> None:
-    agent, memory = agent_of(method), torch.randn(N, 2, CONFIG.memory, generator=torch.Generator().manual_seed(0))
+    agent = agent_of(method)
+    memory = torch.randn(N, 2, CONFIG.memory, generator=torch.Generator().manual_seed(0))
     here, there = torch.zeros(N, 2, 4), torch.ones(N, 2, 4)
     assert torch.equal(agent.mean(here, memory), agent.mean(there, memory))
     assert not torch.allclose(agent.mean(here, memory), agent.mean(here, -memory))
 
 
 def test_policy_and_value_are_a_hidden_layer_each_on_relus_of_the_memory(method: Rl2) -> None:
-    theta, memory = method.theta, torch.randn(3, CONFIG.memory, generator=torch.Generator().manual_seed(0))
+    theta = method.theta
+    memory = torch.randn(3, CONFIG.memory, generator=torch.Generator().manual_seed(0))
     latent = torch.relu(memory @ theta["latent.w"] + theta["latent.b"])
-    for net, ours in (("actor", outputs(theta, memory).mean), ("critic", outputs(theta, memory).value[..., None])):
+    for net, ours in (
+        ("actor", outputs(theta, memory).mean),
+        ("critic", outputs(theta, memory).value[..., None]),
+    ):
         h = torch.tanh(latent @ theta[f"{net}0.w"] + theta[f"{net}0.b"])
         torch.testing.assert_close(ours, h @ theta[f"{net}1.w"] + theta[f"{net}1.b"])
 
@@ -99,7 +114,9 @@ def test_gradients_of_the_memory_and_of_the_heads_are_clipped_apart(
     agent = agent_of(method)
     trials, params = trials_of(agent, point_pool(10**6)), agent.ppo.params
     assert sorted(name for network in networks(params) for name in network) == sorted(params)
-    agent.ppo.update(lambda leaves, index: 100.0 * sum(tensor.sum() for tensor in leaves.values()), 4)
+    agent.ppo.update(
+        lambda leaves, index: 100.0 * sum(tensor.sum() for tensor in leaves.values()), 4
+    )
     for network in networks(params):
         norm = torch.cat([params[name].grad.flatten() for name in network]).norm()
         assert float(norm) == pytest.approx(CONFIG.max_grad_norm, rel=1e-4)
@@ -148,7 +165,10 @@ def test_an_evaluated_episode_begins_with_the_memory_after_the_first_episode_of_
     pool = point_pool(10**6)
     adapter = method.adapter(pool.make_env, N, Streams(0, "adapt"))
     batch = TrialBatch(TrialRunner(point_pool(10**6).make_env(), K), CONFIG.memory, K * H)
-    trials = batch.collect(ByMean(Rl2Agent(method.theta, method.rewards, CONFIG, Streams(0, "other"))))  # it draws nothing
+    # it draws nothing
+    trials = batch.collect(
+        ByMean(Rl2Agent(method.theta, method.rewards, CONFIG, Streams(0, "other")))
+    )
     for used, expected in ((0, 0), (20, 20), (H, H), (H + 20, H), (K * H, H), (K * H, H)):
         if used > pool.used.max():
             adapter.step(used - int(pool.used.max()))
@@ -158,9 +178,13 @@ def test_an_evaluated_episode_begins_with_the_memory_after_the_first_episode_of_
     assert pool.used.tolist() == [K * H] * N  # one trial is all
 
 
-def test_the_policy_goes_on_remembering_within_an_evaluated_episode_and_forgets_it_after(method: Rl2) -> None:
+def test_the_policy_goes_on_remembering_within_an_evaluated_episode_and_forgets_it_after(
+    method: Rl2,
+) -> None:
     tasks = PointGoal().split("ood")[:N]
-    adapter = method.adapter(TaskPool(PointGoal(), tasks, Streams(0), allowed=10**6).make_env, N, Streams(0, "adapt"))
+    adapter = method.adapter(
+        TaskPool(PointGoal(), tasks, Streams(0), allowed=10**6).make_env, N, Streams(0, "adapt")
+    )
     adapter.step(H)
     policy, agent = adapter.policy(np.random.default_rng(0)), agent_of(method)
     seen: list[tuple[np.ndarray, Any]] = []
@@ -183,16 +207,27 @@ def test_the_policy_goes_on_remembering_within_an_evaluated_episode_and_forgets_
         torch.testing.assert_close(remembered, memory, rtol=1e-5, atol=1e-6)
         obs, next_obs = torch.from_numpy(obs), torch.from_numpy(seen[t + 1][1])
         action = agent.mean(obs, memory)
-        goal = torch.tensor([[task.params["radius"] * f(task.params["angle"]) for f in (np.cos, np.sin)] for task in tasks])
+        goal = torch.tensor(
+            [
+                [task.params["radius"] * f(task.params["angle"]) for f in (np.cos, np.sin)]
+                for task in tasks
+            ]
+        )
         reward = -(next_obs[..., :2] - goal[:, None]).norm(dim=-1).float()
         none = torch.zeros(N, 10, dtype=torch.bool)
-        memory = agent.remember(memory, Moment(obs, action, reward, next_obs, none, none, none)).detach()
+        memory = agent.remember(
+            memory, Moment(obs, action, reward, next_obs, none, none, none)
+        ).detach()
     np.testing.assert_array_equal(evaluate(policy).returns, first.returns)
 
 
-def test_a_method_goes_on_from_its_state_and_refuses_without_one(method: Rl2, point_pool: Callable[..., TaskPool]) -> None:
+def test_a_method_goes_on_from_its_state_and_refuses_without_one(
+    method: Rl2, point_pool: Callable[..., TaskPool]
+) -> None:
     fresh = Rl2(method.spec, CONFIG)
-    with pytest.raises(RuntimeError, match="finish a trainer or call load_state_dict before adapter"):
+    with pytest.raises(
+        RuntimeError, match="finish a trainer or call load_state_dict before adapter"
+    ):
         fresh.adapter(point_pool(0).make_env, N, Streams(0))
     fresh.load_state_dict(method.state_dict())
     assert all(torch.equal(fresh.theta[name], tensor) for name, tensor in method.theta.items())
@@ -200,11 +235,16 @@ def test_a_method_goes_on_from_its_state_and_refuses_without_one(method: Rl2, po
 
 
 def test_a_budget_too_small_is_refused_with_its_numbers(meta_trained: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match=r"400 environment steps \(2 tasks × 2 trials × 2 episodes × 50 steps\).*is 399"):
+    with pytest.raises(
+        ValueError,
+        match=r"400 environment steps \(2 tasks × 2 trials × 2 episodes × 50 steps\).*is 399",
+    ):
         meta_trained(Rl2, CONFIG, BUDGET - 1)
 
 
-@pytest.mark.parametrize("setting", [{"memory": 0}, {"latent": 10_000}, {"tuned_copies": 0}, {"lam": 2.0}])
+@pytest.mark.parametrize(
+    "setting", [{"memory": 0}, {"latent": 10_000}, {"tuned_copies": 0}, {"lam": 2.0}]
+)
 def test_absurd_settings_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be from"):
         replace(CONFIG, **setting)

@@ -21,11 +21,22 @@ Train = Callable[..., Any]
 FAMILY = PointGoal()
 SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
 TASKS, UPDATES = 8, 40
-CONFIG = Rl2Config(hidden=32, memory=32, latent=32, copies=4, minibatches=4, epochs=4, learning_rate=2e-3, gamma=0.95, lam=0.95)
+CONFIG = Rl2Config(
+    hidden=32,
+    memory=32,
+    latent=32,
+    copies=4,
+    minibatches=4,
+    epochs=4,
+    learning_rate=2e-3,
+    gamma=0.95,
+    lam=0.95,
+)
 
 
 def meta_trained(meta_train: Train) -> Rl2:
-    budget, generator = UPDATES * TASKS * CONFIG.copies * 2 * FAMILY.horizon, np.random.default_rng(0)
+    budget = UPDATES * TASKS * CONFIG.copies * 2 * FAMILY.horizon
+    generator = np.random.default_rng(0)
     draw = partial(FAMILY.sample, TASKS, generator)
     pool = TaskPool(FAMILY, draw(), Streams(0, "train"), pooled=True, allowed=budget, draw=draw)
     method = Rl2(SPEC, CONFIG)
@@ -37,8 +48,11 @@ def curve(method: Any, budget: int) -> list[float]:
     """Mean return over the tasks of the split `id` at each checkpoint."""
     tasks, streams = FAMILY.split("id"), Streams(0, "learning")
     pool = TaskPool(FAMILY, tasks, streams)
-    adapter, evaluate = method.adapter(pool.make_env, len(tasks), streams.child("method")), Evaluator(FAMILY, tasks, streams)
-    return [float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, budget)]
+    adapter = method.adapter(pool.make_env, len(tasks), streams.child("method"))
+    evaluate = Evaluator(FAMILY, tasks, streams)
+    return [
+        float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, budget)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +60,9 @@ def trained(meta_train: Train) -> Rl2:
     return meta_trained(meta_train)
 
 
-def test_it_beats_its_memoryless_version(trained: Rl2, meta_train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_beats_its_memoryless_version(
+    trained: Rl2, meta_train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     remembering = curve(trained, 100)[-1]
     monkeypatch.setattr(Rl2Agent, "remember", lambda self, memory, moment: torch.zeros_like(memory))
     recall = Rl2Agent.recall
@@ -59,5 +75,6 @@ def test_training_on_alone_reaches_what_a_trial_cannot(trained: Rl2) -> None:
     tuned = Rl2Finetuned(SPEC, CONFIG)
     tuned.load_state_dict(trained.state_dict())
     own, on = curve(trained, 3000), curve(tuned, 3000)
-    assert on[: len(own)] == pytest.approx(own, rel=1e-3)  # until its trial is over, the method is the same
+    # until its trial is over, the method is the same
+    assert on[: len(own)] == pytest.approx(own, rel=1e-3)
     assert on[-1] > own[-1]

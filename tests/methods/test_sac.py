@@ -1,4 +1,4 @@
-"""Losses of soft actor-critic against loops over samples, and tasks side by side against each alone."""
+"""Soft actor-critic losses against loops over samples, and tasks side by side against alone."""
 
 from math import exp, log, pi, tanh
 
@@ -44,16 +44,28 @@ def test_losses_equal_loops_over_samples_task_by_task() -> None:
     mean, log_std, alpha = noise(5, N, B, A), noise(6, N, B, A), noise(7, N).exp()
     drawn = Drawn(noise(8, N, B, A), log_prob, mean, log_std)
     critic, state = critic_loss(q, y), value_loss(value, q, log_prob, alpha)
-    actor, entropy = policy_loss(drawn, q, alpha, 0.01), temperature_loss(alpha.log(), log_prob, -2.0)
+    actor = policy_loss(drawn, q, alpha, 0.01)
+    entropy = temperature_loss(alpha.log(), log_prob, -2.0)
     for n in range(N):
         rows = [(float(q[0, n, b]), float(q[1, n, b]), float(log_prob[n, b])) for b in range(B)]
-        errors = [(one - float(y[n, b])) ** 2 + (two - float(y[n, b])) ** 2 for b, (one, two, _) in enumerate(rows)]
+        errors = [
+            (one - float(y[n, b])) ** 2 + (two - float(y[n, b])) ** 2
+            for b, (one, two, _) in enumerate(rows)
+        ]
         assert float(critic[n]) == pytest.approx(sum(errors) / B)
         soft = [min(one, two) - float(alpha[n]) * p for one, two, p in rows]
-        assert float(state[n]) == pytest.approx(sum((float(value[n, b]) - soft[b]) ** 2 for b in range(B)) / B)
-        size = sum(float(mean[n, b, a]) ** 2 + float(log_std[n, b, a]) ** 2 for b in range(B) for a in range(A)) / (B * A)
+        assert float(state[n]) == pytest.approx(
+            sum((float(value[n, b]) - soft[b]) ** 2 for b in range(B)) / B
+        )
+        size = sum(
+            float(mean[n, b, a]) ** 2 + float(log_std[n, b, a]) ** 2
+            for b in range(B)
+            for a in range(A)
+        ) / (B * A)
         assert float(actor[n]) == pytest.approx(-sum(soft) / B + 0.01 * size)
-        assert float(entropy[n]) == pytest.approx(-log(alpha[n]) * sum(p - 2.0 for *_, p in rows) / B)
+        assert float(entropy[n]) == pytest.approx(
+            -log(alpha[n]) * sum(p - 2.0 for *_, p in rows) / B
+        )
 
 
 def test_gradients_stop_where_the_equations_say() -> None:
@@ -65,11 +77,18 @@ def test_gradients_stop_where_the_equations_say() -> None:
 
     def moved(loss: Tensor) -> set[str]:
         found = torch.autograd.grad(loss.sum(), list(inputs.values()), allow_unused=True)
-        return {name for name, g in zip(inputs, found, strict=True) if g is not None and g.abs().sum() > 0}
+        return {
+            name
+            for name, g in zip(inputs, found, strict=True)
+            if g is not None and g.abs().sum() > 0
+        }
 
     zeros = torch.zeros(N, B, A).double()
     assert moved(value_loss(value, q, log_prob, log_alpha.exp())) == {"value"}
-    assert moved(policy_loss(Drawn(zeros, log_prob, zeros, zeros), q, log_alpha.exp(), 0.0)) == {"q", "log_prob"}
+    assert moved(policy_loss(Drawn(zeros, log_prob, zeros, zeros), q, log_alpha.exp(), 0.0)) == {
+        "q",
+        "log_prob",
+    }
     assert moved(temperature_loss(log_alpha, log_prob, -2.0)) == {"log_alpha"}
 
 
@@ -81,7 +100,8 @@ def test_the_temperature_grows_while_the_entropy_is_below_its_target() -> None:
 
 
 def test_a_drawn_action_has_the_density_of_the_squashed_gaussian() -> None:
-    outputs, eps = torch.tensor([[0.3, -0.2, -0.5, 0.1]]).double(), torch.tensor([[0.7, -1.1]]).double()
+    outputs = torch.tensor([[0.3, -0.2, -0.5, 0.1]]).double()
+    eps = torch.tensor([[0.7, -1.1]]).double()
     drawn = tanh_gaussian(outputs, eps)
     total = 0.0
     for i, (m, s) in enumerate(((0.3, -0.5), (-0.2, 0.1))):
@@ -120,7 +140,10 @@ def test_a_network_in_bfloat16_has_a_last_layer_in_float32() -> None:
     assert (rough - exact).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("setting", [{"precision": "fp16"}, {"layers": 0}, {"gamma": 1.5}, {"learning_rate": float("nan")}])
+@pytest.mark.parametrize(
+    "setting",
+    [{"precision": "fp16"}, {"layers": 0}, {"gamma": 1.5}, {"learning_rate": float("nan")}],
+)
 def test_absurd_settings_are_refused(setting: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be"):
         SACConfig(**setting)

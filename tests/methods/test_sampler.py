@@ -1,4 +1,4 @@
-"""Collecting batches from a scripted environment: what they hold, and that stopping changes nothing."""
+"""Batches from a scripted environment: what they hold, and that stopping changes nothing."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -15,17 +15,21 @@ T, N, E, O, A, H = 12, 3, 2, 4, 2, 6
 
 
 class ScriptedEnv:
-    """Observes its task, copy, episode and clock; ends episodes where the script says so, or at the horizon."""
+    """Observes task, copy, episode and clock; episodes end by script or at the horizon."""
 
     n_tasks, copies, observation_size, action_size, horizon = N, E, O, A, H
 
     def __init__(self, terminated: BoolArray) -> None:
         self._script, self.steps = terminated, 0
-        self._episode, self._clock, self._over = np.zeros((N, E)), np.zeros((N, E)), np.ones((N, E), bool)
+        self._episode = np.zeros((N, E))
+        self._clock = np.zeros((N, E))
+        self._over = np.ones((N, E), bool)
 
     def reset(self, mask: BoolArray | None = None) -> FloatArray:
         mask = np.ones((N, E), bool) if mask is None else mask
-        self._episode, self._clock, self._over = self._episode + mask, np.where(mask, 0, self._clock), self._over & ~mask
+        self._episode = self._episode + mask
+        self._clock = np.where(mask, 0, self._clock)
+        self._over = self._over & ~mask
         return self._obs()
 
     def step(self, action: FloatArray) -> Step:
@@ -49,7 +53,9 @@ def actor(seed: int = 0) -> Callable[[Tensor], Tensor]:
     return lambda obs: obs[..., :A] + torch.randn(*obs.shape[:-1], A, generator=generator)
 
 
-def collected(sampler: Sampler, act: Callable[[Tensor], Tensor], limit: int | None = None) -> Rollout:
+def collected(
+    sampler: Sampler, act: Callable[[Tensor], Tensor], limit: int | None = None
+) -> Rollout:
     while (rollout := sampler.collect(act, limit)) is None:
         pass
     return rollout
@@ -66,7 +72,10 @@ def test_a_batch_is_its_episodes_times_the_horizon() -> None:
     assert rollout.obs.shape == (T, N, E, O)
     assert rollout.action.shape == (T, N, E, A)
     assert rollout.last_obs.shape == (N, E, O)
-    assert all(part.shape == (T, N, E) for part in (rollout.reward, rollout.terminated, rollout.truncated, rollout.time))
+    assert all(
+        part.shape == (T, N, E)
+        for part in (rollout.reward, rollout.terminated, rollout.truncated, rollout.time)
+    )
 
 
 def test_where_an_episode_ends_the_next_begins_at_time_0() -> None:

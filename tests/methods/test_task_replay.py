@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.core.replay import Batch
-from methods.core.task_replay import TaskReplay
+from methods.core.replay import Batch, TaskReplay
 
 N, O, A, CAPACITY = 4, 3, 2, 6
 
@@ -36,13 +35,15 @@ def filled() -> TaskReplay:
 
 
 def steps_of(batch: Batch, ids: Tensor) -> list[list[int]]:
-    """Which steps were drawn of each task, after checking that every entry belongs to one and the same of its task."""
+    """Steps drawn of each task, after checking that each row is one whole step of that task."""
     step = batch.reward - 200 - 1000 * ids[:, None]
     expected = transitions(torch.zeros(1, dtype=torch.int64), 0, 1)
     for got, part in zip(batch[:4], expected[:4], strict=True):
         base = batch.reward - 200
         offset = part[0, 0] if part.ndim == 3 else part[0]
-        torch.testing.assert_close(got, (base[..., None] + offset) if got.ndim == 3 else base + offset, rtol=0, atol=1e-3)
+        torch.testing.assert_close(
+            got, (base[..., None] + offset) if got.ndim == 3 else base + offset, rtol=0, atol=1e-3
+        )
     assert torch.equal(batch.terminated, ((batch.reward - 200) % 2 == 0).float())
     return [sorted({int(s) for s in row}) for row in step]
 
@@ -50,7 +51,12 @@ def steps_of(batch: Batch, ids: Tensor) -> list[list[int]]:
 def test_a_sample_is_of_the_last_transitions_of_its_tasks() -> None:
     replay, ids = filled(), torch.tensor([1, 0, 3, 1])
     batch = replay.sample(ids, 300, torch.Generator().manual_seed(0))
-    assert steps_of(batch, ids) == [[2, 3, 4, 5, 6, 7], [0, 1, 2, 3], [2, 3, 4, 5, 6, 7], [2, 3, 4, 5, 6, 7]]
+    assert steps_of(batch, ids) == [
+        [2, 3, 4, 5, 6, 7],
+        [0, 1, 2, 3],
+        [2, 3, 4, 5, 6, 7],
+        [2, 3, 4, 5, 6, 7],
+    ]
 
 
 def test_a_context_is_of_the_last_visit_on_the_prior_and_of_nothing_else() -> None:

@@ -25,12 +25,20 @@ def noise(seed: int, *shape: int) -> Tensor:
 
 def batch(seed: int) -> Batch:
     ended = (noise(seed + 4, N, B) > 0.8).double()
-    return Batch(noise(seed, N, B, O), noise(seed + 1, N, B, A).tanh(), noise(seed + 2, N, B), noise(seed + 3, N, B, O), ended)
+    return Batch(
+        noise(seed, N, B, O),
+        noise(seed + 1, N, B, A).tanh(),
+        noise(seed + 2, N, B),
+        noise(seed + 3, N, B, O),
+        ended,
+    )
 
 
 def learner(shared: bool = False, config: TD3Config = CONFIG) -> TD3:
     generator = torch.Generator().manual_seed(0)
-    pi = init_actor(O, A, D, 1, LEAD | {"psi": () if shared else (N,)}, generator, 1.0, torch.float64)
+    pi = init_actor(
+        O, A, D, 1, LEAD | {"psi": () if shared else (N,)}, generator, 1.0, torch.float64
+    )
     return TD3(ACT, pi, {}, init_critics(N, O + A, D, generator, torch.float64), config)
 
 
@@ -43,42 +51,63 @@ def test_target_action_and_value_equal_a_naive_loop() -> None:
         for b in range(B):
             for a in range(A):
                 clipped = max(-0.5, min(0.5, float(epsilon[n, b, a])))
-                assert float(smooth[n, b, a]) == pytest.approx(max(-1.0, min(1.0, float(action[n, b, a]) + clipped)), abs=1e-12)
+                assert float(smooth[n, b, a]) == pytest.approx(
+                    max(-1.0, min(1.0, float(action[n, b, a]) + clipped)), abs=1e-12
+                )
             value = min(float(next_q[0, n, b]), float(next_q[1, n, b]))
             bootstrap = 0.0 if data.terminated[n, b] else 0.9 * value
-            assert float(target[n, b]) == pytest.approx(float(data.reward[n, b]) + bootstrap, abs=1e-12)
+            assert float(target[n, b]) == pytest.approx(
+                float(data.reward[n, b]) + bootstrap, abs=1e-12
+            )
     assert data.terminated.any()
 
 
 def test_losses_equal_a_naive_loop() -> None:
     q, target = noise(1, 2, N, B), noise(2, N, B)
-    squares = [(float(q[i, n, b]) - float(target[n, b])) ** 2 for i in range(2) for n in range(N) for b in range(B)]
+    squares = [
+        (float(q[i, n, b]) - float(target[n, b])) ** 2
+        for i in range(2)
+        for n in range(N)
+        for b in range(B)
+    ]
     assert float(critic_loss(q, target)) == pytest.approx(sum(squares) / B, abs=1e-12)
-    assert float(actor_loss(q[0])) == pytest.approx(-sum(float(value) for value in q[0].reshape(-1)) / B, abs=1e-12)
+    assert float(actor_loss(q[0])) == pytest.approx(
+        -sum(float(value) for value in q[0].reshape(-1)) / B, abs=1e-12
+    )
 
 
 def reference_update(
     pi: Params, omega: Params, pi_target: Params, omega_target: Params, data: Batch, epsilon: Tensor
 ) -> Params:
-    """Gradients of one task's losses, from autograd on a plain network: critic's, then the actor's at the same critics."""
+    """Gradients of one task by plain autograd: the critics', then the actor's at those critics."""
 
     def plain(params: Mapping[str, Tensor], names: tuple[str, ...], x: Tensor) -> Tensor:
         for name in names[:-1]:
-            x = torch.relu(torch.nn.functional.linear(x, params[f"{name}.w"].T, params[f"{name}.b"][0]))
-        return torch.nn.functional.linear(x, params[f"{names[-1]}.w"].T, params[f"{names[-1]}.b"][0])
+            x = torch.relu(
+                torch.nn.functional.linear(x, params[f"{name}.w"].T, params[f"{name}.b"][0])
+            )
+        return torch.nn.functional.linear(
+            x, params[f"{names[-1]}.w"].T, params[f"{names[-1]}.b"][0]
+        )
 
     layers, q_layers = ("rho_h", "psi0", "rho_t"), ("q0", "q1", "q2")
     pi = {name: tensor.clone().requires_grad_() for name, tensor in pi.items()}
     omega = {name: tensor.clone().requires_grad_() for name, tensor in omega.items()}
     one, two = ({name: tensor[i] for name, tensor in omega.items()} for i in range(2))
-    old_one, old_two = ({name: tensor[i] for name, tensor in omega_target.items()} for i in range(2))
+    old_one, old_two = (
+        {name: tensor[i] for name, tensor in omega_target.items()} for i in range(2)
+    )
     with torch.no_grad():
-        action = (plain(pi_target, layers, data.next_obs).tanh() + epsilon.clamp(-0.5, 0.5)).clamp(-1, 1)
+        action = (plain(pi_target, layers, data.next_obs).tanh() + epsilon.clamp(-0.5, 0.5)).clamp(
+            -1, 1
+        )
         x = torch.cat([data.next_obs, action], 1)
         value = torch.minimum(plain(old_one, q_layers, x)[:, 0], plain(old_two, q_layers, x)[:, 0])
         y = data.reward + 0.9 * (1 - data.terminated) * value
     x = torch.cat([data.obs, data.action], 1)
-    loss = sum(torch.nn.functional.mse_loss(plain(critic, q_layers, x)[:, 0], y) for critic in (one, two))
+    loss = sum(
+        torch.nn.functional.mse_loss(plain(critic, q_layers, x)[:, 0], y) for critic in (one, two)
+    )
     gradients = dict(zip(omega, torch.autograd.grad(loss, list(omega.values())), strict=True))
     q = plain(one, q_layers, torch.cat([data.obs, plain(pi, layers, data.obs).tanh()], 1))
     return gradients | dict(zip(pi, torch.autograd.grad(-q.mean(), list(pi.values())), strict=True))
@@ -97,7 +126,8 @@ def test_one_update_applies_the_gradient_of_each_task_alone() -> None:
         alone = Batch(*(tensor[n] for tensor in data))
         pi, targets = slot(start.pi, n), (slot(start.pi_target, n), slot(start.omega_target, n, 1))
         critic = reference_update(pi, slot(start.omega, n, 1), *targets, alone, epsilon[n])
-        then = reference_update(pi, slot(td3.omega, n, 1), *targets, alone, epsilon[n])  # the actor follows the new critics
+        # the actor follows the new critics
+        then = reference_update(pi, slot(td3.omega, n, 1), *targets, alone, epsilon[n])
         for name in td3.omega:
             torch.testing.assert_close(td3.omega[name].grad[:, n], critic[name], rtol=0, atol=1e-12)
         for name in td3.pi:
@@ -105,7 +135,9 @@ def test_one_update_applies_the_gradient_of_each_task_alone() -> None:
             # Adam's first step is the learning rate times the sign of the gradient
             moved = td3.pi[name].detach()[n] - start.pi[name].detach()[n]
             sure = then[name].abs() > 1e-6
-            torch.testing.assert_close(moved[sure], -1e-3 * then[name][sure].sign(), rtol=1e-2, atol=0)
+            torch.testing.assert_close(
+                moved[sure], -1e-3 * then[name][sure].sign(), rtol=1e-2, atol=0
+            )
 
 
 def test_targets_follow_and_the_actor_waits() -> None:
@@ -121,7 +153,9 @@ def test_targets_follow_and_the_actor_waits() -> None:
         for name, tensor in getattr(td3, tree).items():
             before = getattr(start, f"{tree}_target")[name]
             expected = 0.005 * tensor.detach() + 0.995 * before
-            torch.testing.assert_close(getattr(td3, f"{tree}_target")[name], expected, rtol=0, atol=1e-15)
+            torch.testing.assert_close(
+                getattr(td3, f"{tree}_target")[name], expected, rtol=0, atol=1e-15
+            )
 
 
 def test_tasks_together_equal_tasks_alone_after_100_updates() -> None:
@@ -140,7 +174,9 @@ def test_tasks_together_equal_tasks_alone_after_100_updates() -> None:
         for name, tensor in td3.pi.items():
             torch.testing.assert_close(together.pi[name][n : n + 1], tensor, rtol=0, atol=1e-8)
         for name, tensor in td3.omega.items():
-            torch.testing.assert_close(together.omega[name][:, n : n + 1], tensor, rtol=0, atol=1e-8)
+            torch.testing.assert_close(
+                together.omega[name][:, n : n + 1], tensor, rtol=0, atol=1e-8
+            )
 
 
 def test_a_shared_backbone_gets_the_sum_of_the_tasks_gradients() -> None:
@@ -148,7 +184,11 @@ def test_a_shared_backbone_gets_the_sum_of_the_tasks_gradients() -> None:
     shared, data, epsilon = learner(shared=True, config=config), batch(3), noise(8, N, B, A)
     start = learner(shared=True, config=config)
     shared.update(data, epsilon)
-    total = {name: torch.zeros_like(tensor) for name, tensor in shared.pi.items() if name.startswith("psi")}
+    total = {
+        name: torch.zeros_like(tensor)
+        for name, tensor in shared.pi.items()
+        if name.startswith("psi")
+    }
     for n in range(N):
         own = {name: t.detach() if name in total else t.detach()[n] for name, t in start.pi.items()}
         args = (own, slot(shared.omega, n, 1), own, slot(start.omega_target, n, 1))
@@ -169,7 +209,9 @@ def test_a_task_whose_numbers_are_not_finite_leaves_the_others_alone() -> None:
         sick.update(data._replace(reward=reward), epsilon)
     for n in (0, 2):
         assert all(torch.equal(healthy.pi[name][n], sick.pi[name][n]) for name in healthy.pi)
-        assert all(torch.equal(healthy.omega[name][:, n], sick.omega[name][:, n]) for name in healthy.omega)
+        assert all(
+            torch.equal(healthy.omega[name][:, n], sick.omega[name][:, n]) for name in healthy.omega
+        )
     assert sick.omega["q0.w"][:, 1].isnan().any()
 
 
@@ -182,7 +224,10 @@ def test_state_round_trip_goes_on_as_if_never_stopped() -> None:
         one.update(batch(k), noise(k + 50, N, B, A))
         other.update(batch(k), noise(k + 50, N, B, A))
     for tree in ("pi", "omega", "pi_target", "omega_target"):
-        assert all(torch.equal(tensor, getattr(other, tree)[name]) for name, tensor in getattr(one, tree).items())
+        assert all(
+            torch.equal(tensor, getattr(other, tree)[name])
+            for name, tensor in getattr(one, tree).items()
+        )
     assert one.updates == other.updates == 6
 
 
@@ -194,7 +239,11 @@ def test_bf16_gradients_point_where_fp32_gradients_do() -> None:
         td3 = TD3(ACT, pi, {}, omega, TD3Config(precision=precision, policy_delay=1))
         data = Batch(*(tensor.float() for tensor in batch(3)))
         td3.update(data, noise(8, N, B, A).float())
-        flat.append(torch.cat([tensor.grad.reshape(-1) for tensor in (*td3.pi.values(), *td3.omega.values())]))
+        flat.append(
+            torch.cat(
+                [tensor.grad.reshape(-1) for tensor in (*td3.pi.values(), *td3.omega.values())]
+            )
+        )
         assert flat[-1].dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(*flat, dim=0) > 0.998
     assert not torch.equal(*flat)
@@ -220,7 +269,9 @@ def test_an_unknown_precision_is_refused() -> None:
         TD3Config(precision="fp8")
 
 
-@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
+@pytest.mark.skipif(
+    shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler"
+)
 def test_compiled_gradients_equal_eager_ones() -> None:
     config = TD3Config(hidden=D, batch=B, gamma=0.9, compile=True, policy_delay=1)
     compiled, eager = learner(config=config), learner(config=replace(config, compile=False))
@@ -248,7 +299,8 @@ def test_without_a_compiler_learning_goes_on_with_one_line(
         td3.update(batch(k), noise(k + 50, N, B, A))
         eager.update(batch(k), noise(k + 50, N, B, A))
     assert all(torch.equal(tensor, eager.pi[name]) for name, tensor in td3.pi.items())
-    assert [record.getMessage().count("\n") for record in caplog.records] == [0, 0]  # one for each of the two gradients
+    # one for each of the two gradients
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0, 0]
 
 
 def test_an_actor_that_waits_stays_while_critics_and_their_targets_move() -> None:
@@ -260,5 +312,8 @@ def test_an_actor_that_waits_stays_while_critics_and_their_targets_move() -> Non
     assert all(torch.equal(tensor, start[name]) for name, tensor in waiting.pi.items())
     assert all(not torch.equal(tensor, start[name]) for name, tensor in plain.pi.items())
     for tree in ("omega", "omega_target"):
-        assert all(torch.equal(tensor, getattr(plain, tree)[name]) for name, tensor in getattr(waiting, tree).items())
+        assert all(
+            torch.equal(tensor, getattr(plain, tree)[name])
+            for name, tensor in getattr(waiting, tree).items()
+        )
     assert not torch.equal(waiting.omega_target["q0.w"], learner().omega_target["q0.w"])

@@ -1,4 +1,4 @@
-"""Trials cut from columns and replayed: against a loop over columns and steps, and a plain list for a ring."""
+"""Trials cut from columns and replayed, against a step-by-step loop and a list as the ring."""
 
 import pytest
 import torch
@@ -15,7 +15,9 @@ def moments_of(seed: int, rate: float = 0.25) -> Moment:
     obs, action, next_obs = (torch.randn(T, N, E, size, generator=generator) for size in (O, A, O))
     ended = torch.rand(T, N, E, generator=generator) < rate
     fell, clock = ended & (obs[..., 0] > 0), ended & (obs[..., 0] < 0.5)  # now and then both
-    return Moment(obs, action, torch.randn(T, N, E, generator=generator), next_obs, fell, clock, ended)
+    return Moment(
+        obs, action, torch.randn(T, N, E, generator=generator), next_obs, fell, clock, ended
+    )
 
 
 def trials_of(moments: Moment) -> list[tuple[int, slice, int]]:
@@ -35,7 +37,9 @@ def trials_of(moments: Moment) -> list[tuple[int, slice, int]]:
 def test_trials_are_cut_where_they_end_and_where_the_batch_does(rate: float) -> None:
     moments = moments_of(0, rate)
     cuts = cut(moments.trial_ended.flatten(1))
-    expected = [(n * E + e, steps.start, steps.stop - steps.start) for n, steps, e in trials_of(moments)]
+    expected = [
+        (n * E + e, steps.start, steps.stop - steps.start) for n, steps, e in trials_of(moments)
+    ]
     assert torch.stack(list(cuts), 1).tolist() == [list(trial) for trial in expected]
     assert int(cuts.length.sum()) == T * N * E
 
@@ -59,12 +63,20 @@ def test_a_ring_holds_the_last_trials_as_they_were(lead: tuple[int, ...]) -> Non
         moments = moments_of(seed)
         replay.add(moments)
         for n, steps, e in trials_of(moments):
-            parts = moments.action, moments.reward, moments.next_obs, moments.obs, moments.ended.float()
+            parts = (
+                moments.action,
+                moments.reward,
+                moments.next_obs,
+                moments.obs,
+                moments.ended.float(),
+            )
             rings[n if lead else 0].append(tuple(part[steps, n, e] for part in parts))
         assert replay.held.tolist() == [min(len(ring), capacity) for ring in rings]
         for number, ring in enumerate(rings):
             for k in range(max(0, len(ring) - capacity), len(ring)):
-                for left, right in zip(held(replay, k % capacity, number, lead), ring[k], strict=True):
+                for left, right in zip(
+                    held(replay, k % capacity, number, lead), ring[k], strict=True
+                ):
                     assert torch.equal(left, right)
     assert len({len(ring) for ring in rings}) > 1 or not lead  # rings fill apart
 
@@ -79,7 +91,9 @@ def test_a_ring_too_small_for_a_batch_keeps_its_last() -> None:
 
 
 @pytest.mark.parametrize("lead", [(), (N,)])
-def test_draws_are_uniform_over_what_is_held_and_padded_no_further_than_needed(lead: tuple[int, ...]) -> None:
+def test_draws_are_uniform_over_what_is_held_and_padded_no_further_than_needed(
+    lead: tuple[int, ...],
+) -> None:
     replay, generator = TrialReplay(50, T, O, A, lead), torch.Generator().manual_seed(0)
     moments = moments_of(0)
     replay.add(moments)
@@ -87,7 +101,9 @@ def test_draws_are_uniform_over_what_is_held_and_padded_no_further_than_needed(l
     assert len(trials.action) == int(trials.length.max())
     for ring, count in enumerate(replay.held.tolist()):
         firsts = trials.reward[0, ring] if lead else trials.reward[0]
-        known = [moments.reward[s.start, n, e] for n, s, e in trials_of(moments) if n == ring or not lead]
+        known = [
+            moments.reward[s.start, n, e] for n, s, e in trials_of(moments) if n == ring or not lead
+        ]
         shares = [float((firsts == first).float().mean()) for first in known]
         assert len(shares) == count
         assert min(shares) > 0.6 / count
@@ -103,5 +119,8 @@ def test_a_replay_goes_on_from_its_state(lead: tuple[int, ...]) -> None:
     one.add(moments_of(1))
     other.load_state_dict(state)
     other.add(moments_of(1))
-    for left, right in zip(*(replay.sample(20, torch.Generator().manual_seed(3)) for replay in (one, other)), strict=True):
+    for left, right in zip(
+        *(replay.sample(20, torch.Generator().manual_seed(3)) for replay in (one, other)),
+        strict=True,
+    ):
         assert torch.equal(left, right)

@@ -1,4 +1,4 @@
-"""Trials of several episodes in a scripted environment: what is handed out, what is remembered, and what ends what."""
+"""Trials of several episodes in a scripted environment: outputs, memory, and what ends what."""
 
 from copy import deepcopy
 
@@ -8,24 +8,36 @@ import torch
 from torch import Tensor
 
 from envs.api import BoolArray, FloatArray, Step
-from methods.core.trials import Choice, Moment, TrialBatch, TrialRunner, Trials, known_of, trial_advantages
+from methods.core.trials import (
+    Choice,
+    Moment,
+    TrialBatch,
+    TrialRunner,
+    Trials,
+    known_of,
+    trial_advantages,
+)
 
 N, E, H, K = 3, 2, 4, 2
 T = K * H
 
 
 class ScriptedEnv:
-    """Observes task, copy, episode and clock; episodes end where the script says so, or at the horizon."""
+    """Observes task, copy, episode and clock; episodes end by script or at the horizon."""
 
     n_tasks, copies, observation_size, action_size, horizon = N, E, 4, 1, H
 
     def __init__(self, falls: BoolArray) -> None:
         self._falls, self.steps = falls, 0
-        self._episode, self._clock, self._over = np.zeros((N, E)), np.zeros((N, E)), np.ones((N, E), bool)
+        self._episode = np.zeros((N, E))
+        self._clock = np.zeros((N, E))
+        self._over = np.ones((N, E), bool)
 
     def reset(self, mask: BoolArray | None = None) -> FloatArray:
         mask = np.ones((N, E), bool) if mask is None else mask
-        self._episode, self._clock, self._over = self._episode + mask, np.where(mask, 0, self._clock), self._over & ~mask
+        self._episode = self._episode + mask
+        self._clock = np.where(mask, 0, self._clock)
+        self._over = self._over & ~mask
         return self._obs()
 
     def step(self, action: FloatArray) -> Step:
@@ -92,16 +104,20 @@ def test_what_a_step_led_to_is_no_reset_state_and_what_follows_is() -> None:
     over = moments.terminated | moments.truncated
     assert torch.equal(moments.next_obs[..., 3], moments.obs[..., 3] + 1)
     assert torch.equal(moments.next_obs[..., 2], moments.obs[..., 2])
-    assert torch.equal(moments.obs[1:, ..., 3], torch.where(over[:-1], 0.0, moments.next_obs[:-1, ..., 3]))
+    assert torch.equal(
+        moments.obs[1:, ..., 3], torch.where(over[:-1], 0.0, moments.next_obs[:-1, ..., 3])
+    )
     assert torch.equal(moments.obs[1:, ..., 2], moments.obs[:-1, ..., 2] + over[:-1])
 
 
-def test_the_value_that_follows_is_of_the_next_state_and_at_a_trials_end_of_what_the_step_led_to() -> None:
+def test_the_next_value_is_of_the_next_state_and_at_a_trials_end_of_what_the_step_led_to() -> None:
     trials = collected(batch_of(0.3))
     moments, agent = trials.moments, Counting()
     for t in range(T - 1):
         inside = agent.value(moments.obs[t + 1], trials.memory[t + 1])
-        after = agent.value(moments.next_obs[t], agent.remember(trials.memory[t], moments_at(moments, t)))
+        after = agent.value(
+            moments.next_obs[t], agent.remember(trials.memory[t], moments_at(moments, t))
+        )
         assert torch.equal(trials.next_value[t], torch.where(moments.trial_ended[t], after, inside))
     assert moments.trial_ended[:-1].any()
 
@@ -126,7 +142,9 @@ def test_advantages_go_on_across_episodes_and_stop_with_the_trial() -> None:
 
 
 @pytest.mark.parametrize("episodes", [0, 1, 2])
-def test_what_is_known_is_the_memory_after_the_first_episodes_of_the_first_trial(episodes: int) -> None:
+def test_what_is_known_is_the_memory_after_the_first_episodes_of_the_first_trial(
+    episodes: int,
+) -> None:
     batch = batch_of(0.3)
     agent = Counting()
     for done in range(T):
@@ -176,5 +194,7 @@ def test_a_batch_goes_on_from_its_state(stop: int) -> None:
     first = collected(one)
     other.load_state_dict(state)  # after the other went on: a state is a copy
     second = collected(other)
-    assert torch.equal(first.moments.obs, second.moments.obs) and torch.equal(first.memory, second.memory)
+    assert torch.equal(first.moments.obs, second.moments.obs) and torch.equal(
+        first.memory, second.memory
+    )
     assert torch.equal(first.next_value, second.next_value)

@@ -43,7 +43,9 @@ def test_the_number_of_products_is_bounded_and_no_more_than_needed() -> None:
 
     conjugate_gradient(product, b, iterations=3)
     assert len(calls) == 3
-    assert torch.equal(conjugate_gradient(product, torch.zeros(7).double()), torch.zeros(7).double())
+    assert torch.equal(
+        conjugate_gradient(product, torch.zeros(7).double()), torch.zeros(7).double()
+    )
     assert len(calls) == 3
 
 
@@ -54,7 +56,9 @@ def test_a_converged_axis_stays_and_each_is_as_it_is_alone() -> None:
     x = conjugate_gradient(times(matrix), b, iterations=12, tolerance=1e-20)
     assert torch.equal(x[0], b[0] / 2)  # solved by the first product, the others go on
     assert torch.equal(x[2], torch.zeros(7).double())
-    torch.testing.assert_close(x[1], conjugate_gradient(times(matrix[1]), b[1], 12, 1e-20), rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        x[1], conjugate_gradient(times(matrix[1]), b[1], 12, 1e-20), rtol=0, atol=1e-10
+    )
 
 
 # The step
@@ -75,7 +79,9 @@ def test_on_a_quadratic_the_full_step_is_the_furthest_in_the_region() -> None:
         return dot(g, x), 0.5 * dot(x - start, times(f)(x - start))
 
     outcome = trpo_step(start, g, times(f), evaluate, REGION._replace(cg_iterations=12))
-    torch.testing.assert_close(evaluate(tried[1])[1], torch.full((N,), REGION.max_kl).double(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        evaluate(tried[1])[1], torch.full((N,), REGION.max_kl).double(), rtol=1e-6, atol=0
+    )
     torch.testing.assert_close(tried[1], start + full_step(f, g), rtol=0, atol=1e-9)
     assert outcome.accepted.all()
     assert (outcome.improvement > 0).all()
@@ -85,7 +91,7 @@ def test_on_a_quadratic_the_full_step_is_the_furthest_in_the_region() -> None:
 def scripted(
     start: Tensor, full: Tensor, good_from: list[int], ratio: float = 0.8
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Axis i is outside the region at tries before good_from[i]; the surrogate grows as the step shrinks."""
+    """Axis i is outside the region before try good_from[i]; smaller steps raise the surrogate."""
 
     def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
         scale = (x - start).norm(dim=-1) / full.norm(dim=-1)
@@ -101,20 +107,35 @@ def test_each_axis_takes_its_first_acceptable_try_whatever_becomes_of_the_others
     outcome = trpo_step(start, g, times(f), scripted(start, full, [0, 3, 99, 14]), region)
     assert outcome.accepted.tolist() == [True, True, False, True]
     for i, k in [(0, 0), (1, 3), (3, 14)]:
-        torch.testing.assert_close(outcome.params[i], start[i] + 0.8**k * full[i], rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            outcome.params[i], start[i] + 0.8**k * full[i], rtol=0, atol=1e-9
+        )
         assert float(outcome.improvement[i]) == pytest.approx(10 - 0.8**k, abs=1e-6)
     assert torch.equal(outcome.params[2], start[2])
     assert outcome.kl.tolist() == [0.0, 0.0, 0.5, 0.0]
 
 
 NAN = float("nan")
-FAILURES = {"worse": (-1.0, 0.0), "no better": (0.0, 0.0), "too far": (1.0, 0.021), "lost": (NAN, 0.0), "lost KL": (1.0, NAN)}
+FAILURES = {
+    "worse": (-1.0, 0.0),
+    "no better": (0.0, 0.0),
+    "too far": (1.0, 0.021),
+    "lost": (NAN, 0.0),
+    "lost KL": (1.0, NAN),
+}
 
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("lead", [(), (3,)])
-def test_a_step_that_cannot_be_is_rejected_and_moves_no_bit(failure: str, lead: tuple[int, ...]) -> None:
-    f, g, start, (gain, kl) = positive(1, *lead), noise(2, *lead, 7), noise(3, *lead, 7), FAILURES[failure]
+def test_a_step_that_cannot_be_is_rejected_and_moves_no_bit(
+    failure: str, lead: tuple[int, ...]
+) -> None:
+    f, g, start, (gain, kl) = (
+        positive(1, *lead),
+        noise(2, *lead, 7),
+        noise(3, *lead, 7),
+        FAILURES[failure],
+    )
 
     def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
         same = (x == start).all(-1)
@@ -133,10 +154,13 @@ def test_an_axis_without_a_direction_is_rejected_and_the_others_step(gradient: f
     g[1] = gradient
 
     def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
-        return dot(slope, x), 0.4 * dot(x - start, times(f)(x - start))  # off the bound, where rounding decides
+        # off the bound, where rounding decides
+        return dot(slope, x), 0.4 * dot(x - start, times(f)(x - start))
 
     outcome = trpo_step(start, g, times(f), evaluate, REGION)
     assert outcome.accepted.tolist() == [True, False, True]
     assert torch.equal(outcome.params[1], start[1])
-    alone = trpo_step(start[0], g[0], times(f[0]), lambda x: tuple(v[0] for v in evaluate(x.expand(N, 7))), REGION)
+    alone = trpo_step(
+        start[0], g[0], times(f[0]), lambda x: tuple(v[0] for v in evaluate(x.expand(N, 7))), REGION
+    )
     torch.testing.assert_close(outcome.params[0], alone.params, rtol=0, atol=1e-12)

@@ -11,7 +11,17 @@ from torch import Tensor
 from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from envs.point import PointGoal
-from methods.apb import Apb, ApbConfig, ApbNone, ApbPost, ApbPre, ApbRandom, ApbReset, ApbResetConfig, ApbUnfrozen
+from methods.apb import (
+    Apb,
+    ApbConfig,
+    ApbNone,
+    ApbPost,
+    ApbPre,
+    ApbRandom,
+    ApbReset,
+    ApbResetConfig,
+    ApbUnfrozen,
+)
 from methods.api import Spec
 from methods.core.adapt import TD3Adapter
 from methods.finetune import Finetune
@@ -22,7 +32,8 @@ SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
 CONFIG = ApbConfig(hidden=8, batch=8, warmup_episodes=0)
 Trained = Callable[..., Any]
 
-# method: layers of a task's own in meta-training, layers that adaptation moves, layers it leaves where they were
+# method: layers of a task's own in meta-training, layers that adaptation moves, layers it leaves
+# where they were
 CLAIMS: dict[type[Any], tuple[set[str], set[str], set[str]]] = {
     Apb: ({"rho_h", "rho_t"}, {"rho_h", "rho_t"}, {"psi0"}),
     ApbPre: ({"rho_h"}, {"rho_h"}, {"psi0", "rho_t"}),
@@ -34,12 +45,14 @@ CLAIMS: dict[type[Any], tuple[set[str], set[str], set[str]]] = {
 
 def pool(steps: int, pooled: bool = False) -> TaskPool:
     tasks = FAMILY.sample(N, np.random.default_rng(0)) if pooled else FAMILY.split("ood")[:N]
-    return TaskPool(FAMILY, tasks, Streams(0, "test"), pooled=pooled, allowed=steps * N if pooled else steps)
+    return TaskPool(
+        FAMILY, tasks, Streams(0, "test"), pooled=pooled, allowed=steps * N if pooled else steps
+    )
 
 
 @pytest.fixture(scope="module")
 def meta_trained(meta_train: Trained) -> Trained:
-    """`(kind, config, steps)`: a method after so many steps of meta-training on each of its tasks."""
+    """`(kind, config, steps)`: a method after `steps` of meta-training on each of its tasks."""
 
     def train(kind: type[Any], config: ApbConfig = CONFIG, steps: int = 60) -> Any:
         method = kind(SPEC, config)
@@ -69,7 +82,9 @@ def state_of(method: Any) -> dict[str, Tensor]:
 
 
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
-    return layers({name: tensor for name, tensor in after.items() if not torch.equal(tensor, before[name])})
+    return layers(
+        {name: tensor for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    )
 
 
 @pytest.mark.parametrize("kind", CLAIMS)
@@ -78,7 +93,8 @@ def test_layers_of_a_tasks_own_have_a_task_axis_and_the_others_are_what_meta_tra
 ) -> None:
     own, _, _ = CLAIMS[kind]
     assert layers(state_of(meta_trained(kind))) == {"rho_h", "psi0", "rho_t"} - own
-    assert all(tensor.ndim == 2 for tensor in state_of(meta_trained(kind)).values())  # none of them has a task axis
+    # none of them has a task axis
+    assert all(tensor.ndim == 2 for tensor in state_of(meta_trained(kind)).values())
 
 
 @pytest.mark.parametrize("kind", CLAIMS)
@@ -88,7 +104,9 @@ def test_meta_training_moves_every_shared_layer(kind: type[Any], meta_trained: T
 
 
 @pytest.mark.parametrize("kind", CLAIMS)
-def test_adaptation_moves_exactly_what_it_claims_a_copy_for_each_task(kind: type[Any], meta_trained: Trained) -> None:
+def test_adaptation_moves_exactly_what_it_claims_a_copy_for_each_task(
+    kind: type[Any], meta_trained: Trained
+) -> None:
     _, moving, still = CLAIMS[kind]
     method = meta_trained(kind)
     handed = {name: tensor.clone() for name, tensor in state_of(method).items()}
@@ -129,7 +147,9 @@ def test_apb_and_its_unfrozen_variant_begin_as_the_same_policy(meta_trained: Tra
     np.testing.assert_allclose(*actions, rtol=0, atol=1e-6)
 
 
-def test_the_variant_with_resets_adapts_what_apb_meta_trains_and_begins_as_apb_does(meta_trained: Trained) -> None:
+def test_the_variant_with_resets_adapts_what_apb_meta_trains_and_begins_as_apb_does(
+    meta_trained: Trained,
+) -> None:
     apb, reset = meta_trained(Apb), ApbReset(SPEC, ApbResetConfig(**vars(CONFIG), reset_period=20))
     reset.load_state_dict(apb.state_dict())  # what `trained_by` makes of it
     assert ApbReset.trained_by == "apb"
@@ -144,13 +164,17 @@ def test_the_variant_with_resets_adapts_what_apb_meta_trains_and_begins_as_apb_d
 
 
 def test_apb_random_is_apb_around_a_backbone_that_nothing_trained(meta_trained: Trained) -> None:
-    one, other = (adapter_of(kind).loop.learner for kind in (meta_trained(Apb), ApbRandom(SPEC, CONFIG)))
+    one, other = (
+        adapter_of(kind).loop.learner for kind in (meta_trained(Apb), ApbRandom(SPEC, CONFIG))
+    )
     assert layers(one.frozen) == layers(other.frozen)
-    assert all(torch.equal(tensor, other.pi[name]) for name, tensor in one.pi.items())  # the same fresh layers
+    # the same fresh layers
+    assert all(torch.equal(tensor, other.pi[name]) for name, tensor in one.pi.items())
     assert not torch.equal(one.frozen["psi0.w"], other.frozen["psi0.w"])
     # in units of U(−1, 1)
     psi, rho = (other.frozen["psi0.w"] * 8**0.5).flatten(), (other.pi["rho_h.w"] * 4**0.5).flatten()
-    assert not torch.allclose(psi[: len(rho)], rho[: len(psi)])  # nor do they repeat each other's draws
+    # nor do they repeat each other's draws
+    assert not torch.allclose(psi[: len(rho)], rho[: len(psi)])
 
 
 def test_apb_none_adapts_nothing_and_equals_finetune_at_b_0(meta_trained: Trained) -> None:
@@ -159,8 +183,11 @@ def test_apb_none_adapts_nothing_and_equals_finetune_at_b_0(meta_trained: Traine
     obs = np.random.default_rng(0).normal(size=(N, 4, 4)).astype(np.float32)
     obs[1:] = obs[:1]
     before = blind.policy(np.random.default_rng(0)).act(obs)
-    np.testing.assert_allclose(before, tuned.policy(np.random.default_rng(0)).act(obs), rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(before[1:], np.broadcast_to(before[:1], before[1:].shape))  # blind to the task
+    np.testing.assert_allclose(
+        before, tuned.policy(np.random.default_rng(0)).act(obs), rtol=0, atol=1e-6
+    )
+    # blind to the task
+    np.testing.assert_array_equal(before[1:], np.broadcast_to(before[:1], before[1:].shape))
     for adapter in (blind, tuned):
         go(adapter, 60)
     np.testing.assert_array_equal(blind.policy(np.random.default_rng(0)).act(obs), before)
@@ -168,20 +195,28 @@ def test_apb_none_adapts_nothing_and_equals_finetune_at_b_0(meta_trained: Traine
     assert (blind.updates, tuned.updates) == (0, 60)
 
 
-def test_finetune_collects_its_warm_up_itself_while_only_critics_learn(meta_trained: Trained) -> None:
+def test_finetune_collects_its_warm_up_itself_while_only_critics_learn(
+    meta_trained: Trained,
+) -> None:
     quiet = ApbConfig(hidden=8, batch=8, warmup_episodes=1, exploration_noise=0.0)
     adapter: TD3Adapter = adapter_of(meta_trained(Finetune, quiet))
     learner = adapter.loop.learner
-    pi, omega = ({name: tensor.clone() for name, tensor in tree.items()} for tree in (learner.pi, learner.omega))
+    pi, omega = (
+        {name: tensor.clone() for name, tensor in tree.items()}
+        for tree in (learner.pi, learner.omega)
+    )
     go(adapter, 50)
     assert moved(pi, learner.pi) == set()
     assert moved(omega, learner.omega) == {"q0", "q1", "q2"}
     seen = adapter.loop.collector.replay.sample(20, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(learner.act(seen.obs), seen.action)  # no noise: the actor's own actions
+    # no noise: the actor's own actions
+    torch.testing.assert_close(learner.act(seen.obs), seen.action)
     go(adapter, 50)
     assert moved(pi, learner.pi) == {"rho_h", "psi0", "rho_t"}
 
 
 def test_finetune_without_an_actor_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match="finish a trainer or call load_state_dict before adapter"):
+    with pytest.raises(
+        RuntimeError, match="finish a trainer or call load_state_dict before adapter"
+    ):
         adapter_of(Finetune(SPEC, CONFIG))

@@ -16,7 +16,15 @@ from methods.api import Spec
 from methods.core.nets import spread
 from methods.core.trial_adapter import ByMean
 from methods.core.trials import TrialBatch, TrialRunner
-from methods.varibad import Varibad, VaribadAgent, VaribadConfig, VaribadFinetuned, belief, init, networks
+from methods.varibad import (
+    Varibad,
+    VaribadAgent,
+    VaribadConfig,
+    VaribadFinetuned,
+    belief,
+    init,
+    networks,
+)
 
 H, K, N = 50, 2, 2
 CONFIG = VaribadConfig(
@@ -73,7 +81,9 @@ def test_what_is_recalled_in_learning_is_what_was_remembered_in_acting(
 
 
 @pytest.mark.parametrize("t", [0, 1, H, K * H - 1])
-def test_a_belief_rests_on_nothing_from_its_step_on(method: Varibad, point_pool: Callable[..., TaskPool], t: int) -> None:
+def test_a_belief_rests_on_nothing_from_its_step_on(
+    method: Varibad, point_pool: Callable[..., TaskPool], t: int
+) -> None:
     agent = agent_of(method)
     moments = trials_of(agent, point_pool(10**6)).moments
     unknown = {name: getattr(moments, name).clone() for name in ("action", "reward", "next_obs")}
@@ -86,12 +96,16 @@ def test_a_belief_rests_on_nothing_from_its_step_on(method: Varibad, point_pool:
     assert beliefs[t + 1 :].isnan().all()
 
 
-def test_the_policy_is_told_both_the_mean_and_the_spread_of_its_belief_and_no_more_of_the_past(method: Varibad) -> None:
+def test_the_policy_is_told_both_the_mean_and_the_spread_of_its_belief_and_no_more_of_the_past(
+    method: Varibad,
+) -> None:
     agent, obs = agent_of(method), torch.zeros(N, 2, 4)
     memory = torch.randn(N, 2, CONFIG.memory, generator=torch.Generator().manual_seed(0))
     map_to_belief = agent.phi["belief.w"].T  # [2Z, R]
     for unseen in torch.linalg.svd(map_to_belief, full_matrices=True).Vh[2 * CONFIG.latent_size :]:
-        torch.testing.assert_close(agent.mean(obs, memory + unseen), agent.mean(obs, memory), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            agent.mean(obs, memory + unseen), agent.mean(obs, memory), rtol=1e-4, atol=1e-5
+        )
     for entry in torch.eye(2 * CONFIG.latent_size):
         moved = torch.linalg.lstsq(map_to_belief, entry[:, None]).solution[:, 0]
         assert not torch.allclose(agent.mean(obs, memory + moved), agent.mean(obs, memory))
@@ -102,7 +116,11 @@ def test_no_statistic_moves_on_a_test_task_and_no_weight_without_fine_tuning(
     method: Varibad, point_pool: Callable[..., TaskPool]
 ) -> None:
     theta, phi = copied(method.theta), copied(method.phi)
-    mean, scale, told = method.states.mean.clone(), method.rewards.moments.var.clone(), method.beliefs.mean.clone()
+    mean, scale, told = (
+        method.states.mean.clone(),
+        method.rewards.moments.var.clone(),
+        method.beliefs.mean.clone(),
+    )
     for kind, moves in ((Varibad, False), (VaribadFinetuned, True)):
         tuned = kind(method.spec, CONFIG)
         tuned.load_state_dict(method.state_dict())
@@ -114,9 +132,12 @@ def test_no_statistic_moves_on_a_test_task_and_no_weight_without_fine_tuning(
             adapter.step(K * H)
         for old, new in zip(before, (agent.ppo.params, agent.phi), strict=True):
             assert all(torch.equal(new[name], tensor) is not moves for name, tensor in old.items())
-        assert same(before[0], policy._agent.ppo.params) and same(before[1], policy._agent.phi)  # a policy is frozen
+        # a policy is frozen
+        assert same(before[0], policy._agent.ppo.params) and same(before[1], policy._agent.phi)
         assert (adapter.updates > 0) is moves
-        assert torch.equal(tuned.states.mean, mean) and torch.equal(tuned.rewards.moments.var, scale)
+        assert torch.equal(tuned.states.mean, mean) and torch.equal(
+            tuned.rewards.moments.var, scale
+        )
         assert torch.equal(tuned.beliefs.mean, told)
     assert same(method.theta, theta) and same(method.phi, phi)
 
@@ -127,12 +148,17 @@ def test_an_evaluated_episode_begins_with_the_belief_after_the_first_episode_of_
     pool = point_pool(10**6)
     adapter = method.adapter(pool.make_env, N, Streams(0, "adapt"))
     batch = TrialBatch(TrialRunner(point_pool(10**6).make_env(), K), CONFIG.memory, K * H)
-    trials = batch.collect(ByMean(method._agent(method._trained(), method._replay(1), Streams(0, "other"))))  # it draws nothing
+    # it draws nothing
+    trials = batch.collect(
+        ByMean(method._agent(method._trained(), method._replay(1), Streams(0, "other")))
+    )
     for used, expected in ((0, 0), (20, 20), (H, H), (H + 20, H), (K * H, H), (K * H, H)):
         if used > pool.used.max():
             adapter.step(used - int(pool.used.max()))
         policy = adapter.policy(np.random.default_rng(0))
-        torch.testing.assert_close(policy._start, trials.memory[expected, :, 0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            policy._start, trials.memory[expected, :, 0], rtol=1e-5, atol=1e-6
+        )
     adapter.step(100)
     assert pool.used.tolist() == [K * H] * N  # one trial is all
 
@@ -144,11 +170,16 @@ def test_the_end_of_an_episode_is_seen_and_is_told_apart_from_a_step_within_it(
     moments = trials_of(agent, point_pool(10**6)).moments
     assert moments.ended[H - 1].all() and not moments.ended[: H - 1].any()
     none = torch.zeros_like(moments.truncated)
-    blind, told = (agent.recall(moments._replace(truncated=truncated)) for truncated in (none, moments.truncated))
+    blind, told = (
+        agent.recall(moments._replace(truncated=truncated))
+        for truncated in (none, moments.truncated)
+    )
     assert torch.equal(blind[:H], told[:H]) and not torch.allclose(blind[H], told[H])
 
 
-def test_a_policy_tells_tasks_apart_by_what_it_sees_alone(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+def test_a_policy_tells_tasks_apart_by_what_it_sees_alone(
+    method: Varibad, point_pool: Callable[..., TaskPool]
+) -> None:
     adapter = method.adapter(point_pool(10**6).make_env, N, Streams(0, "adapt"))
     policy = adapter.policy(np.random.default_rng(0))
     generator, none = np.random.default_rng(0), np.zeros((N, 1), bool)
@@ -164,13 +195,19 @@ def test_a_policy_tells_tasks_apart_by_what_it_sees_alone(method: Varibad, point
     assert not np.array_equal(action[0], action[1])  # they differ in a reward
 
 
-def test_a_method_goes_on_from_its_state_and_refuses_without_one(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+def test_a_method_goes_on_from_its_state_and_refuses_without_one(
+    method: Varibad, point_pool: Callable[..., TaskPool]
+) -> None:
     fresh = Varibad(method.spec, CONFIG)
-    with pytest.raises(RuntimeError, match="finish a trainer or call load_state_dict before adapter"):
+    with pytest.raises(
+        RuntimeError, match="finish a trainer or call load_state_dict before adapter"
+    ):
         fresh.adapter(point_pool(0).make_env, N, Streams(0))
     fresh.load_state_dict(method.state_dict())
     assert same(fresh.theta, method.theta) and same(fresh.phi, method.phi)
-    assert torch.equal(fresh.states.mean, method.states.mean) and torch.equal(fresh.beliefs.var, method.beliefs.var)
+    assert torch.equal(fresh.states.mean, method.states.mean) and torch.equal(
+        fresh.beliefs.var, method.beliefs.var
+    )
     assert torch.equal(fresh.rewards.moments.var, method.rewards.moments.var)
 
 
@@ -185,17 +222,29 @@ def test_states_are_decoded_where_dynamics_vary(kind: str) -> None:
 
 
 def test_a_budget_too_small_is_refused_with_its_numbers(meta_trained: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match=r"400 environment steps \(2 tasks × 2 trials × 2 episodes × 50 steps\).*is 399"):
+    with pytest.raises(
+        ValueError,
+        match=r"400 environment steps \(2 tasks × 2 trials × 2 episodes × 50 steps\).*is 399",
+    ):
         meta_trained(Varibad, CONFIG, BUDGET - 1)
     late = replace(CONFIG, precollect=1001)
-    with pytest.raises(ValueError, match=r"1200 environment steps \(2 tasks .* × 50 steps, 3 times\).*is 1199"):
+    with pytest.raises(
+        ValueError, match=r"1200 environment steps \(2 tasks .* × 50 steps, 3 times\).*is 1199"
+    ):
         meta_trained(Varibad, late, 3 * BUDGET - 1)
     assert Varibad(Spec(4, 2, H), late).least_budget(2) == 3 * BUDGET
 
 
 @pytest.mark.parametrize(
     "setting",
-    [{"memory": 0}, {"latent_size": 10_000}, {"vae_batch": 0}, {"kl_weight": -1.0}, {"tuned_copies": 0}, {"lam": 2.0}],
+    [
+        {"memory": 0},
+        {"latent_size": 10_000},
+        {"vae_batch": 0},
+        {"kl_weight": -1.0},
+        {"tuned_copies": 0},
+        {"lam": 2.0},
+    ],
 )
 def test_absurd_settings_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be from"):

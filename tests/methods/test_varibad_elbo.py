@@ -1,4 +1,4 @@
-"""The autoencoder's loss against loops over trials, posteriors and transitions, with torch's own layers and divergences."""
+"""The autoencoder's loss against loops over trials, posteriors and transitions, in plain torch."""
 
 from collections.abc import Callable
 
@@ -33,13 +33,21 @@ def noise(seed: int, *shape: int) -> Tensor:
 def weights(kind: str) -> Params:
     """Those of a fresh method, in float64, with biases that matter."""
     _, phi = init(Spec(O, A, L, kind), CONFIG, torch.Generator().manual_seed(0))
-    return {name: tensor.double() + 0.3 * noise(k, *tensor.shape) for k, (name, tensor) in enumerate(phi.items())}
+    return {
+        name: tensor.double() + 0.3 * noise(k, *tensor.shape)
+        for k, (name, tensor) in enumerate(phi.items())
+    }
 
 
 def trials_of(lengths: list[int], seed: int = 0) -> Recorded:
     """Trials of such lengths, with noise for padding."""
     size = len(lengths)
-    parts = noise(seed, L, size, A), noise(seed + 1, L, size), noise(seed + 2, L, size, O), noise(seed + 3, L, size, O)
+    parts = (
+        noise(seed, L, size, A),
+        noise(seed + 1, L, size),
+        noise(seed + 2, L, size, O),
+        noise(seed + 3, L, size, O),
+    )
     return Recorded(*parts, (noise(seed + 4, L, size) > 0.5).double(), torch.tensor(lengths))
 
 
@@ -54,14 +62,17 @@ def posteriors_of(phi: Params, trials: Recorded, b: int) -> list[Independent]:
     cell = nn.GRUCell(9, CONFIG.memory, dtype=torch.float64)
     recurrent = {"weight_ih": phi["gru_x.w"].T, "weight_hh": phi["gru_m.w"].T}
     cell.load_state_dict(recurrent | {"bias_ih": phi["gru_x.b"][0], "bias_hh": phi["gru_m.b"][0]})
-    memory, found = torch.zeros(CONFIG.memory).double(), [Independent(Normal(torch.zeros(Z).double(), 1.0), 1)]
+    memory = torch.zeros(CONFIG.memory).double()
+    found = [Independent(Normal(torch.zeros(Z).double(), 1.0), 1)]
     for t in range(int(trials.length[b]) + 1):
         mean, log_var = layer(phi, "belief")(memory).chunk(2)
         found.append(Independent(Normal(mean, log_var.exp().sqrt()), 1))
         if t < trials.length[b]:
             state = torch.cat([trials.next_obs[t, b], trials.ended[t, b][None]])
             parts = ("a", trials.action[t, b]), ("s", state), ("r", trials.reward[t, b][None])
-            memory = cell(torch.cat([layer(phi, f"see_{name}")(part).relu() for name, part in parts]), memory)
+            memory = cell(
+                torch.cat([layer(phi, f"see_{name}")(part).relu() for name, part in parts]), memory
+            )
     return found
 
 
@@ -80,7 +91,8 @@ def naive(phi: Params, trials: Recorded, draws: Draws, b: int) -> list[Tensor]:
         sums[2] = sums[2] + kl_divergence(q, before)
         z = q.mean + q.stddev * draws.noise[b, p]
         for i in draws.transition[b, p].tolist():
-            next_obs, before_it = trials.next_obs[i, b], (("s", trials.obs[i, b]), ("a", trials.action[i, b]))
+            next_obs = trials.next_obs[i, b]
+            before_it = (("s", trials.obs[i, b]), ("a", trials.action[i, b]))
             guess = decoded(phi, "reward", z, *before_it, ("s", next_obs))
             sums[0] = sums[0] + (guess[0] - trials.reward[i, b]) ** 2
             if "state0.w" in phi:
@@ -103,7 +115,10 @@ def some(lengths: list[int]) -> Draws:
 
 
 @pytest.mark.parametrize("kind", ["reward", "transition"])
-@pytest.mark.parametrize(("lengths", "drawn"), [([L] * B, everything), ([L] * B, some), ([L, 2, 5], some), ([1, 4, 1], some)])
+@pytest.mark.parametrize(
+    ("lengths", "drawn"),
+    [([L] * B, everything), ([L] * B, some), ([L, 2, 5], some), ([1, 4, 1], some)],
+)
 def test_terms_are_sums_over_trials_posteriors_and_transitions(
     kind: str, lengths: list[int], drawn: Callable[[list[int]], Draws]
 ) -> None:
@@ -116,10 +131,14 @@ def test_terms_are_sums_over_trials_posteriors_and_transitions(
     assert bool(terms.state.any()) is (kind == "transition")
 
 
-def test_the_first_divergence_is_from_the_standard_normal_and_the_others_from_the_posterior_before() -> None:
+def test_the_first_divergence_is_from_the_normal_and_the_others_from_the_posterior_before() -> None:
     phi, trials = weights("reward"), trials_of([L] * B)
     for t in (0, 1, L):
-        draws = Draws(torch.full((B, 1), t), torch.zeros(B, 1, 1, dtype=torch.int64), torch.zeros(B, 1, Z).double())
+        draws = Draws(
+            torch.full((B, 1), t),
+            torch.zeros(B, 1, 1, dtype=torch.int64),
+            torch.zeros(B, 1, Z).double(),
+        )
         for b in range(B):
             q, before = (posteriors_of(phi, trials, b)[k] for k in (t + 1, t))
             (m, s), (m_0, s_0) = ((d.mean, d.stddev) for d in (q, before))
@@ -142,12 +161,20 @@ def test_a_padded_batch_is_each_trial_alone() -> None:
 
 
 def test_tasks_with_weights_and_trials_of_their_own_are_each_task_alone() -> None:
-    own = {name: tensor + 0.1 * noise(3, *tensor.shape) for name, tensor in spread(weights("transition"), N).items()}
+    own = {
+        name: tensor + 0.1 * noise(3, *tensor.shape)
+        for name, tensor in spread(weights("transition"), N).items()
+    }
     lengths = ([L, 2, 5], [3, 6, 4])
     alone = [trials_of(lengths[n], seed=10 * n) for n in range(N)]
     draws = [some(lengths[n]) for n in range(N)]
-    joined = Recorded(*(torch.stack(parts, 1) for parts in zip(*(t[:5] for t in alone), strict=True)), torch.tensor(lengths))
-    together = elbo(own, joined, Draws(*(torch.stack(parts) for parts in zip(*draws, strict=True))), 3)
+    joined = Recorded(
+        *(torch.stack(parts, 1) for parts in zip(*(t[:5] for t in alone), strict=True)),
+        torch.tensor(lengths),
+    )
+    together = elbo(
+        own, joined, Draws(*(torch.stack(parts) for parts in zip(*draws, strict=True))), 3
+    )
     for n in range(N):
         one = elbo({name: tensor[n] for name, tensor in own.items()}, alone[n], draws[n], 3)
         for ours, theirs in zip(together, one, strict=True):
@@ -160,7 +187,9 @@ def test_a_posterior_rests_on_the_steps_before_it_and_predicts_those_after_it(t:
     parts = [part.clone().requires_grad_() for part in trials[:3]]
     transition = torch.full((B, 1, 1), L - 1)  # the future of all but the last
     draws = Draws(torch.full((B, 1), t), transition, torch.zeros(B, 1, Z).double())
-    terms = elbo(phi, trials._replace(action=parts[0], reward=parts[1], next_obs=parts[2]), draws, None)
+    terms = elbo(
+        phi, trials._replace(action=parts[0], reward=parts[1], next_obs=parts[2]), draws, None
+    )
 
     def steps(term: Tensor) -> set[int]:
         gradients = torch.autograd.grad(term.sum(), parts, retain_graph=True, allow_unused=True)
@@ -180,7 +209,8 @@ def test_draws_reach_every_posterior_and_every_transition_of_a_trial_and_none_be
         share = torch.bincount(draws.posterior[b]) / 200
         assert share.min() > 0.4 / (steps + 1)
     assert draws.noise.shape == (3, 200, Z) and abs(float(draws.noise.std()) - 1) < 0.1
-    assert not torch.equal(draws.transition[:, 0], draws.transition[:, 1])  # of each posterior its own
+    # of each posterior its own
+    assert not torch.equal(draws.transition[:, 0], draws.transition[:, 1])
 
 
 def test_tasks_draw_alike_so_that_none_moves_anothers_draws() -> None:

@@ -1,4 +1,4 @@
-"""Learning, in seconds, on point-goal: VariBAD believes where the goal is, and does better for it."""
+"""Learning on point-goal in seconds: VariBAD believes where the goal is and does better."""
 
 from collections.abc import Callable
 from functools import partial
@@ -39,7 +39,8 @@ CONFIG = VaribadConfig(
 
 
 def meta_trained(meta_train: Train) -> Varibad:
-    budget, generator = UPDATES * TASKS * CONFIG.copies * 2 * FAMILY.horizon, np.random.default_rng(0)
+    budget = UPDATES * TASKS * CONFIG.copies * 2 * FAMILY.horizon
+    generator = np.random.default_rng(0)
     draw = partial(FAMILY.sample, TASKS, generator)
     pool = TaskPool(FAMILY, draw(), Streams(0, "train"), pooled=True, allowed=budget, draw=draw)
     method = Varibad(SPEC, CONFIG)
@@ -51,8 +52,11 @@ def curve(method: Any, budget: int) -> list[float]:
     """Mean return over the tasks of the split `id` at each checkpoint."""
     tasks, streams = FAMILY.split("id"), Streams(0, "learning")
     pool = TaskPool(FAMILY, tasks, streams)
-    adapter, evaluate = method.adapter(pool.make_env, len(tasks), streams.child("method")), Evaluator(FAMILY, tasks, streams)
-    return [float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, budget)]
+    adapter = method.adapter(pool.make_env, len(tasks), streams.child("method"))
+    evaluate = Evaluator(FAMILY, tasks, streams)
+    return [
+        float(c.evaluation.returns.mean()) for c in adapt(adapter, pool, evaluate, streams, budget)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +64,13 @@ def trained(meta_train: Train) -> Varibad:
     return meta_trained(meta_train)
 
 
-def test_it_beats_its_memoryless_version(trained: Varibad, meta_train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_beats_its_memoryless_version(
+    trained: Varibad, meta_train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     remembering = curve(trained, 100)[-1]
-    monkeypatch.setattr(VaribadAgent, "remember", lambda self, memory, moment: torch.zeros_like(memory))
+    monkeypatch.setattr(
+        VaribadAgent, "remember", lambda self, memory, moment: torch.zeros_like(memory)
+    )
     recall = VaribadAgent.recall
     monkeypatch.setattr(VaribadAgent, "recall", lambda *args: 0.0 * recall(*args))
     memoryless = curve(meta_trained(meta_train), 100)[-1]
@@ -73,5 +81,6 @@ def test_training_on_alone_reaches_what_a_trial_cannot(trained: Varibad) -> None
     tuned = VaribadFinetuned(SPEC, CONFIG)
     tuned.load_state_dict(trained.state_dict())
     own, on = curve(trained, 3000), curve(tuned, 3000)
-    assert on[: len(own)] == pytest.approx(own, rel=1e-3)  # until its trial is over, the method is the same
+    # until its trial is over, the method is the same
+    assert on[: len(own)] == pytest.approx(own, rel=1e-3)
     assert on[-1] > own[-1]

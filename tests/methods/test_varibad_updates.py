@@ -1,4 +1,4 @@
-"""Learning in VariBAD: policy and autoencoder apart, in what order, from what, and each test task by itself."""
+"""Learning in VariBAD: policy and autoencoder apart, in what order, and each test task alone."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,16 @@ from benchmark.seeding import Streams
 from methods.core.nets import spread
 from methods.core.trial_replay import TrialReplay
 from methods.core.trials import TrialBatch, TrialRunner, Trials, trial_advantages
-from methods.varibad import Varibad, VaribadAgent, VaribadConfig, VaribadFinetuned, belief, draw, elbo, init
+from methods.varibad import (
+    Varibad,
+    VaribadAgent,
+    VaribadConfig,
+    VaribadFinetuned,
+    belief,
+    draw,
+    elbo,
+    init,
+)
 
 H, K, N = 50, 2, 2
 CONFIG = VaribadConfig(
@@ -69,9 +78,16 @@ def test_policy_and_autoencoder_learn_apart(
         tensor.requires_grad_()
 
     def watched(loss_of: Callable[[Any, Tensor], Tensor], size: int) -> None:
-        leaves = {name: tensor.clone().requires_grad_() for name, tensor in agent.ppo.params.items()}
+        leaves = {
+            name: tensor.clone().requires_grad_() for name, tensor in agent.ppo.params.items()
+        }
         wanted = [*leaves.values(), *agent.phi.values()]
-        seen.append((size, torch.autograd.grad(loss_of(leaves, torch.arange(size)), wanted, allow_unused=True)))
+        seen.append(
+            (
+                size,
+                torch.autograd.grad(loss_of(leaves, torch.arange(size)), wanted, allow_unused=True),
+            )
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr(agent.ppo, "update", watched)
@@ -94,21 +110,27 @@ def test_policy_and_autoencoder_learn_apart(
 def test_the_ratio_of_the_first_minibatch_is_one(
     method: Varibad, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So densities of acting and of learning are of one policy, with one belief and one set of statistics."""
+    """Acting and learning share one policy, one belief and one set of statistics."""
     agent, ratios = agent_of(method), []
     agent.config = replace(CONFIG, value_weight=0.0, entropy_weight=0.0)
     trials = trials_of(agent, point_pool(10**6))
 
     def watched(loss_of: Callable[[Any, Tensor], Tensor], size: int) -> None:
-        ratios.extend(float(loss_of(agent.ppo.params, torch.tensor([i]))) for i in range(0, size, 7))
+        ratios.extend(
+            float(loss_of(agent.ppo.params, torch.tensor([i]))) for i in range(0, size, 7)
+        )
 
     monkeypatch.setattr(agent.ppo, "update", watched)
-    monkeypatch.setattr("methods.varibad.normalised_advantages", lambda advantage, alone: torch.ones_like(advantage))
+    monkeypatch.setattr(
+        "methods.varibad.normalised_advantages", lambda advantage, alone: torch.ones_like(advantage)
+    )
     agent._learn_policy(trials)
     assert ratios == pytest.approx([-1.0] * len(ratios), abs=1e-4)
 
 
-def test_the_autoencoder_learns_from_rewards_as_they_were(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+def test_the_autoencoder_learns_from_rewards_as_they_were(
+    method: Varibad, point_pool: Callable[..., TaskPool]
+) -> None:
     agent = agent_of(method)
     trials = trials_of(agent, point_pool(10**6))
     agent.learn(trials)
@@ -145,7 +167,8 @@ def test_the_autoencoder_learns_as_adam_does_by_hand_with_each_network_clipped(
         for names in (("see", "gru", "belief"), ("reward",), ("state",)):
             mine = [tensor for name, tensor in expected.items() if name.startswith(names)]
             norms.append(float(torch.nn.utils.clip_grad_norm_(mine, norm)) if mine else 0.0)
-        assert min(norms[:2]) > 0.01 and (norms[2] > 0.01) is (kind == "transition")  # so that clipping shows
+        # so that clipping shows
+        assert min(norms[:2]) > 0.01 and (norms[2] > 0.01) is (kind == "transition")
         adam.step()
     for name, tensor in agent.phi.items():
         torch.testing.assert_close(tensor, expected[name].detach(), rtol=1e-4, atol=1e-6, msg=name)
@@ -165,7 +188,10 @@ def test_the_policy_earns_scaled_rewards(
     agent._learn_policy(trials)
     [(reward, *discounts)] = seen
     torch.testing.assert_close(reward, method.rewards(trials.moments.reward))
-    assert not torch.allclose(reward, trials.moments.reward) and discounts == [CONFIG.gamma, CONFIG.lam]
+    assert not torch.allclose(reward, trials.moments.reward) and discounts == [
+        CONFIG.gamma,
+        CONFIG.lam,
+    ]
 
 
 @pytest.mark.parametrize(("buffer", "held"), [(3, 3), (10**4, 2 * N * 2)])
@@ -181,10 +207,13 @@ def test_the_buffer_holds_as_many_trials_as_it_is_told_to(
 
     monkeypatch.setattr(Varibad, "_replay", watched)
     meta_trained(Varibad, replace(CONFIG, vae_buffer=buffer, precollect=2 * BUDGET), 2 * BUDGET)
-    assert [int(replay.held) for replay in replays] == [held]  # those collected before the first update too
+    # those collected before the first update too
+    assert [int(replay.held) for replay in replays] == [held]
 
 
-def test_updates_are_those_of_both_optimisers(meta_trained: Callable[..., Any], point_pool: Callable[..., TaskPool]) -> None:
+def test_updates_are_those_of_both_optimisers(
+    meta_trained: Callable[..., Any], point_pool: Callable[..., TaskPool]
+) -> None:
     agent = agent_of(meta_trained(Varibad, replace(CONFIG, vae_updates=3), BUDGET))
     trials = trials_of(agent, point_pool(10**6))
     for batches in (1, 2):
@@ -196,13 +225,15 @@ def test_nothing_is_learned_before_enough_was_collected(meta_trained: Callable[.
     config = replace(CONFIG, precollect=2 * BUDGET + 1)
     for batches in (3, 5):
         method = meta_trained(Varibad, config, batches * BUDGET)
-        assert method.states.count == method.rewards.moments.count == batches * BUDGET  # what is collected is normalised by
+        # what is collected is normalised by
+        assert method.states.count == method.rewards.moments.count == batches * BUDGET
     once = meta_trained(Varibad, replace(config, vae_updates=1), 3 * BUDGET)
     at_once = meta_trained(Varibad, CONFIG, BUDGET)
     start = init(once.spec, CONFIG, Streams(0, "train").child("method").torch("init"))
     for trained in (once, at_once):
         moved = (trained.theta["log_std"] - start[0]["log_std"]).abs().max()
-        assert 0 < moved < 1.01 * CONFIG.learning_rate * CONFIG.epochs * CONFIG.minibatches  # by one update of Adam's
+        # by one update of Adam's
+        assert 0 < moved < 1.01 * CONFIG.learning_rate * CONFIG.epochs * CONFIG.minibatches
 
 
 def test_what_a_belief_is_normalised_by_is_what_was_believed_in_training(
@@ -219,11 +250,15 @@ def test_what_a_belief_is_normalised_by_is_what_was_believed_in_training(
 
 
 def of_task(trials: Trials, n: int) -> Trials:
-    moments, choices = (type(part)(*(tensor[:, n : n + 1] for tensor in part)) for part in trials[:2])
+    moments, choices = (
+        type(part)(*(tensor[:, n : n + 1] for tensor in part)) for part in trials[:2]
+    )
     return Trials(moments, choices, trials.memory[:, n : n + 1], trials.next_value[:, n : n + 1])
 
 
-def test_tasks_that_learn_together_learn_as_each_would_alone(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+def test_tasks_that_learn_together_learn_as_each_would_alone(
+    method: Varibad, point_pool: Callable[..., TaskPool]
+) -> None:
     together, batches = agent_of(method, (N,)), []
     for _ in range(2):
         batches.append(trials_of(together, point_pool(10**6)))
@@ -234,10 +269,14 @@ def test_tasks_that_learn_together_learn_as_each_would_alone(method: Varibad, po
             alone.learn(of_task(trials, n))
         for ours, theirs in ((together.ppo.params, alone.ppo.params), (together.phi, alone.phi)):
             for name, tensor in ours.items():
-                torch.testing.assert_close(tensor[n : n + 1], theirs[name], rtol=1e-3, atol=1e-5, msg=name)
+                torch.testing.assert_close(
+                    tensor[n : n + 1], theirs[name], rtol=1e-3, atol=1e-5, msg=name
+                )
 
 
-def test_what_one_task_sees_moves_no_weight_of_another(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+def test_what_one_task_sees_moves_no_weight_of_another(
+    method: Varibad, point_pool: Callable[..., TaskPool]
+) -> None:
     agents = [agent_of(method, (N,)) for _ in range(2)]
     trials = trials_of(agents[0], point_pool(10**6))
     agents[1]._generator.set_state(agents[0]._generator.get_state())
@@ -246,13 +285,28 @@ def test_what_one_task_sees_moves_no_weight_of_another(method: Varibad, point_po
     ended = trials.moments.trial_ended.clone()
     ended[::9, 1] = True  # and has more trials, for its ring
     agents[0].learn(trials)
-    agents[1].learn(trials._replace(moments=trials.moments._replace(reward=other, trial_ended=ended)))
-    for left, right in ((agents[0].ppo.params, agents[1].ppo.params), (agents[0].phi, agents[1].phi)):
+    agents[1].learn(
+        trials._replace(moments=trials.moments._replace(reward=other, trial_ended=ended))
+    )
+    for left, right in (
+        (agents[0].ppo.params, agents[1].ppo.params),
+        (agents[0].phi, agents[1].phi),
+    ):
         for n, alike in enumerate((True, False)):
-            assert same(*({name: tensor[n] for name, tensor in params.items()} for params in (left, right))) is alike
+            assert (
+                same(
+                    *(
+                        {name: tensor[n] for name, tensor in params.items()}
+                        for params in (left, right)
+                    )
+                )
+                is alike
+            )
 
 
-def test_a_test_task_is_tuned_alike_whoever_is_beside_it(method: Varibad, point_pool: Callable[..., TaskPool]) -> None:
+def test_a_test_task_is_tuned_alike_whoever_is_beside_it(
+    method: Varibad, point_pool: Callable[..., TaskPool]
+) -> None:
     tuned, weights = VaribadFinetuned(method.spec, CONFIG), []
     tuned.load_state_dict(method.state_dict())
     for ids in ((0, 1), (0, 2)):
@@ -261,11 +315,16 @@ def test_a_test_task_is_tuned_alike_whoever_is_beside_it(method: Varibad, point_
             adapter.step(10**4)
         weights.append(adapter._agent.ppo.params | adapter._agent.phi)
     for n, alike in enumerate((True, False)):
-        assert same(*({name: tensor[n] for name, tensor in params.items()} for params in weights)) is alike
+        assert (
+            same(*({name: tensor[n] for name, tensor in params.items()} for params in weights))
+            is alike
+        )
 
 
 @pytest.mark.parametrize("lead", [(), (N,)])
-def test_an_agent_goes_on_from_its_state(method: Varibad, point_pool: Callable[..., TaskPool], lead: tuple[int, ...]) -> None:
+def test_an_agent_goes_on_from_its_state(
+    method: Varibad, point_pool: Callable[..., TaskPool], lead: tuple[int, ...]
+) -> None:
     one, other = agent_of(method, lead), agent_of(method, lead)
     one.learn(trials_of(one, point_pool(10**6)))
     state = one.state_dict()
@@ -278,4 +337,8 @@ def test_an_agent_goes_on_from_its_state(method: Varibad, point_pool: Callable[.
     again = trials_of(other, point_pool(10**6))
     assert torch.equal(trials.moments.action, again.moments.action)
     other.learn(again)
-    assert same(one.ppo.params, other.ppo.params) and same(one.phi, other.phi) and one.updates == other.updates
+    assert (
+        same(one.ppo.params, other.ppo.params)
+        and same(one.phi, other.phi)
+        and one.updates == other.updates
+    )

@@ -1,4 +1,4 @@
-"""Peers that only the tox environment `parity` installs. What it lacks there is a failure; elsewhere its tests are skipped."""
+"""Peers that only tox's `parity` environment installs: missing ones fail there, skip elsewhere."""
 
 import importlib
 import os
@@ -28,7 +28,8 @@ def peer() -> Callable[[str], ModuleType]:
 def rliable(peer: Callable[[str], ModuleType]) -> tuple[ModuleType, ModuleType]:
     """rliable's `metrics` and `library`.
 
-    Of arch they use the bootstrap; arch's own `__init__` never runs, since its volatility models need pandas 2.
+    They use arch's bootstrap; arch's own `__init__` never runs, since its volatility models need
+    pandas 2.
     """
     peer("rliable")
     spec = find_spec("arch")

@@ -1,4 +1,4 @@
-"""MAML's adapted parameters and meta-gradient are those of learn2learn, whose tasks go one after another through modules."""
+"""MAML's adapted parameters and meta-gradient match learn2learn's, which loops over the tasks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,17 +18,20 @@ N, B, O, A, D, RATE = 3, 11, 4, 2, 8, 0.3
 
 @pytest.fixture(params=[1, 2], ids=["one inner step", "two inner steps"])
 def batches(request: pytest.FixtureRequest) -> list[Samples]:
-    """One for each inner step, and one after them."""
+    """One for each inner step, and one for after them."""
     generator = torch.Generator().manual_seed(1)
     shapes = ((N, B, O), (N, B, A), (N, B))
-    return [Samples(*(draw(generator, *shape) for shape in shapes)) for _ in range(request.param + 1)]
+    return [
+        Samples(*(draw(generator, *shape) for shape in shapes)) for _ in range(request.param + 1)
+    ]
 
 
 @pytest.fixture
 def theta() -> Params:
     generator = torch.Generator().manual_seed(0)
     params = init_gaussian_policy(O, A, D, generator, torch.float64)
-    return {name: tensor + 0.1 * draw(generator, *tensor.shape) for name, tensor in params.items()}  # biases and log σ too
+    # biases and log σ too
+    return {name: tensor + 0.1 * draw(generator, *tensor.shape) for name, tensor in params.items()}
 
 
 def draw(generator: torch.Generator, *shape: int) -> Tensor:
@@ -45,7 +48,9 @@ def peer(maml: Any, batches: list[Samples]) -> list[Any]:
     learners = [maml.clone() for _ in range(N)]
     for n, learner in enumerate(learners):
         for batch in batches[:-1]:
-            learner.adapt(-(log_prob(learner, batch.obs[n], batch.action[n]) * batch.advantage[n]).mean())
+            learner.adapt(
+                -(log_prob(learner, batch.obs[n], batch.action[n]) * batch.advantage[n]).mean()
+            )
     return learners
 
 
@@ -57,18 +62,29 @@ def assert_same(ours: Params, theirs: Params) -> None:
 
 @pytest.mark.parametrize("first_order", [True, False])
 def test_adapted_parameters_are_learn2learns(
-    their_maml: Any, twin: Callable[[Params], Any], theta: Params, batches: list[Samples], first_order: bool
+    their_maml: Any,
+    twin: Callable[[Params], Any],
+    theta: Params,
+    batches: list[Samples],
+    first_order: bool,
 ) -> None:
     ours = adapted(LEARNER, leaves(theta), N, batches[:-1], RATE, differentiable=not first_order)
     learners = peer(their_maml(twin(theta), RATE, first_order), batches)
     for n, learner in enumerate(learners):
-        assert_same({name: tensor[n] for name, tensor in ours.items()}, learner.module.named(learner.module.parameters()))
+        assert_same(
+            {name: tensor[n] for name, tensor in ours.items()},
+            learner.module.named(learner.module.parameters()),
+        )
     assert not torch.allclose(ours["pi0.w"][0], theta["pi0.w"], atol=1e-3)
 
 
 @pytest.mark.parametrize("first_order", [True, False])
 def test_the_meta_gradient_is_learn2learns(
-    their_maml: Any, twin: Callable[[Params], Any], theta: Params, batches: list[Samples], first_order: bool
+    their_maml: Any,
+    twin: Callable[[Params], Any],
+    theta: Params,
+    batches: list[Samples],
+    first_order: bool,
 ) -> None:
     *seen, validation = batches
     config = GradientConfig(inner_rate=RATE, first_order=first_order)
@@ -80,4 +96,7 @@ def test_the_meta_gradient_is_learn2learns(
         (((now - now.detach()).exp() * validation.advantage[n]).mean() / N).backward()
     theirs = maml.module.named([parameter.grad for parameter in maml.module.parameters()])
     pieces = ours.split([tensor.numel() for tensor in theta.values()])
-    assert_same({name: piece.view_as(theta[name]) for name, piece in zip(theta, pieces, strict=True)}, theirs)
+    assert_same(
+        {name: piece.view_as(theta[name]) for name, piece in zip(theta, pieces, strict=True)},
+        theirs,
+    )

@@ -1,8 +1,9 @@
-"""On rectangular tables our aggregates, profiles and probabilities of improvement are rliable's, and so are their intervals
-without the correction for few seeds, which rliable does not have.
+"""On rectangular tables our aggregates, profiles and probabilities of improvement are rliable's,
+and so are their intervals without the correction for few seeds, which rliable does not have.
 
-rliable draws from the global generator whatever it is told, so each of its runs is seeded there. Bounds of its intervals and of
-ours both depend on the draws: their tolerance is four standard errors, estimated from runs with different seeds.
+rliable draws from the global generator whatever it is told, so each of its runs is seeded there.
+Bounds of its intervals and of ours both depend on the draws: their tolerance is four standard
+errors, estimated from runs with different seeds.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.stats.aggregates import IQM, MEAN, MEDIAN, OPTIMALITY_GAP, aggregate, performance_profiles
+from reports.stats.aggregates import (
+    IQM,
+    MEAN,
+    MEDIAN,
+    OPTIMALITY_GAP,
+    aggregate,
+    performance_profiles,
+)
 from reports.stats.improvement import probability_of_improvement
 
 Scores = dict[str, "np.ndarray[Any, Any]"]  # by method, [seeds, families]: rliable's order of axes
@@ -82,10 +90,19 @@ def test_intervals_of_aggregates_are_rliables(rliable: Any) -> None:
     values = methods(10, 10, 5)["x"]
 
     def all_four(scores: Any) -> Any:
-        return np.array([getattr(metrics, f"aggregate_{name}")(scores) for name in ("iqm", "median", "mean", "optimality_gap")])
+        return np.array(
+            [
+                getattr(metrics, f"aggregate_{name}")(scores)
+                for name in ("iqm", "median", "mean", "optimality_gap")
+            ]
+        )
 
     ours = [
-        aggregate(frame({"x": values}), {}, seed=seed, draws=DRAWS, corrected=False)[["low", "high"]].to_numpy().T
+        aggregate(frame({"x": values}), {}, seed=seed, draws=DRAWS, corrected=False)[
+            ["low", "high"]
+        ]
+        .to_numpy()
+        .T
         for seed in range(RUNS)
     ]  # [RUNS, 2, 4]
     assert_same_bounds(runs_of(library, values, all_four, DRAWS), ours)
@@ -98,22 +115,32 @@ def test_profiles_are_rliables(rliable: Any, size: tuple[int, int, int]) -> None
     theirs, _ = library.create_performance_profile(scores, TAU, reps=2)
     table = performance_profiles(frame(scores), {}, TAU)
     for method in scores:
-        np.testing.assert_allclose(ours_of(table, method)["value"], theirs[method], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            ours_of(table, method)["value"], theirs[method], rtol=0, atol=1e-12
+        )
 
 
 def test_intervals_of_profiles_are_rliables(rliable: Any) -> None:
     _, library = rliable
     values = methods(10, 10, 5)["x"]
     ours = [
-        performance_profiles(frame({"x": values}), {}, TAU, seed=seed, draws=DRAWS, corrected=False) for seed in range(RUNS)
+        performance_profiles(frame({"x": values}), {}, TAU, seed=seed, draws=DRAWS, corrected=False)
+        for seed in range(RUNS)
     ]
     ours = [table[["low", "high"]].to_numpy().T for table in ours]
-    theirs = runs_of(library, values, lambda scores: np.array([library.run_score_deviation(scores, tau) for tau in TAU]), DRAWS)
+    theirs = runs_of(
+        library,
+        values,
+        lambda scores: np.array([library.run_score_deviation(scores, tau) for tau in TAU]),
+        DRAWS,
+    )
     assert_same_bounds(theirs, ours)
 
 
 @pytest.mark.parametrize("size", [(10, 10, 5), (5, 7, 4), (3, 4, 1)], ids=str)
-def test_probabilities_of_improvement_are_rliables(rliable: Any, size: tuple[int, int, int]) -> None:
+def test_probabilities_of_improvement_are_rliables(
+    rliable: Any, size: tuple[int, int, int]
+) -> None:
     metrics, _ = rliable
     scores = {method: values.round(1) for method, values in methods(*size).items()}  # with ties
     found = probability_of_improvement(frame(scores), {}).set_index("method")["value"]
@@ -124,9 +151,15 @@ def test_probabilities_of_improvement_are_rliables(rliable: Any, size: tuple[int
 def test_intervals_of_improvements_are_rliables(rliable: Any) -> None:
     metrics, library = rliable
     scores = methods(8, 6, 3)
-    ours = [probability_of_improvement(frame(scores), {}, seed=seed, draws=400, corrected=False) for seed in range(RUNS)]
+    ours = [
+        probability_of_improvement(frame(scores), {}, seed=seed, draws=400, corrected=False)
+        for seed in range(RUNS)
+    ]
     ours = [table.set_index("method").loc["x", ["low", "high"]] for table in ours]
     theirs = runs_of(
-        library, (scores["x"], scores["y"]), lambda x, y: np.array([metrics.probability_of_improvement(x, y)]), 400
+        library,
+        (scores["x"], scores["y"]),
+        lambda x, y: np.array([metrics.probability_of_improvement(x, y)]),
+        400,
     )
     assert_same_bounds(theirs, np.array(ours, dtype=float)[..., None].tolist())

@@ -1,9 +1,10 @@
-"""How environments are measured, for every body: against a bare `Batch`, Gymnasium's vector environments and EnvPool.
+"""How environments are measured: against a bare `Batch`, vectorised Gymnasium and EnvPool.
 
 Meta-training is measured an iteration at a time.
 
-Both sides of a ratio take turns in short stretches and the median counts; it is kept in the benchmark's `extra_info`. Peers are
-imported where they are measured, so that a file without them does not carry their threads.
+Both sides of a ratio take turns in short stretches and the median counts; it is kept in the
+benchmark's `extra_info`. Peers are imported where they are measured, so that a file without them
+does not carry their threads.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,9 @@ def seconds(run: Stretch, steps: int) -> float:
     return perf_counter() - start
 
 
-def speed_ratio(ours: Stretch, theirs: Stretch, repeats: int, steps: int, share: float = 1.0) -> float:
+def speed_ratio(
+    ours: Stretch, theirs: Stretch, repeats: int, steps: int, share: float = 1.0
+) -> float:
     """Their time per simulated step over ours: the median over pairs of stretches taken in turns.
 
     Args:
@@ -49,7 +52,9 @@ def speed_ratio(ours: Stretch, theirs: Stretch, repeats: int, steps: int, share:
 def our_stepper(family: TaskFamily) -> Stretch:
     """Random actions in N training tasks, resetting what ends, as a learner does."""
     env = BatchEnv(family, family.sample(N, np.random.default_rng(0)), threads=THREADS)
-    actions = np.random.default_rng(1).uniform(-1, 1, (200, N, 1, env.action_size)).astype(np.float32)
+    actions = (
+        np.random.default_rng(1).uniform(-1, 1, (200, N, 1, env.action_size)).astype(np.float32)
+    )
     env.reset()
     clock = 0
 
@@ -66,7 +71,7 @@ def our_stepper(family: TaskFamily) -> Stretch:
 
 
 def their_stepper(step: Callable[[FloatArray], Any], actions: FloatArray) -> Stretch:
-    """A peer's `step` under actions [T, n, A], over and over; peers reset what ends by themselves."""
+    """A peer's `step` under actions [T, n, A], over and over; peers reset ended ones themselves."""
     clock = 0
 
     def run(steps: int) -> None:
@@ -78,12 +83,20 @@ def their_stepper(step: Callable[[FloatArray], Any], actions: FloatArray) -> Str
     return run
 
 
-def episode_times(env: BatchEnv, bare: Batch, start: Mapping[str, Any], ours_first: bool) -> FloatArray:
-    """Seconds of each stretch of one horizon [stretches, 2], ours and the bare batch's; same start, same actions.
+def episode_times(
+    env: BatchEnv, bare: Batch, start: Mapping[str, Any], ours_first: bool
+) -> FloatArray:
+    """Seconds of each stretch of one horizon [stretches, 2], ours and the bare batch's; same start,
+    same actions.
 
-    What a task ends early is reset at once in our time; between stretches the bare batch takes those simulations over.
+    What a task ends early is reset at once in our time; between stretches the bare batch takes
+    those simulations over.
     """
-    actions = np.random.default_rng(1).uniform(-1, 1, (env.horizon, N, 1, env.action_size)).astype(np.float32)
+    actions = (
+        np.random.default_rng(1)
+        .uniform(-1, 1, (env.horizon, N, 1, env.action_size))
+        .astype(np.float32)
+    )
     ctrl, qpos, our_qpos = bare.bind("ctrl"), bare.bind("qpos"), env.batch.bind("qpos")
     env.load_state_dict(start)
     bare.state[...] = env.batch.state
@@ -107,7 +120,8 @@ def episode_times(env: BatchEnv, bare: Batch, start: Mapping[str, Any], ours_fir
         for run in (ours, theirs) if ours_first == (begin // STRETCH % 2 == 0) else (theirs, ours):
             pair[run] = seconds(lambda _, run=run, stretch=stretch: run(stretch), STRETCH)
         times.append((pair[ours], pair[theirs]))
-        np.testing.assert_array_equal(qpos[~apart], our_qpos[~apart])  # or they did not do the same work
+        # or they did not do the same work
+        np.testing.assert_array_equal(qpos[~apart], our_qpos[~apart])
         bare.state[apart] = env.batch.state[apart]
         apart[:] = False
     return np.array(times)
@@ -115,10 +129,11 @@ def episode_times(env: BatchEnv, bare: Batch, start: Mapping[str, Any], ours_fir
 
 @pytest.fixture
 def speed_over_bare_batch(benchmark: Any) -> Callable[..., float]:
-    """`(family, threads, fields=())`: our speed over `Batch.step` alone, from the same state under the same actions.
+    """`(family, threads, fields=())`: our speed over a bare `Batch.step`, same state and actions.
 
-    `fields` names the model fields that the family varies. Ours is a whole horizon and a full reset. Every repeat does the same
-    work, so each stretch has a median over the repeats, and an episode is the sum of its stretches.
+    `fields` names the model fields that the family varies. Ours is a whole horizon and a full
+    reset. Every repeat does the same work, so each stretch has a median over the repeats, and an
+    episode is the sum of its stretches.
     """
 
     def measure(family: TaskFamily, threads: int, fields: Sequence[str] = ()) -> float:
@@ -133,7 +148,9 @@ def speed_over_bare_batch(benchmark: Any) -> Callable[..., float]:
         resets = [seconds(lambda _: env.reset(), 1) for _ in range(10)]
         times: list[FloatArray] = []
         benchmark.pedantic(
-            lambda: times.append(episode_times(env, bare, start, len(times) % 2 == 0)), rounds=14, warmup_rounds=1
+            lambda: times.append(episode_times(env, bare, start, len(times) % 2 == 0)),
+            rounds=14,
+            warmup_rounds=1,
         )
         ours, theirs = np.median(times[1:], axis=0).sum(axis=0)
         ratio = float(theirs / (ours + np.median(resets)))
@@ -145,19 +162,29 @@ def speed_over_bare_batch(benchmark: Any) -> Callable[..., float]:
 
 @pytest.fixture
 def speed_over_gymnasium(benchmark: Any) -> Callable[..., float]:
-    """`(family, name, vectorization, kinds)`: our speed at N tasks over that of Gymnasium's vector environment `name`.
+    """`(family, name, vectorization, kinds)`: our speed at N tasks over vectorised Gymnasium's.
 
-    The peer goes through `kinds` different actions.
+    The peer cycles through `kinds` different actions.
     """
     import gymnasium
 
-    def measure(family: TaskFamily, name: str, vectorization: str, kinds: int, **settings: Any) -> float:
+    def measure(
+        family: TaskFamily, name: str, vectorization: str, kinds: int, **settings: Any
+    ) -> float:
         ours = our_stepper(family)
-        peer = gymnasium.make_vec(name, num_envs=PEERS, vectorization_mode=vectorization, **settings)
+        peer = gymnasium.make_vec(
+            name, num_envs=PEERS, vectorization_mode=vectorization, **settings
+        )
         peer.reset(seed=0)
-        actions = np.random.default_rng(1).uniform(-1, 1, (kinds, PEERS, family.action_size)).astype(np.float32)
+        actions = (
+            np.random.default_rng(1)
+            .uniform(-1, 1, (kinds, PEERS, family.action_size))
+            .astype(np.float32)
+        )
         try:
-            ratio = speed_ratio(ours, their_stepper(peer.step, actions), repeats=15, steps=30, share=N / PEERS)
+            ratio = speed_ratio(
+                ours, their_stepper(peer.step, actions), repeats=15, steps=30, share=N / PEERS
+            )
         finally:
             peer.close()
         benchmark.extra_info[f"speed over Gymnasium {vectorization}"] = ratio
@@ -169,9 +196,9 @@ def speed_over_gymnasium(benchmark: Any) -> Callable[..., float]:
 
 @pytest.fixture
 def speed_over_envpool(benchmark: Any) -> Callable[..., float]:
-    """`(family, name, kinds)`: our speed at N tasks over EnvPool's `name`, as many and on as many threads.
+    """`(family, name, kinds)`: our speed at N tasks over EnvPool's `name`, same N and threads.
 
-    The peer goes through `kinds` different actions.
+    The peer cycles through `kinds` different actions.
     """
     import envpool
 
@@ -190,9 +217,11 @@ def speed_over_envpool(benchmark: Any) -> Callable[..., float]:
 
 @pytest.fixture
 def iterations() -> Callable[..., Callable[[], None]]:
-    """`(method, pool, n_tasks, budget, streams)`: begins a meta-training; every call of the result is an iteration of it."""
+    """`(method, pool, n_tasks, budget, streams)`: begins meta-training; a call is an iteration."""
 
-    def begin(method: Any, pool: Any, n_tasks: int, budget: int, streams: Any) -> Callable[[], None]:
+    def begin(
+        method: Any, pool: Any, n_tasks: int, budget: int, streams: Any
+    ) -> Callable[[], None]:
         trainer = method.trainer(pool.make_env, n_tasks, budget, streams)
         pool.settle()
 

@@ -1,6 +1,7 @@
-"""The ant's speed, as `test_env_speed` has the cheetah's: contacts cost more than anything around the simulator.
+"""The ant's speed, measured like the cheetah's in `test_env_speed`: contacts dominate the cost.
 
-Gymnasium and EnvPool compute contact forces on top of the physics; peers and ours draw a fresh random action for every step.
+Gymnasium and EnvPool compute contact forces on top of the physics; peers and ours draw a fresh
+random action for every step.
 """
 
 from collections.abc import Callable
@@ -10,18 +11,25 @@ import pytest
 from envs.ant import AntGoal
 
 PEER_ACTIONS = 200  # as many as ours
-SAME_TASK = {"terminate_when_unhealthy": False}  # ant-goal never ends early; an ant on its back has more contacts
+# ant-goal never ends early; an ant on its back has more contacts
+SAME_TASK = {"terminate_when_unhealthy": False}
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_it_keeps_the_speed_of_a_bare_batch(speed_over_bare_batch: Callable[..., float], threads: int) -> None:
+def test_it_keeps_the_speed_of_a_bare_batch(
+    speed_over_bare_batch: Callable[..., float], threads: int
+) -> None:
     assert speed_over_bare_batch(AntGoal(), threads) >= 0.9
 
 
 @pytest.mark.parametrize(("vectorization", "least"), [("sync", 2.5), ("async", 4.0)])
-def test_it_beats_gymnasium(speed_over_gymnasium: Callable[..., float], vectorization: str, least: float) -> None:
+def test_it_beats_gymnasium(
+    speed_over_gymnasium: Callable[..., float], vectorization: str, least: float
+) -> None:
     """Steps per second at 64 ants over those of 16 Ant-v5 in Gymnasium's vector environments."""
-    assert speed_over_gymnasium(AntGoal(), "Ant-v5", vectorization, PEER_ACTIONS, **SAME_TASK) >= least
+    assert (
+        speed_over_gymnasium(AntGoal(), "Ant-v5", vectorization, PEER_ACTIONS, **SAME_TASK) >= least
+    )
 
 
 def test_it_beats_envpool(speed_over_envpool: Callable[..., float]) -> None:

@@ -1,4 +1,4 @@
-"""How much of the simulator's speed is left where every simulation has a dynamics of its own, and falls often."""
+"""How much simulator speed is left when every simulation has its own dynamics and often falls."""
 
 from collections.abc import Callable
 
@@ -10,6 +10,8 @@ VARIED = ("body_mass", "body_inertia", "dof_damping", "geom_friction")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_it_keeps_the_speed_of_a_bare_batch(speed_over_bare_batch: Callable[..., float], threads: int) -> None:
+def test_it_keeps_the_speed_of_a_bare_batch(
+    speed_over_bare_batch: Callable[..., float], threads: int
+) -> None:
     """Under random actions one hopper in ten falls at each step, and its reset is in our time."""
     assert speed_over_bare_batch(HopperRand(), threads, VARIED) >= 0.9

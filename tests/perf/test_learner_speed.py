@@ -1,7 +1,7 @@
-"""How fast the batched learner is: against Stable-Baselines3, and against the machine's own matrix products.
+"""The batched learner's speed, against Stable-Baselines3 and the machine's own matrix products.
 
-Both sides of a ratio take turns in short stretches, so that a busy machine slows both; the median over the turns counts. Run
-it on an idle machine: two threads that must share a core prove nothing.
+Both sides of a ratio take turns in short stretches, so that a busy machine slows both; the median
+over the turns counts. Run it on an idle machine: two threads that must share a core prove nothing.
 """
 
 import statistics
@@ -27,10 +27,14 @@ FAMILY = CheetahVel()
 SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
 N, WIDTH, BATCH, THREADS = 16, 256, 256, 2
 NEEDS_BF16 = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor emulates bfloat16, some 30 times more slowly"
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="this processor emulates bfloat16, some 30 times more slowly",
 )
 FALLS_SHORT = pytest.mark.xfail(
-    reason="about 0.58 was measured: products are twice as fast in bfloat16, casts, ReLUs and Adam are not"
+    reason=(
+        "about 0.58 was measured: products are twice as fast in bfloat16, casts, ReLUs and Adam"
+        " are not"
+    )
 )
 TURNS = 15
 
@@ -43,8 +47,17 @@ def _as_a_worker() -> None:
 
 def loop_of(kind: str, precision: str) -> TD3Loop:
     """A loop past its warm-up: TD3 or APB adapting to 16 tasks, or APB meta-training on them."""
-    config = ApbConfig(hidden=WIDTH, batch=BATCH, precision=precision, compile=True, warmup_episodes=2, replay=2_000)
-    pool = TaskPool(FAMILY, FAMILY.sample(N, np.random.default_rng(0)), Streams(0), THREADS, allowed=10**9)
+    config = ApbConfig(
+        hidden=WIDTH,
+        batch=BATCH,
+        precision=precision,
+        compile=True,
+        warmup_episodes=2,
+        replay=2_000,
+    )
+    pool = TaskPool(
+        FAMILY, FAMILY.sample(N, np.random.default_rng(0)), Streams(0), THREADS, allowed=10**9
+    )
     if kind == "apb meta-training":
         pool.pooled = True
         loop = Apb(SPEC, config).trainer(pool.make_env, N, 10**9, Streams(0))._loop
@@ -57,7 +70,7 @@ def loop_of(kind: str, precision: str) -> TD3Loop:
 
 
 def stable_baselines() -> Callable[[int], None]:
-    """Steps of Stable-Baselines3's TD3 on one HalfCheetah, past its warm-up; same widths, batch and one update per step."""
+    """Stable-Baselines3's TD3 on one HalfCheetah past warm-up: same sizes, one update per step."""
     import gymnasium
     import stable_baselines3
 
@@ -86,9 +99,13 @@ def seconds(run: Callable[[int], Any], steps: int) -> float:
     return time.perf_counter() - start
 
 
-@pytest.mark.parametrize(("precision", "least"), [("fp32", 1.8), pytest.param("bf16", 4.0, marks=NEEDS_BF16)])
+@pytest.mark.parametrize(
+    ("precision", "least"), [("fp32", 1.8), pytest.param("bf16", 4.0, marks=NEEDS_BF16)]
+)
 @pytest.mark.parametrize("kind", ["td3", "apb adaptation", "apb meta-training"])
-def test_a_network_step_is_faster_than_stable_baselines(benchmark: Any, kind: str, precision: str, least: float) -> None:
+def test_a_network_step_is_faster_than_stable_baselines(
+    benchmark: Any, kind: str, precision: str, least: float
+) -> None:
     loop, theirs = loop_of(kind, precision), stable_baselines()
 
     def ours(steps: int) -> None:
@@ -106,7 +123,7 @@ def test_a_network_step_is_faster_than_stable_baselines(benchmark: Any, kind: st
 
 
 def products_seconds(dtype: torch.dtype) -> float:
-    """Time of one pass over 2N matrix products of the widest layer, by which the update's arithmetic is measured."""
+    """Time of 2N matrix products of the widest layer, the yardstick for an update's arithmetic."""
     x, w = torch.randn(2 * N, BATCH, WIDTH).to(dtype), torch.randn(2 * N, WIDTH, WIDTH).to(dtype)
     return seconds(lambda steps: [torch.bmm(x, w) for _ in range(steps)], 4) / 4
 
@@ -114,8 +131,9 @@ def products_seconds(dtype: torch.dtype) -> float:
 def multiplications() -> float:
     """Multiply-adds of one TD3 update of N networks, the delayed half counted half.
 
-    Forward: target actor, two target critics, two critics. Backward: two critics, twice their forward less the gradient of the
-    input. Half of: actor and one critic forward, the critic's input gradient, and the actor backward.
+    Forward: target actor, two target critics, two critics. Backward: two critics, twice their
+    forward less the gradient of the input. Half of: actor and one critic forward, the critic's
+    input gradient, and the actor backward.
     """
     n_obs, n_act = FAMILY.observation_size, FAMILY.action_size
     actor = n_obs * WIDTH + WIDTH**2 + WIDTH * n_act
@@ -125,7 +143,9 @@ def multiplications() -> float:
     return N * BATCH * (whole + 0.5 * delayed)
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=[NEEDS_BF16, FALLS_SHORT])])
+@pytest.mark.parametrize(
+    "precision", ["fp32", pytest.param("bf16", marks=[NEEDS_BF16, FALLS_SHORT])]
+)
 def test_the_update_uses_most_of_what_matrix_products_allow(benchmark: Any, precision: str) -> None:
     loop = loop_of("td3", precision)
     generator = torch.Generator().manual_seed(0)

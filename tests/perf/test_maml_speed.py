@@ -1,4 +1,4 @@
-"""How fast MAML's meta-gradient is against learn2learn, which adapts task after task, and where an iteration's time goes.
+"""Speed of MAML's meta-gradient against learn2learn's task-by-task one, and where time goes.
 
 Both sides take turns, so that a busy machine slows both; the median over the turns counts.
 """
@@ -35,15 +35,19 @@ def _as_a_worker() -> None:
 
 
 def batch(steps: int, generator: torch.Generator) -> Samples:
-    return Samples(*(torch.randn(N, steps, *shape, generator=generator) for shape in ((O,), (A,), ())))
+    return Samples(
+        *(torch.randn(N, steps, *shape, generator=generator) for shape in ((O,), (A,), ()))
+    )
 
 
 def of_tasks(samples: Samples) -> list[Samples]:
     return [Samples(*tensors) for tensors in zip(*samples, strict=True)]
 
 
-def peer(module: Any, maml: Any, seen: Samples, validation: Samples) -> Callable[[], list[torch.Tensor]]:
-    """The meta-gradient as learn2learn's examples compute it: a clone, a step and a backward pass of each task."""
+def peer(
+    module: Any, maml: Any, seen: Samples, validation: Samples
+) -> Callable[[], list[torch.Tensor]]:
+    """The meta-gradient as in learn2learn's examples: a clone, step and backward pass per task."""
     learner = maml(module, CONFIG.inner_rate)
     tasks = list(zip(of_tasks(seen), of_tasks(validation), strict=True))
 
@@ -67,7 +71,12 @@ def seconds(run: Callable[[], Any]) -> float:
 
 @pytest.mark.parametrize(("trajectories", "horizon", "least"), [(2, 50, 3.0), (20, 200, 1.0)])
 def test_a_meta_gradient_is_faster_than_learn2learns(
-    benchmark: Any, their_maml: Any, twin: Callable[[Params], Any], trajectories: int, horizon: int, least: float
+    benchmark: Any,
+    their_maml: Any,
+    twin: Callable[[Params], Any],
+    trajectories: int,
+    horizon: int,
+    least: float,
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     theta = init_gaussian_policy(O, A, HIDDEN, generator)
@@ -79,7 +88,9 @@ def test_a_meta_gradient_is_faster_than_learn2learns(
         return MetaObjective(LEARNER, theta, [seen], validation, CONFIG).gradient()
 
     named = module.named(theirs())
-    torch.testing.assert_close(ours(), torch.cat([named[name].reshape(-1) for name in theta]), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        ours(), torch.cat([named[name].reshape(-1) for name in theta]), rtol=1e-3, atol=1e-6
+    )
     pairs = [(seconds(ours), seconds(theirs)) for _ in range(TURNS)]
     ratio = median(their_time / our_time for our_time, their_time in pairs)
     benchmark.extra_info["learn2learn_over_ours"] = ratio
@@ -96,7 +107,9 @@ class Timed:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._env, name)
-        return timed(found, "simulator", self._spent) if name in ("step", "reset", "draw") else found
+        return (
+            timed(found, "simulator", self._spent) if name in ("step", "reset", "draw") else found
+        )
 
 
 def timed(call: Callable[..., Any], part: str, spent: dict[str, float]) -> Callable[..., Any]:
@@ -113,7 +126,7 @@ def timed(call: Callable[..., Any], part: str, spent: dict[str, float]) -> Calla
 def test_an_iteration_on_the_cheetah_is_physics_and_gradients(
     benchmark: Any, iterations: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How an outer step at the official sizes, 20 tasks × 20 episodes × 200 steps before and after, spends its time."""
+    """Time split of an outer step at official size: 2 × (20 tasks × 20 episodes × 200 steps)."""
     family, spent = CheetahVel(), dict.fromkeys(("simulator", "update"), 0.0)
     draw = partial(family.sample, N, np.random.default_rng(0))
     budget = 2 * 2 * N * 20 * family.horizon  # two iterations, the first to warm up
@@ -127,5 +140,7 @@ def test_an_iteration_on_the_cheetah_is_physics_and_gradients(
     spent.update(simulator=0.0, update=0.0)
     whole = benchmark.pedantic(lambda: seconds(iterate), rounds=1)
     spent["policy"] = whole - sum(spent.values())  # acting, advantages and the inner step
-    benchmark.extra_info.update({part: share / whole for part, share in spent.items()}, seconds=whole)
+    benchmark.extra_info.update(
+        {part: share / whole for part, share in spent.items()}, seconds=whole
+    )
     assert spent["policy"] < whole / 3

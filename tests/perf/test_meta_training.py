@@ -1,8 +1,9 @@
-"""APB's meta-training on cheetah-vel at the size of a plain prototype: it must reach the prototype's returns.
+"""APB's meta-training on cheetah-vel at a plain prototype's size must reach its returns.
 
-The prototype (16 tasks, v* evenly spaced on [0.1, 2.0] m/s, width and batch 128, learning rate 1e-3, bf16) had mean training
-returns of −195, −165 and −135 after 10, 20 and 30 thousand steps per task, in 430 s on two cores. Seconds are reported, not
-asserted: they belong to a machine; one that emulates bfloat16 computes in fp32.
+The prototype (16 tasks, v* evenly spaced on [0.1, 2.0] m/s, width and batch 128, learning rate
+1e-3, bf16) had mean training returns of −195, −165 and −135 after 10, 20 and 30 thousand steps per
+task, in 430 s on two cores. Seconds are reported, not asserted: they belong to a machine; one that
+emulates bfloat16 computes in fp32.
 """
 
 import time
@@ -27,13 +28,20 @@ PROTOTYPE = {10_000: -195.0, 20_000: -165.0, 30_000: -135.0}
 WINDOW = 10  # episodes of each task that a return is the mean of
 
 
-def test_meta_training_reaches_the_prototypes_returns(benchmark: Any, meta_train: Callable[..., Any]) -> None:
+def test_meta_training_reaches_the_prototypes_returns(
+    benchmark: Any, meta_train: Callable[..., Any]
+) -> None:
     keep_memory()
     torch.set_num_threads(2)
-    tasks = [Task(FAMILY.id, "train", i, {"target_speed": speed}) for i, speed in enumerate(np.linspace(0.1, 2.0, N).tolist())]
+    tasks = [
+        Task(FAMILY.id, "train", i, {"target_speed": speed})
+        for i, speed in enumerate(np.linspace(0.1, 2.0, N).tolist())
+    ]
     config = ApbConfig(hidden=128, batch=128, learning_rate=1e-3, precision=PRECISION, compile=True)
     method = Apb(Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon), config)
-    pool = TaskPool(FAMILY, tasks, Streams(0, "prototype"), threads=2, pooled=True, allowed=N * STEPS)
+    pool = TaskPool(
+        FAMILY, tasks, Streams(0, "prototype"), threads=2, pooled=True, allowed=N * STEPS
+    )
     curve: list[float] = []
     clock: list[float] = []
 
@@ -42,7 +50,9 @@ def test_meta_training_reaches_the_prototypes_returns(benchmark: Any, meta_train
 
         def tell(event: Event, trainer: Any) -> None:
             if event is Event.ITERATION:
-                curve.append(float(np.mean([value for value in pool.online_returns() if value is not None])))
+                curve.append(
+                    float(np.mean([value for value in pool.online_returns() if value is not None]))
+                )
                 clock.append(time.perf_counter() - start)
 
         meta_train(method, pool, N, N * STEPS, Streams(0, "prototype", "method"), tell)

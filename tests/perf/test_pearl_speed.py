@@ -1,7 +1,8 @@
-"""How fast a gradient step of PEARL is against a plain port of the official one, and where an iteration's time goes.
+"""Speed of a PEARL gradient step against a port of the official one, and where time goes.
 
-Both sides sample their batches and take turns, so that a busy machine slows both; the median over the turns counts. The port
-computes in float32. Ours does too, or its products are in bfloat16, which needs a processor that has it.
+Both sides sample their batches and take turns, so that a busy machine slows both; the median over
+the turns counts. The port computes in float32. Ours does too, or its products are in bfloat16,
+which needs a processor that has it.
 """
 
 import time
@@ -19,8 +20,7 @@ from benchmark.seeding import Streams
 from benchmark.worker import keep_memory
 from envs.cheetah import CheetahVel
 from methods.api import Spec
-from methods.core.replay import Batch
-from methods.core.task_replay import TaskReplay
+from methods.core.replay import Batch, TaskReplay
 from methods.pearl import Pearl, PearlAgent, PearlConfig, init
 
 N, HELD, O, A, THREADS, TURNS = 100, 2000, 17, 6, 2, 7
@@ -44,37 +44,62 @@ def seconds(run: Callable[[], Any]) -> float:
 def filled() -> tuple[TaskReplay, list[np.ndarray]]:
     """The same transitions of a hundred tasks in our replay and in the port's arrays."""
     g = torch.Generator().manual_seed(0)
-    obs, action, reward, next_obs = (torch.randn(N, HELD, size, generator=g) for size in (O, A, 1, O))
+    obs, action, reward, next_obs = (
+        torch.randn(N, HELD, size, generator=g) for size in (O, A, 1, O)
+    )
     replay, ended = TaskReplay(N, HELD, O, A), torch.zeros(N, HELD, 1)
-    replay.add(torch.arange(N), Batch(obs, action.tanh(), reward[..., 0], next_obs, ended[..., 0]), context=True)
+    replay.add(
+        torch.arange(N),
+        Batch(obs, action.tanh(), reward[..., 0], next_obs, ended[..., 0]),
+        context=True,
+    )
     return replay, list(torch.cat([obs, action.tanh(), reward, next_obs, ended], -1).numpy())
 
 
 @pytest.mark.parametrize(
-    "precision", ["fp32", pytest.param("bf16", marks=pytest.mark.skipif(not BF16, reason="this processor has no bfloat16"))]
+    "precision",
+    [
+        "fp32",
+        pytest.param(
+            "bf16", marks=pytest.mark.skipif(not BF16, reason="this processor has no bfloat16")
+        ),
+    ],
 )
-def test_a_gradient_step_is_faster_than_a_plain_port(benchmark: Any, ported_pearl: Any, precision: str) -> None:
+def test_a_gradient_step_is_faster_than_a_plain_port(
+    benchmark: Any, ported_pearl: Any, precision: str
+) -> None:
     config = replace(CONFIG, precision=precision)
-    agent = PearlAgent(init(SPEC, config, torch.Generator().manual_seed(0)), SPEC, config, Streams(0))
+    agent = PearlAgent(
+        init(SPEC, config, torch.Generator().manual_seed(0)), SPEC, config, Streams(0)
+    )
     peer = ported_pearl(agent.params, CONFIG, O, A)
     (replay, arrays), g = filled(), torch.Generator().manual_seed(1)
 
     def ours() -> None:
         ids = torch.randint(N, (config.meta_batch,), generator=g)
-        agent.learn(replay.sample(ids, config.batch, g), replay.sample_context(ids, config.context, g))
+        agent.learn(
+            replay.sample(ids, config.batch, g), replay.sample_context(ids, config.context, g)
+        )
 
     def theirs() -> None:
         tasks = np.random.choice(N, config.meta_batch)
         context = peer.sample(arrays, tasks, config.context)
         batch = peer.sample(arrays, tasks, config.batch)
         rows = config.meta_batch * config.batch
-        peer.step(batch, context, torch.randn(config.meta_batch, config.latent), torch.randn(rows, A))
+        peer.step(
+            batch, context, torch.randn(config.meta_batch, config.latent), torch.randn(rows, A)
+        )
 
     ours(), theirs()
-    pairs = [(seconds(lambda: [ours() for _ in range(3)]), seconds(lambda: [theirs() for _ in range(3)])) for _ in range(TURNS)]
+    pairs = [
+        (seconds(lambda: [ours() for _ in range(3)]), seconds(lambda: [theirs() for _ in range(3)]))
+        for _ in range(TURNS)
+    ]
     ratio = median(their_time / our_time for our_time, their_time in pairs)
     benchmark.extra_info["port_over_ours"] = ratio
-    benchmark.extra_info["ms_per_gradient_step"] = 1e3 / 3 * median(our_time for our_time, _ in pairs)
+    benchmark.extra_info["ms_per_gradient_step"] = (
+        1e3 / 3 * median(our_time for our_time, _ in pairs)
+    )
     benchmark.pedantic(ours, rounds=5)
     assert ratio >= (2.0 if precision == "bf16" else 1.0)
 
@@ -82,9 +107,11 @@ def test_a_gradient_step_is_faster_than_a_plain_port(benchmark: Any, ported_pear
 def test_an_iteration_on_the_cheetah_is_gradient_steps(
     benchmark: Any, iterations: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How an iteration at the official sizes spends its time, with a tenth of the official gradient steps."""
+    """Where an official-size iteration spends its time, at 1/10 of the official gradient steps."""
     family, spent = CheetahVel(), {"learning": 0.0, "sampling": 0.0}
-    config = replace(CONFIG, initial_steps=600, updates_per_step=0.04, precision="bf16" if BF16 else "fp32")
+    config = replace(
+        CONFIG, initial_steps=600, updates_per_step=0.04, precision="bf16" if BF16 else "fp32"
+    )
     tasks = family.sample(10, np.random.default_rng(0))
     budget = 10 * 600 + 2 * 5 * 1000  # two iterations, the first to warm up
     pool = TaskPool(family, tasks, Streams(0), THREADS, pooled=True, allowed=budget)
@@ -106,5 +133,7 @@ def test_an_iteration_on_the_cheetah_is_gradient_steps(
     spent.update(learning=0.0, sampling=0.0)
     whole = benchmark.pedantic(lambda: seconds(iterate), rounds=1)
     spent["collecting"] = whole - sum(spent.values())  # acting and the simulator
-    benchmark.extra_info.update({part: share / whole for part, share in spent.items()}, seconds=whole)
+    benchmark.extra_info.update(
+        {part: share / whole for part, share in spent.items()}, seconds=whole
+    )
     assert spent["sampling"] < 0.1 * spent["learning"]

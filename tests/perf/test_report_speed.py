@@ -1,4 +1,4 @@
-"""How long the report of a large store takes: 12 methods × 8 families, 10 000 rows; and how long its help takes."""
+"""Time to report on a large store (12 methods × 8 families, 10 000 rows) and to show its help."""
 
 import subprocess
 import sys
@@ -12,7 +12,20 @@ import pytest
 from results.schema import Row
 from results.store import CellKey, Store
 
-METHODS = ("apb", "apb-random", "maml", "maml+ft", "cavia", "pearl", "varibad", "rl2", "td3", "finetune", "random", "zero")
+METHODS = (
+    "apb",
+    "apb-random",
+    "maml",
+    "maml+ft",
+    "cavia",
+    "pearl",
+    "varibad",
+    "rl2",
+    "td3",
+    "finetune",
+    "random",
+    "zero",
+)
 FAMILIES = tuple(f"family-{i}" for i in range(8))
 SEEDS, TASKS = 2, 6
 CHECKPOINTS = (0, 200, 400, 1000, 2000, 4000, 10_000, 20_000)
@@ -27,10 +40,20 @@ def store(tmp_path_factory: Any) -> Path:
     for i, family in enumerate(FAMILIES):
         for j, method in enumerate(METHODS):
             for seed in range(SEEDS):
-                slot = {"budget": "desk", "family": family, "method": method, "variant": "", "seed": seed}
+                slot = {
+                    "budget": "desk",
+                    "family": family,
+                    "method": method,
+                    "variant": "",
+                    "seed": seed,
+                }
                 known = {**slot, "family_version": "1", "method_version": 1, "config_hash": "c"}
-                train, adapt = CellKey("train", None, None, f"t{i}-{j}-{seed}"), CellKey("adapt", "ood", 1, f"a{i}-{j}-{seed}")
-                curve = [Row(**known, stage="train", env_steps=1000 * k, online_return=float(k + j)) for k in range(1, 5)]
+                train = CellKey("train", None, None, f"t{i}-{j}-{seed}")
+                adapt = CellKey("adapt", "ood", 1, f"a{i}-{j}-{seed}")
+                curve = [
+                    Row(**known, stage="train", env_steps=1000 * k, online_return=float(k + j))
+                    for k in range(1, 5)
+                ]
                 rows = [
                     Row(
                         **known,
@@ -50,27 +73,51 @@ def store(tmp_path_factory: Any) -> Path:
                 ]
                 store.write(train, curve, state=b"", log="", record={"status": "ok"})
                 store.write(adapt, rows, state=None, log="", record={"status": "ok"})
-                cells.append({"slot": {**slot, "split": "ood"}, "key": asdict(adapt), "train_key": asdict(train)})
-    store.write_plan({"suite": "ood", "suite_version": 1, "question": "Who adapts?", "arms": list(METHODS), "cells": cells})
+                cells.append(
+                    {
+                        "slot": {**slot, "split": "ood"},
+                        "key": asdict(adapt),
+                        "train_key": asdict(train),
+                    }
+                )
+    store.write_plan(
+        {
+            "suite": "ood",
+            "suite_version": 1,
+            "question": "Who adapts?",
+            "arms": list(METHODS),
+            "cells": cells,
+        }
+    )
     return root
 
 
 def seconds(*words: str, cwd: Path) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "benchmark", *words], cwd=cwd, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "benchmark", *words], cwd=cwd, check=True, capture_output=True
+    )
     return time.perf_counter() - start
 
 
-def test_a_report_of_ten_thousand_rows_takes_seconds(benchmark: Any, store: Path, tmp_path: Path) -> None:
+def test_a_report_of_ten_thousand_rows_takes_seconds(
+    benchmark: Any, store: Path, tmp_path: Path
+) -> None:
     rows, _ = Store(store, create=False).read()
     assert len(rows) >= 9_900
-    taken = benchmark.pedantic(lambda: seconds("report", "--store", str(store), cwd=tmp_path), rounds=1)
+    taken = benchmark.pedantic(
+        lambda: seconds("report", "--store", str(store), cwd=tmp_path), rounds=1
+    )
     benchmark.extra_info["seconds"] = taken
     assert taken <= LIMIT_S
 
 
 def test_help_comes_at_once(benchmark: Any, tmp_path: Path) -> None:
     seconds("report", "--help", cwd=tmp_path)
-    taken = min(benchmark.pedantic(lambda: [seconds("report", "--help", cwd=tmp_path) for _ in range(3)], rounds=1))
+    taken = min(
+        benchmark.pedantic(
+            lambda: [seconds("report", "--help", cwd=tmp_path) for _ in range(3)], rounds=1
+        )
+    )
     benchmark.extra_info["seconds"] = taken
     assert taken <= HELP_S

@@ -1,7 +1,8 @@
-"""How fast VariBAD meta-trains on cheetah-vel at official sizes, where the time goes, and how fast a plain PyTorch port is.
+"""VariBAD's meta-training speed on cheetah-vel at official sizes, by part and against a port.
 
-The port is written as one would from the paper: modules, `nn.GRU`, an optimiser each, one network call per part and step. It
-has the same environments and sizes; both sides take turns, batch by batch, and the median over the turns counts.
+The port is written as one would from the paper: modules, `nn.GRU`, an optimiser each, one network
+call per part and step. It has the same environments and sizes; both sides take turns, batch by
+batch, and the median over the turns counts.
 """
 
 import time
@@ -39,8 +40,12 @@ class Encoder(nn.Module):
         self.action, self.state, self.reward = nn.Linear(A, 16), nn.Linear(O, 32), nn.Linear(1, 16)
         self.gru, self.mean, self.log_var = nn.GRU(64, 128), nn.Linear(128, Z), nn.Linear(128, Z)
 
-    def forward(self, action: Tensor, state: Tensor, reward: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = torch.cat([self.action(action).relu(), self.state(state).relu(), self.reward(reward).relu()], -1)
+    def forward(
+        self, action: Tensor, state: Tensor, reward: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x = torch.cat(
+            [self.action(action).relu(), self.state(state).relu(), self.reward(reward).relu()], -1
+        )
         out, memory = self.gru(x, memory)
         return self.mean(out), self.log_var(out), memory
 
@@ -52,8 +57,11 @@ class Encoder(nn.Module):
 class Net(nn.Module):
     def __init__(self, n_out: int) -> None:
         super().__init__()
-        self.state, self.latent = nn.Sequential(nn.Linear(O, 64), nn.Tanh()), nn.Sequential(nn.Linear(2 * Z, 64), nn.Tanh())
-        self.layers = nn.Sequential(nn.Linear(128, 128), nn.Tanh(), nn.Linear(128, 128), nn.Tanh(), nn.Linear(128, n_out))
+        self.state = nn.Sequential(nn.Linear(O, 64), nn.Tanh())
+        self.latent = nn.Sequential(nn.Linear(2 * Z, 64), nn.Tanh())
+        self.layers = nn.Sequential(
+            nn.Linear(128, 128), nn.Tanh(), nn.Linear(128, 128), nn.Tanh(), nn.Linear(128, n_out)
+        )
 
     def forward(self, state: Tensor, latent: Tensor) -> Tensor:
         return self.layers(torch.cat([self.state(state), self.latent(latent)], -1))
@@ -66,15 +74,22 @@ class Policy(nn.Module):
         self.moments = [(torch.zeros(size), torch.ones(size)) for size in (O, 2 * Z)]
 
     def forward(self, state: Tensor, latent: Tensor) -> tuple[Normal, Tensor]:
-        state, latent = ((x - m) / (v + 1e-8).sqrt() for x, (m, v) in zip((state, latent), self.moments, strict=True))
-        return Normal(self.actor(state, latent), self.log_std.exp()), self.critic(state, latent)[..., 0]
+        state, latent = (
+            (x - m) / (v + 1e-8).sqrt()
+            for x, (m, v) in zip((state, latent), self.moments, strict=True)
+        )
+        return Normal(self.actor(state, latent), self.log_std.exp()), self.critic(state, latent)[
+            ..., 0
+        ]
 
 
 class Decoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.state = nn.Linear(O, 32)
-        self.layers = nn.Sequential(nn.Linear(Z + 32, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1))
+        self.layers = nn.Sequential(
+            nn.Linear(Z + 32, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1)
+        )
 
     def forward(self, latent: Tensor, state: Tensor) -> Tensor:
         return self.layers(torch.cat([latent, self.state(state).relu()], -1))[..., 0]
@@ -87,22 +102,41 @@ class Port:
         self.env, self.size = env, size
         self.encoder, self.decoder, self.policy = Encoder(), Decoder(), Policy()
         self.ppo = torch.optim.Adam(self.policy.parameters(), CONFIG.learning_rate, eps=1e-8)
-        self.vae = torch.optim.Adam([*self.encoder.parameters(), *self.decoder.parameters()], CONFIG.vae_learning_rate)
+        self.vae = torch.optim.Adam(
+            [*self.encoder.parameters(), *self.decoder.parameters()], CONFIG.vae_learning_rate
+        )
         self.trials: list[tuple[Tensor, ...]] = []
 
     def __call__(self) -> None:
         rows, last = self.rollout()
-        obs, latent, action, log_prob, value, reward, next_obs = (torch.stack(part) for part in zip(*rows, strict=True))
+        obs, latent, action, log_prob, value, reward, next_obs = (
+            torch.stack(part) for part in zip(*rows, strict=True)
+        )
         trial = action, next_obs, reward[..., None]
         self.trials += [tuple(part[:, n] for part in trial) for n in range(self.size)]
         scaled, total, gain = reward / 30.0, torch.zeros(self.size), []
         values = torch.cat([value, last[None]])
         for t in reversed(range(K * H)):
-            total = scaled[t] + CONFIG.gamma * values[t + 1] - values[t] + CONFIG.gamma * CONFIG.lam * total
+            total = (
+                scaled[t]
+                + CONFIG.gamma * values[t + 1]
+                - values[t]
+                + CONFIG.gamma * CONFIG.lam * total
+            )
             gain.insert(0, total)
         advantage = torch.stack(gain)
-        self.improve(obs, latent, action, log_prob, value, (advantage - advantage.mean()) / advantage.std(), advantage + value)
-        self.policy.moments = [(x.flatten(0, 1).mean(0), x.flatten(0, 1).var(0)) for x in (obs, latent)]
+        self.improve(
+            obs,
+            latent,
+            action,
+            log_prob,
+            value,
+            (advantage - advantage.mean()) / advantage.std(),
+            advantage + value,
+        )
+        self.policy.moments = [
+            (x.flatten(0, 1).mean(0), x.flatten(0, 1).var(0)) for x in (obs, latent)
+        ]
         self.explain()
 
     @torch.no_grad()
@@ -116,8 +150,12 @@ class Port:
             action = density.sample()
             step = self.env.step(action[:, None].numpy())
             reward, next_obs = torch.from_numpy(step.reward)[:, 0], torch.from_numpy(step.obs)[:, 0]
-            rows.append((obs, latent, action, density.log_prob(action).sum(-1), value, reward, next_obs))
-            mean, log_var, memory = self.encoder(action[None], next_obs[None], reward[None, :, None], memory)
+            rows.append(
+                (obs, latent, action, density.log_prob(action).sum(-1), value, reward, next_obs)
+            )
+            mean, log_var, memory = self.encoder(
+                action[None], next_obs[None], reward[None, :, None], memory
+            )
             ended = step.terminated | step.truncated
             obs = torch.from_numpy(self.env.reset(ended))[:, 0] if ended.any() else next_obs
         return rows, self.policy(obs, torch.cat([mean[0], log_var[0]], -1))[1]
@@ -126,12 +164,19 @@ class Port:
         flat = [part.flatten(0, 1) for part in parts]
         for _ in range(CONFIG.epochs):
             for index in torch.randperm(len(flat[0])).chunk(CONFIG.minibatches):
-                obs, latent, action, old, old_value, advantage, returns = (part[index] for part in flat)
+                obs, latent, action, old, old_value, advantage, returns = (
+                    part[index] for part in flat
+                )
                 density, value = self.policy(obs, latent)
                 ratio = (density.log_prob(action).sum(-1) - old).exp()
-                gain = torch.min(ratio * advantage, ratio.clamp(1 - CONFIG.clip, 1 + CONFIG.clip) * advantage).mean()
+                gain = torch.min(
+                    ratio * advantage, ratio.clamp(1 - CONFIG.clip, 1 + CONFIG.clip) * advantage
+                ).mean()
                 near = old_value + (value - old_value).clamp(-CONFIG.clip, CONFIG.clip)
-                errors = [nn.functional.smooth_l1_loss(v, returns, reduction="none") for v in (value, near)]
+                errors = [
+                    nn.functional.smooth_l1_loss(v, returns, reduction="none")
+                    for v in (value, near)
+                ]
                 error = 0.5 * torch.max(*errors).mean()
                 entropy = density.entropy().sum(-1).mean()
                 self.ppo.zero_grad()
@@ -140,19 +185,27 @@ class Port:
                 self.ppo.step()
 
     def explain(self) -> None:
-        picked = [self.trials[i] for i in np.random.default_rng(0).integers(len(self.trials), size=CONFIG.vae_batch)]
+        picked = [
+            self.trials[i]
+            for i in np.random.default_rng(0).integers(len(self.trials), size=CONFIG.vae_batch)
+        ]
         action, state, reward = (torch.stack(part, 1) for part in zip(*picked, strict=True))
         mean, log_var, memory = self.encoder.prior(CONFIG.vae_batch)
         means, log_vars = [mean], [log_var]
         for begin in range(0, K * H, CONFIG.truncation):
             piece = slice(begin, begin + CONFIG.truncation)
-            mean, log_var, memory = self.encoder(action[piece], state[piece], reward[piece], memory.detach())
+            mean, log_var, memory = self.encoder(
+                action[piece], state[piece], reward[piece], memory.detach()
+            )
             means.append(mean)
             log_vars.append(log_var)
         mean, log_var = torch.cat(means), torch.cat(log_vars)
         zero, trial = torch.zeros(1, CONFIG.vae_batch, Z), torch.arange(CONFIG.vae_batch)
-        q, before = Normal(mean, (0.5 * log_var).exp()), [torch.cat([zero, part])[:-1] for part in (mean, log_var)]
-        divergence = torch.distributions.kl_divergence(q, Normal(before[0], (0.5 * before[1]).exp())).sum(-1)
+        q = Normal(mean, (0.5 * log_var).exp())
+        before = [torch.cat([zero, part])[:-1] for part in (mean, log_var)]
+        divergence = torch.distributions.kl_divergence(
+            q, Normal(before[0], (0.5 * before[1]).exp())
+        ).sum(-1)
         t = torch.randint(K * H + 1, (CONFIG.posteriors, CONFIG.vae_batch))
         i = torch.randint(K * H, (CONFIG.transitions, CONFIG.posteriors, CONFIG.vae_batch))
         z = q.rsample()[t, trial].expand(CONFIG.transitions, -1, -1, -1)
@@ -186,9 +239,15 @@ def pool_of(tasks: int) -> TaskPool:
 
 @pytest.mark.parametrize(("tasks", "least"), [(16, 6_000), (64, 12_000)])
 def test_meta_training_on_the_cheetah(
-    benchmark: Any, iterations: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tasks: int, least: int
+    benchmark: Any,
+    iterations: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tasks: int,
+    least: int,
 ) -> None:
-    ours = iterations(Varibad(Spec(O, A, H), CONFIG), pool_of(tasks), tasks, 10**8, Streams(0, "method"))
+    ours = iterations(
+        Varibad(Spec(O, A, H), CONFIG), pool_of(tasks), tasks, 10**8, Streams(0, "method")
+    )
     port, spent = Port(pool_of(tasks).make_env(1), tasks), dict[str, float]()
     for turn in (ours, port):
         turn()  # to warm up
@@ -197,12 +256,16 @@ def test_meta_training_on_the_cheetah(
     speed = steps / median(our_time for our_time, _ in pairs)
     benchmark.extra_info["environment steps per second"] = speed
     benchmark.extra_info["of a plain port"] = steps / median(their_time for _, their_time in pairs)
-    benchmark.extra_info["speed over a plain port"] = median(their_time / our_time for our_time, their_time in pairs)
+    benchmark.extra_info["speed over a plain port"] = median(
+        their_time / our_time for our_time, their_time in pairs
+    )
     for name in ("step", "reset", "draw"):
         monkeypatch.setattr(CountedEnv, name, timed(getattr(CountedEnv, name), "simulator", spent))
     for name, part in (("_learn_policy", "PPO"), ("_learn_beliefs", "autoencoder")):
         monkeypatch.setattr(VaribadAgent, name, timed(getattr(VaribadAgent, name), part, spent))
     whole = benchmark.pedantic(lambda: seconds(ours), rounds=1)
     spent["acting and remembering"] = whole - sum(spent.values())
-    benchmark.extra_info.update({f"share of {part}": share / whole for part, share in spent.items()})
+    benchmark.extra_info.update(
+        {f"share of {part}": share / whole for part, share in spent.items()}
+    )
     assert speed >= least

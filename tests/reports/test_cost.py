@@ -8,22 +8,54 @@ from reports.parts.styles import method_styles
 from reports.stats.scores import adaptation_scores, coverage
 from results.schema import Row, to_frame
 
-BASE = {"budget": "quick", "family": "f", "family_version": "1", "method_version": 1, "variant": "", "config_hash": "c"}
+BASE = {
+    "budget": "quick",
+    "family": "f",
+    "family_version": "1",
+    "method_version": 1,
+    "variant": "",
+    "config_hash": "c",
+}
 TABLE = ("s", "quick", "f", "ood")
 
 
 def store(**changed):
-    """Two seeds of `m`, which meta-trains, one of `m+ft`, which builds on its first, and of `td3` and `zero`, which do not."""
+    """Two seeds of `m`, which meta-trains, one each of `m+ft` on its first, `td3` and `zero`."""
     rows, ids, cells = [], [], []
-    for method, seed, train in (("m", 0, "a"), ("m", 1, "b"), ("m+ft", 0, "a"), ("td3", 0, None), ("zero", 0, None)):
+    for method, seed, train in (
+        ("m", 0, "a"),
+        ("m", 1, "b"),
+        ("m+ft", 0, "a"),
+        ("td3", 0, None),
+        ("zero", 0, None),
+    ):
         same = {"suite": "s", "budget": "quick", "family": "f", "split": "ood", "variant": ""}
-        cells.append({**same, "method": method, "seed": seed, "status": "done", "train_id": train, "train_status": "done"})
+        cells.append(
+            {
+                **same,
+                "method": method,
+                "seed": seed,
+                "status": "done",
+                "train_id": train,
+                "train_status": "done",
+            }
+        )
         for task in range(3):
             for b in (0, 100):
                 if method == "zero" and b:
                     continue
-                spent = {"wall_s": 1.0 + b / 10 + task, "updates": b // 2, "meta_env_steps": 5000 if train else None}
-                where = {"task_index": task, "shift_axis": "angle", "shift": 0.5, "env_steps": b, "return_mean": -50.0 + b / 10}
+                spent = {
+                    "wall_s": 1.0 + b / 10 + task,
+                    "updates": b // 2,
+                    "meta_env_steps": 5000 if train else None,
+                }
+                where = {
+                    "task_index": task,
+                    "shift_axis": "angle",
+                    "shift": 0.5,
+                    "env_steps": b,
+                    "return_mean": -50.0 + b / 10,
+                }
                 rows.append(
                     Row(
                         **BASE,
@@ -40,10 +72,17 @@ def store(**changed):
                 ids.append("")
     for train, seed in (("a", 0), ("b", 1)):
         for k in (1, 2):
-            spent = {"env_steps": 2500 * k, "updates": 40 * k, "wall_s": 30.0 * k + seed, "online_return": -3.0}
+            spent = {
+                "env_steps": 2500 * k,
+                "updates": 40 * k,
+                "wall_s": 30.0 * k + seed,
+                "online_return": -3.0,
+            }
             rows.append(Row(**BASE, stage="train", method="m", seed=seed, **spent))
             ids.append(train)
-    return to_frame(rows).assign(cell_id=pd.array(ids, dtype="string"), **changed), pd.DataFrame(cells)
+    return to_frame(rows).assign(cell_id=pd.array(ids, dtype="string"), **changed), pd.DataFrame(
+        cells
+    )
 
 
 def points_of(rows, cells):
@@ -52,8 +91,10 @@ def points_of(rows, cells):
 
 def test_meta_training_and_adaptation_count_together():
     points = points_of(*store())
-    assert points.loc["m", list(COSTS)].tolist() == [60.5 + 13.0, 5000 + 3 * 100, 80 + 50]  # seconds: the mean over two seeds
-    assert points.loc["m+ft", list(COSTS)].tolist() == [60.0 + 13.0, 5300, 130]  # what trained it is the other arm's
+    # seconds: the mean over two seeds
+    assert points.loc["m", list(COSTS)].tolist() == [60.5 + 13.0, 5000 + 3 * 100, 80 + 50]
+    # what trained it is the other arm's
+    assert points.loc["m+ft", list(COSTS)].tolist() == [60.0 + 13.0, 5300, 130]
     assert points.loc["td3", list(COSTS)].tolist() == [13.0, 300, 50]
     assert points.loc["zero", list(COSTS)].tolist() == [3.0, 0, 0]
     assert points["mean"].to_dict() == {"m": -40.0, "m+ft": -40.0, "td3": -40.0, "zero": -50.0}
@@ -64,17 +105,31 @@ def test_each_split_and_suite_counts_its_own_cost():
     rows, cells = store()
     other = rows[rows["stage"] == "adapt"].assign(split="id", wall_s=1000.0, updates=7)
     other["cell_id"] = "later"
-    trained = rows[rows["stage"] == "train"].assign(wall_s=9000.0, cell_id=lambda table: table["cell_id"] + "2")
+    trained = rows[rows["stage"] == "train"].assign(
+        wall_s=9000.0, cell_id=lambda table: table["cell_id"] + "2"
+    )
     again = cells.assign(split="id", train_id=cells["train_id"] + "2")
-    both, expected = pd.concat([rows, other, trained], ignore_index=True), pd.concat([cells, again], ignore_index=True)
-    points = cost_points(both, expected, adaptation_scores(both, expected)).set_index(["split", "method"])
-    pd.testing.assert_frame_equal(points.loc["ood", list(COSTS)], points_of(rows, cells)[list(COSTS)])
-    assert points.loc[("id", "m"), "seconds"] == 10_000.0 and points.loc[("id", "td3"), "updates"] == 7
+    both = pd.concat([rows, other, trained], ignore_index=True)
+    expected = pd.concat([cells, again], ignore_index=True)
+    points = cost_points(both, expected, adaptation_scores(both, expected)).set_index(
+        ["split", "method"]
+    )
+    pd.testing.assert_frame_equal(
+        points.loc["ood", list(COSTS)], points_of(rows, cells)[list(COSTS)]
+    )
+    assert (
+        points.loc[("id", "m"), "seconds"] == 10_000.0 and points.loc[("id", "td3"), "updates"] == 7
+    )
 
 
 def test_a_seed_without_a_score_costs_nothing():
     rows, cells = store()
-    lost = (rows["method"] == "m") & (rows["seed"] == 1) & (rows["stage"] == "adapt") & (rows["task_index"] == 2)
+    lost = (
+        (rows["method"] == "m")
+        & (rows["seed"] == 1)
+        & (rows["stage"] == "adapt")
+        & (rows["task_index"] == 2)
+    )
     points = points_of(rows[~lost], cells)
     assert points.loc["m", "seconds"] == 60.0 + 13.0 and points.loc["m", "n_seeds"] == 1
 
@@ -95,7 +150,10 @@ def test_the_figure_has_a_point_for_every_learner_in_each_panel(arms):
     figure = cost_figure(points, expected, styles, "title", exact=("angle",))
     for axes in figure.axes:
         drawn = [line for line in axes.get_lines() if line.get_gid().startswith("cost:")]
-        assert len(drawn) == len(arms) - 1 and sum(line.get_gid() == "bound:zero" for line in axes.get_lines()) == 1
+        assert (
+            len(drawn) == len(arms) - 1
+            and sum(line.get_gid() == "bound:zero" for line in axes.get_lines()) == 1
+        )
         for line in drawn:
             (x,) = line.get_xdata()
             assert axes.get_xlim()[0] <= x <= axes.get_xlim()[1]

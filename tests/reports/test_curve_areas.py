@@ -14,7 +14,15 @@ def scores_of(*curves, family="f", axis="speed"):
     """One line per checkpoint from (method, seed, scores by checkpoint)."""
     return pd.DataFrame(
         [
-            {"family": family, "axis": axis, "method": m, "variant": "", "seed": s, "env_steps": b, "score": y}
+            {
+                "family": family,
+                "axis": axis,
+                "method": m,
+                "variant": "",
+                "seed": s,
+                "env_steps": b,
+                "score": y,
+            }
             for m, s, curve in curves
             for b, y in curve.items()
         ]
@@ -23,21 +31,40 @@ def scores_of(*curves, family="f", axis="speed"):
 
 def areas(*curves, **how):
     table = adaptation_areas(scores_of(*curves), **how)
-    return {(method, seed): area for method, seed, area in table[["method", "seed", "area"]].itertuples(index=False)}
+    return {
+        (method, seed): area
+        for method, seed, area in table[["method", "seed", "area"]].itertuples(index=False)
+    }
 
 
 def test_by_hand_and_the_start_stands_apart():
-    table = adaptation_areas(scores_of(("a", 0, CURVE), ("a", 1, {b: y + 10 for b, y in CURVE.items()})))
+    table = adaptation_areas(
+        scores_of(("a", 0, CURVE), ("a", 1, {b: y + 10 for b, y in CURVE.items()}))
+    )
     expected = (2.0 * np.log(2) + 4.0 * np.log(4)) / np.log(8)
     np.testing.assert_allclose(table["area"], [expected, expected + 10])
-    assert table["at_zero"].tolist() == [9.0, 19.0] and table[["held_from", "floor"]].isna().all(axis=None)
-    assert list(table.columns) == ["family", "axis", "method", "variant", "seed", "area", "at_zero", "held_from", "floor"]
+    assert table["at_zero"].tolist() == [9.0, 19.0] and table[["held_from", "floor"]].isna().all(
+        axis=None
+    )
+    assert list(table.columns) == [
+        "family",
+        "axis",
+        "method",
+        "variant",
+        "seed",
+        "area",
+        "at_zero",
+        "held_from",
+        "floor",
+    ]
 
 
 def test_a_flat_curve_has_its_own_height_and_a_line_over_the_logarithm_its_middle():
     steps = (0, 50, 100, 250, 500, 1_000, 3_000)
     assert areas(("a", 0, dict.fromkeys(steps, -40.0)))["a", 0] == pytest.approx(-40)
-    assert areas(("a", 0, {b: np.log(max(b, 1)) for b in steps}))["a", 0] == pytest.approx(np.log(50 * 3_000) / 2)
+    assert areas(("a", 0, {b: np.log(max(b, 1)) for b in steps}))["a", 0] == pytest.approx(
+        np.log(50 * 3_000) / 2
+    )
 
 
 def test_equals_a_fine_sum():
@@ -49,7 +76,9 @@ def test_equals_a_fine_sum():
 
 def test_a_frozen_method_is_carried_flat_to_the_end():
     frozen, bound = {0: 0.0, 100: 1.0, 200: 3.0}, {0: 7.0}
-    table = adaptation_areas(scores_of(("a", 0, CURVE), ("m", 0, frozen), ("random", 0, bound))).set_index("method")
+    table = adaptation_areas(
+        scores_of(("a", 0, CURVE), ("m", 0, frozen), ("random", 0, bound))
+    ).set_index("method")
     assert table.loc["m", "area"] == pytest.approx((2.0 * np.log(2) + 3.0 * np.log(4)) / np.log(8))
     assert table.loc["random", ["area", "at_zero", "held_from"]].tolist() == [7.0, 7.0, 0.0]
     assert table.loc["m", "held_from"] == 200 and np.isnan(table.loc["a", "held_from"])
@@ -57,12 +86,16 @@ def test_a_frozen_method_is_carried_flat_to_the_end():
 
 def test_a_curve_counts_as_the_zero_action_while_it_is_below_it():
     bad, zero = {0: -90.0, 100: -70.0, 200: 3.0, 800: 5.0}, {0: 2.0}
-    table = adaptation_areas(scores_of(("a", 0, CURVE), ("b", 0, bad), ("zero", 0, zero), ("zero", 1, {0: 4.0})))
+    table = adaptation_areas(
+        scores_of(("a", 0, CURVE), ("b", 0, bad), ("zero", 0, zero), ("zero", 1, {0: 4.0}))
+    )
     found = table.set_index(["method", "seed"])
-    expected = (3.0 * np.log(2) + 4.0 * np.log(4)) / np.log(8)  # 3, 3 and 5: the mean of the zero action is 3
+    # 3, 3 and 5: the mean of the zero action is 3
+    expected = (3.0 * np.log(2) + 4.0 * np.log(4)) / np.log(8)
     np.testing.assert_allclose(found.loc[[("a", 0), ("b", 0)], "area"], [expected] * 2)
     assert found.loc[("b", 0), "at_zero"] == -90.0 and (found["floor"] == 3.0).all()
-    assert found.loc["zero", "area"].tolist() == [2.0, 4.0]  # its own scores, though one is below their mean
+    # its own scores, though one is below their mean
+    assert found.loc["zero", "area"].tolist() == [2.0, 4.0]
 
 
 def test_the_floor_is_that_of_the_suite_family_and_axis_and_keeps_gaps():
@@ -74,12 +107,19 @@ def test_the_floor_is_that_of_the_suite_family_and_axis_and_keeps_gaps():
         scores_of(("a", 0, nan), ("zero", 0, {0: 0.0}), family="h"),
     ]
     found = adaptation_areas(
-        pd.concat([*(table.assign(suite="s") for table in tables), tables[0].assign(suite="t", score=-9.0)])
+        pd.concat(
+            [
+                *(table.assign(suite="s") for table in tables),
+                tables[0].assign(suite="t", score=-9.0),
+            ]
+        )
     )
-    areas_of_a = found[found["method"] == "a"].set_index(["suite", "family", "axis", "seed"])["area"]
-    assert areas_of_a.loc[[("s", "f", "speed", 0), ("s", "f", "mass", 0), ("s", "g", "speed", 0)]].tolist() == pytest.approx(
-        [1, 2, -9]
-    )
+    areas_of_a = found[found["method"] == "a"].set_index(["suite", "family", "axis", "seed"])[
+        "area"
+    ]
+    assert areas_of_a.loc[
+        [("s", "f", "speed", 0), ("s", "f", "mass", 0), ("s", "g", "speed", 0)]
+    ].tolist() == pytest.approx([1, 2, -9])
     assert (
         areas_of_a.loc["t"].tolist() == pytest.approx([-9.0])
         and areas_of_a.loc[[("s", "g", "speed", 1), ("s", "h", "speed", 0)]].isna().all()
@@ -95,7 +135,9 @@ def test_steps_to_a_level():
         "gap before": ({0: 0.0, 100: NAN, 200: 0.9}, NAN),
         "gap after": ({0: 0.0, 100: 0.8, 200: NAN}, 100),
     }
-    table = steps_to(scores_of(*((name, 0, curve) for name, (curve, _) in curves.items())), value="score")
+    table = steps_to(
+        scores_of(*((name, 0, curve) for name, (curve, _) in curves.items())), value="score"
+    )
     assert list(table.columns) == ["family", "axis", "method", "variant", "seed", "steps"]
     expected = {name: steps for name, (_, steps) in sorted(curves.items())}
     np.testing.assert_equal(dict(zip(table["method"], table["steps"], strict=True)), expected)
@@ -114,14 +156,18 @@ def test_a_curve_with_a_gap_has_no_area():
         found = areas(("a", 0, CURVE | {lost: NAN}), ("a", 1, CURVE))
         assert np.isnan(found["a", 0]) and np.isfinite(found["a", 1])
         without = {b: y for b, y in CURVE.items() if b != lost}
-        assert np.isnan(areas(("a", 0, without), ("a", 1, CURVE))["a", 0])  # a seed that stopped before the others
+        # a seed that stopped before the others
+        assert np.isnan(areas(("a", 0, without), ("a", 1, CURVE))["a", 0])
     assert np.isfinite(areas(("a", 0, CURVE | {0: NAN}))["a", 0])
     late = {b: y for b, y in CURVE.items() if b != 100}
     assert np.isnan(areas(("late", 0, late), ("a", 0, CURVE))["late", 0])  # without its first point
 
 
 def test_one_checkpoint_is_the_area_and_none_is_none():
-    assert areas(("a", 0, {0: 1.0, 200: 4.0}), ("random", 0, {0: 2.0})) == {("a", 0): 4.0, ("random", 0): 2.0}
+    assert areas(("a", 0, {0: 1.0, 200: 4.0}), ("random", 0, {0: 2.0})) == {
+        ("a", 0): 4.0,
+        ("random", 0): 2.0,
+    }
     table = adaptation_areas(scores_of(("zero", 0, {0: 2.0})))
     assert np.isnan(table["area"].iloc[0]) and table["at_zero"].iloc[0] == 2.0
 
@@ -152,7 +198,9 @@ def test_families_have_their_own_ends_and_axes_their_own_areas():
 
 def test_another_method_moves_nothing():
     alone = adaptation_areas(scores_of(("b", 0, CURVE), ("b", 1, CURVE | {200: 0.0})))
-    both = adaptation_areas(scores_of(("a", 0, {0: 1.0, 100: 2.0}), ("b", 0, CURVE), ("b", 1, CURVE | {200: 0.0})))
+    both = adaptation_areas(
+        scores_of(("a", 0, {0: 1.0, 100: 2.0}), ("b", 0, CURVE), ("b", 1, CURVE | {200: 0.0}))
+    )
     pd.testing.assert_frame_equal(both[both["method"] == "b"].reset_index(drop=True), alone)
 
 

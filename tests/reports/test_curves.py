@@ -19,7 +19,15 @@ HOSTILE = "_$\\frac$|<b>"
 
 def scores_of(methods, n_seeds=2, axes=("angle",), last=None):
     lines = [
-        {**TABLE, "axis": axis, "method": m, "variant": "", "seed": s, "env_steps": b, "return_mean": -90.0 + b / 5 + 3 * s + i}
+        {
+            **TABLE,
+            "axis": axis,
+            "method": m,
+            "variant": "",
+            "seed": s,
+            "env_steps": b,
+            "return_mean": -90.0 + b / 5 + 3 * s + i,
+        }
         for i, m in enumerate(methods)
         for axis in axes
         for s in range(n_seeds)
@@ -31,7 +39,9 @@ def scores_of(methods, n_seeds=2, axes=("angle",), last=None):
 
 def expected_of(methods, n_done=2, n_expected=2, n_failed=0):
     counts = {"n_expected": n_expected, "n_done": n_done, "n_failed": n_failed}
-    named = [{**TABLE, "method": m, "variant": "", "remembers": m.startswith("rl2")} for m in methods]
+    named = [
+        {**TABLE, "method": m, "variant": "", "remembers": m.startswith("rl2")} for m in methods
+    ]
     return pd.DataFrame([{**name, **counts} for name in named])
 
 
@@ -46,7 +56,9 @@ def lines(axes, gid):
 
 
 def test_a_panel_per_axis_and_a_line_per_method():
-    figure, _ = draw(["apb", "td3", "zero", "random"], axes=("angle", "radius"), last={"zero": 0, "random": 0})
+    figure, _ = draw(
+        ["apb", "td3", "zero", "random"], axes=("angle", "radius"), last={"zero": 0, "random": 0}
+    )
     assert [axes.get_title() for axes in figure.axes] == ["shift axis: angle", "shift axis: radius"]
     for axes in figure.axes:
         assert [len(lines(axes, gid)) for gid in ("curve", "bound", "held")] == [2, 2, 0]
@@ -54,7 +66,12 @@ def test_a_panel_per_axis_and_a_line_per_method():
         assert axes.get_xscale() == "symlog"
         assert [text.get_text() for text in axes.texts] == ["zero-shot", "few-shot", "many-shot"]
     assert figure.axes[0].get_ylabel() == "return (sum over an episode)"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["apb", "td3", "zero", "random"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "apb",
+        "td3",
+        "zero",
+        "random",
+    ]
 
 
 def test_lines_are_the_points_and_bands_the_intervals():
@@ -76,7 +93,9 @@ def test_methods_that_infer_the_task_within_an_episode_are_named():
     assert "episode of rl2 and rl2+ft is also one of finding out the task" in adaptation_note(
         points, expected_of(["apb", "rl2", "rl2+ft"])
     )
-    assert "finding out" not in adaptation_note(points[points["method"] == "apb"], expected_of(["apb"]))
+    assert "finding out" not in adaptation_note(
+        points[points["method"] == "apb"], expected_of(["apb"])
+    )
 
 
 def test_a_frozen_method_is_dashed_to_the_end():
@@ -97,9 +116,14 @@ def test_the_blind_policy_is_a_line_from_its_return_at_zero():
 
 def test_exact_images_are_said_above_their_panel():
     points = add_hold(summarise(scores_of(["apb"], axes=("angle", "radius"))))
-    figure = adaptation_figure(points, expected_of(["apb"]), method_styles([("apb", "")]), "", {"angle"})
+    figure = adaptation_figure(
+        points, expected_of(["apb"]), method_styles([("apb", "")]), "", {"angle"}
+    )
     above = [axes.get_title() for axes in figure.axes]
-    assert above == ["shift axis: angle\nexact linear images of training tasks", "shift axis: radius"]
+    assert above == [
+        "shift axis: angle\nexact linear images of training tasks",
+        "shift axis: radius",
+    ]
 
 
 def test_bounds_run_from_start_to_end():
@@ -125,33 +149,52 @@ def test_only_step_zero_draws(tmp_path):
 
 
 def test_colours_stay_with_their_method():
-    few, many = (
-        method_styles([("mine", ""), ("apb", "")]),
-        method_styles([("td3", ""), ("apb", ""), ("apb", "depth=3"), ("mine", "")]),
-    )
+    few = method_styles([("mine", ""), ("apb", "")])
+    many = method_styles([("td3", ""), ("apb", ""), ("apb", "depth=3"), ("mine", "")])
     assert few["apb", ""] == many["apb", ""] and few["mine", ""] == many["mine", ""]
     assert many["apb", ""].colour == many["apb", "depth=3"].colour == COLOURS["apb"]
     assert many["apb", ""].marker != many["apb", "depth=3"].marker
-    assert len({style.colour for style in method_styles([(m, "") for m in (*COLOURS, "x", "y")]).values()}) == len(COLOURS) + 1
+    assert (
+        len(
+            {
+                style.colour
+                for style in method_styles([(m, "") for m in (*COLOURS, "x", "y")]).values()
+            }
+        )
+        == len(COLOURS) + 1
+    )
 
 
 def test_the_note_says_seeds_and_interval_and_gaps():
     two = add_hold(summarise(scores_of(["apb"])))
-    assert adaptation_note(two, expected_of(["apb"])) == (
-        "Mean of 2 seeds; band: lowest to highest seed. Fewer than five seeds: a description, not a test."
+    assert (
+        adaptation_note(two, expected_of(["apb"]))
+        == "Mean of 2 seeds; band: lowest to highest seed. Fewer than five seeds: a description,"
+        " not a test."
     )
     six = add_hold(summarise(scores_of(["apb"], n_seeds=6)))
-    assert adaptation_note(six, expected_of(["apb"], 6, 6)) == "Mean of 6 seeds; band: 95 % interval over seeds, Student's t."
+    assert (
+        adaptation_note(six, expected_of(["apb"], 6, 6))
+        == "Mean of 6 seeds; band: 95 % interval over seeds, Student's t."
+    )
     gaps = expected_of(["apb", "td3"], n_done=1, n_failed=1)
-    assert unfinished_note(gaps) == (
-        "Not complete: apb unfinished (1 of 2 seeds, 1 failed) and td3 unfinished (1 of 2 seeds, 1 failed)."
+    assert (
+        unfinished_note(gaps)
+        == "Not complete: apb unfinished (1 of 2 seeds, 1 failed) and td3 unfinished (1 of 2 seeds,"
+        " 1 failed)."
     )
 
 
 def test_meta_training_draws_every_seed_and_the_mean_where_all_are():
     steps = {0: (100, 200, 300), 1: (100, 200)}
     same = {"suite": "s", "budget": "quick", "family": "f", "method": "apb", "variant": ""}
-    scores = pd.DataFrame([{**same, "seed": s, "env_steps": b, "return_mean": -b / 10 + s} for s in steps for b in steps[s]])
+    scores = pd.DataFrame(
+        [
+            {**same, "seed": s, "env_steps": b, "return_mean": -b / 10 + s}
+            for s in steps
+            for b in steps[s]
+        ]
+    )
     points = summarise(scores, by=(*CURVE, "env_steps"))
     (axes,) = meta_training_figure(scores, points, method_styles([("apb", "")]), "").axes
     assert [len(line.get_xdata()) for line in lines(axes, "seed")] == [3, 2]
@@ -170,8 +213,10 @@ def test_the_same_numbers_give_the_same_files(tmp_path):
     for name in ("first", "second"):
         figure, _ = draw(["apb", "td3"])
         save_figure(figure, tmp_path / name / "figure", pdf=True)
-        contents.append([(tmp_path / name / f"figure.{kind}").read_bytes() for kind in ("svg", "pdf")])
-        time.sleep(1.1)  # time stamps count seconds
+        contents.append(
+            [(tmp_path / name / f"figure.{kind}").read_bytes() for kind in ("svg", "pdf")]
+        )
+        time.sleep(1.1)  # timestamps have a resolution of seconds
     assert contents[0] == contents[1]
     assert contents[0][0].startswith(b"<svg ") and contents[0][1].startswith(b"%PDF")
 

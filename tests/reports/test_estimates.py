@@ -1,4 +1,4 @@
-"""Statistics over seeds × families against numbers worked out by hand, naive loops, enumeration and simulation."""
+"""Statistics over seeds × families against hand results, naive loops, enumeration, simulation."""
 
 from functools import partial
 from itertools import product
@@ -20,7 +20,9 @@ from reports.stats.estimates import (
 from reports.stats.power import student_quantile
 
 NAN = float("nan")
-RAGGED = np.array([[0.1, 0.9, 0.4, 1.3, 0.2], [0.5, 0.7, NAN, NAN, NAN], [-0.3, 2.0, 0.6, NAN, NAN]])
+RAGGED = np.array(
+    [[0.1, 0.9, 0.4, 1.3, 0.2], [0.5, 0.7, NAN, NAN, NAN], [-0.3, 2.0, 0.6, NAN, NAN]]
+)
 STATISTICS = {"iqm": iqm, "mean": mean, "median": median, "gap": optimality_gap}
 
 
@@ -39,7 +41,7 @@ def families(values):
 
 
 def naive(name, scores):
-    """A statistic of lists of scores, one list per family, written as it is said."""
+    """A statistic of lists of scores, one list per family, written just as it is defined."""
     means = [sum(row) / len(row) for row in scores]
     if name == "mean":
         return sum(means) / len(means)
@@ -66,7 +68,12 @@ def test_by_hand():
     assert now(partial(optimality_gap, target=0.5), two) == (0.5 + 0.25) / 8
     assert now(median, [[0, 2], [5, 5], [100, 200]]) == 5.0
     assert now(median, [[0, 2], [5, 5]]) == 3.0
-    assert now(partial(share_above, thresholds=np.array([-1.0, 0.5, 3.0, 9.0])), two).tolist() == [1, 0.5, 0.125, 0]
+    assert now(partial(share_above, thresholds=np.array([-1.0, 0.5, 3.0, 9.0])), two).tolist() == [
+        1,
+        0.5,
+        0.125,
+        0,
+    ]
 
 
 def test_a_quarter_is_rounded_down_to_whole_scores():
@@ -78,19 +85,27 @@ def test_a_quarter_is_rounded_down_to_whole_scores():
 def test_families_with_fewer_seeds_count_as_much():
     assert now(mean, [[1, 1, 1, 1], [0, NAN, NAN, NAN]]) == 0.5
     assert now(optimality_gap, [[1, 1, 1, 1], [0, NAN, NAN, NAN]]) == 0.5
-    assert now(partial(share_above, thresholds=np.array([0.5])), [[1, 1, 1, 1], [0, NAN, NAN, NAN]]) == [0.5]
-    # 5 scores, so a fifth of the weight goes at either end: of ½ at 0 that leaves 0.3, and 0.3 of ½ at 1
+    assert now(
+        partial(share_above, thresholds=np.array([0.5])), [[1, 1, 1, 1], [0, NAN, NAN, NAN]]
+    ) == [0.5]
+    # 5 scores, so a fifth of the weight goes at either end: of ½ at 0 that leaves 0.3, and 0.3 of ½
+    # at 1
     np.testing.assert_allclose(now(iqm, [[1, 1, 1, 1], [0, NAN, NAN, NAN]]), 0.5)
 
 
 @pytest.mark.parametrize("name", STATISTICS)
 def test_equals_a_loop_on_scores_and_on_resamples(name):
     for values in (RAGGED, generator(3).normal(size=(6, 10)), np.array([[2.0]])):
-        np.testing.assert_allclose(now(STATISTICS[name], values), naive(name, families(values)), rtol=0, atol=1e-13)
+        np.testing.assert_allclose(
+            now(STATISTICS[name], values), naive(name, families(values)), rtol=0, atol=1e-13
+        )
         shares = resampled_shares(values, generator(1), 50, fewer=0)
         scores = families(values)
         for share, got in zip(shares, STATISTICS[name](values, shares), strict=True):
-            counts = [np.rint(row[: len(x)] * len(x)).astype(int) for row, x in zip(share, scores, strict=True)]
+            counts = [
+                np.rint(row[: len(x)] * len(x)).astype(int)
+                for row, x in zip(share, scores, strict=True)
+            ]
             drawn = [np.repeat(x, count).tolist() for x, count in zip(scores, counts, strict=True)]
             np.testing.assert_allclose(got, naive(name, drawn), rtol=0, atol=1e-13)
 
@@ -100,7 +115,12 @@ def test_shares_above_equal_a_loop():
     shares = resampled_shares(RAGGED, generator(), 20)
     for share, got in zip(shares, share_above(RAGGED, shares, tau), strict=True):
         expected = [
-            np.mean([sum(w for x, w in zip(*rows, strict=True) if x > t) for rows in zip(RAGGED, share, strict=True)])
+            np.mean(
+                [
+                    sum(w for x, w in zip(*rows, strict=True) if x > t)
+                    for rows in zip(RAGGED, share, strict=True)
+                ]
+            )
             for t in tau
         ]
         np.testing.assert_allclose(got, expected, atol=1e-14)
@@ -110,7 +130,8 @@ def test_improvement_by_hand_and_by_a_loop():
     x, y = np.array([[1.0, 2.0, 3.0], [5.0, NAN, NAN]]), np.array([[2.0, 0.0], [5.0, 6.0]])
     assert improvement(x, y, even_shares(x), even_shares(y)) == ((1 + 1.5 + 2) / 6 + 0.25) / 2
     x, y = RAGGED, np.round(generator(4).normal(size=(3, 4)), 1)
-    x_shares, y_shares = resampled_shares(x, generator(0), 20), resampled_shares(y, generator(1), 20)
+    x_shares = resampled_shares(x, generator(0), 20)
+    y_shares = resampled_shares(y, generator(1), 20)
     got = improvement(x, y, x_shares, y_shares)
     for d in range(20):
         total = 0.0
@@ -129,26 +150,42 @@ def test_resamples_are_of_the_seeds_of_each_family():
     np.testing.assert_allclose(counts, np.rint(counts), atol=1e-12)
     np.testing.assert_allclose(shares.mean(axis=0), even_shares(RAGGED), atol=0.02)
     both = (counts[:, 1, 0] == 1).mean()  # of two seeds each once: ½; families do not move together
-    assert abs(both - 0.5) < 0.03 and abs(np.corrcoef(counts[:, 0, 0], counts[:, 2, 0])[0, 1]) < 0.06
+    assert (
+        abs(both - 0.5) < 0.03 and abs(np.corrcoef(counts[:, 0, 0], counts[:, 2, 0])[0, 1]) < 0.06
+    )
 
 
 @pytest.mark.parametrize("name", ["mean", "median", "iqm"])
 def test_the_plain_interval_equals_the_quantiles_of_all_resamples(name):
     values = np.array([[0.0, 1.0, 4.0], [2.0, 3.0, 9.0]])
-    every = [naive(name, [list(a), list(b)]) for a in product(values[0], repeat=3) for b in product(values[1], repeat=3)]
-    found = estimate(values, STATISTICS[name], generator(), level=0.8, draws=60_000, corrected=False)
-    np.testing.assert_allclose(found, [naive(name, families(values)), *np.quantile(every, [0.1, 0.9])], atol=0.17)
+    every = [
+        naive(name, [list(a), list(b)])
+        for a in product(values[0], repeat=3)
+        for b in product(values[1], repeat=3)
+    ]
+    found = estimate(
+        values, STATISTICS[name], generator(), level=0.8, draws=60_000, corrected=False
+    )
+    np.testing.assert_allclose(
+        found, [naive(name, families(values)), *np.quantile(every, [0.1, 0.9])], atol=0.17
+    )
 
 
 def test_the_corrected_interval_by_hand():
-    """Of n − 1 seeds all resamples, their percentiles stretched by t over z."""
+    """All resamples of n − 1 seeds, their percentiles stretched by t over z."""
     values = np.array([[0.0, 1.0, 4.0], [2.0, 3.0, 9.0]])
-    every = [(np.mean(a) + np.mean(b)) / 2 for a in product(values[0], repeat=2) for b in product(values[1], repeat=2)]
+    every = [
+        (np.mean(a) + np.mean(b)) / 2
+        for a in product(values[0], repeat=2)
+        for b in product(values[1], repeat=2)
+    ]
     variances = values.var(axis=1, ddof=1) / 3
     factor = student_quantile(0.9, variances.sum() ** 2 / (variances**2 / 2).sum()) / 1.2815516
     centre = values.mean()
     expected = [centre, *(centre + factor * (np.quantile(every, [0.1, 0.9]) - centre))]
-    np.testing.assert_allclose(estimate(values, mean, generator(), level=0.8, draws=60_000), expected, atol=0.02)
+    np.testing.assert_allclose(
+        estimate(values, mean, generator(), level=0.8, draws=60_000), expected, atol=0.02
+    )
     capped = estimate(values, mean, generator(), level=0.8, draws=2_000, bounds=(2.0, 4.0))
     assert capped[1:] == (2.0, 4.0)
 
@@ -162,8 +199,12 @@ def test_resampled_means_of_one_seed_fewer_have_the_variance_of_a_mean():
 
 def test_degrees_of_freedom():
     sizes = np.array([5.0, 5.0, 3.0])
-    assert freedom_of(np.array([1.0, 1.0, 0.5]), sizes) == pytest.approx(2.5**2 / (0.25 + 0.25 + 0.125))
-    assert freedom_of(np.array([1.0, 0.0, 0.0]), sizes) == 4 and freedom_of(np.zeros(3), sizes) == 10
+    assert freedom_of(np.array([1.0, 1.0, 0.5]), sizes) == pytest.approx(
+        2.5**2 / (0.25 + 0.25 + 0.125)
+    )
+    assert (
+        freedom_of(np.array([1.0, 0.0, 0.0]), sizes) == 4 and freedom_of(np.zeros(3), sizes) == 10
+    )
 
 
 def test_variances_of_placements_by_hand():
@@ -175,7 +216,10 @@ def test_variances_of_placements_by_hand():
 
 
 def covered(name, scores, truth, draws=500):
-    found = [estimate(values, STATISTICS[name], generator(i), draws=draws)[1:] for i, values in enumerate(scores)]
+    found = [
+        estimate(values, STATISTICS[name], generator(i), draws=draws)[1:]
+        for i, values in enumerate(scores)
+    ]
     return np.mean([low <= truth <= high for low, high in found])
 
 
@@ -184,18 +228,25 @@ def covered(name, scores, truth, draws=500):
 def test_the_interval_covers_as_often_as_it_says(n_families, n_seeds, name):
     scores = generator(100 + n_seeds).normal(0.7, 0.3, size=(600, n_families, n_seeds))
     truth = 0.324975 if name == "gap" else 0.7  # E max(1 − X, 0) = 0.3 Φ(1) + 0.3 φ(1)
-    assert 0.92 < covered(name, scores, truth) < 0.99  # about 95 %, the median 98 %, and three standard errors, 0.027
+    # about 95 %, the median 98 %, and three standard errors, 0.027
+    assert 0.92 < covered(name, scores, truth) < 0.99
 
 
 def test_the_interval_of_the_mean_covers_where_one_family_varies_most():
     deviations = np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.1])[:, None]
-    assert 0.92 < covered("mean", 0.7 + deviations * generator(7).normal(size=(600, 6, 5)), 0.7) < 0.98
+    assert (
+        0.92 < covered("mean", 0.7 + deviations * generator(7).normal(size=(600, 6, 5)), 0.7) < 0.98
+    )
 
 
 def test_the_plain_interval_covers_less():
     scores = generator(1).normal(3.0, 2.0, size=(600, 1, 5))
-    found = [estimate(values, mean, generator(i), draws=500, corrected=False)[1:] for i, values in enumerate(scores)]
-    assert np.mean([low <= 3.0 <= high for low, high in found]) < 0.88  # P(|T| ≤ z √(4/5)) = 0.846, T of 4 degrees of freedom
+    found = [
+        estimate(values, mean, generator(i), draws=500, corrected=False)[1:]
+        for i, values in enumerate(scores)
+    ]
+    # P(|T| ≤ z √(4/5)) = 0.846, T of 4 degrees of freedom
+    assert np.mean([low <= 3.0 <= high for low, high in found]) < 0.88
 
 
 def test_too_few_seeds_have_a_value_and_no_interval():

@@ -1,4 +1,4 @@
-"""The table of published numbers and ours: its cells by hand, its place in READMEs and report, and text that means markup."""
+"""The table of published numbers and ours: cells by hand, where it stands, text that is markup."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,17 @@ from reports.parts.fidelity import BEGIN, END, fidelity_section, filled, full_ta
 from results.fidelity import Anchor, Ours, Published, Source, load_anchors
 
 PUBLISHED = Published(-78.6, "https://example.org/x", spread=32, seeds=1, steps=250_000)
-ANCHOR = Anchor("a", "maml", "cheetah-dir", "two ways", "after 1 step", Source("a place", "returns"), PUBLISHED)
-MEASURED = replace(ANCHOR, ours=Ours(-149, 3, 40_000_000, "as shipped", -160, -140.5, "abc1234"), reason="fewer steps")
-FOREIGN = replace(ANCHOR, family=None, reason="none here", published=Published(5, "https://example.org/y"))
+ANCHOR = Anchor(
+    "a", "maml", "cheetah-dir", "two ways", "after 1 step", Source("a place", "returns"), PUBLISHED
+)
+MEASURED = replace(
+    ANCHOR,
+    ours=Ours(-149, 3, 40_000_000, "as shipped", -160, -140.5, "abc1234"),
+    reason="fewer steps",
+)
+FOREIGN = replace(
+    ANCHOR, family=None, reason="none here", published=Published(5, "https://example.org/y")
+)
 
 
 def cells(table: str) -> list[list[str]]:
@@ -29,7 +37,14 @@ def test_a_row_says_both_numbers_and_what_lies_between() -> None:
     (row,) = cells(full_table([MEASURED]))
     published = "[−78.6 ± 32](https://example.org/x) (0.25 M steps, 1 seed)"
     ours = "−149 (−160 to −140.5) (40 M steps, 3 seeds)"
-    assert row == ["maml", "cheetah-dir (two ways), after 1 step", published, ours, "−70", "fewer steps"]
+    assert row == [
+        "maml",
+        "cheetah-dir (two ways), after 1 step",
+        published,
+        ours,
+        "−70",
+        "fewer steps",
+    ]
     better = replace(MEASURED, ours=Ours(-60.5, 1, 10, "s"))
     assert cells(full_table([better]))[0][4] == "+18.1"
 
@@ -37,7 +52,13 @@ def test_a_row_says_both_numbers_and_what_lies_between() -> None:
 def test_what_is_not_measured_says_so_and_what_cannot_be_says_why() -> None:
     missing, foreign = cells(full_table([ANCHOR, FOREIGN]))
     assert missing[3:] == ["not measured yet", "–", "–"]
-    assert foreign[1:] == ["two ways, after 1 step", "[5](https://example.org/y)", "no such family", "–", "none here"]
+    assert foreign[1:] == [
+        "two ways, after 1 step",
+        "[5](https://example.org/y)",
+        "no such family",
+        "–",
+        "none here",
+    ]
 
 
 def test_sources_and_settings_are_said_once() -> None:
@@ -48,7 +69,10 @@ def test_sources_and_settings_are_said_once() -> None:
 def test_a_table_goes_between_its_markers_and_only_there() -> None:
     text = f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n"
     once = filled(text, "| new |\n")
-    assert once == f"before\n\n{BEGIN}\n\n| new |\n\n{END}\n\nafter\n" and filled(once, "| new |\n") == once
+    assert (
+        once == f"before\n\n{BEGIN}\n\n| new |\n\n{END}\n\nafter\n"
+        and filled(once, "| new |\n") == once
+    )
     for lacking in ("", BEGIN, END, f"{END} {BEGIN}"):
         with pytest.raises(ReportError, match="no place for the table"):
             filled(lacking, "x")
@@ -77,27 +101,46 @@ def test_the_readme_says_what_the_data_say() -> None:
 
 def test_hostile_text_stays_text(hostile: str, tmp_path: Path) -> None:
     ours = Ours(1, 1, 1, hostile, commit=hostile)
-    anchor = Anchor(hostile, hostile, hostile, hostile, hostile, Source(hostile, hostile), PUBLISHED, ours, hostile)
+    anchor = Anchor(
+        hostile,
+        hostile,
+        hostile,
+        hostile,
+        hostile,
+        Source(hostile, hostile),
+        PUBLISHED,
+        ours,
+        hostile,
+    )
     markdown = fidelity_section([anchor, replace(anchor, family=None, ours=None)])
     assert "<script" not in markdown and "\n# [x]" not in markdown
     tokens = MarkdownIt("commonmark", {"html": False}).enable("table").parse(markdown)
     inline = [child for token in tokens for child in token.children or ()]
     assert {child.attrs["href"] for child in inline if child.type == "link_open"} == {PUBLISHED.url}
     assert sum(token.type == "td_open" for token in tokens) == 2 * 6
-    page = write_html(tmp_path / "page.html", "t", [Section("s", markdown)]).read_text(encoding="utf-8")
+    page = write_html(tmp_path / "page.html", "t", [Section("s", markdown)]).read_text(
+        encoding="utf-8"
+    )
     assert page.count("<script") == 1 and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 
 def test_the_page_links_to_sources_and_loads_nothing_from_them(tmp_path: Path) -> None:
-    page = write_html(tmp_path / "page.html", "t", [Section("s", fidelity_section())]).read_text(encoding="utf-8")
+    page = write_html(tmp_path / "page.html", "t", [Section("s", fidelity_section())]).read_text(
+        encoding="utf-8"
+    )
     assert 'href="https://github.com/' in page and "not measured yet" in page
     assert '<td style="text-align:left">' in page  # words have lines, as numbers have not
     assert 'src="http' not in page and "default-src 'none'" in page
 
 
 def test_the_section_is_folded_in_a_report(tmp_path: Path, fill) -> None:
-    html, markdown = write_report(fill(tmp_path / "store", ("apb",), 1), tmp_path / "out", formats=["html", "md"])
-    assert "Fidelity" not in markdown.read_text(encoding="utf-8")  # which follows from the rows of the store alone
+    html, markdown = write_report(
+        fill(tmp_path / "store", ("apb",), 1), tmp_path / "out", formats=["html", "md"]
+    )
+    # which follows from the rows of the store alone
+    assert "Fidelity" not in markdown.read_text(encoding="utf-8")
     assert fidelity_section()
-    folded = html.read_text(encoding="utf-8").partition("<summary>Fidelity to published numbers</summary>")
+    folded = html.read_text(encoding="utf-8").partition(
+        "<summary>Fidelity to published numbers</summary>"
+    )
     assert folded[1] and folded[0].rpartition("<")[2].startswith("details")

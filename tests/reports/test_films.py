@@ -8,9 +8,14 @@ HOSTILE = "x <script>alert(1)</script> [a](http://x) | *b*"
 
 
 def test_only_the_clips_of_a_split_are_shown_there():
-    mine, other = Clip(*TABLE, "apb", "", "films/a.webp", "one"), Clip(*TABLE[:3], "id", "apb", "", "films/b.webp", "two")
+    mine = Clip(*TABLE, "apb", "", "films/a.webp", "one")
+    other = Clip(*TABLE[:3], "id", "apb", "", "films/b.webp", "two")
     text = "\n".join(clips_section([mine, other], TABLE))
-    assert "films/a.webp" in text and "films/b.webp" not in text and text.startswith("##### Before and after")
+    assert (
+        "films/a.webp" in text
+        and "films/b.webp" not in text
+        and text.startswith("##### Before and after")
+    )
     assert list(clips_section([other], TABLE)) == []
 
 

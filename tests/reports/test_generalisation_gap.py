@@ -23,9 +23,15 @@ RADIUS = scores_of("ood", "radius", {0: 0.0, 1: 20.0, 2: 40.0, 3: NAN})
 
 def test_pairs_seeds_and_keeps_axes_apart():
     table = generalisation_gaps(pd.concat([INSIDE, ANGLE, RADIUS])).set_index("axis")
-    assert table.loc["angle", ["gap", "low", "high"]].tolist() == [2.0, *student_interval([1.0, 2.0, 3.0])]
+    assert table.loc["angle", ["gap", "low", "high"]].tolist() == [
+        2.0,
+        *student_interval([1.0, 2.0, 3.0]),
+    ]
     assert table.loc["angle", ["n_seeds", "n_unpaired", "interval"]].tolist() == [3, 2, STUDENT]
-    assert table.loc["radius", ["gap", "low", "high"]].tolist() == [0.0, *student_interval([-10.0, 0.0, 10.0])]
+    assert table.loc["radius", ["gap", "low", "high"]].tolist() == [
+        0.0,
+        *student_interval([-10.0, 0.0, 10.0]),
+    ]
     assert table.loc["radius", ["n_seeds", "n_unpaired"]].tolist() == [3, 1]
     assert len(table) == 2
 
@@ -44,8 +50,13 @@ def test_two_seeds_one_and_none():
 def test_the_splits_may_come_from_different_suites_and_budgets_stay_apart():
     both = pd.concat([INSIDE.assign(suite="id"), ANGLE.assign(suite="ood")])
     assert generalisation_gaps(both)["gap"].tolist() == [2.0]
-    budgets = pd.concat([both.assign(budget="desk"), both.assign(budget="quick", score=both["score"] * 2)])
-    assert generalisation_gaps(budgets)[["budget", "gap"]].to_numpy().tolist() == [["desk", 2.0], ["quick", 4.0]]
+    budgets = pd.concat(
+        [both.assign(budget="desk"), both.assign(budget="quick", score=both["score"] * 2)]
+    )
+    assert generalisation_gaps(budgets)[["budget", "gap"]].to_numpy().tolist() == [
+        ["desk", 2.0],
+        ["quick", 4.0],
+    ]
 
 
 def test_other_splits_are_left_alone_and_may_be_named():
@@ -65,8 +76,12 @@ def test_another_method_moves_nothing():
 def test_nothing_measured_and_refusals():
     assert generalisation_gaps(INSIDE.iloc[:0]).empty and generalisation_gaps(INSIDE).empty
     with pytest.raises(ValueError, match=r"two scores of .*'id'"):
-        generalisation_gaps(pd.concat([INSIDE.assign(suite="id"), INSIDE.assign(suite="efficiency"), ANGLE]))
-    with pytest.raises(ValueError, match="'ood' has tasks on the shift axis 'angle'; name a split within"):
+        generalisation_gaps(
+            pd.concat([INSIDE.assign(suite="id"), INSIDE.assign(suite="efficiency"), ANGLE])
+        )
+    with pytest.raises(
+        ValueError, match="'ood' has tasks on the shift axis 'angle'; name a split within"
+    ):
         generalisation_gaps(pd.concat([INSIDE, ANGLE]), inside="ood", outside="id")
     with pytest.raises(ValueError, match="two splits"):
         generalisation_gaps(INSIDE, outside="id")

@@ -1,4 +1,4 @@
-"""The page as HTML: what it allows itself, and that nothing in a name or a title becomes a part of it."""
+"""The page as HTML: what it allows itself, and that no name or title becomes part of it."""
 
 import re
 from base64 import b64encode
@@ -14,7 +14,9 @@ def page(tmp_path):
     """The text of a page of one section."""
 
     def write(markdown, title="t", heading="s"):
-        return write_html(tmp_path / "page.html", title, [Section(heading, markdown)]).read_text(encoding="utf-8")
+        return write_html(tmp_path / "page.html", title, [Section(heading, markdown)]).read_text(
+            encoding="utf-8"
+        )
 
     return write
 
@@ -24,7 +26,10 @@ def test_nothing_but_its_own_script_runs_and_nothing_is_loaded(page):
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
     (script,) = re.findall(r"<script>(.*)</script>", text, re.DOTALL)
     allowed = dict(rule.split(" ", 1) for rule in policy.split("; "))
-    assert allowed.pop("script-src") == f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+    assert (
+        allowed.pop("script-src")
+        == f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+    )
     assert allowed.pop("style-src") == "'unsafe-inline'" and allowed.pop("img-src") == "data:"
     assert allowed == {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'"}
 
@@ -32,7 +37,11 @@ def test_nothing_but_its_own_script_runs_and_nothing_is_loaded(page):
 def test_markup_is_shown_as_it_is_written(page):
     hostile = "<img src=x onerror=alert(1)>"
     text = page(f"{hostile}\n\na <b>b</b> c\n", title=hostile, heading=hostile)
-    assert "<img" not in text and "<b>" not in text and text.count("&lt;img src=x onerror=alert(1)&gt;") == 5
+    assert (
+        "<img" not in text
+        and "<b>" not in text
+        and text.count("&lt;img src=x onerror=alert(1)&gt;") == 5
+    )
 
 
 def test_links_that_run_are_no_links(page):
@@ -46,5 +55,7 @@ def test_a_table_is_reachable_by_keyboard_and_its_heads_are_buttons(page):
 
 
 def test_long_cells_wrap_whatever_their_links_hide(page):
-    text = page(f"| a | b |\n| --- | ---: |\n| {'x ' * 12} | [2](https://a.long/address/of/a/page) |\n")
+    text = page(
+        f"| a | b |\n| --- | ---: |\n| {'x ' * 12} | [2](https://a.long/address/of/a/page) |\n"
+    )
     assert text.count('class="long"') == 1 and '<td class="long">x' in text

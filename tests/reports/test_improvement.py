@@ -34,8 +34,12 @@ SCORES = scores_of(
 def test_by_hand_with_ties_and_ragged_seeds():
     table = probability_of_improvement(SCORES, {}).set_index("method")
     p = ((2 + 2.5 + 3) / 9 + 8 / 12) / 2
-    assert table.loc["a", "value"] == pytest.approx(p) and table.loc["b", "value"] == pytest.approx(1 - p)
-    assert table.loc["a", ["other", "other_variant", "n_seeds", "n_families", "n_left_out"]].tolist() == ["b", "", 3, 2, 2]
+    assert table.loc["a", "value"] == pytest.approx(p) and table.loc["b", "value"] == pytest.approx(
+        1 - p
+    )
+    assert table.loc[
+        "a", ["other", "other_variant", "n_seeds", "n_families", "n_left_out"]
+    ].tolist() == ["b", "", 3, 2, 2]
     low, high = table.loc["a", ["low", "high"]]
     assert 0 <= low < p < high <= 1
     assert table.loc["b", ["low", "high"]].tolist() == [1 - high, 1 - low]
@@ -54,14 +58,18 @@ def test_equals_a_bootstrap_by_loops():
             of_families.append(((left > right) + (left == right) / 2).mean())
         drawn.append(np.mean(of_families))
     got = probability_of_improvement(pair, {}, draws=20_000, corrected=False).iloc[0]
-    np.testing.assert_allclose(got[["low", "high"]].to_list(), np.quantile(drawn, [0.025, 0.975]), atol=0.02)
+    np.testing.assert_allclose(
+        got[["low", "high"]].to_list(), np.quantile(drawn, [0.025, 0.975]), atol=0.02
+    )
 
 
 @pytest.mark.parametrize(("n_families", "n_seeds"), [(1, 5), (1, 10), (6, 5)])
 def test_the_interval_covers(n_families, n_seeds):
     draw, hits = np.random.default_rng(5), []
     for _ in range(150):
-        cells = [(f"f{i}", "x", m, draw.normal(size=n_seeds)) for i in range(n_families) for m in "ab"]
+        cells = [
+            (f"f{i}", "x", m, draw.normal(size=n_seeds)) for i in range(n_families) for m in "ab"
+        ]
         one = probability_of_improvement(scores_of(*cells), {}, draws=300).iloc[0]
         hits.append(one["low"] <= 0.5 <= one["high"])
     assert np.mean(hits) > 0.9
@@ -79,9 +87,13 @@ def test_groups_stay_apart_and_no_common_family_is_no_line():
 
 
 def test_another_method_moves_nothing():
-    more = pd.concat([scores_of(("f", "speed", "aa", [7.0, 8.0, 9.0]), ("g", "mass", "A", [1.0])), SCORES])
+    more = pd.concat(
+        [scores_of(("f", "speed", "aa", [7.0, 8.0, 9.0]), ("g", "mass", "A", [1.0])), SCORES]
+    )
     table = probability_of_improvement(more, {})
-    those = table[table["method"].isin(["a", "b"]) & table["other"].isin(["a", "b"])].reset_index(drop=True)
+    those = table[table["method"].isin(["a", "b"]) & table["other"].isin(["a", "b"])].reset_index(
+        drop=True
+    )
     pd.testing.assert_frame_equal(those, probability_of_improvement(SCORES, {}))
     assert len(table) == 10  # A and aa have no family in common
 
@@ -89,7 +101,11 @@ def test_another_method_moves_nothing():
 def test_two_seeds_have_no_interval_and_missing_scores_are_left_out():
     few = SCORES[SCORES["seed"] < 2]
     table = probability_of_improvement(few, {})
-    assert table[["low", "high"]].isna().all(axis=None) and set(table["interval"]) == {""} and (table["n_seeds"] == 2).all()
+    assert (
+        table[["low", "high"]].isna().all(axis=None)
+        and set(table["interval"]) == {""}
+        and (table["n_seeds"] == 2).all()
+    )
     masked = SCORES.assign(score=SCORES["score"].mask(SCORES["seed"] >= 2))
     pd.testing.assert_frame_equal(probability_of_improvement(masked, {}), table)
 

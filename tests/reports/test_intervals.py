@@ -14,7 +14,9 @@ def test_by_hand():
     half = 4.302653 * 3 / np.sqrt(3)  # t of two degrees of freedom, s = 3
     np.testing.assert_allclose(student_interval([0.0, 3.0, 6.0]), (3 - half, 3 + half), rtol=1e-6)
     half = 2.131847 * np.sqrt(10 / 5)  # at 90 %, four degrees of freedom, s² = 10
-    np.testing.assert_allclose(student_interval([0, 2, 4, 6, 8], level=0.9), (4 - half, 4 + half), rtol=1e-6)
+    np.testing.assert_allclose(
+        student_interval([0, 2, 4, 6, 8], level=0.9), (4 - half, 4 + half), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("n_seeds", [5, 10])

@@ -1,4 +1,4 @@
-"""The leaderboard: interquartile means against naive ones, what stands for them without references, and what it says."""
+"""The leaderboard: IQMs against naive ones, what replaces them without references, its words."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.parts.leaderboard import leader_costs, leader_sentences, leaderboard_figure, leaderboard_table, toy
+from reports.parts.leaderboard import (
+    leader_costs,
+    leader_sentences,
+    leaderboard_figure,
+    leaderboard_table,
+    toy,
+)
 from reports.parts.styles import focused, method_styles
 from reports.stats.leaderboard import AREA, END, NORMALISED, RETURN, START, leaderboard
 from reports.stats.score_matrix import EXACT_IMAGES, OTHERS
@@ -31,26 +37,50 @@ def scores_of(methods=("apb", "td3", "maml", "zero"), places=PLACES, references=
             for seed in range(seeds):
                 for b in STEPS if method != "zero" else STEPS[:1]:
                     value = score(method, family, seed, b)
-                    place = {"suite": "ood", "budget": "desk", "split": "ood", "family": family, "axis": axis}
+                    place = {
+                        "suite": "ood",
+                        "budget": "desk",
+                        "split": "ood",
+                        "family": family,
+                        "axis": axis,
+                    }
                     arm = {"method": method, "variant": "", "seed": seed, "env_steps": b}
-                    lines.append({**place, **arm, "return_mean": 100 * value, "normalised": value if references else np.nan})
+                    lines.append(
+                        {
+                            **place,
+                            **arm,
+                            "return_mean": 100 * value,
+                            "normalised": value if references else np.nan,
+                        }
+                    )
     return pd.DataFrame(lines)
 
 
 def naive_iqm(values):
-    """Of a number of scores that four divides: the mean of the middle half."""
+    """The mean of the middle half; the number of scores is a multiple of four."""
     ranked = np.sort(np.asarray(values))
     return ranked[len(ranked) // 4 : -len(ranked) // 4 or None].mean()
 
 
 def test_every_number_is_an_interquartile_mean_over_seeds_and_families():
     board = leaderboard(scores_of(seeds=4), EXACT)
-    assert board["group"].unique().tolist() == [EXACT_IMAGES, OTHERS] and set(board["unit"]) == {NORMALISED}
+    assert board["group"].unique().tolist() == [EXACT_IMAGES, OTHERS] and set(board["unit"]) == {
+        NORMALISED
+    }
     apb = board[(board["group"] == OTHERS) & (board["method"] == "apb")].iloc[0]
     for moment, b in ((START, 0), (END, 100)):
-        expected = naive_iqm([score("apb", family, seed, b) for family in ("f", "h") for seed in range(4)])
-        assert apb[moment] == pytest.approx(expected) and apb[f"{moment}_low"] < expected < apb[f"{moment}_high"]
-    areas = [(score("apb", f, seed, 10) + score("apb", f, seed, 100)) / 2 for f in ("f", "h") for seed in range(4)]
+        expected = naive_iqm(
+            [score("apb", family, seed, b) for family in ("f", "h") for seed in range(4)]
+        )
+        assert (
+            apb[moment] == pytest.approx(expected)
+            and apb[f"{moment}_low"] < expected < apb[f"{moment}_high"]
+        )
+    areas = [
+        (score("apb", f, seed, 10) + score("apb", f, seed, 100)) / 2
+        for f in ("f", "h")
+        for seed in range(4)
+    ]
     assert apb[AREA] == pytest.approx(naive_iqm(areas))  # one step of the logarithm, by a trapezoid
     assert (apb["n_seeds"], apb["n_families"], apb["env_steps"]) == (4, 2, 100)
     ends = board[board["group"] == OTHERS][END].to_numpy()
@@ -67,15 +97,20 @@ def test_one_family_without_references_has_returns_and_several_have_no_line():
 
 
 def test_no_method_moves_another():
-    few, more = (leaderboard(scores_of(methods), EXACT) for methods in (("apb", "zero"), ("apb", "td3", "zero")))
+    few, more = (
+        leaderboard(scores_of(methods), EXACT)
+        for methods in (("apb", "zero"), ("apb", "td3", "zero"))
+    )
     lines = [board[board["method"] == "apb"].reset_index(drop=True) for board in (few, more)]
     pd.testing.assert_frame_equal(*lines)
 
 
 def test_the_sentence_names_who_is_ahead_and_where_apb_stands():
     exact, others = leader_sentences(leaderboard(scores_of(), EXACT))
-    assert exact == (
-        "On shift axes of exact linear images, **apb** ends highest (normalised score 0.82), before td3 (0.72) and maml (0.52)."
+    assert (
+        exact
+        == "On shift axes of exact linear images, **apb** ends highest (normalised score 0.82),"
+        " before td3 (0.72) and maml (0.52)."
     )
     assert others.startswith("On other shift axes, **apb** ends highest")
     better = scores_of(("td3", "maml", "pearl", "rl2", "apb-pre", "apb"))
@@ -95,10 +130,22 @@ def test_a_toy_is_called_one(family, budget, warned):
 def test_the_table_has_the_costs_of_all_families_once():
     board = leaderboard(scores_of(), EXACT)
     where = {"suite": "ood", "budget": "desk", "split": "ood", "variant": "", "method": "apb"}
-    costs = pd.DataFrame([{**where, "family": f, "axis": a, "steps": 1000.0, "seconds": 90.0} for f, a in PLACES])
-    lines = leaderboard_table(board[board["group"] == OTHERS], leader_costs(costs), [("maml", "")]).splitlines()
+    costs = pd.DataFrame(
+        [{**where, "family": f, "axis": a, "steps": 1000.0, "seconds": 90.0} for f, a in PLACES]
+    )
+    lines = leaderboard_table(
+        board[board["group"] == OTHERS], leader_costs(costs), [("maml", "")]
+    ).splitlines()
     cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
-    assert cells[0] == ["method", "b = 0", "area over log b", "environment steps", "minutes", "seeds", "at the end (b = 100)"]
+    assert cells[0] == [
+        "method",
+        "b = 0",
+        "area over log b",
+        "environment steps",
+        "minutes",
+        "seeds",
+        "at the end (b = 100)",
+    ]
     apb = next(line for line in cells if line[0] == "apb")
     assert apb[3:6] == ["2\u202f000", "3.00", "5"] and apb[6].startswith("0.85 ± ")
     assert [line[0] for line in cells[2:]] == ["apb", "td3", "maml, untrained", "zero"]
@@ -113,9 +160,13 @@ def test_the_scores_in_the_readme_are_the_published_ones():
             cells = line.strip("| ").split(" | ")
             ends.setdefault(cells[0], []).append(cells[-1].split(" ± ")[0])
     shown = re.findall(
-        r"^\| `([a-z]+\d?)` \|.*\| (\S+, \S+) \|$", (root / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+        r"^\| `([a-z]+\d?)` \|.*\| (\S+, \S+) \|$",
+        (root / "README.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
     )
-    assert len(shown) == 7 and {name: score.split(", ") for name, score in shown} == {name: ends[name] for name, _ in shown}
+    assert len(shown) == 7 and {name: score.split(", ") for name, score in shown} == {
+        name: ends[name] for name, _ in shown
+    }
 
 
 def test_the_figure_has_a_line_per_method_the_best_on_top_and_bounds_across():
@@ -127,4 +178,7 @@ def test_the_figure_has_a_line_per_method_the_best_on_top_and_bounds_across():
         drawn = {line.get_gid(): line for line in axes.lines}
         assert set(drawn) == {"row:apb", "row:td3", "row:maml", "bound:zero"}
         ends = board[board["group"] == group].set_index("method")[END]
-        assert drawn["row:td3"].get_xdata()[0] == ends["td3"] and drawn["bound:zero"].get_xdata()[0] == ends["zero"]
+        assert (
+            drawn["row:td3"].get_xdata()[0] == ends["td3"]
+            and drawn["bound:zero"].get_xdata()[0] == ends["zero"]
+        )

@@ -18,14 +18,18 @@ from reports.stats.power import detectable_effect, pooled_deviation, student_qua
     ],
 )
 def test_known_quantiles_of_students_t(p, freedom, t):
-    """Of printed tables."""
+    """From printed tables."""
     assert student_quantile(p, freedom) == pytest.approx(t, rel=1e-5)
     assert student_quantile(1 - p, freedom) == -student_quantile(p, freedom)
-    assert student_tail(t, freedom) == pytest.approx(1 - p, rel=1e-4) and student_quantile(0.5, freedom) == 0
+    assert (
+        student_tail(t, freedom) == pytest.approx(1 - p, rel=1e-4)
+        and student_quantile(0.5, freedom) == 0
+    )
 
 
 def test_the_tail_of_students_t():
-    for t in (-3.0, -0.1, 0.0, 0.4, 7.0):  # one degree of freedom is Cauchy's law, two have a closed form
+    # one degree of freedom is Cauchy's law, two have a closed form
+    for t in (-3.0, -0.1, 0.0, 0.4, 7.0):
         assert student_tail(t, 1) == pytest.approx(0.5 - np.arctan(t) / np.pi, rel=1e-12)
         assert student_tail(t, 2) == pytest.approx((1 - t / np.sqrt(2 + t * t)) / 2, rel=1e-12)
     assert [student_tail(t, 2.5) for t in (-np.inf, np.inf)] == [1.0, 0.0]
@@ -40,15 +44,23 @@ def test_the_tail_of_students_t():
 
 @pytest.mark.parametrize(
     ("n", "m", "effect"),
-    [(2, 2, 5.6535), (3, 3, 3.0707), (5, 5, 2.0244), (10, 10, 1.3249), (26, 26, 0.7923), (64, 64, 0.4991)],
+    [
+        (2, 2, 5.6535),
+        (3, 3, 3.0707),
+        (5, 5, 2.0244),
+        (10, 10, 1.3249),
+        (26, 26, 0.7923),
+        (64, 64, 0.4991),
+    ],
 )
 def test_known_effects(n, m, effect):
-    """Effects, in deviations, at which noncentral t has a power of 0.8; Cohen's tables give 26 for 0.8 and 64 for 0.5."""
+    """Effects, in deviations, at power 0.8 (noncentral t); Cohen: 26 seeds for 0.8, 64 for 0.5."""
     assert detectable_effect(1.0, n, m) == pytest.approx(effect, abs=1e-3)
 
 
 def test_the_t_test_detects_it_so_often():
-    generator, critical = np.random.default_rng(0), 2.364624  # of Student's t with 7 degrees of freedom, two-sided 5 %
+    # of Student's t with 7 degrees of freedom, two-sided 5 %
+    generator, critical = np.random.default_rng(0), 2.364624
     effect = detectable_effect(2.0, 3, 6, power=0.6)
     x, y = generator.normal(effect, 2.0, (20_000, 3)), generator.normal(0.0, 2.0, (20_000, 6))
     pooled = np.sqrt((2 * x.var(axis=1, ddof=1) + 5 * y.var(axis=1, ddof=1)) / 7)
@@ -58,8 +70,14 @@ def test_the_t_test_detects_it_so_often():
 
 def test_scales_and_falls_as_it_should():
     assert detectable_effect(3.0, 5, 5) == pytest.approx(3 * detectable_effect(1.0, 5, 5))
-    assert detectable_effect(1.0, 4, 6) == detectable_effect(1.0, 6, 4) > detectable_effect(1.0, 5, 5)
-    assert detectable_effect(1.0, 5, 5, alpha=0.01) > detectable_effect(1.0, 5, 5) > detectable_effect(1.0, 5, 5, power=0.5)
+    assert (
+        detectable_effect(1.0, 4, 6) == detectable_effect(1.0, 6, 4) > detectable_effect(1.0, 5, 5)
+    )
+    assert (
+        detectable_effect(1.0, 5, 5, alpha=0.01)
+        > detectable_effect(1.0, 5, 5)
+        > detectable_effect(1.0, 5, 5, power=0.5)
+    )
     assert detectable_effect(0.0, 5, 5) == 0 and np.isnan(detectable_effect(float("nan"), 5, 5))
 
 

@@ -16,19 +16,48 @@ from reports.stats.scores import (
 )
 from results.schema import Row, to_frame
 
-BASE = {"budget": "quick", "family": "f", "family_version": "1", "method_version": 1, "variant": "", "config_hash": "c"}
-ADAPT = {**BASE, "suite": "s", "suite_version": 1, "split": "ood", "stage": "adapt", "task_params": "{}"}
+BASE = {
+    "budget": "quick",
+    "family": "f",
+    "family_version": "1",
+    "method_version": 1,
+    "variant": "",
+    "config_hash": "c",
+}
+ADAPT = {
+    **BASE,
+    "suite": "s",
+    "suite_version": 1,
+    "split": "ood",
+    "stage": "adapt",
+    "task_params": "{}",
+}
 
 
 def adapt(task, value, *, method="m", seed=0, b=0, axis="angle", shift=0.1, **more):
-    columns = {"task_index": task, "return_mean": value, "method": method, "seed": seed, "env_steps": b}
+    columns = {
+        "task_index": task,
+        "return_mean": value,
+        "method": method,
+        "seed": seed,
+        "env_steps": b,
+    }
     return Row(**{**ADAPT, **columns, "shift_axis": axis, "shift": shift, **more})
 
 
 def expect(*arms, **statuses):
-    """Expected cells from (method, seed) pairs, done unless a keyword like m0="failed" says otherwise."""
-    same = {"suite": "s", "suite_version": 1, "budget": "quick", "family": "f", "split": "ood", "variant": ""}
-    found = [{**same, "method": m, "seed": s, "status": statuses.get(f"{m}{s}", "done")} for m, s in arms]
+    """Expected cells from (method, seed) pairs, done unless a keyword says so, as m0="failed"."""
+    same = {
+        "suite": "s",
+        "suite_version": 1,
+        "budget": "quick",
+        "family": "f",
+        "split": "ood",
+        "variant": "",
+    }
+    found = [
+        {**same, "method": m, "seed": s, "status": statuses.get(f"{m}{s}", "done")} for m, s in arms
+    ]
     return pd.DataFrame(found)
 
 
@@ -37,13 +66,27 @@ def returns(scores, *columns):
 
 
 def test_averages_tasks_within_a_level_then_levels():
-    rows = to_frame([adapt(0, 0.0, shift=0.1), adapt(1, 2.0, shift=0.1), adapt(2, 4.0, shift=0.1), adapt(3, 10.0, shift=0.5)])
+    rows = to_frame(
+        [
+            adapt(0, 0.0, shift=0.1),
+            adapt(1, 2.0, shift=0.1),
+            adapt(2, 4.0, shift=0.1),
+            adapt(3, 10.0, shift=0.5),
+        ]
+    )
     scores = adaptation_scores(rows, expect(("m", 0)))
-    assert scores[["return_mean", "n_tasks", "n_levels"]].iloc[0].tolist() == [6.0, 4, 2]  # not 4, the mean over tasks
+    # not 4, the mean over tasks
+    assert scores[["return_mean", "n_tasks", "n_levels"]].iloc[0].tolist() == [6.0, 4, 2]
 
 
 def test_axes_are_kept_apart():
-    rows = to_frame([adapt(0, 1.0, axis="angle"), adapt(1, 5.0, axis="radius"), adapt(2, 9.0, axis=None, shift=None)])
+    rows = to_frame(
+        [
+            adapt(0, 1.0, axis="angle"),
+            adapt(1, 5.0, axis="radius"),
+            adapt(2, 9.0, axis=None, shift=None),
+        ]
+    )
     assert returns(adaptation_scores(rows, expect(("m", 0))), "axis") == {
         ("angle", 0): 1.0,
         ("radius", 0): 5.0,
@@ -58,8 +101,21 @@ def test_tasks_inside_the_law_are_one_level_whether_their_shift_is_zero_or_missi
 
 
 def reference(task, floor, oracle, version="1", uncertain=False, params="{}"):
-    place = {"family": "f", "family_version": version, "split": "ood", "task_index": task, "task_params": params}
-    return {**place, "random": floor - 1, "zero": floor, "oracle": oracle, "floor": floor, "uncertain": uncertain}
+    place = {
+        "family": "f",
+        "family_version": version,
+        "split": "ood",
+        "task_index": task,
+        "task_params": params,
+    }
+    return {
+        **place,
+        "random": floor - 1,
+        "zero": floor,
+        "oracle": oracle,
+        "floor": floor,
+        "uncertain": uncertain,
+    }
 
 
 def test_normalised_scores_are_per_task_and_only_then_averaged():
@@ -71,7 +127,11 @@ def test_normalised_scores_are_per_task_and_only_then_averaged():
 
 def test_a_task_without_an_expert_or_that_is_not_the_same_task_has_no_normalised_score():
     rows, cells = to_frame([adapt(0, 5.0), adapt(1, 3.0)]), expect(("m", 0))
-    others = reference(1, 200.0, np.nan), reference(1, 0.0, 300.0, version="2"), reference(1, 0.0, 300.0, params='{"a": 1.0}')
+    others = (
+        reference(1, 200.0, np.nan),
+        reference(1, 0.0, 300.0, version="2"),
+        reference(1, 0.0, 300.0, params='{"a": 1.0}'),
+    )
     for other in others:
         scores = adaptation_scores(rows, cells, pd.DataFrame([reference(0, 0.0, 10.0), other]))
         assert scores["normalised"].isna().all() and (scores["return_mean"] == 4.0).all()
@@ -80,7 +140,9 @@ def test_a_task_without_an_expert_or_that_is_not_the_same_task_has_no_normalised
 
 def test_one_task_with_close_references_marks_the_score():
     references = pd.DataFrame([reference(0, 0.0, 10.0), reference(1, 0.0, 1.0, uncertain=True)])
-    scores = adaptation_scores(to_frame([adapt(0, 5.0), adapt(1, 0.5)]), expect(("m", 0)), references)
+    scores = adaptation_scores(
+        to_frame([adapt(0, 5.0), adapt(1, 0.5)]), expect(("m", 0)), references
+    )
     assert scores[["normalised", "uncertain"]].iloc[0].tolist() == [0.5, True]
 
 
@@ -99,8 +161,15 @@ def test_a_task_that_only_others_have_is_missing_too():
 
 
 def test_gain_is_over_the_same_seed():
-    rows = to_frame([adapt(0, v, seed=s, b=b) for s, b, v in ((0, 0, 1.0), (0, 50, 4.0), (1, 0, 10.0), (1, 50, 11.0))])
-    gains = adaptation_scores(rows, expect(("m", 0), ("m", 1))).set_index(["seed", "env_steps"])["gain"]
+    rows = to_frame(
+        [
+            adapt(0, v, seed=s, b=b)
+            for s, b, v in ((0, 0, 1.0), (0, 50, 4.0), (1, 0, 10.0), (1, 50, 11.0))
+        ]
+    )
+    gains = adaptation_scores(rows, expect(("m", 0), ("m", 1))).set_index(["seed", "env_steps"])[
+        "gain"
+    ]
     assert gains.to_dict() == {(0, 0): 0.0, (0, 50): 3.0, (1, 0): 0.0, (1, 50): 1.0}
 
 
@@ -116,7 +185,9 @@ def test_only_finished_cells_enter_a_score():
 
 def test_diverged_cells_enter_and_are_marked():
     rows = to_frame([adapt(0, 1.0), adapt(1, -5.0, status="diverged")])
-    assert adaptation_scores(rows, expect(("m", 0)))[["return_mean", "diverged"]].to_numpy().tolist() == [[-2.0, True]]
+    assert adaptation_scores(rows, expect(("m", 0)))[
+        ["return_mean", "diverged"]
+    ].to_numpy().tolist() == [[-2.0, True]]
 
 
 def test_two_rows_for_one_evaluation_are_refused():
@@ -125,7 +196,15 @@ def test_two_rows_for_one_evaluation_are_refused():
 
 
 def test_summary_over_ragged_seeds():
-    values = {(0, 0): 1.0, (1, 0): 3.0, (2, 0): 5.0, (0, 50): 2.0, (1, 50): 6.0, (2, 50): None, (0, 100): 7.0}
+    values = {
+        (0, 0): 1.0,
+        (1, 0): 3.0,
+        (2, 0): 5.0,
+        (0, 50): 2.0,
+        (1, 50): 6.0,
+        (2, 50): None,
+        (0, 100): 7.0,
+    }
     rows = to_frame([adapt(0, v, seed=s, b=b) for (s, b), v in values.items()])
     points = summarise(adaptation_scores(rows, expect(("m", 0), ("m", 1), ("m", 2))))
     np.testing.assert_equal(points["mean"].to_list(), [3.0, 4.0, 7.0])
@@ -140,16 +219,22 @@ def test_an_interval_does_not_depend_on_who_else_is_in_the_report():
     rows = [adapt(0, float(s * s), seed=s) for s in range(6)]
     alone = summarise(adaptation_scores(to_frame(rows), expect(*(("m", s) for s in range(6)))))
     rows += [adapt(0, float(s), seed=s, method="a") for s in range(6)]
-    both = summarise(adaptation_scores(to_frame(rows), expect(*((m, s) for m in "am" for s in range(6)))))
+    both = summarise(
+        adaptation_scores(to_frame(rows), expect(*((m, s) for m in "am" for s in range(6))))
+    )
     pd.testing.assert_frame_equal(alone, both[both["method"] == "m"].reset_index(drop=True))
 
 
 def test_a_frozen_method_is_held_to_the_end_and_gets_no_point():
-    rows = [adapt(0, 1.0, b=b) for b in (0, 50, 100)] + [adapt(0, 2.0, method="n", b=b) for b in (0, 50)]
+    rows = [adapt(0, 1.0, b=b) for b in (0, 50, 100)] + [
+        adapt(0, 2.0, method="n", b=b) for b in (0, 50)
+    ]
     points = summarise(adaptation_scores(to_frame(rows), expect(("m", 0), ("n", 0))))
     held = add_hold(points)
     assert len(held) == len(points) == 5
-    assert held.dropna(subset=["held_to"])[["method", "env_steps", "held_to"]].to_numpy().tolist() == [["n", 50, 100.0]]
+    assert held.dropna(subset=["held_to"])[
+        ["method", "env_steps", "held_to"]
+    ].to_numpy().tolist() == [["n", 50, 100.0]]
 
 
 def test_coverage_and_what_is_not_finished():
@@ -161,10 +246,18 @@ def test_coverage_and_what_is_not_finished():
         ["n", 2, 0, 1],
     ]
     # another arm's meta-training, which n builds on
-    train = Row(**BASE, method="m", seed=0, stage="train", env_steps=0, status="failed", error="out of memory")
-    rows = to_frame([adapt(None, None, seed=1, status="failed", error="loss is not finite"), train]).assign(
-        cell_id=["b", "shared"]
+    train = Row(
+        **BASE,
+        method="m",
+        seed=0,
+        stage="train",
+        env_steps=0,
+        status="failed",
+        error="out of memory",
     )
+    rows = to_frame(
+        [adapt(None, None, seed=1, status="failed", error="loss is not finite"), train]
+    ).assign(cell_id=["b", "shared"])
     assert unfinished(rows, cells)[["method", "seed", "status", "error"]].to_numpy().tolist() == [
         ["m", 1, "failed", "loss is not finite"],
         ["n", 0, "failed in meta-training", "out of memory"],
@@ -179,7 +272,9 @@ def test_meta_training_takes_the_online_return_first_and_serves_every_arm_that_b
         Row(**train, env_steps=200, return_mean=-2.0),
         Row(**train, env_steps=300),
     ]
-    cells = expect(("m", 0), ("m+ft", 0), ("m", 1), ("td3", 0)).assign(train_id=["one", "one", "two", None])
+    cells = expect(("m", 0), ("m+ft", 0), ("m", 1), ("td3", 0)).assign(
+        train_id=["one", "one", "two", None]
+    )
     scores = meta_training_scores(to_frame(rows).assign(cell_id="one"), pd.concat([cells, cells]))
     assert scores[["method", "seed", "env_steps", "return_mean"]].to_numpy().tolist() == [
         ["m", 0, 100, -3.0],
@@ -191,8 +286,12 @@ def test_meta_training_takes_the_online_return_first_and_serves_every_arm_that_b
 
 def test_each_suite_shows_the_meta_training_that_its_own_cells_build_on():
     train = {**BASE, "method": "m", "seed": 0, "stage": "train", "env_steps": 100}
-    rows = to_frame([Row(**train, online_return=-3.0), Row(**train, online_return=-7.0)]).assign(cell_id=["old", "new"])
-    cells = pd.concat([expect(("m", 0)).assign(suite=s, train_id=i) for s, i in (("s", "old"), ("t", "new"))])
+    rows = to_frame([Row(**train, online_return=-3.0), Row(**train, online_return=-7.0)]).assign(
+        cell_id=["old", "new"]
+    )
+    cells = pd.concat(
+        [expect(("m", 0)).assign(suite=s, train_id=i) for s, i in (("s", "old"), ("t", "new"))]
+    )
     scores = meta_training_scores(rows, cells)
     assert scores[["suite", "return_mean"]].to_numpy().tolist() == [["s", -3.0], ["t", -7.0]]
 
@@ -200,4 +299,6 @@ def test_each_suite_shows_the_meta_training_that_its_own_cells_build_on():
 def test_nothing_measured_gives_empty_tables():
     scores = adaptation_scores(to_frame([]), expect(("m", 0), m0="missing"))
     assert scores.empty and add_hold(summarise(scores)).empty
-    assert meta_training_scores(to_frame([]).assign(cell_id=[]), expect(("m", 0)).assign(train_id=None)).empty
+    assert meta_training_scores(
+        to_frame([]).assign(cell_id=[]), expect(("m", 0)).assign(train_id=None)
+    ).empty

@@ -9,8 +9,21 @@ from reports.stats.scores import IN_DISTRIBUTION, level_scores
 from reports.stats.shift_axes import EXACT, axis_text, exact_axes, unit
 from results.schema import Row, to_frame
 
-BASE = {"budget": "quick", "family": "f", "family_version": "1", "method_version": 1, "variant": "", "config_hash": "c"}
-TASKS = [("angle", 0.2, 1.0), ("angle", 0.2, 3.0), ("angle", 0.8, -7.0), ("radius", 0.5, 5.0), (None, 0.0, 9.0)]
+BASE = {
+    "budget": "quick",
+    "family": "f",
+    "family_version": "1",
+    "method_version": 1,
+    "variant": "",
+    "config_hash": "c",
+}
+TASKS = [
+    ("angle", 0.2, 1.0),
+    ("angle", 0.2, 3.0),
+    ("angle", 0.8, -7.0),
+    ("radius", 0.5, 5.0),
+    (None, 0.0, 9.0),
+]
 LAST = {"apb": 100, "maml": 50, "finetune": 100, "zero": 0}
 HOSTILE = "_$\\frac$|<b>"
 
@@ -23,16 +36,38 @@ def returned(value, method, seed, b):
 def rows_of(methods, tasks=TASKS, seeds=2):
     return [
         Row(
-            **{**BASE, "method": m, "seed": s, "suite": "s", "suite_version": 1, "split": "ood", "stage": "adapt"},
-            task_index=i, shift_axis=axis, shift=shift, env_steps=b, return_mean=returned(value, m, s, b),
+            **{
+                **BASE,
+                "method": m,
+                "seed": s,
+                "suite": "s",
+                "suite_version": 1,
+                "split": "ood",
+                "stage": "adapt",
+            },
+            task_index=i,
+            shift_axis=axis,
+            shift=shift,
+            env_steps=b,
+            return_mean=returned(value, m, s, b),
         )
-        for m in methods for s in range(seeds) for b in (0, 50, 100) if b <= LAST[m]
+        for m in methods
+        for s in range(seeds)
+        for b in (0, 50, 100)
+        if b <= LAST[m]
         for i, (axis, shift, value) in enumerate(tasks)
-    ]  # fmt: skip
+    ]
 
 
 def cells_of(methods, seeds=2):
-    slot = {"suite": "s", "budget": "quick", "family": "f", "split": "ood", "variant": "", "status": "done"}
+    slot = {
+        "suite": "s",
+        "budget": "quick",
+        "family": "f",
+        "split": "ood",
+        "variant": "",
+        "status": "done",
+    }
     return pd.DataFrame([{**slot, "method": m, "seed": s} for m in methods for s in range(seeds)])
 
 
@@ -47,7 +82,13 @@ def points_of(methods, rows=None):
 
 def draw(methods, exact=(), points=None):
     points = points_of(methods) if points is None else points
-    return shift_figure(points, expected_of(methods), method_styles([(m, "") for m in methods]), "f, split ood", exact)
+    return shift_figure(
+        points,
+        expected_of(methods),
+        method_styles([(m, "") for m in methods]),
+        "f, split ood",
+        exact,
+    )
 
 
 def lines(axes, gid):
@@ -56,13 +97,26 @@ def lines(axes, gid):
 
 def test_a_level_is_the_mean_over_its_tasks_and_then_over_seeds():
     points = points_of(["apb"]).set_index(["moment", "level"])
-    assert points["mean"].to_dict() == {("start", 0.2): 3.0, ("start", 0.8): -6.0, ("last", 0.2): 5.0, ("last", 0.8): -4.0}
-    assert points.loc[("last", 0.8), ["low", "high", "n_seeds", "env_steps"]].tolist() == [-5.0, -3.0, 2, 100]
+    assert points["mean"].to_dict() == {
+        ("start", 0.2): 3.0,
+        ("start", 0.8): -6.0,
+        ("last", 0.2): 5.0,
+        ("last", 0.8): -4.0,
+    }
+    assert points.loc[("last", 0.8), ["low", "high", "n_seeds", "env_steps"]].tolist() == [
+        -5.0,
+        -3.0,
+        2,
+        100,
+    ]
 
 
 def test_only_axes_with_levels_to_compare_are_shown():
-    assert set(points_of(["apb"])["axis"]) == {"angle"}  # radius has one level, the tasks inside the law have no axis
-    assert shift_points(level_scores(to_frame(rows_of(["apb"], TASKS[3:])), cells_of(["apb"]))).empty
+    # radius has one level, the tasks inside the law have no axis
+    assert set(points_of(["apb"])["axis"]) == {"angle"}
+    assert shift_points(
+        level_scores(to_frame(rows_of(["apb"], TASKS[3:])), cells_of(["apb"]))
+    ).empty
 
 
 def test_axes_are_panels_of_their_own():
@@ -71,9 +125,15 @@ def test_axes_are_panels_of_their_own():
     above = figure.axes[:2]
     assert [axes.get_title() for axes in above] == ["shift axis: angle", "shift axis: radius"]
     assert [figure.axes[i].get_ylabel() for i in (0, 2)] == ["return at b = 0", "return at b = 100"]
-    assert [lines(axes, "curve")[0].get_xdata().tolist() for axes in above] == [[0.2, 0.8], [0.5, 1.0]]
+    assert [lines(axes, "curve")[0].get_xdata().tolist() for axes in above] == [
+        [0.2, 0.8],
+        [0.5, 1.0],
+    ]
     labels = [axes.get_xlabel() for axes in figure.axes[2:]]
-    assert labels == ["distance from the training law, angle (rad)", "distance from the training law, radius (m)"]
+    assert labels == [
+        "distance from the training law, angle (rad)",
+        "distance from the training law, radius (m)",
+    ]
 
 
 def test_each_arm_is_drawn_at_its_own_last_checkpoint():
@@ -82,7 +142,10 @@ def test_each_arm_is_drawn_at_its_own_last_checkpoint():
         [[0.2, 3.0], [0.8, -6.0]],
         [[0.2, -7.0], [0.8, -16.0]],
     ]
-    assert [line.get_ydata().tolist() for line in lines(last, "curve")] == [[5.0, -4.0], [-6.0, -15.0]]
+    assert [line.get_ydata().tolist() for line in lines(last, "curve")] == [
+        [5.0, -4.0],
+        [-6.0, -15.0],
+    ]
     assert len(last.collections) == 2  # bands
 
 
@@ -119,7 +182,14 @@ def test_the_table_has_a_line_per_arm_and_moment():
 
 
 def test_exact_images_are_named_with_their_axis():
-    plans = [{"cells": [{"slot": {"family": "f"}, "isomorphic_axes": ["angle"]}, {"slot": {"family": "g"}}]}]
+    plans = [
+        {
+            "cells": [
+                {"slot": {"family": "f"}, "isomorphic_axes": ["angle"]},
+                {"slot": {"family": "g"}},
+            ]
+        }
+    ]
     assert exact_axes(plans) == {"f": frozenset({"angle"}), "g": frozenset()}
     assert axis_text("angle", {"angle"}) == f"shift axis angle ({EXACT})"
     assert axis_text("radius", {"angle"}) == "shift axis radius"
@@ -131,22 +201,31 @@ def test_exact_images_are_named_with_their_axis():
 @pytest.mark.filterwarnings("error")
 def test_hostile_names_draw():
     points = points_of(["apb"]).assign(axis=HOSTILE, method=HOSTILE)
-    figure = shift_figure(points, expected_of([HOSTILE]), method_styles([(HOSTILE, "")]), HOSTILE, {HOSTILE})
+    figure = shift_figure(
+        points, expected_of([HOSTILE]), method_styles([(HOSTILE, "")]), HOSTILE, {HOSTILE}
+    )
     figure.draw_without_rendering()
     table = shift_table(points, expected_of([HOSTILE]), HOSTILE)
-    assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1 and "<b" not in table
+    assert (
+        len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1
+        and "<b" not in table
+    )
 
 
 def test_a_row_of_normalised_scores_stands_below_where_there_are_references():
     methods = ["apb", "zero"]
     levels = level_scores(to_frame(rows_of(methods)), cells_of(methods))
-    assert shift_points(levels, "normalised").empty  # nobody has references
+    assert shift_points(levels, "normalised").empty  # no task has references
     known = levels.assign(normalised=levels["return_mean"] / 10)
     known.loc[known["level"] == 0.8, "normalised"] = float("nan")
     normal = shift_points(known, "normalised")
     assert set(normal["level"]) == {0.2}
     figure = shift_figure(
-        points_of(methods), expected_of(methods), method_styles([(m, "") for m in methods]), "t", normal=normal
+        points_of(methods),
+        expected_of(methods),
+        method_styles([(m, "") for m in methods]),
+        "t",
+        normal=normal,
     )
     start, last, below = figure.axes
     assert start.get_ylim() == last.get_ylim() != below.get_ylim()

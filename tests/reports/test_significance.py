@@ -48,11 +48,15 @@ def test_equals_a_loop():
 
 def test_neither_scale_nor_place_matters():
     x, y = [0.1, 0.2, 0.7, 0.3], [0.3, 0.6, 0.9, 0.1]
-    assert p_of(x, y) == p_of(np.array(x) * 1e-7, np.array(y) * 1e-7) == p_of(np.array(x) + 1e5, np.array(y) + 1e5)
+    assert (
+        p_of(x, y)
+        == p_of(np.array(x) * 1e-7, np.array(y) * 1e-7)
+        == p_of(np.array(x) + 1e5, np.array(y) + 1e5)
+    )
 
 
 def test_p_is_uniform_over_all_ways_to_call_the_seeds():
-    """Under the null every rearrangement is as likely: the share with p ≤ t is t at each value that p takes."""
+    """Under the null all rearrangements are equally likely: P(p ≤ t) = t at each value of p."""
     pooled = generator(2).normal(size=8)
     found = []
     for places in combinations(range(8), 3):
@@ -67,7 +71,9 @@ def test_drawn_p_values_are_uniform_too():
     draw = generator(3)
     found = np.array(
         [
-            permutation_test(draw.gamma(2.0, size=6), draw.gamma(2.0, size=7), draw, exact_up_to=1, draws=199)
+            permutation_test(
+                draw.gamma(2.0, size=6), draw.gamma(2.0, size=7), draw, exact_up_to=1, draws=199
+            )
             for _ in range(2_000)
         ]
     )
@@ -98,7 +104,10 @@ def test_the_lowest_p_is_that_of_seeds_that_do_not_overlap():
 
 def test_power_at_the_smallest_effect_is_about_what_was_asked_for():
     draw, effect = generator(4), detectable_effect(1.0, 5, 5)
-    rejected = [permutation_test(draw.normal(effect, 1, 5), draw.normal(0, 1, 5), draw) <= 0.05 for _ in range(1_500)]
+    rejected = [
+        permutation_test(draw.normal(effect, 1, 5), draw.normal(0, 1, 5), draw) <= 0.05
+        for _ in range(1_500)
+    ]
     assert 0.74 < np.mean(rejected) < 0.82  # the t-test's 0.8, a little less: 0.777 of 4000
 
 
@@ -114,7 +123,11 @@ def naive_holm(p):
 def test_holm():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.04, NAN, 0.01]), [0.04, NAN, 0.02])
-    assert holm([]).size == 0 and holm([0.7, 0.6]).tolist() == [1.0, 1.0] and np.isnan(holm([NAN])).all()
+    assert (
+        holm([]).size == 0
+        and holm([0.7, 0.6]).tolist() == [1.0, 1.0]
+        and np.isnan(holm([NAN])).all()
+    )
     for p in generator(5).random((50, 7)).round(1):
         np.testing.assert_allclose(holm(p), naive_holm(p.tolist()))
 
@@ -160,8 +173,12 @@ def test_differences_of_a_pair():
     np.testing.assert_allclose(table["p"], p)
     np.testing.assert_allclose(table["p_holm"], naive_holm(p))
     np.testing.assert_allclose(table["lowest_p"], [2 / 252, 1 / 126, 2 / 252])
-    np.testing.assert_allclose(table["deviation"], [np.sqrt(2.5), np.sqrt((10 + 5) / 7), np.sqrt(2.5)])
-    np.testing.assert_allclose(table["smallest_effect"].iloc[0], detectable_effect(np.sqrt(2.5), 5, 5))
+    np.testing.assert_allclose(
+        table["deviation"], [np.sqrt(2.5), np.sqrt((10 + 5) / 7), np.sqrt(2.5)]
+    )
+    np.testing.assert_allclose(
+        table["smallest_effect"].iloc[0], detectable_effect(np.sqrt(2.5), 5, 5)
+    )
     assert table[["n_seeds", "n_other"]].to_numpy().tolist() == [[5, 5], [4, 5], [5, 5]]
 
 
@@ -181,8 +198,12 @@ def test_against_one_arm():
 def test_another_method_moves_nothing():
     more = pd.concat([scores_of(("f", "speed", "aa", [0.0, 9.0]), ("h", "mass", "A", A)), SCORES])
     table = differences(more)
-    those = table[table["method"].isin(["a", "b"]) & table["other"].isin(["a", "b"])].reset_index(drop=True)
-    pd.testing.assert_frame_equal(those.drop(columns="p_holm"), differences(SCORES).drop(columns="p_holm"))
+    those = table[table["method"].isin(["a", "b"]) & table["other"].isin(["a", "b"])].reset_index(
+        drop=True
+    )
+    pd.testing.assert_frame_equal(
+        those.drop(columns="p_holm"), differences(SCORES).drop(columns="p_holm")
+    )
     np.testing.assert_allclose(table["p_holm"], naive_holm(table["p"].tolist()))  # of all pairs
 
 
@@ -190,18 +211,27 @@ def test_among_equal_methods_hardly_ever_any_pair_differs():
     """Four methods, two families, six seeds: twelve tests together."""
     draw, alarms = generator(7), 0
     for _ in range(200):
-        equal = scores_of(*((family, "x", method, draw.normal(size=6)) for family in "fg" for method in "abcd"))
+        equal = scores_of(
+            *((family, "x", method, draw.normal(size=6)) for family in "fg" for method in "abcd")
+        )
         alarms += (differences(equal)["p_holm"] <= 0.05).any()
     assert alarms / 200 <= 0.05
 
 
 def test_so_few_seeds_that_nothing_is_ever_detected():
-    table = differences(scores_of(("f", "x", "a", [0.0, 0.1, 0.2]), ("f", "x", "b", [5.0, 5.1, 5.2])))
+    table = differences(
+        scores_of(("f", "x", "a", [0.0, 0.1, 0.2]), ("f", "x", "b", [5.0, 5.1, 5.2]))
+    )
     assert table[["p", "lowest_p", "smallest_effect"]].iloc[0].tolist() == [0.1, 0.1, np.inf]
 
 
 def test_suites_stay_apart_and_missing_scores_are_left_out():
-    two = pd.concat([SCORES.assign(suite="s"), SCORES.assign(suite="t", score=SCORES["score"].mask(SCORES["axis"] == "angle"))])
+    two = pd.concat(
+        [
+            SCORES.assign(suite="s"),
+            SCORES.assign(suite="t", score=SCORES["score"].mask(SCORES["axis"] == "angle")),
+        ]
+    )
     table = differences(two)
     assert table.groupby("suite").size().to_dict() == {"s": 3, "t": 2}
     np.testing.assert_allclose(table.loc[table["suite"] == "t", "p_holm"], [4 / 252, 1.0])
@@ -217,5 +247,7 @@ def test_refuses():
     for p in ([0.5, 1.5], [-0.1], 0.5):
         with pytest.raises(ValueError, match=r"p-values in \[0, 1\]"):
             holm(p)
-    with pytest.raises(ValueError, match=r"no score of \('c', ''\); the arms .*\('a', ''\), \('b', ''\)"):
+    with pytest.raises(
+        ValueError, match=r"no score of \('c', ''\); the arms .*\('a', ''\), \('b', ''\)"
+    ):
         differences(SCORES, ("c", ""))

@@ -1,4 +1,4 @@
-"""A figure as SVG: what stands for an arm can be found in it, and nothing in it clashes with another figure."""
+"""A figure as SVG: each arm can be found in it, and nothing in it clashes with another figure."""
 
 import re
 from xml.etree import ElementTree
@@ -24,7 +24,13 @@ def drawn(styles):
 
 
 def many(n_more):
-    arms = [("apb", ""), ("td3", ""), ("mine", ""), ("zero", ""), *((f"maml{i}", "") for i in range(n_more))]
+    arms = [
+        ("apb", ""),
+        ("td3", ""),
+        ("mine", ""),
+        ("zero", ""),
+        *((f"maml{i}", "") for i in range(n_more)),
+    ]
     return method_styles(arms), arms
 
 
@@ -38,8 +44,13 @@ def test_an_arm_is_marked_with_its_name_and_whether_it_steps_back():
     marked = {(e.get("class"), e.get("data-method")) for e in root.iter() if e.get("data-method")}
     assert {("curve", "apb"), ("band", "apb"), ("legend", "apb")} <= marked
     hidden = {name for kind, name in marked if kind == "curve rest"}
-    assert len(hidden) == 1 and ("band rest", *hidden) in marked and ("legend", *hidden) not in marked
-    assert [e.get("class") for e in root.iter() if "others" in (e.get("class") or "")] == ["others"] * 2  # a line and its text
+    assert (
+        len(hidden) == 1 and ("band rest", *hidden) in marked and ("legend", *hidden) not in marked
+    )
+    # a line and its text
+    assert [e.get("class") for e in root.iter() if "others" in (e.get("class") or "")] == [
+        "others"
+    ] * 2
     assert "script" not in {e.tag.rpartition("}")[2] for e in root.iter()}
 
 
@@ -59,13 +70,19 @@ def test_a_part_of_a_page_has_no_style_of_its_own_and_a_title():
 
 
 @pytest.mark.parametrize(("n_more", "expected"), [(6, None), (7, {"apb", "td3", "mine", "zero"})])
-def test_of_many_methods_the_papers_those_of_users_and_bounds_are_in_focus(n_more, expected, monkeypatch):
+def test_of_many_methods_the_papers_those_of_users_and_bounds_are_in_focus(
+    n_more, expected, monkeypatch
+):
     from reports.parts import styles
 
     styled, arms = many(n_more)
-    monkeypatch.setattr(styles, "COLOURS", {**styles.COLOURS, **{f"maml{i}": "#000000" for i in range(n_more)}})
+    monkeypatch.setattr(
+        styles, "COLOURS", {**styles.COLOURS, **{f"maml{i}": "#000000" for i in range(n_more)}}
+    )
     found = focused(styled, arms)
-    assert {arm[0] for arm, style in found.items() if style.focus} == (expected or {arm[0] for arm in arms})
+    assert {arm[0] for arm, style in found.items() if style.focus} == (
+        expected or {arm[0] for arm in arms}
+    )
     assert set(focused(styled, arms[:2])) == set(arms[:2])
 
 

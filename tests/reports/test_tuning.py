@@ -33,7 +33,11 @@ def test_a_line_per_method_with_usual_and_best(tmp_path: Path) -> None:
     assert len(trials) == 10 and set(COLUMNS) <= set(trials)
     lines = [line for line in tuning_section(trials).splitlines() if line.startswith("| desk")]
     settings = "depth = 3, tau = 0.02"
-    assert lines[0] == f"| desk | cheetah-vel | apb | 3 at 0.25, 2 at 0.5 | −30.0 at 0.25 | −12.3 at 0.5 | {settings} | 7 |"
+    assert (
+        lines[0]
+        == "| desk | cheetah-vel | apb | 3 at 0.25, 2 at 0.5 | −30.0 at 0.25 | −12.3 at 0.5 |"
+        f" {settings} | 7 |"
+    )
     assert len(lines) == 2 and "td3" in lines[1]
 
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from reports.stats.power import student_quantile, student_tail
-from reports.stats.welch import difference, equivalence, seeds_for_equivalence, shown_margin, welch_interval
+from reports.stats.welch import (
+    difference,
+    equivalence,
+    seeds_for_equivalence,
+    shown_margin,
+    welch_interval,
+)
 
 X, Y = [1.0, 2.0, 3.0], [0.0, 2.0, 4.0, 6.0]  # s²/n = 1/3 and (20/3)/4 = 5/3
 FREEDOM = 4 / ((1 / 9) / 2 + (25 / 9) / 3)
@@ -26,9 +32,13 @@ def test_a_difference_by_hand():
 
 def test_equivalence_by_hand():
     far, near = equivalence(X, Y, 0.5), equivalence(X, Y, 9.0)
-    assert far.supports == pytest.approx(1 - student_tail(0.5 / sqrt(2), FREEDOM))  # above −0.5, which is harder than below
+    # above −0.5, which is harder than below
+    assert far.supports == pytest.approx(1 - student_tail(0.5 / sqrt(2), FREEDOM))
     assert far.contradicts == pytest.approx(student_tail(0.5 / sqrt(2), FREEDOM))
-    assert near.supports == pytest.approx(student_tail(8 / sqrt(2), FREEDOM)) and near.contradicts > 0.99
+    assert (
+        near.supports == pytest.approx(student_tail(8 / sqrt(2), FREEDOM))
+        and near.contradicts > 0.99
+    )
 
 
 def test_better_supports_however_far():

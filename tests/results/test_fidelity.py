@@ -1,4 +1,4 @@
-"""Published numbers as data: what a file may say, the arithmetic of a difference, and the anchors that are shipped."""
+"""Published numbers as data: what a file may say, how differences are taken, shipped anchors."""
 
 import copy
 import json
@@ -22,8 +22,21 @@ DOCUMENT: dict[str, Any] = {
             "task": "forward or backward",
             "at": "after 1 gradient step",
             "source": "s",
-            "published": {"value": -78.6, "spread": 32, "seeds": 1, "steps": 256000000, "url": "https://example.org/x"},
-            "ours": {"value": -149, "low": -150, "high": -140.5, "seeds": 2, "steps": 40000000, "settings": "default"},
+            "published": {
+                "value": -78.6,
+                "spread": 32,
+                "seeds": 1,
+                "steps": 256000000,
+                "url": "https://example.org/x",
+            },
+            "ours": {
+                "value": -149,
+                "low": -150,
+                "high": -140.5,
+                "seeds": 2,
+                "steps": 40000000,
+                "settings": "default",
+            },
             "reason": "fewer steps",
         },
         {
@@ -41,7 +54,7 @@ DOCUMENT: dict[str, Any] = {
 
 
 def written(folder: Path, change: dict[str, Any] | None = None, at: int = 0) -> Path:
-    """The document with changes, keys like "ours.value", in one of its anchors; None removes an entry, `...` makes it null."""
+    """The document with one anchor changed, keyed "ours.value"; None removes, `...` makes null."""
     document = copy.deepcopy(DOCUMENT)
     for name, value in (change or {}).items():
         *parents, last = name.split(".")
@@ -59,15 +72,27 @@ def written(folder: Path, change: dict[str, Any] | None = None, at: int = 0) -> 
 
 def test_a_file_is_read_as_it_is_written(tmp_path: Path) -> None:
     one, two = load_anchors(written(tmp_path))
-    assert (one.source.name, one.published.spread, one.ours and one.ours.high) == ("a source", 32, -140.5)
+    assert (one.source.name, one.published.spread, one.ours and one.ours.high) == (
+        "a source",
+        32,
+        -140.5,
+    )
     assert two.family is None and two.ours is None and two.published.seeds is None
 
 
 @pytest.mark.parametrize(
     ("published", "ours", "difference"),
-    [(-78.6, -149, "-70"), (-122, -106, "16"), (293.2, 300.5, "7.3"), (5.25, 4.5, "-0.8"), (3, 3, "0")],
+    [
+        (-78.6, -149, "-70"),
+        (-122, -106, "16"),
+        (293.2, 300.5, "7.3"),
+        (5.25, 4.5, "-0.8"),
+        (3, 3, "0"),
+    ],
 )
-def test_a_difference_is_ours_less_theirs_as_precise_as_the_coarser(tmp_path: Path, published, ours, difference) -> None:
+def test_a_difference_is_ours_less_theirs_as_precise_as_the_coarser(
+    tmp_path: Path, published, ours, difference
+) -> None:
     change = {"published.value": published, "ours.value": ours, "ours.low": None, "ours.high": None}
     (anchor, other) = load_anchors(written(tmp_path, change))
     assert str(anchor.difference) == difference and other.difference is None
@@ -104,7 +129,9 @@ def test_a_difference_is_ours_less_theirs_as_precise_as_the_coarser(tmp_path: Pa
         (1, {"id": "one"}, "two anchors are called 'one'"),
     ],
 )
-def test_what_cannot_be_is_named(tmp_path: Path, at: int, change: dict[str, Any], complaint: str) -> None:
+def test_what_cannot_be_is_named(
+    tmp_path: Path, at: int, change: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises(StoreError, match=complaint) as error:
         load_anchors(written(tmp_path, change, at))
     assert str(tmp_path / "anchors.json") in str(error.value)
@@ -135,5 +162,9 @@ def test_what_is_shipped_has_sources_and_names_what_there_is() -> None:
     anchors = load_anchors()
     assert {anchor.method for anchor in anchors} <= set(METHODS)
     assert {anchor.family for anchor in anchors} - {None} <= set(FAMILIES)
-    assert all(anchor.source.name and anchor.published.url.startswith("https://") for anchor in anchors)
-    assert any(anchor.ours for anchor in anchors) and any(anchor.family and not anchor.ours for anchor in anchors)
+    assert all(
+        anchor.source.name and anchor.published.url.startswith("https://") for anchor in anchors
+    )
+    assert any(anchor.ours for anchor in anchors) and any(
+        anchor.family and not anchor.ours for anchor in anchors
+    )

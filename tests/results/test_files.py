@@ -2,10 +2,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results.files import DamageError, StoreError, commit, explained, is_locked, locked, seal, to_json, unseal
+from results.files import (
+    DamageError,
+    StoreError,
+    commit,
+    explained,
+    is_locked,
+    locked,
+    seal,
+    to_json,
+    unseal,
+)
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
@@ -36,7 +50,9 @@ def test_a_cut_is_noticed(content, data):
         unseal(sealed[: data.draw(st.integers(0, len(sealed) - 1))])
 
 
-@pytest.mark.parametrize("other", [b"", b"[]", b"{}", b"3", b"null", b'{"sha256": "00"}', b"\xff\xfe", b"[" * 5000])
+@pytest.mark.parametrize(
+    "other", [b"", b"[]", b"{}", b"3", b"null", b'{"sha256": "00"}', b"\xff\xfe", b"[" * 5000]
+)
 def test_other_content_is_noticed(other):
     with pytest.raises(DamageError):
         unseal(other)
@@ -54,7 +70,10 @@ def test_json_is_sorted_indented_and_strict():
 def test_commit_replaces_removes_and_leaves_no_other_file(tmp_path):
     commit(tmp_path, {"a": b"1", "b": b"1", "last": b"1"})
     commit(tmp_path, {"a": b"2", "b": None, "last": b"2"})
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"2", "last": b"2"}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "a": b"2",
+        "last": b"2",
+    }
 
 
 def test_a_lock_is_held_by_one_and_seen_by_all(tmp_path):
@@ -77,6 +96,13 @@ def test_an_error_of_the_block_of_a_lock_is_its_own(tmp_path):
 
 def test_errors_of_the_system_are_one_line_with_the_way_out(tmp_path):
     (tmp_path / "file").touch()
-    for call in ((tmp_path / "file").mkdir, (tmp_path / "file" / "below").mkdir, (tmp_path / "none").read_bytes):
-        with pytest.raises(StoreError, match=r"^[^\n]+: [^\n]+another folder$"), explained(tmp_path):
+    for call in (
+        (tmp_path / "file").mkdir,
+        (tmp_path / "file" / "below").mkdir,
+        (tmp_path / "none").read_bytes,
+    ):
+        with (
+            pytest.raises(StoreError, match=r"^[^\n]+: [^\n]+another folder$"),
+            explained(tmp_path),
+        ):
             call()

@@ -1,4 +1,4 @@
-"""Measurements beside the rows: what was written reads back, from a store, from what is published of it, and added to it."""
+"""Measurements beside the rows: what was written reads back exactly, and damage is found out."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -29,14 +29,18 @@ def store(tmp_path: Path) -> Store:
         rows = [Row(**known, stage=key.stage, env_steps=0)]
         opened.write(key, rows, measured=measured, state=b"", log="", record={"status": "ok"})
     cell = {"slot": {**SLOT, "split": "ood"}, "key": asdict(ADAPT), "train_key": asdict(TRAIN)}
-    opened.write_plan({"suite": "ood", "suite_version": 1, "question": "?", "arms": ["m"], "cells": [cell]})
+    opened.write_plan(
+        {"suite": "ood", "suite_version": 1, "question": "?", "arms": ["m"], "cells": [cell]}
+    )
     return opened
 
 
 def test_measures_read_back_exactly(store: Store) -> None:
     found = store.measures()
     assert set(found["cell_id"]) == {TRAIN.id}
-    pd.testing.assert_frame_equal(found.drop(columns="cell_id"), to_frame(MEASURED), check_exact=True)
+    pd.testing.assert_frame_equal(
+        found.drop(columns="cell_id"), to_frame(MEASURED), check_exact=True
+    )
     assert found["at"].isna().tolist() == [False, False, True]
     assert dict(found.drop(columns="cell_id").dtypes.astype(str)) == COLUMNS
 
@@ -49,7 +53,9 @@ def test_a_stage_without_measures_writes_no_file_and_is_whole(store: Store) -> N
 @pytest.mark.parametrize("damage", ["edited", "gone"])
 def test_altered_measures_are_found_out(store: Store, damage: str) -> None:
     path = store.root / TRAIN.folder / MEASURES
-    path.write_bytes(path.read_bytes().replace(b"50", b"60")) if damage == "edited" else path.unlink()
+    path.write_bytes(
+        path.read_bytes().replace(b"50", b"60")
+    ) if damage == "edited" else path.unlink()
     assert store.status(TRAIN) == "corrupt"
     with pytest.raises(StoreError, match=f"{MEASURES}"):
         store.measures()
@@ -58,7 +64,15 @@ def test_altered_measures_are_found_out(store: Store, damage: str) -> None:
 def test_a_failed_or_missing_stage_has_none(store: Store) -> None:
     known = {**SLOT, "family_version": "1", "method_version": 1, "config_hash": "0"}
     rows = [Row(**known, stage="train", env_steps=0, status="failed")]
-    store.write(TRAIN, rows, measured=MEASURED, state=None, log="", record={"status": "failed"}, replace=True)
+    store.write(
+        TRAIN,
+        rows,
+        measured=MEASURED,
+        state=None,
+        log="",
+        record={"status": "failed"},
+        replace=True,
+    )
     assert store.measures().empty
     (store.root / TRAIN.folder / CELL).unlink()
     assert store.measures().empty

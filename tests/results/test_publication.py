@@ -1,4 +1,4 @@
-"""Published rows: as text they are what they were, always the same bytes, and whoever edits them is found out."""
+"""Published rows: text keeps them as they were, always the same bytes, and edits are found out."""
 
 import json
 import shutil
@@ -38,27 +38,58 @@ def store(tmp_path: Path) -> Store:
             known = {**base, "family_version": "1+a", "method_version": 2, "config_hash": "00123"}
             train = CellKey("train", None, None, f"t{seed}") if method == "m" else None
             if train:
-                curve = [Row(**known, stage="train", env_steps=10 * i, online_return=-0.1 * i, wall_s=1.5) for i in (1, 2)]
-                opened.write(train, curve, measured=measured(seed), state=b"weights", log="", record=RECORD)
+                curve = [
+                    Row(
+                        **known, stage="train", env_steps=10 * i, online_return=-0.1 * i, wall_s=1.5
+                    )
+                    for i in (1, 2)
+                ]
+                opened.write(
+                    train, curve, measured=measured(seed), state=b"weights", log="", record=RECORD
+                )
             key = CellKey("adapt", "s", 3, f"{method}{seed}")
             rows = [
-                Row(**known, **task, stage="adapt", split="ood", env_steps=b, return_mean=float(generator.normal()),
-                    updates=b, n_episodes=10, wall_s=0.25, peak_mem_mb=300.0, meta_env_steps=20 if train else None)
-                for b in (0, 50) for task in (
-                    {"task_index": 0, "task_params": '{"a": 0.1}', "shift": 0.1, "shift_axis": "angle"},
+                Row(
+                    **known,
+                    **task,
+                    stage="adapt",
+                    split="ood",
+                    env_steps=b,
+                    return_mean=float(generator.normal()),
+                    updates=b,
+                    n_episodes=10,
+                    wall_s=0.25,
+                    peak_mem_mb=300.0,
+                    meta_env_steps=20 if train else None,
+                )
+                for b in (0, 50)
+                for task in (
+                    {
+                        "task_index": 0,
+                        "task_params": '{"a": 0.1}',
+                        "shift": 0.1,
+                        "shift_axis": "angle",
+                    },
                     {"task_index": 1, "task_params": '{"a": 0.2}'},
                 )
-            ]  # fmt: skip
+            ]
             opened.write(key, rows, state=None, log="", record=RECORD)
             slot = {"slot": {**base, "split": "ood"}, "isomorphic_axes": ["angle"]}
-            cells.append({**slot, "key": asdict(key), "train_key": asdict(train) if train else None})
-    opened.write_plan({"suite": "s", "suite_version": 3, "question": "?", "arms": ["m", "zero"], "cells": cells})
+            cells.append(
+                {**slot, "key": asdict(key), "train_key": asdict(train) if train else None}
+            )
+    opened.write_plan(
+        {"suite": "s", "suite_version": 3, "question": "?", "arms": ["m", "zero"], "cells": cells}
+    )
     return opened
 
 
 def measured(seed: int) -> list[Measure]:
-    """Of one seed more than of the other."""
-    return [Measure(name="zero", env_steps=0, task_index=i, at=0.5 * i or None, value=-1 / 3 - seed) for i in range(2 - seed)]
+    """One seed has more measures than the other."""
+    return [
+        Measure(name="zero", env_steps=0, task_index=i, at=0.5 * i or None, value=-1 / 3 - seed)
+        for i in range(2 - seed)
+    ]
 
 
 def publish(store: Store, root: Path) -> Publication:
@@ -85,16 +116,24 @@ def test_what_is_published_reads_as_the_store_did(store: Store, tmp_path: Path) 
     rows, known = (table.sort_values(ORDER, ignore_index=True) for table in (rows, known))
     pd.testing.assert_frame_equal(rows, known, check_exact=True)
     order = ["method", "seed"]
-    pd.testing.assert_frame_equal(cells.sort_values(order, ignore_index=True), expected.sort_values(order, ignore_index=True))
+    pd.testing.assert_frame_equal(
+        cells.sort_values(order, ignore_index=True), expected.sort_values(order, ignore_index=True)
+    )
     by = ["cell_id", "task_index"]
-    ours, theirs = (source.measures().sort_values(by, ignore_index=True) for source in (published, store))
+    ours, theirs = (
+        source.measures().sort_values(by, ignore_index=True) for source in (published, store)
+    )
     assert len(theirs) == 3
     pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
     assert published.plans()[0]["arms"] == ["m", "zero"]
-    ours, theirs = (sorted(map(to_json, plan["cells"])) for plan in (published.plans()[0], store.plans()[0]))
+    ours, theirs = (
+        sorted(map(to_json, plan["cells"])) for plan in (published.plans()[0], store.plans()[0])
+    )
     assert ours == theirs
     key = CellKey("adapt", "s", 3, "m0")
-    assert published.record(key) == {name: value for name, value in RECORD.items() if name != "status"}
+    assert published.record(key) == {
+        name: value for name, value in RECORD.items() if name != "status"
+    }
     with pytest.raises(StoreError, match="no stage"):
         published.record(CellKey("adapt", "s", 3, "other"))
 
@@ -104,7 +143,12 @@ def test_the_order_of_rows_and_cells_moves_no_byte(store: Store) -> None:
     measures = store.measures(["s"])
     files = to_files(tables(rows, cells, measures, {}))
     again = to_files(
-        tables(rows.sample(frac=1, random_state=0), cells.sample(frac=1, random_state=1), measures.sample(frac=1), {})
+        tables(
+            rows.sample(frac=1, random_state=0),
+            cells.sample(frac=1, random_state=1),
+            measures.sample(frac=1),
+            {},
+        )
     )
     assert files == again and not any(b"\r" in data for data in files.values())
 
@@ -112,7 +156,9 @@ def test_the_order_of_rows_and_cells_moves_no_byte(store: Store) -> None:
 def test_two_equal_runs_differ_in_their_timings_only(store: Store) -> None:
     rows, cells = store.read(["s"])
     slower = rows.assign(wall_s=rows["wall_s"] * 3, peak_mem_mb=7.0)
-    files, others = (to_files(tables(table, cells, store.measures(["s"]), {})) for table in (rows, slower))
+    files, others = (
+        to_files(tables(table, cells, store.measures(["s"]), {})) for table in (rows, slower)
+    )
     assert [name for name in files if files[name] != others[name]] == ["timings.csv"]
     assert set(NOT_COMPARED) < set(files["timings.csv"].decode().splitlines()[0].split(","))
 
@@ -120,7 +166,9 @@ def test_two_equal_runs_differ_in_their_timings_only(store: Store) -> None:
 def test_rows_that_contradict_each_other_are_refused(store: Store) -> None:
     rows, cells = store.read(["s"])
     two_tasks = rows.copy()
-    two_tasks.loc[two_tasks["task_index"].eq(0) & two_tasks["seed"].eq(1), "task_params"] = '{"a": 9}'
+    two_tasks.loc[two_tasks["task_index"].eq(0) & two_tasks["seed"].eq(1), "task_params"] = (
+        '{"a": 9}'
+    )
     with pytest.raises(ValueError, match="several versions of its family"):
         tables(two_tasks, cells, store.measures(), {})
     two_versions = rows.copy()
@@ -152,7 +200,9 @@ def test_a_folder_is_told_from_a_store(store: Store, tmp_path: Path) -> None:
     publish(store, tmp_path / "published")
     assert isinstance(results_at(tmp_path / "published"), Publication)
     assert isinstance(results_at(tmp_path / "store"), Store)
-    with pytest.raises(StoreError, match="no results there: run a suite first, or name another folder"):
+    with pytest.raises(
+        StoreError, match="no results there: run a suite first, or name another folder"
+    ):
         results_at(tmp_path / "none")
     with pytest.raises(StoreError, match="name the folder of a run, or of published results"):
         results_at(tmp_path)
@@ -162,7 +212,9 @@ def test_a_folder_is_told_from_a_store(store: Store, tmp_path: Path) -> None:
         Publication(tmp_path / "store")
 
 
-def test_published_stands_for_what_came_with_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_stands_for_what_came_with_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     found = results_at(Path("published"))
     assert isinstance(found, Publication) and found.root == PUBLISHED
@@ -173,19 +225,24 @@ def test_a_stage_that_two_suites_have_has_the_record_of_each(store: Store, tmp_p
     shutil.copytree(tmp_path / "published/s", tmp_path / "published/t")
     manifest = json.loads((tmp_path / "published/t" / MANIFEST).read_bytes())
     stages = pd.read_csv(tmp_path / "published/t/stages.csv", dtype=str, keep_default_na=False)
-    stages.assign(commit="other").to_csv(tmp_path / "published/t/stages.csv", index=False, lineterminator="\n")
+    stages.assign(commit="other").to_csv(
+        tmp_path / "published/t/stages.csv", index=False, lineterminator="\n"
+    )
     stated = {name: value for name, value in manifest.items() if name not in ("sha256", "files")}
     write_manifest(tmp_path / "published/t", stated | {"suite": "t"})
-    both, one = Publication(tmp_path / "published"), stages[stages["stage"] == "adapt"]["id"].iloc[0]
+    both = Publication(tmp_path / "published")
+    one = stages[stages["stage"] == "adapt"]["id"].iloc[0]
     commits = [both.record(CellKey("adapt", suite, 3, one)).get("commit") for suite in ("s", "t")]
     assert commits[1] == "other" and commits[0] != "other"
 
 
 def test_runs_of_the_same_cells_for_different_suites_gave_the_same_rows() -> None:
-    """They ran hours apart, beside other work: what is published can be measured again."""
+    """They ran hours apart, alongside other work: published results can be reproduced."""
     rows, _ = Publication().read()
     measured = [name for name in COLUMNS if name not in {*NOT_COMPARED, "suite", "suite_version"}]
-    adapted = rows[rows["stage"] == "adapt"].sort_values(["suite", "cell_id", "env_steps", "task_index"])
+    adapted = rows[rows["stage"] == "adapt"].sort_values(
+        ["suite", "cell_id", "env_steps", "task_index"]
+    )
     ood = adapted[adapted["suite"] == "ood"]
     for suite in ("placement", "sanity"):
         again = adapted[adapted["suite"] == suite].reset_index(drop=True)

@@ -16,8 +16,23 @@ from results.references import REFERENCES, collect, load_references, normalised,
 from results.schema import PROTOCOL_VERSION, Row, to_frame
 
 
-def row(method: str, mean: float, std: float = 1.0, seed: int = 0, env_steps: int = 0, task: int = 0, **changes: Any) -> Row:
-    what = {"suite": "oracle", "suite_version": 1, "budget": "b", "family": "f", "family_version": "1+a", "split": "ood"}
+def row(
+    method: str,
+    mean: float,
+    std: float = 1.0,
+    seed: int = 0,
+    env_steps: int = 0,
+    task: int = 0,
+    **changes: Any,
+) -> Row:
+    what = {
+        "suite": "oracle",
+        "suite_version": 1,
+        "budget": "b",
+        "family": "f",
+        "family_version": "1+a",
+        "split": "ood",
+    }
     how = {
         "method_version": 1,
         "variant": "",
@@ -52,7 +67,12 @@ ROWS = [
 
 def test_the_oracle_is_the_end_of_the_seed_that_was_best_one_checkpoint_earlier() -> None:
     oracle = collect(to_frame(ROWS), "f")["splits"]["ood"][0]["oracle"]
-    assert (oracle["mean"], oracle["env_steps"], oracle["seeds"], oracle["episodes"]) == (-30.0, 200, 2, 10)
+    assert (oracle["mean"], oracle["env_steps"], oracle["seeds"], oracle["episodes"]) == (
+        -30.0,
+        200,
+        2,
+        10,
+    )
     assert oracle["high"] - oracle["mean"] == pytest.approx(1.96 * 1.0 / np.sqrt(10))
 
 
@@ -70,19 +90,26 @@ def test_what_cannot_be_a_reference_is_refused(extra: Row, complaint: str) -> No
 
 
 def test_settings_that_were_tuned_do_not_count() -> None:
-    tuned = [row("td3", -2.0, seed=seed, env_steps=b, variant="gamma=0.5") for seed in (0, 1) for b in (50, 100, 200)]
+    tuned = [
+        row("td3", -2.0, seed=seed, env_steps=b, variant="gamma=0.5")
+        for seed in (0, 1)
+        for b in (50, 100, 200)
+    ]
     assert collect(to_frame([*ROWS, *tuned]), "f") == collect(to_frame(ROWS), "f")
 
 
 def test_references_of_another_protocol_are_not_read(tmp_path: Path) -> None:
-    write_references(to_frame([replace(r, protocol_version=PROTOCOL_VERSION + 1) for r in ROWS]), tmp_path)
+    write_references(
+        to_frame([replace(r, protocol_version=PROTOCOL_VERSION + 1) for r in ROWS]), tmp_path
+    )
     assert load_references(tmp_path).empty
 
 
 def test_a_bound_averages_all_episodes_of_all_seeds() -> None:
     random = collect(to_frame(ROWS), "f")["splits"]["ood"][0]["random"]
     assert (random["mean"], random["episodes"], random["seeds"]) == (-55.0, 20, 2)
-    variance = np.mean([3.0**2, 4.0**2]) + np.var([-60.0, -50.0])  # of the 20 episodes taken together
+    # of the 20 episodes taken together
+    variance = np.mean([3.0**2, 4.0**2]) + np.var([-60.0, -50.0])
     assert random["mean"] - random["low"] == pytest.approx(1.96 * np.sqrt(variance / 20))
 
 
@@ -97,7 +124,11 @@ def test_files_come_back_as_one_table_with_the_floor(tmp_path: Path) -> None:
 
 
 def test_an_oracle_that_the_floor_may_reach_is_uncertain(tmp_path: Path) -> None:
-    rows = [row("random", -60.0), row("zero", -51.0, 2.0), *(row("td3", -50.5, 2.0, env_steps=b) for b in (5, 9))]
+    rows = [
+        row("random", -60.0),
+        row("zero", -51.0, 2.0),
+        *(row("td3", -50.5, 2.0, env_steps=b) for b in (5, 9)),
+    ]
     write_references(to_frame(rows), tmp_path)
     assert load_references(tmp_path)["uncertain"].all()
 
@@ -116,13 +147,20 @@ def test_a_missing_bound_and_a_mix_of_versions_are_refused() -> None:
         collect(to_frame([*ROWS, row("zero", 0.0, family_version="2")]), "f")
 
 
-def test_the_normalised_score_is_0_at_the_floor_and_1_at_the_expert_and_missing_without_one() -> None:
-    value, floor = pd.Series([-51.0, -30.0, -72.0, -40.5, -9.0, 0.0, 0.0]), pd.Series([-51.0] * 5 + [-1.0] * 2)
+def test_the_normalised_score_is_0_at_the_floor_and_1_at_the_expert_and_missing_without_one() -> (
+    None
+):
+    value = pd.Series([-51.0, -30.0, -72.0, -40.5, -9.0, 0.0, 0.0])
+    floor = pd.Series([-51.0] * 5 + [-1.0] * 2)
     oracle = pd.Series([-30.0] * 5 + [np.nan, -2.0])  # the last expert is worse than the floor
-    np.testing.assert_allclose(normalised(value, floor, oracle), [0.0, 1.0, -1.0, 0.5, 2.0, np.nan, np.nan])
+    np.testing.assert_allclose(
+        normalised(value, floor, oracle), [0.0, 1.0, -1.0, 0.5, 2.0, np.nan, np.nan]
+    )
 
 
-def test_what_is_shipped_has_a_floor_for_every_test_task_and_an_expert_for_the_point_families() -> None:
+def test_what_is_shipped_has_a_floor_for_every_test_task_and_an_expert_for_the_point_families() -> (
+    None
+):
     table = load_references(REFERENCES)
     assert not table.duplicated(["family", "split", "task_index"]).any()
     assert table["floor"].notna().all()
@@ -132,12 +170,19 @@ def test_what_is_shipped_has_a_floor_for_every_test_task_and_an_expert_for_the_p
 
 
 def stated() -> dict[tuple[str, str], list[str]]:
-    """The cells of the table of reference scores in envs/README.md, by family and split with its axis."""
-    text = (TASKS.parent / "README.md").read_text(encoding="utf-8").partition("## Reference scores")[2].partition("\n## ")[0]
+    """Cells of the reference score table in envs/README.md, by family and split with its axis."""
+    text = (
+        (TASKS.parent / "README.md")
+        .read_text(encoding="utf-8")
+        .partition("## Reference scores")[2]
+        .partition("\n## ")[0]
+    )
     found, family = {}, ""
     for line in text.splitlines():
         if line.startswith("| ") and not line.startswith("| family"):
-            name, split, *numbers = (cell.strip().replace("`", "") for cell in line.strip("|").split("|"))
+            name, split, *numbers = (
+                cell.strip().replace("`", "") for cell in line.strip("|").split("|")
+            )
             family = name or family
             found[family, split] = numbers
     return found
@@ -148,11 +193,20 @@ def test_the_table_of_reference_scores_says_what_is_shipped() -> None:
     for family in FAMILIES:
         for split in load_family(family).splits():
             tasks = load_family(family).split(split)
-            of_split = table[(table["family"] == family) & (table["split"] == split)].sort_values("task_index")
-            assert list(of_split["task_params"]) == [json.dumps(dict(task.params), sort_keys=True) for task in tasks]
+            of_split = table[(table["family"] == family) & (table["split"] == split)].sort_values(
+                "task_index"
+            )
+            assert list(of_split["task_params"]) == [
+                json.dumps(dict(task.params), sort_keys=True) for task in tasks
+            ]
             for axis in dict.fromkeys(task.shift_axis for task in tasks):
                 group = of_split[[task.shift_axis == axis for task in tasks]]
                 means = (group[name].mean() for name in ("zero", "random", "oracle"))
-                numbers = ["" if np.isnan(mean) else f"{mean:.1f}".replace("-", "−") for mean in means]
-                expected[family, f"{split}, {axis}" if axis else split] = [str(len(group)), *numbers]
+                numbers = [
+                    "" if np.isnan(mean) else f"{mean:.1f}".replace("-", "−") for mean in means
+                ]
+                expected[family, f"{split}, {axis}" if axis else split] = [
+                    str(len(group)),
+                    *numbers,
+                ]
     assert stated() == expected

@@ -7,8 +7,24 @@ from results.schema import COLUMNS, Row, to_frame
 @pytest.fixture
 def row():
     def make(**columns):
-        named = {"budget": "smoke", "family": "point-goal", "family_version": "1", "method": "td3", "method_version": 1}
-        return Row(**{**named, "variant": "", "config_hash": "0a", "seed": 0, "stage": "adapt", "env_steps": 0, **columns})
+        named = {
+            "budget": "smoke",
+            "family": "point-goal",
+            "family_version": "1",
+            "method": "td3",
+            "method_version": 1,
+        }
+        return Row(
+            **{
+                **named,
+                "variant": "",
+                "config_hash": "0a",
+                "seed": 0,
+                "stage": "adapt",
+                "env_steps": 0,
+                **columns,
+            }
+        )
 
     return make
 
@@ -19,7 +35,13 @@ def test_a_frame_has_the_columns_and_types_of_the_schema_even_without_rows(row):
 
 
 def test_missing_is_null_and_zero_is_zero(row):
-    frame = to_frame([row(return_mean=None, updates=None), row(return_mean=0.0, updates=0), row(return_mean=float("nan"))])
+    frame = to_frame(
+        [
+            row(return_mean=None, updates=None),
+            row(return_mean=0.0, updates=0),
+            row(return_mean=float("nan")),
+        ]
+    )
     assert frame["return_mean"].isna().tolist() == [True, False, True]
     assert frame["updates"].isna().tolist() == [True, False, True]
     assert frame["error"].isna().all()
@@ -30,5 +52,11 @@ def test_whole_numbers_stay_exact_beside_missing_ones(row):
 
 
 def test_numbers_of_numpy_are_numbers(row):
-    frame = to_frame([row(return_mean=np.float32(1.5), env_steps=np.int64(3), return_std=float("inf"))])
-    assert (frame["return_mean"][0], frame["env_steps"][0], frame["return_std"][0]) == (1.5, 3, float("inf"))
+    frame = to_frame(
+        [row(return_mean=np.float32(1.5), env_steps=np.int64(3), return_std=float("inf"))]
+    )
+    assert (frame["return_mean"][0], frame["env_steps"][0], frame["return_std"][0]) == (
+        1.5,
+        3,
+        float("inf"),
+    )

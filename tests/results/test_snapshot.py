@@ -1,4 +1,4 @@
-"""The snapshot of an unfinished stage: whatever happens while it is written, the newest whole one is there."""
+"""Snapshots of an unfinished stage: whatever happens during a write, the newest whole one stays."""
 
 import errno
 import os
@@ -34,7 +34,9 @@ def read(store):
 
 
 def files(store):
-    return sorted(path.name for path in (store.root / KEY.folder).iterdir() if "lock" not in path.name)
+    return sorted(
+        path.name for path in (store.root / KEY.folder).iterdir() if "lock" not in path.name
+    )
 
 
 def test_there_is_none_at_first_and_then_the_newest_alone(store):
@@ -72,7 +74,7 @@ def test_an_error_of_the_disk_at_any_moment_leaves_one_whole(store, monkeypatch,
     except StoreError:
         assert len(calls) > nth
     else:
-        assert len(calls) <= nth  # so many are not needed
+        assert len(calls) <= nth  # fewer calls suffice
     monkeypatch.undo()
     assert read(store) in (OLD, NEW)
     assert len(files(store)) == 2
@@ -81,12 +83,12 @@ def test_an_error_of_the_disk_at_any_moment_leaves_one_whole(store, monkeypatch,
 
 
 class DeathError(BaseException):
-    """What ends a process where it stands: nothing is tidied up."""
+    """Ends a process where it stands: nothing is tidied up."""
 
 
 @pytest.mark.parametrize("nth", range(6))
 def test_a_death_at_any_moment_leaves_one_whole(store, monkeypatch, nth):
-    """It dies as a file is brought to the disk or gets its name, and tidies nothing up; the next snapshot sweeps."""
+    """It dies at a file's fsync or rename and tidies nothing up; the next snapshot sweeps."""
     save(store, OLD)
     calls = []
 
@@ -137,7 +139,19 @@ def test_damage_is_found(store, damage):
 
 
 LIES = [
-    *({"file": name} for name in ("", "..", "../../secret", "/etc/passwd", "a" * 300, "snapshot-\0.safetensors", None, 3)),
+    *(
+        {"file": name}
+        for name in (
+            "",
+            "..",
+            "../../secret",
+            "/etc/passwd",
+            "a" * 300,
+            "snapshot-\0.safetensors",
+            None,
+            3,
+        )
+    ),
     *({name: value} for name in ("env_steps", "steps", "updates") for value in (None, "7", [])),
     *({name: value} for name in ("belongs", "facts", "key") for value in (None, [], "torch")),
 ]
@@ -145,7 +159,7 @@ LIES = [
 
 @pytest.mark.parametrize("lie", LIES, ids=str)
 def test_a_header_that_lies_is_refused(store, lie):
-    """Its seal has no key, so that anybody can write one."""
+    """Its seal has no key, so anybody can write one."""
     save(store, OLD)
     path = store.root / KEY.folder / snapshot.HEADER
     path.write_bytes(seal({**unseal(path.read_bytes()), **lie}))

@@ -24,8 +24,24 @@ def store(tmp_path):
 @pytest.fixture
 def row():
     def make(**columns):
-        named = {"budget": "smoke", "family": "point-goal", "family_version": "1", "method": "td3", "method_version": 1}
-        return Row(**{**named, "variant": "", "config_hash": "0a", "seed": 0, "stage": "adapt", "env_steps": 0, **columns})
+        named = {
+            "budget": "smoke",
+            "family": "point-goal",
+            "family_version": "1",
+            "method": "td3",
+            "method_version": 1,
+        }
+        return Row(
+            **{
+                **named,
+                "variant": "",
+                "config_hash": "0a",
+                "seed": 0,
+                "stage": "adapt",
+                "env_steps": 0,
+                **columns,
+            }
+        )
 
     return make
 
@@ -33,7 +49,10 @@ def row():
 @pytest.fixture
 def write(store, row):
     def write(key, status="ok", state=b"weights", seed=0, n_rows=2, log="done\n"):
-        rows = [row(stage=key.stage, status=status, env_steps=steps, seed=seed) for steps in range(n_rows)]
+        rows = [
+            row(stage=key.stage, status=status, env_steps=steps, seed=seed)
+            for steps in range(n_rows)
+        ]
         store.write(key, rows, state=state, log=log, record={"status": status, "seed": seed})
 
     return write
@@ -57,7 +76,13 @@ def plan():
             }
             for seed, key, train_key in cells
         ]
-        return {"suite": suite, "suite_version": version, "question": question, "arms": list(arms), "cells": slots}
+        return {
+            "suite": suite,
+            "suite_version": version,
+            "question": question,
+            "arms": list(arms),
+            "cells": slots,
+        }
 
     return make
 
@@ -69,7 +94,12 @@ class TestKey:
 
     @pytest.mark.parametrize(
         "fields",
-        [("train", "ood", 1, "a"), ("adapt", None, None, "a"), ("adapt", "ood", None, "a"), ("eval", None, None, "a")]
+        [
+            ("train", "ood", 1, "a"),
+            ("adapt", None, None, "a"),
+            ("adapt", "ood", None, "a"),
+            ("eval", None, None, "a"),
+        ]
         + [("train", None, None, bad) for bad in ("", ".", "..", "a/b", "../a", ".hidden", "a b")]
         + [("adapt", bad, 1, "a") for bad in ("", "..", "a/b", "a@1")],
     )
@@ -90,11 +120,18 @@ class TestOpening:
         for name in (".gitignore", ".lock", ".store.json.00ff.tmp"):
             (tmp_path / name).touch()
         Store(tmp_path, create=True)
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", ".lock", "store.json"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            ".gitignore",
+            ".lock",
+            "store.json",
+        ]
 
     def test_a_folder_of_something_else_is_left_alone(self, tmp_path):
         (tmp_path / "thesis.tex").write_text("x")
-        for create, cure in ((True, "choose an empty or new folder"), (False, "name the folder of a run")):
+        for create, cure in (
+            (True, "choose an empty or new folder"),
+            (False, "name the folder of a run"),
+        ):
             with pytest.raises(StoreError, match=rf"thesis\.tex: {cure}"):
                 Store(tmp_path, create=create)
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
@@ -102,7 +139,10 @@ class TestOpening:
     def test_another_schema_version_is_refused(self, store):
         (store.root / "store.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1}))
         for create in (True, False):
-            with pytest.raises(StoreError, match=f"version {SCHEMA_VERSION + 1}.*is {SCHEMA_VERSION}:.*another folder"):
+            with pytest.raises(
+                StoreError,
+                match=f"version {SCHEMA_VERSION + 1}.*is {SCHEMA_VERSION}:.*another folder",
+            ):
                 Store(store.root, create=create)
 
     @pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", b"\xff", b"3"])
@@ -132,7 +172,10 @@ class TestOpening:
 
 class TestCells:
     def test_what_is_written_is_read(self, store, row):
-        rows = [row(stage="train", seed=seed, return_mean=mean) for seed, mean in enumerate([None, 0.0, -3.5])]
+        rows = [
+            row(stage="train", seed=seed, return_mean=mean)
+            for seed, mean in enumerate([None, 0.0, -3.5])
+        ]
         record = {"status": "diverged", "packages": {"torch": "2"}, "cores": [1, None]}
         store.write(TRAIN, rows, state=b"\x00weights", log="häh?\n", record=record)
         assert store.status(TRAIN) == "done"
@@ -142,7 +185,9 @@ class TestCells:
         pd.testing.assert_frame_equal(store.rows(TRAIN), to_frame(rows))
 
     def test_the_same_rows_give_equal_frames(self, tmp_path, row):
-        rows = [row(env_steps=steps, task_params='{"v": 1}', shift=0.1 * steps) for steps in range(50)]
+        rows = [
+            row(env_steps=steps, task_params='{"v": 1}', shift=0.1 * steps) for steps in range(50)
+        ]
         frames = []
         for name in "ab":
             store = Store(tmp_path / name, create=True)
@@ -158,10 +203,14 @@ class TestCells:
     def test_the_key_fills_the_suite_of_adapt_rows_only(self, store, write):
         write(TRAIN)
         write(ADAPT)
-        assert store.rows(ADAPT)[["suite", "suite_version"]].drop_duplicates().values.tolist() == [["ood", 1]]
+        assert store.rows(ADAPT)[["suite", "suite_version"]].drop_duplicates().values.tolist() == [
+            ["ood", 1]
+        ]
         assert store.rows(TRAIN)[["suite", "suite_version"]].isna().all(axis=None)
 
-    def test_rows_of_another_stage_and_unusable_records_are_refused_before_anything_is_written(self, store, row):
+    def test_rows_of_another_stage_and_unusable_records_are_refused_before_anything_is_written(
+        self, store, row
+    ):
         for rows, record, error in [
             ([row(stage="train")], {"status": "ok"}, ValueError),
             ([], {"status": "fine"}, ValueError),
@@ -174,7 +223,8 @@ class TestCells:
         assert store.status(ADAPT) == "missing"
 
     @pytest.mark.parametrize(
-        ("record", "counts_as"), [("ok", "done"), ("diverged", "done"), ("failed", "failed"), ("timeout", "failed")]
+        ("record", "counts_as"),
+        [("ok", "done"), ("diverged", "done"), ("failed", "failed"), ("timeout", "failed")],
     )
     def test_the_record_decides_the_status(self, store, write, record, counts_as):
         assert store.status(ADAPT) == "missing"
@@ -186,7 +236,11 @@ class TestCells:
         write(TRAIN, seed=1)
         write(TRAIN, seed=2, state=b"other")
         write(TRAIN, seed=3, status="failed")
-        assert (store.record(TRAIN)["seed"], store.state(TRAIN), store.status(TRAIN)) == (1, b"weights", "done")
+        assert (store.record(TRAIN)["seed"], store.state(TRAIN), store.status(TRAIN)) == (
+            1,
+            b"weights",
+            "done",
+        )
 
     def test_a_failed_cell_is_replaced_and_nothing_of_it_stays(self, store, write):
         write(TRAIN, seed=1, status="failed")
@@ -195,7 +249,11 @@ class TestCells:
         with pytest.raises(StoreError, match=r"without a state\.safetensors"):
             store.state(TRAIN)
         write(TRAIN, seed=3, state=None)
-        kept = sorted(path.name for path in (store.root / TRAIN.folder).iterdir() if not path.name.startswith("."))
+        kept = sorted(
+            path.name
+            for path in (store.root / TRAIN.folder).iterdir()
+            if not path.name.startswith(".")
+        )
         assert (store.status(TRAIN), kept) == ("done", ["cell.json", "log.txt", "rows.parquet"])
 
     def test_a_missing_cell_has_nothing_to_read(self, store):
@@ -212,11 +270,19 @@ class TestDamage:
         write(TRAIN, seed=1)
         path = store.root / TRAIN.folder / name
         data = path.read_bytes()
-        flipped = data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 4]) + data[len(data) // 2 + 1 :]
-        path.write_bytes({"cut": data[:-1], "emptied": b"", "flipped": flipped, "longer": data + b" "}.get(harm, b""))
+        flipped = (
+            data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 4]) + data[len(data) // 2 + 1 :]
+        )
+        path.write_bytes(
+            {"cut": data[:-1], "emptied": b"", "flipped": flipped, "longer": data + b" "}.get(
+                harm, b""
+            )
+        )
         if harm == "removed":
             path.unlink()
-        assert store.status(TRAIN) == ("missing" if (name, harm) == ("cell.json", "removed") else "corrupt")
+        assert store.status(TRAIN) == (
+            "missing" if (name, harm) == ("cell.json", "removed") else "corrupt"
+        )
         readers = {"rows.parquet": [store.rows], "state.safetensors": [store.state], "log.txt": []}
         for read in readers.get(name, [store.rows, store.record, store.state]):
             with pytest.raises(StoreError, match="run the suite"):
@@ -232,7 +298,8 @@ class TestDamage:
 
     def test_rows_with_other_columns_are_refused_with_the_way_out(self, store, write, monkeypatch):
         write(TRAIN)
-        monkeypatch.setattr(cell, "_SCHEMA", cell._SCHEMA.remove(0))  # as a later program would have it
+        # as a later version would write it
+        monkeypatch.setattr(cell, "_SCHEMA", cell._SCHEMA.remove(0))
         with pytest.raises(StoreError, match=r"other columns.*another folder"):
             store.rows(TRAIN)
 
@@ -285,7 +352,13 @@ class TestPlans:
 
     @pytest.mark.parametrize(
         ("old", "new", "merged"),
-        [("abc", "b", "abc"), ("b", "abc", "abc"), ("ab", "ba", "ba"), ("ab", "c", "abc"), ("abc", "ad", "abcd")],
+        [
+            ("abc", "b", "abc"),
+            ("b", "abc", "abc"),
+            ("ab", "ba", "ba"),
+            ("ab", "c", "abc"),
+            ("abc", "ad", "abcd"),
+        ],
     )
     def test_arms_keep_the_order_of_whoever_knows_more(self, store, plan, old, new, merged):
         store.write_plan(plan(arms=old))
@@ -326,7 +399,9 @@ class TestReading:
         assert dict(expected.dtypes.astype(str)) == EXPECTED and expected.empty
 
     def test_every_planned_cell_has_a_status(self, store, plan, write):
-        done, failed, corrupt, missing, running, lone = (CellKey("adapt", "ood", 1, f"{n}") for n in range(6))
+        done, failed, corrupt, missing, running, lone = (
+            CellKey("adapt", "ood", 1, f"{n}") for n in range(6)
+        )
         trains = [CellKey("train", None, None, f"{n}") for n in range(2)]
         store.write_plan(
             plan(
@@ -345,11 +420,28 @@ class TestReading:
         (store.root / corrupt.folder / "rows.parquet").write_bytes(b"PAR1")
         with store.claim(running), store.claim(done):
             rows, expected = store.read()
-        assert expected["status"].tolist() == ["done", "failed", "corrupt", "missing", "running", "done"]
-        assert expected["train_status"].fillna("none").tolist() == ["done", "done", "done", "failed", "done", "none"]
+        assert expected["status"].tolist() == [
+            "done",
+            "failed",
+            "corrupt",
+            "missing",
+            "running",
+            "done",
+        ]
+        assert expected["train_status"].fillna("none").tolist() == [
+            "done",
+            "done",
+            "done",
+            "failed",
+            "done",
+            "none",
+        ]
         assert expected["adapt_id"].tolist() == list("012345")
         assert expected["train_id"].fillna("none").tolist() == ["0", "0", "0", "1", "0", "none"]
-        assert list(expected.columns) == list(EXPECTED) and expected["suite_version"].tolist() == [1] * 6
+        assert (
+            list(expected.columns) == list(EXPECTED)
+            and expected["suite_version"].tolist() == [1] * 6
+        )
         in_order = rows[["stage", "seed", "status"]].drop_duplicates().values.tolist()
         assert in_order == [
             ["train", 0, "ok"],
@@ -368,7 +460,9 @@ class TestReading:
         write(TRAIN, n_rows=1)
         assert store.read()[0]["suite"].fillna("none").tolist() == ["none", "gap", "ood"]
         rows, expected = store.read(["ood"])
-        assert rows["suite"].fillna("none").tolist() == ["none", "ood"] and expected["suite"].tolist() == ["ood"]
+        assert rows["suite"].fillna("none").tolist() == ["none", "ood"] and expected[
+            "suite"
+        ].tolist() == ["ood"]
 
     def test_a_cell_that_no_plan_names_any_more_is_not_read(self, store, plan, write):
         stale, fixed = (CellKey("adapt", "ood", 1, name) for name in ("stale", "fixed"))

@@ -1,4 +1,4 @@
-"""What the store survives: other processes, kill -9 at any moment, a full disk, a disk that cannot be written to."""
+"""What the store survives: other processes, kill -9 at any moment, a full or read-only disk."""
 
 import errno
 import os
@@ -21,8 +21,9 @@ from results.schema import Row
 from results.store import CellKey, Store, StoreError
 
 def rows(seed, n=3):
-    return [Row(budget="smoke", family="f", family_version="1", method="m", method_version=1, variant="", config_hash="0",
-                seed=seed, stage="train", env_steps=steps) for steps in range(n)]
+    known = {"budget": "smoke", "family": "f", "family_version": "1", "method": "m"}
+    known |= {"method_version": 1, "variant": "", "config_hash": "0", "seed": seed}
+    return [Row(**known, stage="train", env_steps=steps) for steps in range(n)]
 
 def key(name):
     return CellKey("train", None, None, str(name))
@@ -32,20 +33,29 @@ def write(store, name, seed, status="ok", size=1000):
                 record={"status": status, "seed": seed})
 
 def plan(seeds):
-    slots = [{"slot": {"budget": "smoke", "family": "f", "split": "s", "method": "m", "variant": "", "seed": seed},
-              "key": asdict(key(seed)), "train_key": None} for seed in seeds]
+    place = {"budget": "smoke", "family": "f", "split": "s", "method": "m", "variant": ""}
+    slots = [
+        {"slot": {**place, "seed": seed}, "key": asdict(key(seed)), "train_key": None}
+        for seed in seeds
+    ]
     return {"suite": "ood", "suite_version": 1, "question": "?", "arms": ["m"], "cells": slots}
 """
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a Python process that runs `script` after the prelude; whatever still runs is killed at the end."""
+    """Start a Python process that runs `script` after the prelude; whatever is left gets killed."""
     environment = {**os.environ, "PYTHONPATH": str(Path(results.__file__).parents[1])}
     running = []
 
     def start(script, *arguments, before=()):
-        command = [*before, sys.executable, "-c", PRELUDE + textwrap.dedent(script), *map(str, arguments)]
+        command = [
+            *before,
+            sys.executable,
+            "-c",
+            PRELUDE + textwrap.dedent(script),
+            *map(str, arguments),
+        ]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         running.append(subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **pipes))
         return running[-1]
@@ -58,7 +68,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def finish():
-    """Wait for a process and give what it printed."""
+    """Wait for a process and return what it printed."""
 
     def finish(process):
         out, err = process.communicate(timeout=120)
@@ -92,8 +102,8 @@ def check_whole(store, name):
     return status
 
 
-# Dies at the n-th call of one system call, just before or just after it, on the way from a failed record to a finished one.
-# The forked children spare importing pandas for every death.
+# Dies at the n-th call of one system call, just before or just after it, while a finished record
+# replaces a failed one. The forked children spare importing pandas for every death.
 DIE_AT_EVERY_CALL = """
     store = Store(Path(sys.argv[1]), create=False)
     for call in ("open", "fsync", "replace", "unlink"):
@@ -119,11 +129,17 @@ DIE_AT_EVERY_CALL = """
 
 def test_a_death_at_any_system_call_leaves_a_whole_record_or_none(store, start, finish):
     exits = dict(line.split() for line in finish(start(DIE_AT_EVERY_CALL, store.root)).splitlines())
-    seen = {check_whole(store, name) for name, code in exits.items() if code == str(-signal.SIGKILL)}
-    assert {"failed", "missing", "done"} <= seen  # the deaths did fall before, within and after the exchange
+    seen = {
+        check_whole(store, name) for name, code in exits.items() if code == str(-signal.SIGKILL)
+    }
+    # the crashes did fall before, within and after the exchange
+    assert {"failed", "missing", "done"} <= seen
     assert all(check_whole(store, name) == "done" for name, code in exits.items() if code == "0")
     assert temporary_files(store)
-    again = "store = Store(Path(sys.argv[1]), create=True)\nfor name in sys.argv[2:]: write(store, name, 3)"
+    again = (
+        "store = Store(Path(sys.argv[1]), create=True)\nfor name in sys.argv[2:]: write(store,"
+        " name, 3)"
+    )
     finish(start(again, store.root, *exits))
     assert {check_whole(store, name) for name in exits} == {"done"}
     assert temporary_files(store) == []
@@ -225,14 +241,19 @@ def test_processes_share_the_work_without_doing_anything_twice(tmp_path, start, 
 
 
 def test_two_writers_of_one_cell_leave_one_record(store, start, finish):
-    script = "store = Store(Path(sys.argv[1]), create=False)\nfor name in range(20): write(store, name, int(sys.argv[2]))"
+    script = (
+        "store = Store(Path(sys.argv[1]), create=False)\nfor name in range(20): write(store, name,"
+        " int(sys.argv[2]))"
+    )
     for worker in [start(script, store.root, seed) for seed in (1, 2)]:
         finish(worker)
     assert {check_whole(store, name) for name in range(20)} == {"done"}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
-@pytest.mark.parametrize(("nth", "left"), [*((nth, "failed") for nth in range(4)), (4, "missing"), (5, "done")])
+@pytest.mark.parametrize(
+    ("nth", "left"), [*((nth, "failed") for nth in range(4)), (4, "missing"), (5, "done")]
+)
 def test_an_error_of_the_disk_leaves_a_whole_record_or_none(store, monkeypatch, code, nth, left):
     def write(status):
         store.write(key(1), [], state=b"x", log="", record={"status": status})
@@ -257,11 +278,23 @@ def test_an_error_of_the_disk_leaves_a_whole_record_or_none(store, monkeypatch, 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A command prefix that runs a process with a real 256 kB file system on `disk`, seen by it alone."""
+    """A command prefix that runs a process with a real, private 256 kB file system on `disk`."""
     (tmp_path / "disk").mkdir()
-    prefix = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=256k none disk && exec "$@"', "sh"]
+    prefix = [
+        "unshare",
+        "-rm",
+        "sh",
+        "-c",
+        'mount -t tmpfs -o size=256k none disk && exec "$@"',
+        "sh",
+    ]
     try:
-        possible = subprocess.run([*prefix, "true"], cwd=tmp_path, capture_output=True, timeout=30).returncode == 0
+        possible = (
+            subprocess.run(
+                [*prefix, "true"], cwd=tmp_path, capture_output=True, timeout=30
+            ).returncode
+            == 0
+        )
     except OSError:
         possible = False
     if not possible:
@@ -294,7 +327,14 @@ def test_a_full_disk(small_disk, start, finish):
     """
     lines = finish(start(script, before=small_disk)).splitlines()
     full = "the disk or the quota is full: free some space and run again, finished cells are kept"
-    assert lines == [f"disk/store/train/large: {full}", "missing []", "done []", "done []", f"disk/store: {full}", "done"]
+    assert lines == [
+        f"disk/store/train/large: {full}",
+        "missing []",
+        "done []",
+        "done []",
+        f"disk/store: {full}",
+        "done",
+    ]
 
 
 def test_a_disk_that_cannot_be_written_to_can_be_read(small_disk, start, finish):
@@ -305,8 +345,11 @@ def test_a_disk_that_cannot_be_written_to_can_be_read(small_disk, start, finish)
         store.write_plan(plan([1, 2]))
         subprocess.run(["mount", "-o", "remount,ro", "disk"], check=True)
         attempts = (
-            lambda: Store(Path("disk/store"), create=True), lambda: Store(Path("disk/new"), create=True),
-            lambda: write(store, 3, 3), lambda: store.write_plan(plan([4])), lambda: store.claim(key(5)).__enter__(),
+            lambda: Store(Path("disk/store"), create=True),
+            lambda: Store(Path("disk/new"), create=True),
+            lambda: write(store, 3, 3),
+            lambda: store.write_plan(plan([4])),
+            lambda: store.claim(key(5)).__enter__(),
             lambda: store.claim(key(1)).__enter__(),
         )
         for attempt in attempts:
@@ -348,7 +391,8 @@ def test_a_snapshot_that_does_not_fit_leaves_the_one_before(small_disk, start, f
                 except StoreError as error:
                     print(error)
                 found = store.saved(key(1))
-                print(found["n"], len(store.saved_state(key(1), found)), len(list(store.root.rglob("snapshot*"))))
+                state = store.saved_state(key(1), found)
+                print(found["n"], len(state), len(list(store.root.rglob("snapshot*"))))
             print(list(store.root.rglob(".*.tmp")))
     """
     lines = finish(start(script, before=small_disk)).splitlines()

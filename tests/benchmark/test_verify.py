@@ -18,6 +18,8 @@ from benchmark.suites import BUDGETS, SUITES
 from benchmark.verify import fingerprints
 from benchmark.verify import fresh_seeds as fresh
 from benchmark.verify import published as checks_module
+from benchmark.verify.command import Asked
+from benchmark.verify.command import verify as look
 from benchmark.verify.published import first_difference
 from envs import FAMILIES, cheetah
 from methods import METHODS
@@ -265,12 +267,26 @@ def test_whatever_is_spoiled_and_sealed_again_fails_and_ends_nothing(verify, pub
     assert code == 1 and checks["the code as it is now"]["outcome"] == "skipped"
 
 
+FEW = {name: METHODS[name] for name in ("apb", "apb-random", "td3")}
+
+
+@pytest.fixture(scope="module")
+def runs(untouched, tmp_path_factory):
+    """The store of a level 2 that was done once: its runs are most of the time that it takes."""
+    store = tmp_path_factory.mktemp("runs") / "kept"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fresh, "METHODS", FEW)
+        cells = ["sanity/point-goal/td3"]
+        asked = Asked(2, None, cells, "smoke", 4, 1000, record=False, store=store, deadline=None)
+        assert look(asked, untouched, as_json=False) == 0
+    return store
+
+
 class TestLevel2:
     @pytest.fixture(autouse=True)
-    def _few_methods(self, monkeypatch):
-        monkeypatch.setattr(
-            fresh, "METHODS", {name: METHODS[name] for name in ("apb", "apb-random", "td3")}
-        )
+    def _few_methods(self, monkeypatch, runs, here):
+        monkeypatch.setattr(fresh, "METHODS", FEW)
+        shutil.copytree(runs, here / "kept")
 
     words = (
         "--level",

@@ -18,6 +18,7 @@ from benchmark.publishable import problems_of
 from benchmark.suites import BUDGETS, Suite
 from reports.page.cover import write_cover
 from reports.page.page import write_report
+from reports.parts.provenance import CELLS
 from results.files import StoreError, explained, sync
 from results.publication import FACTS, MANIFEST, PUBLISHED, STATES, Publication, results_at
 from results.publishing import tables, to_files, write_manifest
@@ -32,6 +33,8 @@ _LINKS = re.compile(
     r"!\[[^\n]*\]\(figures/[^)]*\)\n\n|\[points as CSV\]\([^)]*\)\n\n?|"
     r" ?\(?\[CSV\]\(data/[^)]*\)\)?"
 )
+# A heading above nothing but such links.
+_EMPTY = re.compile(r"^#{4,5} [^\n]*\n\s*(?=^#|\Z)", re.MULTILINE)
 
 
 def publish(
@@ -252,7 +255,8 @@ def render(folder: Path, suite: str, out: Path, cover: bool = True) -> None:
                 write_cover(Publication(Path(alone)), suite, list(BUDGETS), out / COVER)
         except StoreError as error:  # it names what lies behind the link
             raise StoreError(str(error).replace(str(Path(alone) / suite), str(folder))) from error
-        text = _LINKS.sub("", page.read_text(encoding="utf-8"))
+        text = page.read_text(encoding="utf-8").replace(f"[CSV](data/{CELLS}.csv)", "`stages.csv`")
+        text = _EMPTY.sub("", _LINKS.sub("", text))
         curves = sorted((page.parent / "data").glob("*_overview.csv"))
         points = [line for path in curves for line in path.read_text(encoding="utf-8").splitlines()]
     title, _, rest = text.partition("\n")

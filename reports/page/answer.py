@@ -22,13 +22,18 @@ from reports.stats.leaderboard import leaderboard
 from reports.stats.scores import select
 from reports.text import escape_markdown, slug
 
+_TABLES = """\
+Interquartile means over seeds × families; a normalised score of 0 is the better of zero and random
+action, 1 is TD3 that learned the task alone. Environment steps and minutes of one process are per
+seed, of meta-training and of adaptation to all tasks of these families.
+"""
 _PLACE = ("suite", "budget", "split")
 
 
 def answer_section(numbers: ReportData, out: Output) -> Iterator[str]:
     """What each suite found, by budget and split, in Markdown; writes its figures and CSV files."""
     board = leaderboard(numbers.scores, numbers.exact)
-    costs = leader_costs(numbers.costs)
+    costs = leader_costs(numbers.costs, numbers.exact)
     for plan in numbers.plans:
         focused, expected = of_suite(numbers, plan)
         yield f"### {escape_markdown(plan['suite'])}: {escape_markdown(plan['question'])}\n"
@@ -77,7 +82,9 @@ def _answer(
         for family in expected["family"].unique()
         for arm in untrained(numbers.floors, suite, budget, str(family))
     }
+    yield _TABLES
     for group, lines in board.groupby("group", sort=False):
-        heading = f"{lines['unit'].iloc[0]}, {group_name(str(group))}"
+        unit, strata = lines[["unit", "strata"]].iloc[0]
+        heading = f"{unit}, {group_name(str(group))}: {strata}"
         yield f"{escape_markdown(heading[:1].upper() + heading[1:])}\n"
-        yield leaderboard_table(lines, costs, below)
+        yield leaderboard_table(lines, costs[costs["group"] == group], below)

@@ -1,6 +1,6 @@
 """A suite's leaderboard: a sentence, a figure with a line per method, a table per axis group."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.parts.captions import few
-from reports.parts.drawing import GREY, Style, canvas, look, short_steps, tag
+from reports.parts.drawing import GREY, Style, canvas, look, tag
 from reports.parts.overall import group_name
 from reports.parts.styles import themed
-from reports.stats.claims import FAMILIES, JUDGED_AT
+from reports.stats.claims import FAMILIES, JUDGED_AT, META_RL
 from reports.stats.leaderboard import AREA, END, START
+from reports.stats.score_matrix import add_group
 from reports.stats.scores import ARM, BOUNDS, Arm, select
 from reports.text import (
     escape_label,
@@ -30,49 +31,54 @@ from reports.text import (
 _ROW = 0.27
 _WIDTH = 3.3
 _SHOWN = 3  # methods that the sentence names
-_AREA = "area over log b"  # the header of that column
+_HEADER = (
+    "method",
+    "b = 0",
+    "area over log b",
+    "environment steps",
+    "minutes",
+    "seeds",
+    "steps used on a test task",
+    "at the end",
+)
 
 
-def leader_costs(costs: pd.DataFrame) -> pd.DataFrame:
-    """What each arm of a suite, budget and split cost over all families.
+def leader_costs(costs: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> pd.DataFrame:
+    """What each arm of a suite, budget, split and `group` cost: environment `steps`, `seconds`.
 
-    Costs are the `steps` of the environment and `seconds`.
+    Both are of meta-training and adaptation to all tasks of the split, the families of the group
+    together.
 
     Args:
       costs: `reports.parts.cost.cost_points`; the axes of a family repeat its costs.
+      exact: `reports.stats.shift_axes.exact_axes`.
     """
-    once = costs.drop_duplicates(["suite", "budget", "split", "family", *ARM])
-    return (
-        once.groupby(["suite", "budget", "split", *ARM])[["steps", "seconds"]].sum().reset_index()
-    )
+    keys = ["suite", "budget", "split", "group", *ARM]
+    once = add_group(costs, exact).drop_duplicates([*keys, "family"])
+    return once.groupby(keys)[["steps", "seconds"]].sum().reset_index()
 
 
 def leader_sentences(board: pd.DataFrame) -> Iterator[str]:
-    """Who leads at the end of adaptation, a sentence per axis group in Markdown, and where apb is.
+    """Who leads at the end of adaptation, in Markdown, and how apb compares with other meta-RL.
 
     Args:
       board: `leaderboard` of one suite, budget and split.
     """
     for group, lines in board.groupby("group", sort=False):
-        ranked = [line for line in lines.to_dict("records") if line["method"] not in BOUNDS]
+        ranked = lines[~lines["method"].isin(BOUNDS) & lines[END].notna()].to_dict("records")
         if not ranked:
             continue
-        others = [f"{_name(line)} ({number(line[END])})" for line in ranked[1:_SHOWN]]
-        told = (
-            f"On {group_name(str(group))}, **{_name(ranked[0])}** ends highest"
-            f" ({lines['unit'].iloc[0]} "
-        )
-        told += f"{number(ranked[0][END])})" + (f", before {listing(others)}" if others else "")
-        place = (
-            [line["method"] for line in ranked].index("apb") + 1
-            if "apb" in set(lines["method"])
-            else 0
-        )
-        if place > _SHOWN:
-            told += (
-                f"; apb comes in place {place} of {len(ranked)} ({number(ranked[place - 1][END])})"
-            )
-        yield f"{told}."
+        where = f"{group_name(str(group))} ({lines['strata'].iloc[0]})"
+        told = f"On {escape_markdown(where)}, **{_name(ranked[0])}** ends highest"
+        told += f" ({lines['unit'].iloc[0]} {number(ranked[0][END])})"
+        yield told + (f", before {_listed(ranked[1:_SHOWN])}." if len(ranked) > 1 else ".")
+        compared = [line for line in ranked if line["method"] in ("apb", *META_RL)]
+        if "apb" in {line["method"] for line in compared} and len(compared) > 1:
+            yield f"Of apb and the meta-RL methods it is compared with: {_listed(compared)}."
+
+
+def _listed(lines: Sequence[Mapping[str, Any]]) -> str:
+    return listing(f"{_name(line)} ({number(line[END])})" for line in lines)
 
 
 def toy(expected: pd.DataFrame) -> str:
@@ -171,23 +177,18 @@ def leaderboard_table(
       costs: `leader_costs` of the same suite, budget and split.
       untrained: arms to mark.
     """
+    spent = board.merge(costs, on=list(ARM), how="left", suffixes=("", "_spent"))
     lines = []
-    for line in board.merge(costs, on=list(ARM), how="left", suffixes=("", "_spent")).to_dict(
-        "records"
-    ):
-        name = _name(line) + (
-            ", untrained" if (line["method"], line["variant"]) in untrained else ""
-        )
+    for line in spent.to_dict("records"):
+        marked = ", untrained" if (line["method"], line["variant"]) in untrained else ""
         scores = [
             plus_minus(line[moment], line[f"{moment}_low"], line[f"{moment}_high"])
             for moment in (START, AREA, END)
         ]
         cost = [steps(line["steps"]), number(line["seconds"] / 60), f"{line['n_seeds']:.0f}"]
-        lines.append([name, *scores[:2], *cost, scores[2]])
-    end = f"at the end (b = {short_steps(board['env_steps'].max())})"
-    return markdown_table(
-        ["method", "b = 0", _AREA, "environment steps", "minutes", "seeds", end], lines
-    )
+        used = steps(line["env_steps"])
+        lines.append([_name(line) + marked, *scores[:2], *cost, used, scores[2]])
+    return markdown_table(_HEADER, lines)
 
 
 def _name(line: Mapping[str, object]) -> str:

@@ -9,7 +9,7 @@ from reports.stats.bootstrap import estimate
 from reports.stats.curve_areas import adaptation_areas
 from reports.stats.estimates import iqm
 from reports.stats.score_matrix import APART, STRATUM, add_group, arms_of, checked, score_matrix
-from reports.stats.scores import ARM, last_scores
+from reports.stats.scores import ARM, IN_DISTRIBUTION, last_scores
 
 START = "start"
 AREA = "area"
@@ -17,7 +17,6 @@ END = "end"
 # values of `unit`
 NORMALISED = "normalised score"
 RETURN = "return"
-_DRAWS = 2_000  # resamples: intervals are read to two digits here
 
 
 def leaderboard(scores: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> pd.DataFrame:
@@ -32,10 +31,10 @@ def leaderboard(scores: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> p
       exact: `reports.stats.shift_axes.exact_axes`.
     Returns:
       One line per suite, budget, split, `group` of strata and arm, the best first within a group:
-      `unit`, NORMALISED or RETURN; each of START (b = 0), AREA (`adaptation_areas`) and END (each
-      seed's last checkpoint) with its `_low` and `_high`; `n_seeds` and `n_families` that the END
-      rests on, and `env_steps`, the most steps on a test task. Groups of several strata without
-      references have no line.
+      `unit`, NORMALISED or RETURN; `strata`, its families and axes as text; each of START (b = 0),
+      AREA (`adaptation_areas`) and END (each seed's last checkpoint) with its `_low` and `_high`;
+      `n_seeds` and `n_families` that the END rests on, and `env_steps`, the most steps on a test
+      task. Groups of several strata without references have no line.
     """
     measured = scores.dropna(subset=["return_mean"])
     grouped = add_group(measured, exact)
@@ -60,6 +59,9 @@ def _board(scores: pd.DataFrame, value: str) -> pd.DataFrame:
         END: checked(last_scores(scores), value),
     }
     board = scores.groupby(list(ARM), sort=False)["env_steps"].max().reset_index()
+    board["strata"] = ", ".join(
+        map(_stratum, sorted({*zip(scores["family"], scores["axis"], strict=True)}))
+    )
     for moment, table in tables.items():
         found = [
             (*arm, *_estimated(lines.dropna(subset=["value"])))
@@ -73,11 +75,16 @@ def _board(scores: pd.DataFrame, value: str) -> pd.DataFrame:
     return board.sort_values(END, ascending=False, kind="stable", ignore_index=True)
 
 
+def _stratum(place: tuple[str, str]) -> str:
+    family, axis = place
+    return family if axis == IN_DISTRIBUTION else f"{family} {axis}"
+
+
 def _estimated(lines: pd.DataFrame) -> tuple[float, float, float, int, int]:
     """One arm's IQM and interval, as in `reports.stats.aggregates.aggregate`, and its counts."""
     if lines.empty:
         return np.nan, np.nan, np.nan, 0, 0
     values = score_matrix(lines)
-    found = estimate(values, iqm, np.random.default_rng(0), draws=_DRAWS)
+    found = estimate(values, iqm, np.random.default_rng(0))
     fewest = int((~np.isnan(values)).sum(axis=1).min())
     return *(float(number) for number in found), fewest, lines["family"].nunique()

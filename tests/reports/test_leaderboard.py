@@ -105,18 +105,22 @@ def test_no_method_moves_another():
     pd.testing.assert_frame_equal(*lines)
 
 
-def test_the_sentence_names_who_is_ahead_and_where_apb_stands():
-    exact, others = leader_sentences(leaderboard(scores_of(), EXACT))
-    assert (
-        exact
-        == "On shift axes of exact linear images, **apb** ends highest (normalised score 0.82),"
-        " before td3 (0.72) and maml (0.52)."
+def test_the_sentences_name_who_is_ahead_and_compare_apb_with_other_meta_rl():
+    first, compared, others, _ = leader_sentences(leaderboard(scores_of(), EXACT))
+    assert first == (
+        "On shift axes of exact linear images (f angle), **apb** ends highest"
+        " (normalised score 0.82), before td3 (0.72) and maml (0.52)."
     )
-    assert others.startswith("On other shift axes, **apb** ends highest")
-    better = scores_of(("td3", "maml", "pearl", "rl2", "apb-pre", "apb"))
+    assert compared == (
+        "Of apb and the meta-RL methods it is compared with: apb (0.82) and maml (0.52)."
+    )
+    assert others.startswith("On other shift axes (f radius, h speed), **apb** ends highest")
+    better = scores_of(("td3", "maml", "pearl", "apb-pre", "apb"))
     better.loc[better["method"] == "apb", "normalised"] = -1.0
-    last, _ = leader_sentences(leaderboard(better, EXACT))
-    assert last.endswith("; apb comes in place 6 of 6 (−1.00).")
+    better.loc[better["method"] == "apb-pre", "normalised"] = np.nan  # its place is not known
+    first, last, *_ = leader_sentences(leaderboard(better, EXACT))
+    assert "apb" not in first and last.endswith("maml (0.52), pearl (0.22) and apb (−1.00).")
+    assert len([*leader_sentences(leaderboard(scores_of(("td3", "maml")), EXACT))]) == 2
 
 
 @pytest.mark.parametrize(
@@ -127,15 +131,15 @@ def test_a_toy_is_called_one(family, budget, warned):
     assert bool(toy(pd.DataFrame({"family": [family], "budget": [budget]}))) == warned
 
 
-def test_the_table_has_the_costs_of_all_families_once():
+def test_the_table_has_the_costs_of_the_families_of_its_group_once():
     board = leaderboard(scores_of(), EXACT)
     where = {"suite": "ood", "budget": "desk", "split": "ood", "variant": "", "method": "apb"}
     costs = pd.DataFrame(
         [{**where, "family": f, "axis": a, "steps": 1000.0, "seconds": 90.0} for f, a in PLACES]
     )
-    lines = leaderboard_table(
-        board[board["group"] == OTHERS], leader_costs(costs), [("maml", "")]
-    ).splitlines()
+    costs = leader_costs(costs, EXACT)
+    board, costs = (table[table["group"] == OTHERS] for table in (board, costs))
+    lines = leaderboard_table(board, costs, [("maml", "")]).splitlines()
     cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
     assert cells[0] == [
         "method",
@@ -144,10 +148,11 @@ def test_the_table_has_the_costs_of_all_families_once():
         "environment steps",
         "minutes",
         "seeds",
-        "at the end (b = 100)",
+        "steps used on a test task",
+        "at the end",
     ]
     apb = next(line for line in cells if line[0] == "apb")
-    assert apb[3:6] == ["2\u202f000", "3.00", "5"] and apb[6].startswith("0.85 ± ")
+    assert apb[3:7] == ["2\u202f000", "3.00", "5", "100"] and apb[7].startswith("0.85 ± ")
     assert [line[0] for line in cells[2:]] == ["apb", "td3", "maml, untrained", "zero"]
 
 

@@ -22,6 +22,7 @@ from reports.parts.provenance import CELLS
 from results.files import StoreError, explained, sync
 from results.publication import FACTS, MANIFEST, PUBLISHED, STATES, Publication, results_at
 from results.publishing import tables, to_files, write_manifest
+from results.schema import PROTOCOL_VERSION
 from results.store import CellKey
 
 STATE_SEED = 0  # whose trained states are published, to be evaluated again
@@ -87,17 +88,30 @@ def rerender(suites: Sequence[str], out: Path | None = None) -> list[Path]:
         written.
     """
     target = _target(out)
+    for left in target.glob(".*.old"):
+        _restore(target / left.name[1:].removesuffix(".old"))
     publication = Publication(target)
     for suite in suites or publication.suites:
         manifest = publication.manifest(suite)
+        if manifest["protocol_version"] != PROTOCOL_VERSION:
+            raise StoreError(
+                f"{target / suite}: published at protocol version {manifest['protocol_version']},"
+                f" which is {PROTOCOL_VERSION} now; run and publish it again"
+            )
         kept = {
             name for name in manifest["files"] if "/" not in name or name.startswith(f"{STATES}/")
         }
-        kept -= {REPORT, SCORES, COVER}
-        if altered := sorted(kept.intersection(publication.altered(suite))):
+        rendered = {REPORT, SCORES, COVER}
+        kept -= rendered
+        altered = [
+            name
+            for name in publication.altered(suite)
+            if name not in rendered and not name.startswith("report/")  # as an older layout had it
+        ]
+        if altered:
             raise StoreError(
                 f"{target / suite}: altered after it was published: {', '.join(altered)}; restore"
-                " it first"
+                " it, or move what you added away"
             )
         with _replacing(target / suite) as folder:
             (folder / STATES).mkdir()

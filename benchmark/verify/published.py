@@ -15,12 +15,13 @@ import pandas as pd
 from benchmark.additions import of_today, stage_keys
 from benchmark.plugins import load_method, registered_methods
 from benchmark.protocol import EPISODES
-from benchmark.publish import REPORT, SCORES, render, summary
+from benchmark.publish import COVER, REPORT, SCORES, render, summary
 from benchmark.suites import SUITES
 from envs import load_family
 from envs.api import family_version
+from reports import ReportError
 from results.files import StoreError
-from results.publication import Publication
+from results.publication import Publication, files_below
 from results.publishing import tables, to_files
 from results.schema import PROTOCOL_VERSION
 
@@ -41,6 +42,11 @@ class Check:
     def as_dict(self) -> dict[str, str | int]:
         """As plain data."""
         return asdict(self)
+
+
+_STATE = re.compile(r"states/[^/]+\.safetensors")
+# What an altered file may raise while it is read.
+_BROKEN = (KeyError, ValueError, TypeError, AttributeError, OSError, csv.Error, ReportError)
 
 
 def rows_and_report(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
@@ -64,7 +70,7 @@ def _looked(name: str, look: "Look", publication: Publication, suite: str) -> Ch
     except StoreError as error:
         outcome = "failed"
         detail = str(error)
-    except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
+    except _BROKEN as error:
         outcome = "failed"
         detail = (
             f"it cannot even be read ({type(error).__name__}: {error}); publish the suite again"
@@ -153,8 +159,10 @@ def _canonical(publication: Publication, suite: str) -> "Found":
         for name, data in again.items()
         if data != (publication.root / suite / name).read_bytes()
     ]
-    there = {path.name for path in (publication.root / suite).glob("*.csv")}
-    wrong += [f"{name}, a table of its own" for name in there - {SCORES, *again}]
+    ours = {*again, REPORT, SCORES, COVER}
+    there = {name for name in files_below(publication.root / suite) if not _STATE.fullmatch(name)}
+    wrong += [f"{name}, which is missing" for name in ours - there]
+    wrong += [f"{name}, which is nothing that is published" for name in there - ours]
     return (
         ("failed", f"{_some(wrong)}: not as `publish` writes it")
         if wrong

@@ -7,18 +7,20 @@ import pandas as pd
 from reports.page.output import Output
 from reports.page.report_data import ReportData
 from reports.page.sections import figure_links, of_suite
+from reports.parts.captions import few
 from reports.parts.curves import overview_figure
 from reports.parts.leaderboard import (
     leader_costs,
     leader_sentences,
     leaderboard_figure,
     leaderboard_table,
-    toy,
+    not_judged,
 )
 from reports.parts.overall import group_name
 from reports.parts.provenance import finished
 from reports.parts.untrained import untrained
-from reports.stats.leaderboard import leaderboard
+from reports.stats.leaderboard import leaderboard, strata_of, text_of
+from reports.stats.score_matrix import add_group
 from reports.stats.scores import select
 from reports.text import escape_markdown, slug
 
@@ -27,6 +29,7 @@ Interquartile means over seeds × families; a normalised score of 0 is the bette
 action, 1 is TD3 that learned the task alone. Environment steps and minutes of one process are per
 seed, of meta-training and of adaptation to all tasks of these families.
 """
+_PARTLY = "† has no score on some of the families and axes that others have, and stands last.\n"
 _PLACE = ("suite", "budget", "split")
 
 
@@ -59,8 +62,10 @@ def _answer(
     name = "_".join([*map(slug, key), "overview"])
     title = f"{suite}, split {split} (budget {budget})"
     yield f"#### Split {escape_markdown(split)}, budget {escape_markdown(budget)}\n"
-    said = [*leader_sentences(board), toy(expected), finished(expected)]
-    yield f"{' '.join(filter(None, said))}\n"
+    for paragraph in (*leader_sentences(board), *_unranked(numbers, key, board)):
+        yield f"{paragraph}\n"
+    said = [not_judged(board, budget), few(board["n_seeds"].dropna())] if len(board) else []
+    yield f"{' '.join(filter(None, (*said, finished(expected))))}\n"
     points = select(numbers.points, _PLACE, key)
     if points.empty:
         return
@@ -68,10 +73,6 @@ def _answer(
     out.table(points, name)
     yield figure_links(title, name, name)
     if board.empty:
-        yield (
-            "No family has reference returns yet, so there are no normalised scores to rank methods"
-            " by.\n"
-        )
         return
     data = "_".join([*map(slug, key), "leaderboard"])
     out.figure(data, leaderboard_figure, board, numbers.styles, f"{title}: leaderboard")
@@ -82,9 +83,20 @@ def _answer(
         for family in expected["family"].unique()
         for arm in untrained(numbers.floors, suite, budget, str(family))
     }
-    yield _TABLES
+    yield _TABLES + (_PARTLY if not board["complete"].all() else "")
     for group, lines in board.groupby("group", sort=False):
         unit, strata = lines[["unit", "strata"]].iloc[0]
         heading = f"{unit}, {group_name(str(group))}: {strata}"
         yield f"{escape_markdown(heading[:1].upper() + heading[1:])}\n"
         yield leaderboard_table(lines, costs[costs["group"] == group], below)
+
+
+def _unranked(numbers: ReportData, key: tuple[str, ...], board: pd.DataFrame) -> Iterator[str]:
+    """A sentence for each group of strata that has scores and no line of the leaderboard."""
+    for group, scores in add_group(select(numbers.scores, _PLACE, key), numbers.exact).groupby(
+        "group"
+    ):
+        if group not in set(board["group"]):
+            places = escape_markdown(text_of(strata_of(scores)))
+            told = f"No reference returns to rank methods by yet on {group_name(str(group))}"
+            yield f"{told} ({places})."

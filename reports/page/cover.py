@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from reports import ReportError
 from reports.files import write_text
 from reports.page.output import fast_texts
 from reports.page.report_data import compute
@@ -38,10 +39,14 @@ def write_cover(
     numbers, expected = of_suite(
         compute(*results.read([suite]), plans, remembering=remembering), plans[0]
     )
-    budget = [name for name in budgets if name in set(numbers.points["budget"])][-1]
+    there = [name for name in budgets if name in set(numbers.points["budget"])]
+    if not there:
+        raise ReportError(f"suite {suite} has nothing finished at {', '.join(budgets)} to draw")
+    budget = there[-1]
     of_budget = expected[expected["budget"] == budget]
     split = of_budget["split"].iloc[0]
-    styles = {arm: style for arm, style in numbers.styles.items() if style.focus}
+    focused = {arm: style for arm, style in numbers.styles.items() if style.focus}
+    styles = focused or numbers.styles
     points, shown = (
         _in_focus(table[(table["budget"] == budget) & (table["split"] == split)], styles)
         for table in (numbers.points, of_budget)

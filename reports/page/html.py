@@ -131,9 +131,10 @@ def _tr_open(
     self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: Env
 ) -> str:
     if tokens[i + 1].type == "td_open":
-        name = _text(tokens[i + 2]).removesuffix(", untrained").rstrip("?†")
-        if name in env["slugs"]:
-            tokens[i].attrSet("data-method", env["slugs"][name])
+        text = _text(tokens[i + 2])
+        name = text.removesuffix(", untrained").rstrip("?†")  # what tables mark a method with
+        if found := env["slugs"].get(text) or env["slugs"].get(name):
+            tokens[i].attrSet("data-method", found)
     return self.renderToken(tokens, i, options, env)
 
 

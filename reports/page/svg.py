@@ -17,6 +17,7 @@ _PIXELS = 96  # per inch, as in browsers
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _HEAD = re.compile(r"^.*?<svg [^>]*?viewBox=\"([^\"]*)\"[^>]*>", re.DOTALL)
 _STYLE = re.compile(r" ?<style.*?</style>\s*", re.DOTALL)
+_TAG = re.compile(r"<[^>]*>")
 _ID = re.compile(r' id="([^"]*)"')
 _USED = re.compile(r"[\"(]#([^\")]+)[\")]")
 _SPACES = ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -46,7 +47,7 @@ def to_svg(figure: Figure, name: str) -> str:
     text = _STYLE.sub("", _HEAD.sub("", text))
     text = re.sub(r"^\s*<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     used = set(_USED.findall(text))
-    text = _ID.sub(lambda found: _attributes(found[1], used), text)
+    text = _TAG.sub(lambda tag: _ID.sub(lambda id_: _attributes(id_[1], used), tag[0]), text)
     return f'<svg{_SPACES} width="{width}" viewBox="{box}">{_ALONE}\n{text}'
 
 

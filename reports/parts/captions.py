@@ -44,7 +44,7 @@ def seeds_note(
 
 def adaptation_note(points: pd.DataFrame, expected: pd.DataFrame) -> str:
     """Notes on adaptation curves; `points` also has `held_to`, and `expected` has `remembers`."""
-    said = seeds_note(points, expected, "band", (*ARM, "axis"))
+    said = seeds_note(points, expected, "band", ("family", *ARM, "axis"))
     if points.loc[~points["method"].isin(BOUNDS), "held_to"].notna().any():
         said.append(
             "Dashed: the method has stopped learning, its policy is carried to the end of the"
@@ -61,7 +61,9 @@ def adaptation_note(points: pd.DataFrame, expected: pd.DataFrame) -> str:
 
 def unfinished_note(expected: pd.DataFrame) -> str:
     """The arms with seeds that are not done, as a sentence; "" where there are none."""
-    open_arms = expected[expected["n_done"] < expected["n_expected"]]
+    counts = ["n_expected", "n_done", "n_failed"]
+    seeds = expected.groupby(list(ARM), sort=False)[counts].sum().reset_index()
+    open_arms = seeds[seeds["n_done"] < seeds["n_expected"]]
     texts = (
         f"{method_name(arm.method, arm.variant)}"
         f" {seeds_text(arm.n_expected, arm.n_done, arm.n_failed)}"

@@ -11,6 +11,7 @@ from reports.stats.claims import (
     AREA,
     CLAIMS,
     CONTRADICTED,
+    FAMILIES,
     JUDGED_AT,
     LEVEL,
     MARGIN,
@@ -67,7 +68,7 @@ def all_claim_tests(scores: pd.DataFrame) -> dict[Claim, pd.DataFrame]:
 def verdicts_table(tests: Mapping[Claim, pd.DataFrame]) -> str:
     """All claims in one table of Markdown, a line each; `tests` come from `all_claim_tests`."""
     lines = [
-        [escape_markdown(claim.text), claim.paper, _verdict(found), *_counts(found)]
+        [escape_markdown(claim.text), claim.paper, _verdict(claim, found), *_counts(found)]
         for claim, found in tests.items()
     ]
     lines += [
@@ -78,23 +79,23 @@ def verdicts_table(tests: Mapping[Claim, pd.DataFrame]) -> str:
     return markdown_table(header, lines, words=(1, 2))
 
 
-def _verdict(tests: pd.DataFrame) -> str:
-    """What the tests come to at each budget at which claims are judged."""
+def _verdict(claim: Claim, tests: pd.DataFrame) -> str:
+    """What the tests come to at each budget that claims are judged at, and how many there are."""
     said = []
     for budget in JUDGED_AT:
-        found = {
-            judgement(*one)
-            for one in tests[tests["budget"] == budget][list(_JUDGED)].itertuples(
-                index=False, name=None
-            )
-        }
+        here = tests[(tests["budget"] == budget) & tests["family"].isin(FAMILIES)]
+        found = {judgement(*one) for one in here[list(_JUDGED)].itertuples(index=False, name=None)}
         if found := found - {TOY}:
             mixed = {SUPPORTED, CONTRADICTED} <= found
             decided = next(
                 (verdict for verdict in (CONTRADICTED, SUPPORTED) if verdict in found), UNDECIDED
             )
-            part = " in part" if decided == SUPPORTED and UNDECIDED in found else ""
-            said.append(f"{'it depends' if mixed else decided + part} at {budget}")
+            part = " in part" if decided != UNDECIDED and UNDECIDED in found else ""
+            told = f"{'it depends' if mixed else decided + part} at {budget}"
+            measured = len(here[["arm", "other"]].drop_duplicates())
+            if measured < len(claim.pairs):
+                told += f" ({measured} of {len(claim.pairs)} comparisons measured)"
+            said.append(told)
     return ", ".join(said) or "not judged yet"
 
 

@@ -55,39 +55,60 @@ def leader_costs(costs: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> p
     """
     keys = ["suite", "budget", "split", "group", *ARM]
     once = add_group(costs, exact).drop_duplicates([*keys, "family"])
-    return once.groupby(keys)[["steps", "seconds"]].sum().reset_index()
+    spent = once.groupby(keys)[["steps", "seconds"]]
+    return spent.agg(lambda costs: costs.sum(skipna=False)).reset_index()  # missing is not 0
 
 
 def leader_sentences(board: pd.DataFrame) -> Iterator[str]:
-    """Who leads at the end of adaptation, in Markdown, and how apb compares with other meta-RL.
+    """Who leads at the end of adaptation and how apb compares with other meta-RL, in Markdown.
 
     Args:
       board: `leaderboard` of one suite, budget and split.
+    Returns:
+      A paragraph for each group of strata.
     """
     for group, lines in board.groupby("group", sort=False):
-        ranked = lines[~lines["method"].isin(BOUNDS) & lines[END].notna()].to_dict("records")
-        if not ranked:
-            continue
-        where = f"{group_name(str(group))} ({lines['strata'].iloc[0]})"
-        told = f"On {escape_markdown(where)}, **{_name(ranked[0])}** ends highest"
-        told += f" ({lines['unit'].iloc[0]} {number(ranked[0][END])})"
-        yield told + (f", before {_listed(ranked[1:_SHOWN])}." if len(ranked) > 1 else ".")
-        compared = [line for line in ranked if line["method"] in ("apb", *META_RL)]
-        if "apb" in {line["method"] for line in compared} and len(compared) > 1:
-            yield f"Of apb and the meta-RL methods it is compared with: {_listed(compared)}."
+        shown = lines[~lines["method"].isin(BOUNDS) & lines[END].notna() & lines["complete"]]
+        told = []
+        if ranked := shown.to_dict("records"):
+            where = escape_markdown(f"{group_name(str(group))} ({lines['strata'].iloc[0]})")
+            score = f"{lines['unit'].iloc[0]} {number(ranked[0][END])}"
+            others = f", before {_listed(ranked[1:_SHOWN])}" if len(ranked) > 1 else ""
+            told.append(f"On {where}, **{_name(ranked[0])}** ends highest ({score}){others}.")
+            told += _beside(ranked)
+        if left_out := lines["left_out"].iloc[0]:
+            names = escape_markdown(left_out)
+            told.append(f"Without reference returns, and so not in these numbers: {names}.")
+        if told:
+            yield " ".join(told)
+
+
+def _beside(ranked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Whose interval overlaps with that of the first, and apb beside other meta-RL."""
+    first, *others = ranked
+    near = [_name(line) for line in others if line[f"{END}_high"] >= first[f"{END}_low"]]
+    if near:
+        yield f"Its interval overlaps with {'those' if near[1:] else 'that'} of {listing(near)}."
+    usual = [line for line in ranked if line["variant"] == ""]
+    apb = [line for line in usual if line["method"] == "apb"]
+    meta_rl = [line for line in usual if line["method"] in META_RL]
+    if apb and meta_rl:
+        yield f"apb has {number(apb[0][END])}; of other meta-RL: {_listed(meta_rl)}."
 
 
 def _listed(lines: Sequence[Mapping[str, Any]]) -> str:
     return listing(f"{_name(line)} ({number(line[END])})" for line in lines)
 
 
-def toy(expected: pd.DataFrame) -> str:
-    """A warning if claims are judged on nothing in `expected` (a suite's `coverage`), else ""."""
-    if set(expected["family"]) & FAMILIES and set(expected["budget"]) & set(JUDGED_AT):
-        return ""
+def not_judged(board: pd.DataFrame, budget: str) -> str:
+    """What of a `leaderboard` the claims of the paper are not judged on, "" where nothing is."""
+    families = {name for names in board["families"] for name in names.split(",")}
+    others = sorted(families - FAMILIES)
+    if budget in JUDGED_AT and families & FAMILIES:
+        return f"No claim is judged on {listing(others)}." if others else ""
     return (
-        "This is a toy: it shows that methods learn, not who wins. Claims are judged on locomotion"
-        " at desk and paper only."
+        "No claim is judged on these families at this budget: it shows that methods learn, not who"
+        " wins."
     )
 
 
@@ -101,7 +122,8 @@ def leaderboard_figure(board: pd.DataFrame, styles: Mapping[Arm, Style], title: 
       title: plain text above the panels.
     """
     groups = list(board["group"].unique())
-    best = board.groupby(list(ARM))[END].mean().sort_values(ascending=False, kind="stable")
+    places = board.groupby("group")[END].rank(ascending=False)
+    best = places.groupby([board[name] for name in ARM]).mean().sort_values(kind="stable")
     arms: list[Arm] = [arm for arm in best.index if arm[0] not in BOUNDS]
     note = (
         "Filled: the score at the end of adaptation, with its 95 % interval. Upright: the area"
@@ -180,7 +202,9 @@ def leaderboard_table(
     spent = board.merge(costs, on=list(ARM), how="left", suffixes=("", "_spent"))
     lines = []
     for line in spent.to_dict("records"):
-        marked = ", untrained" if (line["method"], line["variant"]) in untrained else ""
+        marked = "" if line["complete"] else "†"
+        if (line["method"], line["variant"]) in untrained:
+            marked += ", untrained"
         scores = [
             plus_minus(line[moment], line[f"{moment}_low"], line[f"{moment}_high"])
             for moment in (START, AREA, END)

@@ -232,12 +232,26 @@ def test_a_report_is_rendered_anew_from_the_rows_alone(sanity, tmp_path, cli):
     (folder / "report" / "figure.png").write_bytes(b"old")
     done = cli("publish", "--rerender", "--out", tmp_path / "out")
     assert done.code == 0 and done.out.split() == [str(folder)] and contents(folder) == before
+    folder.rename(folder.with_name(".sanity.old"))  # killed in the middle of the exchange
+    assert cli("publish", "--rerender", "--out", tmp_path / "out").code == 0
+    assert contents(folder) == before
+    (folder / "NOTES.md").write_text("mine")
+    done = cli("publish", "--rerender", "--out", tmp_path / "out")
+    assert "NOTES.md; restore it, or move what you added away" in done.complaint
+    (folder / "NOTES.md").unlink()
     (folder / "rows.csv").write_bytes(before["rows.csv"] + b"1\n")
     assert (
-        "altered after it was published: rows.csv; restore it first"
+        "altered after it was published: rows.csv; restore it, or"
         in cli("publish", "--rerender", "--out", tmp_path / "out", "--suite", "sanity").complaint
     )
     assert (folder / "report.md").read_bytes() == before["report.md"]
+
+
+def test_rows_of_another_protocol_are_not_rendered_as_of_today(sanity, tmp_path, monkeypatch):
+    publish(sanity, SANITY, tmp_path, dirty=True)
+    monkeypatch.setattr(publishing, "PROTOCOL_VERSION", 99)
+    with pytest.raises(StoreError, match="published at protocol version 1, which is 99 now"):
+        publishing.rerender([], tmp_path)
 
 
 def test_what_rerendering_does_not_take_is_refused(cli, tmp_path):

@@ -29,6 +29,7 @@ from results.publication import MANIFEST, PUBLISHED, Publication
 from results.publishing import write_manifest
 
 BROKEN = "sanity: the report follows from the rows"
+FORM = "sanity: tables are of the form that is published"
 
 
 @pytest.fixture(scope="module")
@@ -142,13 +143,27 @@ def test_a_score_edited_by_less_than_the_report_shows_is_found(verify, published
 
 def test_a_file_more_or_less_is_found(verify, published):
     (published / "sanity/more.csv").write_text("a\n1\n")
-    assert failed(verify()[1]) == [
-        "sanity: files are as published",
-        "sanity: tables are of the form that is published",
-    ]
+    assert failed(verify()[1]) == ["sanity: files are as published", FORM]
+    seal_again(published / "sanity")
+    assert failed(verify()[1]) == [FORM]
     (published / "sanity/more.csv").unlink()
+    cover = published / "sanity/overview.svg"
+    drawn = cover.read_bytes()
+    cover.unlink()
+    seal_again(published / "sanity")
+    assert failed(verify()[1]) == [FORM]
+    cover.write_bytes(drawn)
+    seal_again(published / "sanity")
     (published / "sanity/.DS_Store").touch()  # a file manager's
     assert failed(verify()[1]) == []
+
+
+def test_a_suite_without_cells_is_found(verify, published):
+    path = published / "sanity/cells.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    seal_again(published / "sanity")
+    code, checks = verify()
+    assert code == 1 and BROKEN in failed(checks) and "ReportError" in checks[BROKEN]["detail"]
 
 
 def test_a_suite_that_vanishes_is_found(verify, published):
@@ -251,6 +266,7 @@ def test_a_version_that_moved_is_found(verify, monkeypatch):
         lambda folder: edit(folder / "rows.csv", ",status\n", ",other\n"),
         lambda folder: edit(folder / "rows.csv", "id,task_index", "id,task"),
         lambda folder: edit(folder / "rows.csv", ",0,0,0,", ",0,0,abc,"),
+        lambda folder: (folder / "report.md").write_text('"' + "x" * 140_000),
         lambda folder: (folder / "report.md").write_bytes(b"\xff\xfe"),
         lambda folder: edit(folder / MANIFEST, '"point-goal": "1+', '"point-gaol": "1+'),
         lambda folder: edit(folder / MANIFEST, '"methods"', '"method"'),

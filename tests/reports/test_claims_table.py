@@ -253,12 +253,14 @@ def verdict_of(*scores):
         ({"maml": -20.0, "pearl": -10.0}, "supported in part at desk", "1, 0, 1"),
         ({"maml": -20.0, "pearl": -1.0}, "it depends at desk", "1, 1, 0"),
         ({"maml": -1.0, "pearl": -2.0}, "not supported at desk", "0, 2, 0"),
+        ({"maml": -1.0, "pearl": -10.0}, "not supported in part at desk", "0, 1, 1"),
         ({"maml": -10.0}, "undecided at desk", "0, 0, 1"),
     ],
 )
 def test_one_table_has_every_claim_with_its_verdict_and_how_many_tests_say_so(
     others, verdict, counts
 ):
+    verdict = f"{verdict} ({len(others)} of 8 comparisons measured)"
     found = verdict_of(scores_of("desk", {"apb": -10.0, **others}))
     assert list(found) == [*(claim.text for claim in CLAIMS), *NOT_TESTED]
     line = found[CLAIMS[0].text]
@@ -281,9 +283,12 @@ def test_toys_are_counted_apart_and_judge_nothing():
     )
     both = verdict_of(toy, scores_of("desk", {"apb": -30.0, "maml": -20.0}))[CLAIMS[0].text]
     assert (both["verdict"], both["for, against, undecided"]) == (
-        "not supported at desk",
+        "not supported at desk (1 of 8 comparisons measured)",
         "0, 1, 0",
     )
+    levels = {"apb": -10.0, "td3": -30.0}
+    whole = verdict_of(scores_of("desk", levels, references=references_of()))[CLAIMS[1].text]
+    assert whole["verdict"] == "supported in part at desk"  # its one pair is there
 
 
 def test_the_columns_of_words_are_to_the_left():

@@ -12,7 +12,7 @@ from reports.parts.leaderboard import (
     leader_sentences,
     leaderboard_figure,
     leaderboard_table,
-    toy,
+    not_judged,
 )
 from reports.parts.styles import focused, method_styles
 from reports.stats.leaderboard import AREA, END, NORMALISED, RETURN, START, leaderboard
@@ -88,12 +88,48 @@ def test_every_number_is_an_interquartile_mean_over_seeds_and_families():
 
 
 def test_one_family_without_references_has_returns_and_several_have_no_line():
-    (unit,) = set(leaderboard(scores_of(places=PLACES[2:], references=False), EXACT)["unit"])
-    assert unit == RETURN
+    board = leaderboard(scores_of(places=PLACES[2:], references=False), EXACT)
+    assert set(board["unit"]) == {RETURN} and set(board["strata"]) == {"h speed"}
     board = leaderboard(scores_of(references=False), EXACT)
     assert set(board["group"]) == {EXACT_IMAGES}  # one family on one axis; the other group has two
     assert board.loc[board["method"] == "apb", END].iloc[0] == pytest.approx(82.0)
     assert leaderboard(scores_of(places=PLACES[1:], references=False), EXACT).empty
+
+
+def test_a_family_without_references_is_left_out_and_said():
+    scores = scores_of()
+    scores.loc[scores["family"] == "h", "normalised"] = np.nan
+    board = leaderboard(scores, EXACT)
+    others = board[board["group"] == OTHERS]
+    assert set(others["strata"]) == {"f radius"} and set(others["left_out"]) == {"h speed"}
+    assert set(others["families"]) == {"f"}
+    told = "Without reference returns, and so not in these numbers: h speed."
+    assert next(leader_sentences(others)).endswith(told)
+
+
+def test_who_has_fewer_families_or_no_score_stands_last_and_leads_no_sentence():
+    scores = scores_of()
+    better = (scores["method"] == "maml") & (scores["axis"] == "radius")
+    scores.loc[better, "normalised"] += 9.0
+    scores = scores[(scores["method"] != "maml") | (scores["family"] != "h")]
+    last = (scores["method"] == "td3") & (scores["env_steps"] == STEPS[-1]) & (scores["seed"] > 1)
+    scores.loc[last, "normalised"] = np.nan  # not scored by an earlier checkpoint
+    board = leaderboard(scores, EXACT)
+    others = board[board["group"] == OTHERS]
+    assert others["method"].tolist()[-1] == "maml" and not others["complete"].iloc[-1]
+    assert others.loc[others["method"] == "td3", "n_seeds"].item() == 2
+    assert "maml" not in next(leader_sentences(others))
+    costs = pd.DataFrame(columns=["method", "variant", "steps", "seconds"])
+    assert "| maml† |" in leaderboard_table(others, costs)
+
+
+def test_unknown_costs_are_missing_not_nothing():
+    where = {"suite": "ood", "budget": "desk", "split": "ood", "method": "apb", "variant": ""}
+    costs = pd.DataFrame(
+        [{**where, "family": "h", "axis": "speed", "steps": 5.0, "seconds": np.nan}]
+    )
+    found = leader_costs(costs, EXACT)
+    assert found["steps"].item() == 5.0 and np.isnan(found["seconds"].item())
 
 
 def test_no_method_moves_another():
@@ -106,29 +142,32 @@ def test_no_method_moves_another():
 
 
 def test_the_sentences_name_who_is_ahead_and_compare_apb_with_other_meta_rl():
-    first, compared, others, _ = leader_sentences(leaderboard(scores_of(), EXACT))
-    assert first == (
-        "On shift axes of exact linear images (f angle), **apb** ends highest"
-        " (normalised score 0.82), before td3 (0.72) and maml (0.52)."
-    )
-    assert compared == (
-        "Of apb and the meta-RL methods it is compared with: apb (0.82) and maml (0.52)."
+    exact, others = leader_sentences(leaderboard(scores_of(), EXACT))
+    assert exact == (
+        "On shift axes of exact linear images (f angle), **apb** ends highest (normalised score"
+        " 0.82), before td3 (0.72) and maml (0.52). apb has 0.82; of other meta-RL: maml (0.52)."
     )
     assert others.startswith("On other shift axes (f radius, h speed), **apb** ends highest")
-    better = scores_of(("td3", "maml", "pearl", "apb-pre", "apb"))
-    better.loc[better["method"] == "apb", "normalised"] = -1.0
-    better.loc[better["method"] == "apb-pre", "normalised"] = np.nan  # its place is not known
-    first, last, *_ = leader_sentences(leaderboard(better, EXACT))
-    assert "apb" not in first and last.endswith("maml (0.52), pearl (0.22) and apb (−1.00).")
-    assert len([*leader_sentences(leaderboard(scores_of(("td3", "maml")), EXACT))]) == 2
+    close = scores_of(("td3", "apb"))
+    close.loc[close["method"] == "td3", "normalised"] += 0.105
+    near, _ = leader_sentences(leaderboard(close, EXACT))
+    assert near.endswith("Its interval overlaps with that of apb.")
+    variant = scores_of(("apb", "maml")).assign(variant="hidden=8")  # neither is apb itself
+    assert "of other meta-RL" not in next(leader_sentences(leaderboard(variant, EXACT)))
 
 
 @pytest.mark.parametrize(
-    ("family", "budget", "warned"),
-    [("cheetah-vel", "desk", False), ("cheetah-vel", "quick", True), ("point-goal", "desk", True)],
+    ("families", "budget", "said"),
+    [
+        ("cheetah-vel", "desk", ""),
+        ("cheetah-vel,point-goal", "desk", "No claim is judged on point-goal."),
+        ("cheetah-vel", "quick", "No claim is judged on these families at this budget"),
+        ("cheetah-dir", "paper", "No claim is judged on these families at this budget"),
+    ],
 )
-def test_a_toy_is_called_one(family, budget, warned):
-    assert bool(toy(pd.DataFrame({"family": [family], "budget": [budget]}))) == warned
+def test_what_no_claim_is_judged_on_is_said(families, budget, said):
+    found = not_judged(pd.DataFrame({"families": [families] * 2}), budget)
+    assert found.startswith(said) and bool(found) == bool(said)
 
 
 def test_the_table_has_the_costs_of_the_families_of_its_group_once():

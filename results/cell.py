@@ -149,7 +149,7 @@ class CellFolder:
                 or STATUSES[content["record"]["status"]] != "done"
                 or MEASURES not in content["files"]
             ):
-                return measures.to_frame([])
+                return measures.no_measures()
             return measures.from_csv(self._read(MEASURES, content["files"][MEASURES]["sha256"]))
 
     def file(self, name: str) -> bytes:

@@ -7,6 +7,7 @@ A measure has a name that says what it is; where one quantity is measured at sev
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import pandas as pd
 
@@ -36,6 +37,12 @@ def to_frame(measures: Sequence[Measure]) -> pd.DataFrame:
     return pd.DataFrame([asdict(measure) for measure in measures], columns=list(COLUMNS)).astype(
         COLUMNS
     )
+
+
+@cache
+def no_measures() -> pd.DataFrame:
+    """Give the table without a line, which most cells have; it is not to be changed."""
+    return to_frame([])
 
 
 def to_csv(table: pd.DataFrame) -> bytes:

@@ -199,7 +199,8 @@ class Store:
             for key in reversed(keys(cell))
             if key
         )
-        return joined([(key.id, self._cell(key).measured()) for key in dict.fromkeys(stages)])
+        found = ((key.id, self._cell(key).measured()) for key in dict.fromkeys(stages))
+        return joined([(name, table) for name, table in found if len(table)])
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Merge a suite's plan into the store's: slots it has are replaced, other slots stay.

@@ -14,6 +14,12 @@ import typer
 from benchmark import __version__
 from benchmark.exits import exit_code
 
+VIDEOS = (
+    "Film policies before and after adaptation, on the task farthest from training. Costs what the"
+    " adaptation of one seed of each method and split cost, and seconds; what --out has is not"
+    " filmed again. Needs OpenGL: in software Debian's libegl1 or libosmesa6 will do"
+    " (MUJOCO_GL=egl or osmesa)."
+)
 EPILOG = (
     "Exit codes: 0 done, 1 failed cells or a regression, 2 bad input, 3 time limit reached (run"
     " again to go on), 130 Ctrl-C. Start with: python -m benchmark run --suite ood, then: python -m"
@@ -246,19 +252,7 @@ def report(
             )
         ),
     ] = None,
-    videos: Annotated[
-        bool,
-        typer.Option(
-            "--videos",
-            help=(
-                "Film policies before and after adaptation, on the task farthest from training."
-                " Costs what the adaptation of "
-                "one seed of each method and split cost, and seconds; what --out has is not filmed"
-                " again. Needs OpenGL: in "
-                "software Debian's libegl1 or libosmesa6 will do (MUJOCO_GL=egl or osmesa)."
-            ),
-        ),
-    ] = False,
+    videos: Annotated[bool, typer.Option("--videos", help=VIDEOS)] = False,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -272,19 +266,15 @@ def report(
     from results.publication import results_at
 
     formats = arguments.words(format_, "formats")
-    for name in formats:
-        if name not in FORMATS:
-            raise arguments.unknown("format", name, FORMATS)
+    if wrong := [name for name in formats if name not in FORMATS]:
+        raise arguments.unknown("format", wrong[0], FORMATS)
     if method and not videos:
         raise arguments.InputError(
             "--method is for --videos; without films, what lies in the store is all that a report"
             " needs"
         )
     started = time.perf_counter()
-    if store is None:
-        store = DEFAULT_STORE if DEFAULT_STORE.exists() else PUBLISHED
-        if store == PUBLISHED:
-            typer.echo(f"no {DEFAULT_STORE} here: these are the published results")
+    store = store or _own_or_published()
     clips: Any = ()
     if videos and set(formats) != {"latex"}:  # which shows none
         from benchmark.video import films
@@ -304,11 +294,17 @@ def report(
         tell=typer.echo,
     )
     typer.echo("\n".join(map(str, pages)))
-    figures = "SVG and PDF" if pdf else "SVG"
-    typer.echo(
-        f"{time.perf_counter() - started:.1f} s; figures as {figures} and every number as CSV"
-        " beside the pages"
-    )
+    kinds = "SVG and PDF" if pdf else "SVG"
+    taken = time.perf_counter() - started
+    typer.echo(f"{taken:.1f} s; figures as {kinds} and every number as CSV beside the pages")
+
+
+def _own_or_published() -> Path:
+    """The user's results where there are any, the published ones otherwise, which is said."""
+    if DEFAULT_STORE.exists():
+        return DEFAULT_STORE
+    typer.echo(f"no {DEFAULT_STORE} here: these are the published results")
+    return PUBLISHED
 
 
 @app.command(name="list")

@@ -64,8 +64,9 @@ def perform(
     stop: Callable[[], bool] = lambda: False,
     save_every_s: float = SAVE_EVERY_S,
 ) -> tuple[Outcome, str | None]:
-    """Run a stage unless it is finished or held elsewhere, from where it was saved if it was, and
-    write what came of it.
+    """Run a stage, from where it was saved if it was, unless it is finished or held elsewhere.
+
+    What came of it is written to the store.
 
     Args:
       threads: threads of the simulator; torch's are the process's.
@@ -108,16 +109,8 @@ def perform(
                 rows += under_way.rows
                 if saver.kept is not None:
                     tell("resumed", saver.kept)
-                if not _run(
-                    under_way,
-                    saver,
-                    rows,
-                    log,
-                    stop,
-                    tell,
-                    bool(stage.cell.method_source),
-                    saves=not replace,
-                ):
+                own = bool(stage.cell.method_source)
+                if not _run(under_way, saver, rows, log, stop, tell, own, saves=not replace):
                     return "stopped", None
                 measured = under_way.measures
                 state = _written(begin.method) if stage.name == "train" else None
@@ -127,28 +120,31 @@ def perform(
             error = " ".join(f"{type(reason).__name__}: {reason}".split())
             rows.append(run.failed_row(stage.cell, stage.name, error))
             log.append(traceback.format_exc())
-        used = max((row.env_steps for row in rows), default=0)
-        seen = rows[-1].n_train_tasks if rows else None
-        outcome = {
-            "status": _status(rows),
-            "error": error,
-            "stage": str(stage),
-            "env_steps": used,
-            "n_train_tasks": seen,
-        }
-        built_on = _trained_state(store, stage)
         resumed = {"resumed": saver.earlier} if saver.earlier else {}
-        record = {**outcome, "built_on": built_on, **resumed, **_facts(stage.cell, threads)}
+        record = {**_outcome(store, stage, rows, error), **resumed, **_facts(stage.cell, threads)}
+        told = "\n".join(log) + "\n"
         store.write(
             stage.key,
             rows,
             measured=measured,
             state=state,
-            log="\n".join(log) + "\n",
+            log=told,
             record=record,
             replace=replace,
         )
         return ("failed" if error else "done"), error
+
+
+def _outcome(store: Store, stage: Stage, rows: list[Row], error: str | None) -> dict[str, Any]:
+    """What a stage's record says of how it ended."""
+    return {
+        "status": _status(rows),
+        "error": error,
+        "stage": str(stage),
+        "env_steps": max((row.env_steps for row in rows), default=0),
+        "n_train_tasks": rows[-1].n_train_tasks if rows else None,
+        "built_on": _trained_state(store, stage),
+    }
 
 
 def _run(

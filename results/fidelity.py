@@ -10,15 +10,18 @@ import math
 import re
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
 
 from results.files import StoreError, explained
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 ANCHORS = Path(__file__).parent / "anchors.json"
 _URL = re.compile(r"https://[A-Za-z0-9.~%/#?=&@+_-]+")  # nothing that ends a link in Markdown
 
 Number = int | float
-T = TypeVar("T")
+T = TypeVar("T", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def _record(kind: type[T], given: Any, where: str) -> T:
     if not isinstance(given, dict):
         raise StoreError(f"{where} must be an object, not {given!r}")
     hints = get_type_hints(kind)
-    required = [field.name for field in fields(kind) if field.default is MISSING]  # type: ignore[arg-type]
+    required = [field.name for field in fields(kind) if field.default is MISSING]
     if missing := [name for name in required if name not in given]:
         raise StoreError(f"{where} lacks {missing[0]!r}")
     if unknown := [name for name in given if name not in hints]:

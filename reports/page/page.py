@@ -90,39 +90,17 @@ def write_report(
     measures = results.measures([plan["suite"] for plan in plans])
     other = None if others is None else _beside(rows, cells, others, compare, plans)
     if others is not None and other is not None:
-        rows, cells = (
-            pd.concat([mine, guests], ignore_index=True)
-            for mine, guests in zip((rows, cells), other.only_there, strict=True)
-        )
-        measures = pd.concat(
-            [measures, others.measures(list(other.only_there[1]["suite"].unique()))]
-        ).drop_duplicates()
+        guests, of_guests = other.only_there
+        rows = pd.concat([rows, guests], ignore_index=True)
+        cells = pd.concat([cells, of_guests], ignore_index=True)
+        theirs = others.measures(list(of_guests["suite"].unique()))
+        measures = pd.concat([measures, theirs]).drop_duplicates()
     told = [*plans, *(others.plans() if others is not None else ())]
     remembering = {name for plan in told for name in plan.get("remembering", ())}
     numbers = compute(rows, cells, plans, measures, load_references(), clips, remembering)
     with opened(out, jobs, pdf) as output:
         output.table(origins(cells, _record_of(results, others)), CELLS)
-        tests = all_claim_tests(numbers.scores)
-        sections = [
-            Section("At a glance", "\n".join(answer_section(numbers, output))),
-            Section("How to read this", HOW_TO_READ, folded=True),
-            *_compared(numbers, other, output),
-            *(
-                Section(
-                    f"Families of {plan['suite']}", "\n".join(suite_section(numbers, plan, output))
-                )
-                for plan in plans
-            ),
-            Section("Claims of the paper", CLAIMS + verdicts_table(tests)),
-            *_gaps(numbers, output),
-            *_together(numbers, output),
-            Section(
-                "Claims, test by test",
-                CLAIM_TESTS + claims_details(tests, numbers.scores, numbers.exact),
-                folded=True,
-            ),
-            Section("Provenance", provenance(rows, cells, plans)),
-        ]
+        sections = list(_sections(numbers, other, output))
         output.wait()
     if left := output.left_over():
         tell(
@@ -134,6 +112,23 @@ def write_report(
         for name, file in FORMATS.items()
         if name in formats
     ]
+
+
+def _sections(numbers: ReportData, other: Beside | None, output: Output) -> Iterator[Section]:
+    """The parts of a page in their order; writes their figures and tables on the way."""
+    yield Section("At a glance", "\n".join(answer_section(numbers, output)))
+    yield Section("How to read this", HOW_TO_READ, folded=True)
+    yield from _compared(numbers, other, output)
+    for plan in numbers.plans:
+        told = "\n".join(suite_section(numbers, plan, output))
+        yield Section(f"Families of {plan['suite']}", told)
+    tests = all_claim_tests(numbers.scores)
+    yield Section("Claims of the paper", CLAIMS + verdicts_table(tests))
+    yield from _gaps(numbers, output)
+    yield from _together(numbers, output)
+    details = claims_details(tests, numbers.scores, numbers.exact)
+    yield Section("Claims, test by test", CLAIM_TESTS + details, folded=True)
+    yield Section("Provenance", provenance(numbers.rows, numbers.cells, numbers.plans))
 
 
 def to_page(sections: Sequence[Section]) -> str:

@@ -42,7 +42,10 @@ def to_svg(figure: Figure, name: str) -> str:
         canvas: Any = FigureCanvasSVG(figure)
         canvas.print_svg(buffer, metadata=_NO_METADATA)  # `savefig` would draw everything twice
     text = buffer.getvalue()
-    box = _HEAD.match(text)[1]  # type: ignore[index]  # matplotlib always writes it
+    head = _HEAD.match(text)
+    if head is None:
+        raise ValueError(f"figure {name}: matplotlib wrote SVG without a viewBox")
+    box = head[1]
     width = round(figure.get_figwidth() * _PIXELS)
     text = _STYLE.sub("", _HEAD.sub("", text))
     text = re.sub(r"^\s*<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)

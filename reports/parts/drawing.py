@@ -123,8 +123,8 @@ def legend(figure: Figure, arms: Mapping[Arm, Style], blind: pd.DataFrame | None
         handles, names, loc="outside right upper", frameon=False, handlelength=2.6
     )
     for name, *parts in zip(tags, drawn.legend_handles, drawn.get_texts(), strict=True):
-        for part in parts:
-            part.set_gid(name)  # type: ignore[union-attr]
+        for part in filter(None, parts):
+            part.set_gid(name)
 
 
 def band_alpha(arms: Mapping[Arm, Style]) -> float:

@@ -152,40 +152,33 @@ def differences(
                 continue
             if against is not None and arm == tuple(against):
                 arm, other = other, arm
-            x = arms[arm]
-            y = arms[other]
-            p = permutation_test(x, y, np.random.default_rng(seed))
-            least = lowest_p(x.size, y.size)
-            deviation = pooled_deviation(x, y)
-            effect = (
-                np.inf
-                if least > alpha
-                else detectable_effect(deviation, x.size, y.size, alpha, power)
-            )
-            found.append(
-                (
-                    *key,
-                    *arm,
-                    *other,
-                    x.mean() - y.mean(),
-                    p,
-                    least,
-                    deviation,
-                    effect,
-                    x.size,
-                    y.size,
-                )
-            )
-    numbers = ["difference", "p", "lowest_p", "deviation", "smallest_effect", "n_seeds", "n_other"]
-    result = pd.DataFrame(found, columns=[*apart, *STRATUM, *ARM, *OTHER, *numbers])
+            tested = _tested(arms[arm], arms[other], alpha, power, np.random.default_rng(seed))
+            found.append((*key, *arm, *other, *tested))
+    result = pd.DataFrame(found, columns=[*apart, *STRATUM, *ARM, *OTHER, *_TESTED])
     together = (
         result.groupby(apart)["p"].transform(holm)
         if apart and len(result)
         else holm(result["p"].to_numpy(float))
     )
     names = [*apart, *ARM, *OTHER, *STRATUM]
-    columns = [*names, "difference", "p", "p_holm", *numbers[2:]]
+    columns = [*names, "difference", "p", "p_holm", *_TESTED[2:]]
     return result.assign(p_holm=together)[columns].sort_values(names, ignore_index=True)
+
+
+_TESTED = ("difference", "p", "lowest_p", "deviation", "smallest_effect", "n_seeds", "n_other")
+
+
+def _tested(
+    x: FloatArray, y: FloatArray, alpha: float, power: float, generator: np.random.Generator
+) -> tuple[float, ...]:
+    """The columns _TESTED of one pair of arms."""
+    p = permutation_test(x, y, generator)
+    least = lowest_p(x.size, y.size)
+    deviation = pooled_deviation(x, y)
+    effect = np.inf
+    if least <= alpha:
+        effect = detectable_effect(deviation, x.size, y.size, alpha, power)
+    return x.mean() - y.mean(), p, least, deviation, effect, x.size, y.size
 
 
 @lru_cache(maxsize=8)

@@ -7,7 +7,7 @@ BUDGET ?= quick
 help:
 	@echo "make ood    run the out-of-distribution suite and write report/ (BUDGET=$(BUDGET))"
 	@echo "make test   run the tests, the style checks and the type checks with tox"
-	@echo "make perf   measure speed against other libraries"
+	@echo "make perf   measure speed against other libraries, and print one table"
 	@echo "make clean  remove the virtual environment and caches; results stay"
 
 ood: $(VENV)/installed

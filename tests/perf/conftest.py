@@ -1,13 +1,15 @@
-"""How environments are measured: against a bare `Batch`, vectorised Gymnasium and EnvPool.
+"""How speed is measured and judged.
 
-Meta-training is measured an iteration at a time.
-
-Both sides of a ratio take turns in short stretches and the median counts; it is kept in the
-benchmark's `extra_info`. Peers are imported where they are measured, so that a file without them
+Both sides of a ratio take turns in short stretches, so that a busy machine slows both, and the
+median counts. `judge` keeps it for the table that `run.py` prints, beside its goal, and fails below
+the guard, a tenth under what was measured: a goal may be missed for years, a guard says that
+something became slower. Peers are imported where they are measured, so that a file without them
 does not carry their threads.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -26,6 +28,41 @@ N = 64  # tasks of ours, and environments of EnvPool
 PEERS = 16  # environments of Gymnasium
 STRETCH = 10  # control steps between turns
 THREADS = 2
+
+
+def ticks_of_all() -> int | None:
+    """Processor time that everybody has used since boot, in ticks; None where /proc lacks it."""
+    try:
+        words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    except OSError:
+        return None
+    user, nice, system, _, _, irq, softirq, steal = map(int, words[1:9])
+    return user + nice + system + irq + softirq + steal
+
+
+def load_of_others(before: int | None, own_before: float, wall_s: float) -> float | None:
+    """Share of the machine that was not ours since `before`, our children included."""
+    after = ticks_of_all()
+    if before is None or after is None:
+        return None
+    used = (after - before) / os.sysconf("SC_CLK_TCK") - (sum(os.times()[:4]) - own_before)
+    return max(0.0, used / wall_s / (os.cpu_count() or 1))
+
+
+@pytest.fixture
+def judge(benchmark: Any) -> Iterator[Callable[..., None]]:
+    """`(ratio, ours, peer, goal, guard)`: notes a measurement for the table; fails below `guard`.
+
+    `ratio` is our speed over the peer's, `ours` says in words what we took.
+    """
+    before, own, start = ticks_of_all(), sum(os.times()[:4]), perf_counter()
+
+    def note(ratio: float, ours: str, peer: str, goal: float, guard: float) -> None:
+        benchmark.extra_info.update(ratio=ratio, ours=ours, peer=peer, goal=goal, guard=guard)
+        assert ratio >= guard, f"{ratio:.2f} of {peer}, which was above {guard:g} when measured"
+
+    yield note
+    benchmark.extra_info["load of others"] = load_of_others(before, own, perf_counter() - start)
 
 
 def seconds(run: Stretch, steps: int) -> float:
@@ -128,15 +165,18 @@ def episode_times(
 
 
 @pytest.fixture
-def speed_over_bare_batch(benchmark: Any) -> Callable[..., float]:
-    """`(family, threads, fields=())`: our speed over a bare `Batch.step`, same state and actions.
+def speed_over_bare_batch(benchmark: Any, judge: Callable[..., None]) -> Callable[..., None]:
+    """`(family, threads, fields=(), *, goal, guard)`: ours against a bare `Batch.step`, same state
+    and actions.
 
     `fields` names the model fields that the family varies. Ours is a whole horizon and a full
     reset. Every repeat does the same work, so each stretch has a median over the repeats, and an
     episode is the sum of its stretches.
     """
 
-    def measure(family: TaskFamily, threads: int, fields: Sequence[str] = ()) -> float:
+    def measure(
+        family: TaskFamily, threads: int, fields: Sequence[str] = (), *, goal: float, guard: float
+    ) -> None:
         env = BatchEnv(family, family.sample(N, np.random.default_rng(0)), threads=threads)
         bare = Batch(load_model(family.xml()), N, threads)
         for name in fields:
@@ -153,24 +193,37 @@ def speed_over_bare_batch(benchmark: Any) -> Callable[..., float]:
             warmup_rounds=1,
         )
         ours, theirs = np.median(times[1:], axis=0).sum(axis=0)
-        ratio = float(theirs / (ours + np.median(resets)))
-        benchmark.extra_info["speed over bare Batch"] = ratio
-        return ratio
+        whole = ours + np.median(resets)
+        steps = N * env.horizon / whole
+        judge(float(theirs / whole), f"{steps:,.0f} steps/s", "a bare Batch", goal, guard)
 
     return measure
 
 
+def per_second(run: Stretch, steps: int) -> str:
+    """Control steps per second of all N tasks, in words."""
+    return f"{N * steps / seconds(run, steps):,.0f} steps/s"
+
+
 @pytest.fixture
-def speed_over_gymnasium(benchmark: Any) -> Callable[..., float]:
-    """`(family, name, vectorization, kinds)`: our speed at N tasks over vectorised Gymnasium's.
+def speed_over_gymnasium(benchmark: Any, judge: Callable[..., None]) -> Callable[..., None]:
+    """`(family, name, vectorization, kinds, *, goal, guard, **settings)`: our speed at N tasks over
+    vectorised Gymnasium's.
 
     The peer cycles through `kinds` different actions.
     """
     import gymnasium
 
     def measure(
-        family: TaskFamily, name: str, vectorization: str, kinds: int, **settings: Any
-    ) -> float:
+        family: TaskFamily,
+        name: str,
+        vectorization: str,
+        kinds: int,
+        *,
+        goal: float,
+        guard: float,
+        **settings: Any,
+    ) -> None:
         ours = our_stepper(family)
         peer = gymnasium.make_vec(
             name, num_envs=PEERS, vectorization_mode=vectorization, **settings
@@ -187,30 +240,32 @@ def speed_over_gymnasium(benchmark: Any) -> Callable[..., float]:
             )
         finally:
             peer.close()
-        benchmark.extra_info[f"speed over Gymnasium {vectorization}"] = ratio
         benchmark.pedantic(ours, args=(40,), rounds=5)
-        return ratio
+        peers = f"{PEERS} × Gymnasium, {vectorization}"
+        judge(ratio, per_second(ours, 40), peers, goal, guard)
 
     return measure
 
 
 @pytest.fixture
-def speed_over_envpool(benchmark: Any) -> Callable[..., float]:
-    """`(family, name, kinds)`: our speed at N tasks over EnvPool's `name`, same N and threads.
+def speed_over_envpool(benchmark: Any, judge: Callable[..., None]) -> Callable[..., None]:
+    """`(family, name, kinds, *, goal, guard, **settings)`: our speed at N tasks over EnvPool's
+    `name`, same N and threads.
 
     The peer cycles through `kinds` different actions.
     """
     import envpool
 
-    def measure(family: TaskFamily, name: str, kinds: int, **settings: Any) -> float:
+    def measure(
+        family: TaskFamily, name: str, kinds: int, *, goal: float, guard: float, **settings: Any
+    ) -> None:
         ours = our_stepper(family)
         peer = envpool.make(name, env_type="gymnasium", num_envs=N, num_threads=THREADS, **settings)
         peer.reset()
         actions = np.random.default_rng(1).uniform(-1, 1, (kinds, N, family.action_size))
         ratio = speed_ratio(ours, their_stepper(peer.step, actions), repeats=20, steps=50)
-        benchmark.extra_info["speed over EnvPool"] = ratio
         benchmark.pedantic(ours, args=(50,), rounds=5)
-        return ratio
+        judge(ratio, per_second(ours, 50), f"{N} × EnvPool", goal, guard)
 
     return measure
 

@@ -17,21 +17,23 @@ SAME_TASK = {"terminate_when_unhealthy": False}
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_it_keeps_the_speed_of_a_bare_batch(
-    speed_over_bare_batch: Callable[..., float], threads: int
+    speed_over_bare_batch: Callable[..., None], threads: int
 ) -> None:
-    assert speed_over_bare_batch(AntGoal(), threads) >= 0.9
+    speed_over_bare_batch(AntGoal(), threads, goal=0.9, guard=0.89)
 
 
-@pytest.mark.parametrize(("vectorization", "least"), [("sync", 2.5), ("async", 4.0)])
+@pytest.mark.parametrize(
+    ("vectorization", "goal", "guard"), [("sync", 2.5, 2.4), ("async", 4.0, 3.2)]
+)
 def test_it_beats_gymnasium(
-    speed_over_gymnasium: Callable[..., float], vectorization: str, least: float
+    speed_over_gymnasium: Callable[..., None], vectorization: str, goal: float, guard: float
 ) -> None:
     """Steps per second at 64 ants over those of 16 Ant-v5 in Gymnasium's vector environments."""
-    assert (
-        speed_over_gymnasium(AntGoal(), "Ant-v5", vectorization, PEER_ACTIONS, **SAME_TASK) >= least
+    speed_over_gymnasium(
+        AntGoal(), "Ant-v5", vectorization, PEER_ACTIONS, goal=goal, guard=guard, **SAME_TASK
     )
 
 
-def test_it_beats_envpool(speed_over_envpool: Callable[..., float]) -> None:
+def test_it_beats_envpool(speed_over_envpool: Callable[..., None]) -> None:
     """Steps per second at 64 ants on two threads each."""
-    assert speed_over_envpool(AntGoal(), "Ant-v5", PEER_ACTIONS, **SAME_TASK) >= 1.3
+    speed_over_envpool(AntGoal(), "Ant-v5", PEER_ACTIONS, goal=1.3, guard=1.17, **SAME_TASK)

@@ -1,7 +1,6 @@
 """How much of the simulator's speed is left, and how it compares with what people use instead.
 
-Only ratios are asserted. Run it on an idle machine: where two threads share a core, a peer of
-another thread count meets half of us.
+Where two threads share a core, a peer of another thread count meets half of us.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,24 +34,26 @@ class HeavyCheetah(CheetahVel):
 )
 @pytest.mark.parametrize("threads", [1, 2])
 def test_it_keeps_the_speed_of_a_bare_batch(
-    speed_over_bare_batch: Callable[..., float],
+    speed_over_bare_batch: Callable[..., None],
     family: CheetahVel,
     fields: tuple[str, ...],
     threads: int,
 ) -> None:
-    assert speed_over_bare_batch(family, threads, fields) >= 0.9
+    speed_over_bare_batch(family, threads, fields, goal=0.9, guard=0.86)
 
 
-@pytest.mark.parametrize(("vectorization", "least"), [("sync", 2.5), ("async", 10.0)])
+@pytest.mark.parametrize(
+    ("vectorization", "goal", "guard"), [("sync", 2.5, 2.8), ("async", 10.0, 12.0)]
+)
 def test_it_beats_gymnasium(
-    speed_over_gymnasium: Callable[..., float], vectorization: str, least: float
+    speed_over_gymnasium: Callable[..., None], vectorization: str, goal: float, guard: float
 ) -> None:
     """Steps per second at 64 cheetahs over those of 16 vectorised HalfCheetah-v5 in Gymnasium."""
-    assert (
-        speed_over_gymnasium(CheetahVel(), "HalfCheetah-v5", vectorization, PEER_ACTIONS) >= least
+    speed_over_gymnasium(
+        CheetahVel(), "HalfCheetah-v5", vectorization, PEER_ACTIONS, goal=goal, guard=guard
     )
 
 
-def test_it_beats_envpool(speed_over_envpool: Callable[..., float]) -> None:
+def test_it_beats_envpool(speed_over_envpool: Callable[..., None]) -> None:
     """Steps per second at 64 cheetahs on two threads each."""
-    assert speed_over_envpool(CheetahVel(), "HalfCheetah-v5", PEER_ACTIONS) >= 1.2
+    speed_over_envpool(CheetahVel(), "HalfCheetah-v5", PEER_ACTIONS, goal=1.2, guard=1.14)

@@ -11,7 +11,7 @@ VARIED = ("body_mass", "body_inertia", "dof_damping", "geom_friction")
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_it_keeps_the_speed_of_a_bare_batch(
-    speed_over_bare_batch: Callable[..., float], threads: int
+    speed_over_bare_batch: Callable[..., None], threads: int
 ) -> None:
     """Under random actions one hopper in ten falls at each step, and its reset is in our time."""
-    assert speed_over_bare_batch(HopperRand(), threads, VARIED) >= 0.9
+    speed_over_bare_batch(HopperRand(), threads, VARIED, goal=0.9, guard=0.84)

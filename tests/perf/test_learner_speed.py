@@ -1,7 +1,6 @@
 """The batched learner's speed, against Stable-Baselines3 and the machine's own matrix products.
 
-Both sides of a ratio take turns in short stretches, so that a busy machine slows both; the median
-over the turns counts. Run it on an idle machine: two threads that must share a core prove nothing.
+Run it on an idle machine: two threads that must share a core prove nothing.
 """
 
 import statistics
@@ -29,12 +28,6 @@ N, WIDTH, BATCH, THREADS = 16, 256, 256, 2
 NEEDS_BF16 = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
     reason="this processor emulates bfloat16, some 30 times more slowly",
-)
-FALLS_SHORT = pytest.mark.xfail(
-    reason=(
-        "about 0.58 was measured: products are twice as fast in bfloat16, casts, ReLUs and Adam"
-        " are not"
-    )
 )
 TURNS = 15
 
@@ -100,11 +93,17 @@ def seconds(run: Callable[[int], Any], steps: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("precision", "least"), [("fp32", 1.8), pytest.param("bf16", 4.0, marks=NEEDS_BF16)]
+    ("precision", "goal", "guard"),
+    [("fp32", 1.8, 1.7), pytest.param("bf16", 4.0, 4.1, marks=NEEDS_BF16)],
 )
 @pytest.mark.parametrize("kind", ["td3", "apb adaptation", "apb meta-training"])
 def test_a_network_step_is_faster_than_stable_baselines(
-    benchmark: Any, kind: str, precision: str, least: float
+    benchmark: Any,
+    judge: Callable[..., None],
+    kind: str,
+    precision: str,
+    goal: float,
+    guard: float,
 ) -> None:
     loop, theirs = loop_of(kind, precision), stable_baselines()
 
@@ -116,10 +115,9 @@ def test_a_network_step_is_faster_than_stable_baselines(
     for _ in range(TURNS):
         own.append(seconds(ours, 5) / (5 * N))
         ratios.append(seconds(theirs, 40) / 40 / own[-1])
-    benchmark.extra_info["stable_baselines3_over_ours"] = statistics.median(ratios)
-    benchmark.extra_info["ms_per_network_and_step"] = 1e3 * statistics.median(own)
     benchmark.pedantic(ours, args=(5,), rounds=5)
-    assert statistics.median(ratios) >= least
+    taken = f"{1e3 * statistics.median(own):.2f} ms per network and step"
+    judge(statistics.median(ratios), taken, "Stable-Baselines3", goal, guard)
 
 
 def products_seconds(dtype: torch.dtype) -> float:
@@ -144,9 +142,12 @@ def multiplications() -> float:
 
 
 @pytest.mark.parametrize(
-    "precision", ["fp32", pytest.param("bf16", marks=[NEEDS_BF16, FALLS_SHORT])]
+    ("precision", "guard"), [("fp32", 0.59), pytest.param("bf16", 0.32, marks=NEEDS_BF16)]
 )
-def test_the_update_uses_most_of_what_matrix_products_allow(benchmark: Any, precision: str) -> None:
+def test_the_update_uses_most_of_what_matrix_products_allow(
+    benchmark: Any, judge: Callable[..., None], precision: str, guard: float
+) -> None:
+    """In bfloat16 the products are twice as fast; casts, ReLUs and Adam are not."""
     loop = loop_of("td3", precision)
     generator = torch.Generator().manual_seed(0)
     shapes = [(SPEC.observation_size,), (SPEC.action_size,), (), (SPEC.observation_size,), ()]
@@ -163,7 +164,6 @@ def test_the_update_uses_most_of_what_matrix_products_allow(benchmark: Any, prec
     for _ in range(TURNS):
         own.append(seconds(update, 4) / 4)
         shares.append(products_seconds(dtype) * share_of_one_pass / own[-1])
-    benchmark.extra_info["share_of_matmul_throughput"] = statistics.median(shares)
-    benchmark.extra_info["ms_per_network_update"] = 1e3 * statistics.median(own) / N
     benchmark.pedantic(update, rounds=5)
-    assert statistics.median(shares) >= 0.7
+    taken = f"{1e3 * statistics.median(own) / N:.2f} ms per network and update"
+    judge(statistics.median(shares), taken, "its matrix products alone", goal=0.7, guard=guard)

@@ -2,8 +2,8 @@
 
 The prototype (16 tasks, v* evenly spaced on [0.1, 2.0] m/s, width and batch 128, learning rate
 1e-3, bf16) had mean training returns of −195, −165 and −135 after 10, 20 and 30 thousand steps per
-task, in 430 s on two cores. Seconds are reported, not asserted: they belong to a machine; one that
-emulates bfloat16 computes in fp32.
+task, in 430 s on two cores. The ratio is that of returns, theirs over ours, as both are losses. A
+processor that would emulate bfloat16 computes in fp32.
 """
 
 import time
@@ -29,7 +29,7 @@ WINDOW = 10  # episodes of each task that a return is the mean of
 
 
 def test_meta_training_reaches_the_prototypes_returns(
-    benchmark: Any, meta_train: Callable[..., Any]
+    benchmark: Any, judge: Callable[..., None], meta_train: Callable[..., Any]
 ) -> None:
     keep_memory()
     torch.set_num_threads(2)
@@ -64,4 +64,6 @@ def test_meta_training_reaches_the_prototypes_returns(
         reached[steps] = float(np.mean(curve[last - WINDOW : last]))
         benchmark.extra_info[f"return_after_{steps}"] = reached[steps]
         benchmark.extra_info[f"seconds_to_{steps}"] = clock[last - 1]
-    assert all(reached[steps] >= PROTOTYPE[steps] for steps in PROTOTYPE), reached
+    taken = f"{', '.join(f'{value:.0f}' for value in reached.values())} in {clock[-1]:.0f} s"
+    ratio = min(PROTOTYPE[steps] / reached[steps] for steps in PROTOTYPE)
+    judge(ratio, taken, "a prototype's returns", goal=1.0, guard=0.95)

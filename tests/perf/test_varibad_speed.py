@@ -1,8 +1,7 @@
 """VariBAD's meta-training speed on cheetah-vel at official sizes, by part and against a port.
 
 The port is written as one would from the paper: modules, `nn.GRU`, an optimiser each, one network
-call per part and step. It has the same environments and sizes; both sides take turns, batch by
-batch, and the median over the turns counts.
+call per part and step. It has the same environments and sizes.
 """
 
 import time
@@ -237,13 +236,14 @@ def pool_of(tasks: int) -> TaskPool:
     return TaskPool(FAMILY, draw(), Streams(0), THREADS, pooled=True, allowed=10**9, draw=draw)
 
 
-@pytest.mark.parametrize(("tasks", "least"), [(16, 6_000), (64, 12_000)])
+@pytest.mark.parametrize(("tasks", "guard"), [(16, 1.06), (64, 0.88)])
 def test_meta_training_on_the_cheetah(
     benchmark: Any,
+    judge: Callable[..., None],
     iterations: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     tasks: int,
-    least: int,
+    guard: float,
 ) -> None:
     ours = iterations(
         Varibad(Spec(O, A, H), CONFIG), pool_of(tasks), tasks, 10**8, Streams(0, "method")
@@ -253,12 +253,8 @@ def test_meta_training_on_the_cheetah(
         turn()  # to warm up
     pairs = [(seconds(ours), seconds(port)) for _ in range(TURNS)]
     steps = tasks * K * H
-    speed = steps / median(our_time for our_time, _ in pairs)
-    benchmark.extra_info["environment steps per second"] = speed
-    benchmark.extra_info["of a plain port"] = steps / median(their_time for _, their_time in pairs)
-    benchmark.extra_info["speed over a plain port"] = median(
-        their_time / our_time for our_time, their_time in pairs
-    )
+    taken = f"{steps / median(our_time for our_time, _ in pairs):,.0f} steps/s"
+    ratio = median(their_time / our_time for our_time, their_time in pairs)
     for name in ("step", "reset", "draw"):
         monkeypatch.setattr(CountedEnv, name, timed(getattr(CountedEnv, name), "simulator", spent))
     for name, part in (("_learn_policy", "PPO"), ("_learn_beliefs", "autoencoder")):
@@ -268,4 +264,4 @@ def test_meta_training_on_the_cheetah(
     benchmark.extra_info.update(
         {f"share of {part}": share / whole for part, share in spent.items()}
     )
-    assert speed >= least
+    judge(ratio, taken, "a plain port", goal=1.0, guard=guard)

@@ -7,6 +7,7 @@ that dies takes its workers.
 
 import logging
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -228,6 +229,9 @@ class _Worker:
         self.process: BaseProcess = context.Process(
             target=serve, args=(theirs, store, threads, save_every_s), daemon=True
         )
+        # OpenMP's threads spin while they wait for each other, on cores that others may need: beside
+        # other work a stage would take six times as long. Read when a process loads OpenMP.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         with interrupts_held():
             self.process.start()
         theirs.close()

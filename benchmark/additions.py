@@ -34,7 +34,9 @@ def parts_of(source: Store | Publication, suite: str) -> Parts:
     rows, cells = source.read([suite])
     (plan,) = (plan for plan in source.plans() if plan["suite"] == suite)
     records = {key.id: source.record(key) for key in stage_keys(cells)}
-    return Parts(rows, cells, source.measures([suite]), plan, records, source.state)
+    return Parts(
+        rows, cells, source.measures([suite]), plan=plan, records=records, state=source.state
+    )
 
 
 def stage_keys(cells: pd.DataFrame) -> list[CellKey]:
@@ -92,7 +94,9 @@ def _joined(
         for before, found in ((kept.rows, fresh.rows), (kept.measures, fresh.measures))
     )
     both = {**merge(old_plan, plan), "cells": [planned[str(key)] for key in cells["adapt_id"]]}
-    return Parts(rows, cells, measures, both, {**fresh.records, **kept.records}, state)
+    return Parts(
+        rows, cells, measures, plan=both, records={**fresh.records, **kept.records}, state=state
+    )
 
 
 def _only(parts: Parts, chosen: "pd.Series[bool]") -> Parts:
@@ -109,7 +113,7 @@ def _only(parts: Parts, chosen: "pd.Series[bool]") -> Parts:
         table[table["cell_id"].isin(ids)].reset_index(drop=True)
         for table in (parts.rows, parts.measures)
     )
-    return Parts(rows, cells, measures, plan, records, parts.state)
+    return Parts(rows, cells, measures, plan=plan, records=records, state=parts.state)
 
 
 def of_today(cells: pd.DataFrame) -> "pd.Series[bool]":
@@ -141,5 +145,5 @@ def _would_run(suite: str, cells: pd.DataFrame) -> list[Cell]:
     return [
         cell
         for budget in budgets
-        for cell in expand(SUITES[suite], budget, methods, families, 1, {})
+        for cell in expand(SUITES[suite], budget, methods, families=families, seeds=1, settings={})
     ]

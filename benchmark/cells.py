@@ -171,7 +171,16 @@ def expand(
       PluginError: if a method is trained by one that does not fit.
     """
     return [
-        _cell(suite, budget, family, split, name, path, settings.get(name, {}), seed)
+        _cell(
+            suite,
+            budget,
+            family,
+            split=split,
+            name=name,
+            path=path,
+            changed=settings.get(name, {}),
+            seed=seed,
+        )
         for family in families
         for split in suite.splits
         if split in load_family(family).splits()

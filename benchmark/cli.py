@@ -372,7 +372,8 @@ def publish(
         for folder in publishing.rerender([chosen.id] if chosen else [], out):
             typer.echo(str(folder))
     else:
-        typer.echo(str(publishing.publish(store, chosen, out, dirty, add, typer.echo)))
+        folder = publishing.publish(store, chosen, out, dirty=dirty, add=add, tell=typer.echo)
+        typer.echo(str(folder))
 
 
 @app.command()
@@ -453,7 +454,15 @@ def verify(
     from results.publication import PUBLISHED as SHIPPED
 
     asked = Asked(
-        level, suite or None, named, chosen_budget, seeds, first_seed, record, store, deadline
+        level,
+        suite or None,
+        named,
+        budget=chosen_budget,
+        seeds=seeds,
+        first_seed=first_seed,
+        record=record,
+        store=store,
+        deadline=deadline,
     )
     raise typer.Exit(look(asked, published or SHIPPED, as_json))
 

@@ -54,7 +54,7 @@ def run(
 ) -> int:
     """Run the cells of a suite and say how it went; returns the exit code."""
     began = time.monotonic()
-    cells = expand(suite, budget, methods, families, seeds, settings)
+    cells = expand(suite, budget, methods, families=families, seeds=seeds, settings=settings)
     check_budgets(cells)
     opened = Store(store, create=True)
     opened.write_plan(_plan(suite, methods, cells))
@@ -69,7 +69,15 @@ def run(
     deadline = None if time_limit_s is None else began + time_limit_s
     table = _execute(
         console,
-        LocalExecutor(opened, jobs, threads, deadline, force, save_every_s, display.note),
+        LocalExecutor(
+            opened,
+            jobs,
+            threads,
+            deadline=deadline,
+            force=force,
+            save_every_s=save_every_s,
+            note=display.note,
+        ),
         stages,
         display,
     )
@@ -103,7 +111,13 @@ def tune(
     for rung, (fraction, _) in enumerate(tuning.RUNGS):
         chosen = [*drawn] if rung == 0 else tuning.promoted(pd.DataFrame(lines), rung)
         trials = tuning.trials_of(
-            name, path, family, budget, rung, {number: drawn[number] for number in chosen}, seed
+            name,
+            path,
+            family,
+            budget=budget,
+            rung=rung,
+            chosen={number: drawn[number] for number in chosen},
+            seed=seed,
         )
         check_budgets(trial.cell for trial in trials)
         opened.write_plan(_plan(tuning.SUITE, {name: path}, [trial.cell for trial in trials]))
@@ -114,7 +128,15 @@ def tune(
         )
         display = Display(console)
         stages = stages_of([trial.cell for trial in trials])
-        executor = LocalExecutor(opened, jobs, threads, deadline, False, save_every_s, display.note)
+        executor = LocalExecutor(
+            opened,
+            jobs,
+            threads,
+            deadline=deadline,
+            force=False,
+            save_every_s=save_every_s,
+            note=display.note,
+        )
         table = _execute(console, executor, stages, display)
         if table is None:
             return TIME_LIMIT

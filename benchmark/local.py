@@ -229,8 +229,8 @@ class _Worker:
         self.process: BaseProcess = context.Process(
             target=serve, args=(theirs, store, threads, save_every_s), daemon=True
         )
-        # OpenMP's threads spin while they wait for each other, on cores that others may need: beside
-        # other work a stage would take six times as long. Read when a process loads OpenMP.
+        # OpenMP's threads spin while they wait for each other, on cores that others may need:
+        # beside other work a stage took six times as long. Read when a process loads OpenMP.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         with interrupts_held():
             self.process.start()

@@ -110,7 +110,16 @@ def perform(
                 if saver.kept is not None:
                     tell("resumed", saver.kept)
                 own = bool(stage.cell.method_source)
-                if not _run(under_way, saver, rows, log, stop, tell, own, saves=not replace):
+                if not _run(
+                    under_way,
+                    saver,
+                    rows,
+                    log=log,
+                    stop=stop,
+                    tell=tell,
+                    plug_in=own,
+                    saves=not replace,
+                ):
                     return "stopped", None
                 measured = under_way.measures
                 state = _written(begin.method) if stage.name == "train" else None
@@ -263,7 +272,12 @@ class _Beginning:
         spent = self._store.record(key)
         tasks = spent.get("n_train_tasks")
         return run.Adaptation(
-            cell, self.method, spent.get("env_steps"), self._threads, progress, tasks
+            cell,
+            self.method,
+            spent.get("env_steps"),
+            threads=self._threads,
+            progress=progress,
+            n_train_tasks=tasks,
         )
 
 
@@ -274,7 +288,9 @@ def _saver(
         provenance()["packages"], stage.cell.method_version, _trained_state(store, stage)
     )
     facts = {"mujoco_threads": threads, "torch_threads": torch.get_num_threads(), **provenance()}
-    return Saver(store, stage.key, stage.steps, belongs, facts, every_s, say)
+    return Saver(
+        store, stage.key, stage.steps, belongs=belongs, facts=facts, every_s=every_s, say=say
+    )
 
 
 def _written(method: Method) -> bytes:

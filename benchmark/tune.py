@@ -28,7 +28,12 @@ from results.store import Store
 
 TUNED_SEED = 1_000_000  # of every trial, plus what the command line says
 SUITE = Suite(
-    "tuning", 1, "Which settings adapt best to tasks outside a tuning law?", ("validation",), {}, ()
+    "tuning",
+    1,
+    "Which settings adapt best to tasks outside a tuning law?",
+    splits=("validation",),
+    families={},
+    methods=(),
 )
 Settings = Mapping[str, Any]
 
@@ -119,9 +124,9 @@ def trials_of(
             SUITE,
             scaled(budget, RUNGS[rung].fraction),
             {name: path},
-            [TUNING + family],
-            1,
-            {name: settings},
+            families=[TUNING + family],
+            seeds=1,
+            settings={name: settings},
         )
         found.append(Trial(number, settings, rung, replace(cell, seed=TUNED_SEED + seed)))
     return found

@@ -148,7 +148,9 @@ def _cell_of(results: Store | Publication, one: dict[str, Any], known: Mapping[s
         raise _NotFilmedError(
             "its method is not known here; name one of your own with --method module:Class"
         )
-    cells = expand(suite, budget, {method: known[method]}, [one["family"]], 1, {})
+    cells = expand(
+        suite, budget, {method: known[method]}, families=[one["family"]], seeds=1, settings={}
+    )
     cell = next((cell for cell in cells if cell.split == one["split"]), None)
     if cell is None:
         raise _NotFilmedError("its split is not known here")

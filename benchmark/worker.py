@@ -69,7 +69,18 @@ def serve(connection: Connection, store: Store, threads: int, save_every_s: floa
             _send(connection, (kind, value))
 
         try:
-            _send(connection, perform(store, stage, threads, tell, force, stop, save_every_s))
+            _send(
+                connection,
+                perform(
+                    store,
+                    stage,
+                    threads,
+                    tell=tell,
+                    force=force,
+                    stop=stop,
+                    save_every_s=save_every_s,
+                ),
+            )
         except StoreError as error:
             _send(connection, ("store", str(error)))
         stop.forget()

@@ -215,7 +215,14 @@ def load_split(path: Path, name: str) -> tuple[Task, ...]:
         known = ", ".join(document["splits"])
         raise ValueError(f"family {document['family']} has no split {name!r}; it has {known}")
     return tuple(
-        Task(document["family"], name, index, row["params"], row["shift"], row["shift_axis"])
+        Task(
+            document["family"],
+            name,
+            index,
+            params=row["params"],
+            shift=row["shift"],
+            shift_axis=row["shift_axis"],
+        )
         for index, row in enumerate(document["splits"][name])
     )
 

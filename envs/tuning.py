@@ -51,7 +51,8 @@ class Tuning(ABC):
             raise ValueError(f"family {self.id} has no split {name!r}; it has validation")
         found = enumerate(self.validation())
         return tuple(
-            Task(self.id, name, i, params, shift, self.axis) for i, (params, shift) in found
+            Task(self.id, name, i, params=params, shift=shift, shift_axis=self.axis)
+            for i, (params, shift) in found
         )
 
     @abstractmethod

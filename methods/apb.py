@@ -133,7 +133,12 @@ class Apb(Method):
         rho, omega = self._fresh(n_tasks, streams.torch("init"))
         learner = self._learner(rho, self._frozen(streams), omega)
         return TD3Adapter(
-            make_env(), learner, self.config, streams, partial(self._fresh, n_tasks), reset_period
+            make_env(),
+            learner,
+            self.config,
+            streams=streams,
+            fresh=partial(self._fresh, n_tasks),
+            reset_period=reset_period,
         )
 
     def _fresh(self, n_tasks: int, generator: torch.Generator) -> tuple[Params, Params]:
@@ -156,7 +161,13 @@ class Apb(Method):
     def _draw(self, lead: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> Params:
         config, (n_obs, n_act, *_) = self.config, self.spec
         return init_actor(
-            n_obs, n_act, config.hidden, config.depth, lead, generator, config.head_scale
+            n_obs,
+            n_act,
+            config.hidden,
+            depth=config.depth,
+            lead=lead,
+            generator=generator,
+            head_scale=config.head_scale,
         )
 
     def _critics(self, n_tasks: int, generator: torch.Generator) -> Params:
@@ -171,7 +182,7 @@ class Apb(Method):
         config = self.config
         linear = [name for name in pi if name.startswith(("rho_h", "rho_t"))]
         rates = dict.fromkeys(linear, config.linear_rate * config.learning_rate)
-        return TD3(self._actor(), pi, frozen, omega, config, rates)
+        return TD3(self._actor(), pi, frozen, omega=omega, config=config, rates=rates)
 
     def _actor(self) -> partial[Tensor]:
         return partial(actor, depth=self.config.depth, activate_first=self.config.activate_first)

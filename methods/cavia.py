@@ -139,12 +139,12 @@ class Cavia(Method):
             self.learner,
             theta,
             self._outer,
-            streams,
-            make_env,
-            horizon,
-            n_tasks,
-            budget,
-            self._keep,
+            streams=streams,
+            make_env=make_env,
+            horizon=horizon,
+            n_tasks=n_tasks,
+            budget=budget,
+            keep=self._keep,
         )
 
     def _keep(self, theta: Params) -> None:
@@ -175,11 +175,11 @@ class Cavia(Method):
             make_env,
             self.spec.horizon,
             params,
-            policy_of_all,
-            self._learn,
-            steps,
-            self.config,
-            streams,
+            policy=policy_of_all,
+            learn=self._learn,
+            steps=steps,
+            config=self.config,
+            streams=streams,
         )
 
     def _learn(self, params: Params, batch: Samples, steps: int) -> Params:

@@ -62,7 +62,12 @@ class Finetune(Method):
         config = self.config
         n_obs, n_act, *_ = self.spec
         pi = init_actor(
-            n_obs, n_act, config.hidden, config.depth, dict.fromkeys(LAYERS, ()), generator
+            n_obs,
+            n_act,
+            config.hidden,
+            depth=config.depth,
+            lead=dict.fromkeys(LAYERS, ()),
+            generator=generator,
         )
         omega = init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
         return TD3Trainer(

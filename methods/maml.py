@@ -113,7 +113,15 @@ class Maml(Method):
         n_obs, n_act, horizon, *_ = self.spec
         theta = init_gaussian_policy(n_obs, n_act, self.config.hidden, streams.torch("init"))
         return MetaTrainer(
-            LEARNER, theta, self.config, streams, make_env, horizon, n_tasks, budget, self._keep
+            LEARNER,
+            theta,
+            self.config,
+            streams=streams,
+            make_env=make_env,
+            horizon=horizon,
+            n_tasks=n_tasks,
+            budget=budget,
+            keep=self._keep,
         )
 
     def _keep(self, theta: Params) -> None:
@@ -139,7 +147,14 @@ class Maml(Method):
         phi = start(self.theta, n_tasks)
         horizon = self.spec.horizon
         return GradientAdapter(
-            make_env, horizon, phi, gaussian_policy, self._learn, steps, self.config, streams
+            make_env,
+            horizon,
+            phi,
+            policy=gaussian_policy,
+            learn=self._learn,
+            steps=steps,
+            config=self.config,
+            streams=streams,
         )
 
     def _learn(self, phi: Params, batch: Samples, steps: int) -> Params:

@@ -130,11 +130,36 @@ def init(spec: Spec, config: PearlConfig, generator: torch.Generator) -> Params:
     layers = config.layers
     tuple_size = n_obs + n_act + 1 + (n_obs if spec.kind == "transition" else 0)
     params = init_mlp(
-        "context", tuple_size, config.encoder_hidden, ENCODER_LAYERS, 2 * z, HEAD, generator
+        "context",
+        tuple_size,
+        config.encoder_hidden,
+        layers=ENCODER_LAYERS,
+        n_out=2 * z,
+        last=HEAD,
+        generator=generator,
     )
-    params |= init_mlp("pi", n_obs + z, hidden, layers, 2 * n_act, POLICY_HEAD, generator)
-    params |= init_mlp("q", n_obs + n_act + z, hidden, layers, 1, HEAD, generator, (2,))
-    params |= init_mlp("v", n_obs + z, hidden, layers, 1, HEAD, generator)
+    params |= init_mlp(
+        "pi",
+        n_obs + z,
+        hidden,
+        layers=layers,
+        n_out=2 * n_act,
+        last=POLICY_HEAD,
+        generator=generator,
+    )
+    params |= init_mlp(
+        "q",
+        n_obs + n_act + z,
+        hidden,
+        layers=layers,
+        n_out=1,
+        last=HEAD,
+        generator=generator,
+        lead=(2,),
+    )
+    params |= init_mlp(
+        "v", n_obs + z, hidden, layers=layers, n_out=1, last=HEAD, generator=generator
+    )
     return params | {"log_alpha": torch.zeros(())}
 
 
@@ -500,7 +525,14 @@ class Pearl(Method):
             init(self.spec, self.config, streams.torch("init")), self.spec, self.config, streams
         )
         return PearlTrainer(
-            make_env, n_tasks, budget, agent, self.spec, self.config, streams, self._keep
+            make_env,
+            n_tasks,
+            budget,
+            agent=agent,
+            spec=self.spec,
+            config=self.config,
+            streams=streams,
+            keep=self._keep,
         )
 
     def _keep(self, params: Params) -> None:

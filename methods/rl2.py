@@ -267,7 +267,14 @@ class Rl2(Method):
             self.theta = agent.ppo.params
 
         return TrialTrainer(
-            make_env, horizon, n_tasks, budget, config, agent, self.least_budget(n_tasks), keep
+            make_env,
+            horizon,
+            n_tasks,
+            budget=budget,
+            config=config,
+            agent=agent,
+            least=self.least_budget(n_tasks),
+            keep=keep,
         )
 
     # Adaptation
@@ -311,5 +318,10 @@ class Rl2Finetuned(Rl2):
         )
         copies = copies_of(config.tuned_copies, self.spec.horizon)
         return TrialAdapter(
-            make_env, self.spec.horizon, config.trial_episodes, agent, agent.learn, copies
+            make_env,
+            self.spec.horizon,
+            config.trial_episodes,
+            agent=agent,
+            learn=agent.learn,
+            copies=copies,
         )

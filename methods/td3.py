@@ -45,7 +45,12 @@ class Td3(Method):
         """Fresh networks for each of `n_tasks`, all parameters trained."""
         config, (n_obs, n_act, *_), generator = self.config, self.spec, streams.torch("init")
         pi = init_actor(
-            n_obs, n_act, config.hidden, config.depth, dict.fromkeys(LAYERS, (n_tasks,)), generator
+            n_obs,
+            n_act,
+            config.hidden,
+            depth=config.depth,
+            lead=dict.fromkeys(LAYERS, (n_tasks,)),
+            generator=generator,
         )
         omega = init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
         learner = TD3(partial(actor, depth=config.depth), pi, {}, omega, config)

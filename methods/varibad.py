@@ -137,14 +137,31 @@ def init(spec: Spec, config: VaribadConfig, generator: torch.Generator) -> tuple
     state = ("s", n_obs, config.state_embedding)
     action = ("a", n_act, config.action_embedding)
     phi |= init_decoder(
-        "reward", n_latent, (state, action, state), config.reward_decoder, 1, generator
+        "reward",
+        n_latent,
+        (state, action, state),
+        hidden=config.reward_decoder,
+        n_out=1,
+        generator=generator,
     )
     if spec.kind == "transition":
         phi |= init_decoder(
-            "state", n_latent, (state, action), config.state_decoder, n_obs, generator
+            "state",
+            n_latent,
+            (state, action),
+            hidden=config.state_decoder,
+            n_out=n_obs,
+            generator=generator,
         )
     return (
-        init_actor_critic(n_obs, 2 * n_latent, n_act, config.embedding, config.hidden, generator),
+        init_actor_critic(
+            n_obs,
+            2 * n_latent,
+            n_act,
+            embedding=config.embedding,
+            hidden=config.hidden,
+            generator=generator,
+        ),
         phi,
     )
 
@@ -210,7 +227,9 @@ def elbo(
     start = trials.reward.new_zeros(*trials.length.shape, params["gru_m.w"].shape[-2])
     x = seen(params, trials.action, trials.reward, trials.next_obs, trials.ended)
     # [*lead, B, L + 1, 2Z]
-    q = belief(params, memories(params, "gru", x, ended, start, truncation)).movedim(0, -2)
+    q = belief(
+        params, memories(params, "gru", x, trial_ended=ended, start=start, truncation=truncation)
+    ).movedim(0, -2)
     before = torch.cat([torch.zeros_like(q[..., :1, :]), q], -2)  # μ = 0 and log σ² = 0 are N(0, I)
     mean, log_var = _at(q, draws.posterior).chunk(2, -1)
     mean_before, log_var_before = _at(before, draws.posterior).chunk(2, -1)
@@ -485,7 +504,16 @@ class Varibad(Method):
             self.theta = agent.ppo.params
             self.phi = agent.phi
 
-        return TrialTrainer(make_env, horizon, n_tasks, budget, config, agent, least, keep)
+        return TrialTrainer(
+            make_env,
+            horizon,
+            n_tasks,
+            budget=budget,
+            config=config,
+            agent=agent,
+            least=least,
+            keep=keep,
+        )
 
     # Adaptation
 
@@ -514,7 +542,14 @@ class Varibad(Method):
         lead: tuple[int, ...] = (),
     ) -> VaribadAgent:
         return VaribadAgent(
-            params, self.states, self.beliefs, self.rewards, self.config, replay, streams, lead
+            params,
+            self.states,
+            self.beliefs,
+            rewards=self.rewards,
+            config=self.config,
+            replay=replay,
+            streams=streams,
+            lead=lead,
         )
 
     def _replay(self, capacity: int, lead: tuple[int, ...] = ()) -> TrialReplay:
@@ -553,7 +588,12 @@ class VaribadFinetuned(Varibad):
         agent = self._agent((theta, phi), self._replay(config.tuned_buffer, lead), streams, lead)
         copies = copies_of(config.tuned_copies, self.spec.horizon)
         return TrialAdapter(
-            make_env, self.spec.horizon, config.trial_episodes, agent, agent.learn, copies
+            make_env,
+            self.spec.horizon,
+            config.trial_episodes,
+            agent=agent,
+            learn=agent.learn,
+            copies=copies,
         )
 
 

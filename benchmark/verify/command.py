@@ -98,7 +98,9 @@ def _levels(
             intact &= check.outcome != "failed"
             yield check
         if intact:
-            yield from _code(asked, publication, suites, cells, store, Display(console))
+            yield from _code(
+                asked, publication, suites, cells=cells, store=store, display=Display(console)
+            )
         else:
             detail = "what is published does not hold by itself; mend that first"
             yield Check(asked.level, "the code as it is now", "skipped", detail)
@@ -134,7 +136,12 @@ def _code(
         with display.shown():
             moved = list(
                 fresh.fresh_seeds(
-                    publication, cells, store, asked.level, display.show, asked.deadline
+                    publication,
+                    cells,
+                    store,
+                    level=asked.level,
+                    show=display.show,
+                    deadline=asked.deadline,
                 )
             )
         yield from moved

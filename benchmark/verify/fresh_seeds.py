@@ -45,7 +45,9 @@ def known_fingerprints(
     store: Store, folder: Path, record: bool, show: Show, deadline: float | None = None
 ) -> Iterator[Check]:
     """This machine's simulator and learner fingerprints against `folder`'s; `record` saves them."""
-    cells = expand(SUITES["ood"], BUDGETS["smoke"], METHODS, ["point-goal"], 1, {})
+    cells = expand(
+        SUITES["ood"], BUDGETS["smoke"], METHODS, families=["point-goal"], seeds=1, settings={}
+    )
     rows = _run(store, cells, show, deadline)
     found: dict[str, tuple[str, dict[str, Any]]] = {
         "simulator": (fingerprints.simulator_key(), fingerprints.simulator_fingerprints()),
@@ -102,7 +104,14 @@ def _cell_of(one: dict[str, object]) -> Cell:
     suite = SUITES[str(one["suite"])]
     method = str(one["method"])
     paths = {method: registered_methods()[method]}
-    cells = expand(suite, BUDGETS[str(one["budget"])], paths, [str(one["family"])], 1, {})
+    cells = expand(
+        suite,
+        BUDGETS[str(one["budget"])],
+        paths,
+        families=[str(one["family"])],
+        seeds=1,
+        settings={},
+    )
     (cell,) = (cell for cell in cells if cell.split == one["split"])
     return replace(cell, seed=int(str(one["seed"])))
 
@@ -178,7 +187,12 @@ def chosen_cells(
                 f"--first-seed {first_seed}: those seeds are published themselves; take larger ones"
             )
         of_splits = expand(
-            SUITES[suite], BUDGETS[budget], {method: registered_methods()[method]}, [family], 1, {}
+            SUITES[suite],
+            BUDGETS[budget],
+            {method: registered_methods()[method]},
+            families=[family],
+            seeds=1,
+            settings={},
         )
         cells += [replace(cell, seed=first_seed + i) for i in range(seeds) for cell in of_splits]
     return cells

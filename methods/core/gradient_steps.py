@@ -125,7 +125,7 @@ def adapted(
     """φ of N tasks after an inner step on each of `batches`; θ must require a gradient."""
     phi = learner.start(theta, n_tasks)
     for batch in batches:
-        phi = inner_step(learner, theta, phi, batch, rate, differentiable)
+        phi = inner_step(learner, theta, phi, batch=batch, rate=rate, differentiable=differentiable)
     return phi
 
 
@@ -181,7 +181,12 @@ class MetaObjective:
         batches = [thinned(batch, stride) for batch in self._batches]
         obs = self._validation.obs[:, ::stride]
         phi = adapted(
-            self._learner, theta, len(obs), batches, self._config.inner_rate, differentiable
+            self._learner,
+            theta,
+            len(obs),
+            batches=batches,
+            rate=self._config.inner_rate,
+            differentiable=differentiable,
         )
         return self._learner.policy(theta, phi, obs)
 

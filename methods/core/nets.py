@@ -110,7 +110,15 @@ def init_actor(
     if "rho_h" in lead:
         params |= init_linear("rho_h", lead["rho_h"], n_obs, hidden, generator, dtype=dtype)
     if "rho_t" in lead:
-        params |= init_linear("rho_t", lead["rho_t"], hidden, n_act, generator, head_scale, dtype)
+        params |= init_linear(
+            "rho_t",
+            lead["rho_t"],
+            hidden,
+            n_out=n_act,
+            generator=generator,
+            scale=head_scale,
+            dtype=dtype,
+        )
     for layer in range(depth if "psi" in lead else 0):
         params |= init_linear(f"psi{layer}", lead["psi"], hidden, hidden, generator, dtype=dtype)
     return params

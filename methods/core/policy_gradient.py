@@ -125,7 +125,15 @@ class Sampler:
         obs, action, reward, terminated, truncated, time = (
             torch.stack(column) for column in zip(*self._rows, strict=True)
         )
-        rollout = Rollout(obs, action, reward, terminated, truncated, time, self._last)
+        rollout = Rollout(
+            obs,
+            action,
+            reward,
+            terminated=terminated,
+            truncated=truncated,
+            time=time,
+            last_obs=self._last,
+        )
         self._rows = []
         return rollout
 
@@ -180,7 +188,13 @@ def samples(rollout: Rollout, gamma: float, lam: float) -> Samples:
     last = (after @ weights[:, :, None]).squeeze(-1).to(rollout.reward.dtype)
     next_value = torch.cat([value[1:], last[None]]) * ~rollout.truncated
     advantage = advantages(
-        rollout.reward, value, next_value, rollout.terminated, rollout.truncated, gamma, lam
+        rollout.reward,
+        value,
+        next_value,
+        terminated=rollout.terminated,
+        truncated=rollout.truncated,
+        gamma=gamma,
+        lam=lam,
     )
     return Samples(_by_task(rollout.obs), _by_task(rollout.action), normalised(_by_task(advantage)))
 

@@ -22,7 +22,9 @@ def init_gru(
 ) -> Params:
     """Fresh GRU, R = `size`: `name_x` [I, 3R], `name_m` [R, 3R], all U(−1/√R, 1/√R) as in torch."""
     scale = (n_in / size) ** 0.5  # `init_linear` has its bound in units of 1/√I
-    wide = init_linear(f"{name}_x", (), n_in, 3 * size, generator, scale, dtype)
+    wide = init_linear(
+        f"{name}_x", (), n_in, n_out=3 * size, generator=generator, scale=scale, dtype=dtype
+    )
     return wide | init_linear(f"{name}_m", (), size, 3 * size, generator, dtype=dtype)
 
 
@@ -95,7 +97,7 @@ def memories(
     gates = linear(params, f"{name}_x", x)
     going_on = (~trial_ended).to(x.dtype)[..., None]
     if truncation and truncation < len(x):
-        return _in_segments(params, name, gates, going_on, start, truncation)
+        return _in_segments(params, name, gates, going_on=going_on, start=start, length=truncation)
     return _in_turn(params, name, gates, going_on, start)
 
 

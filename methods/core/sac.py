@@ -83,7 +83,9 @@ def init_mlp(
     for name, rows, columns in zip(names(net, layers), sizes, sizes[1:], strict=False):
         final = name == f"{net}{layers}"
         bound = last if final else columns**-0.5
-        params |= init_linear(name, lead, rows, columns, generator, bound * rows**0.5)
+        params |= init_linear(
+            name, lead, rows, n_out=columns, generator=generator, scale=bound * rows**0.5
+        )
         if not final:
             params[f"{name}.b"].fill_(0.1)
     return params

@@ -95,10 +95,10 @@ class RememberingPolicy:
                 self._obs,
                 self._action,
                 reward,
-                next_obs,
-                terminated,
-                truncated,
-                torch.zeros_like(terminated),
+                next_obs=next_obs,
+                terminated=terminated,
+                truncated=truncated,
+                trial_ended=torch.zeros_like(terminated),
             )
             self._memory = self._agent.remember(self._memory, moment)
 

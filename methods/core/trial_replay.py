@@ -111,7 +111,9 @@ class TrialReplay:
             rows = rows[:, 0]
             length = length[0]
         action, reward, next_obs, obs, ended = torch.split_with_sizes(rows, self._sizes, -1)
-        return Recorded(action, reward[..., 0], next_obs, obs, ended[..., 0], length)
+        return Recorded(
+            action, reward[..., 0], next_obs, obs=obs, ended=ended[..., 0], length=length
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The filled part of the rings."""

@@ -94,10 +94,10 @@ class TrialRunner:
             self.obs,
             action,
             torch.from_numpy(step.reward),
-            next_obs,
-            terminated,
-            truncated,
-            trial_ended,
+            next_obs=next_obs,
+            terminated=terminated,
+            truncated=truncated,
+            trial_ended=trial_ended,
         )
         self.ended = self.ended * ~trial_ended
         self.obs = torch.from_numpy(self.env.reset(over.numpy())) if over.any() else next_obs
@@ -227,7 +227,15 @@ def trial_advantages(
     value = trials.choices.value
     ended = moments.trial_ended
     terminated, truncated = ended & moments.terminated, ended & ~moments.terminated
-    advantage = advantages(reward, value, trials.next_value, terminated, truncated, gamma, lam)
+    advantage = advantages(
+        reward,
+        value,
+        trials.next_value,
+        terminated=terminated,
+        truncated=truncated,
+        gamma=gamma,
+        lam=lam,
+    )
     return advantage, advantage + value
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module, invalidate_caches
+from importlib.util import find_spec
 from pathlib import Path
 
 __version__ = "0.1.0"
@@ -10,21 +11,25 @@ __version__ = "0.1.0"
 def _check(name: str) -> None:
     """Make sure that the package `name` is ours.
 
-    A folder of that name in the current directory, such as the results of an earlier run, is a
-    package without code to Python, and comes before what an editable install finds.
+    A folder of that name in the current directory, be it the user's package or the results of an
+    earlier run, comes before what is installed; ours lies beside this package.
     """
-    package = import_module(name)
-    if package.__file__ is None:
-        sys.path.insert(0, str(Path(__file__).parents[1]))
-        del sys.modules[name]
+    here = Path(__file__).parents[1]
+    spec = find_spec(name)
+    if name not in sys.modules and not (spec and _same(spec.origin, here / name / "__init__.py")):
+        sys.path.insert(0, str(here))
         invalidate_caches()
-        package = import_module(name)
+    package = import_module(name)
     if getattr(package, "APB_BENCHMARK_PACKAGE", None) != name:
         raise ImportError(
-            f"the package {name!r} at {getattr(package, '__path__', '?')} belongs to another"
-            " distribution and hides that of apb-benchmark: install apb-benchmark in a virtual"
-            " environment of its own"
+            f"the package {name!r} at {', '.join(getattr(package, '__path__', '?'))} is none of"
+            f" apb-benchmark's and hides its {name!r}: import benchmark before it, or, if another"
+            " distribution installed it, install apb-benchmark in a virtual environment of its own"
         )
+
+
+def _same(origin: str | None, file: Path) -> bool:
+    return origin is not None and Path(origin).resolve() == file.resolve()
 
 
 for _name in ("envs", "methods", "reports", "results"):

@@ -8,6 +8,8 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from benchmark.cores import available_cores
+from benchmark.isolation import undisturbed
 from benchmark.plugins import load_method, registered_methods
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from envs import FAMILIES, has_tuning_law, is_family, load_family
@@ -26,11 +28,11 @@ class InputError(Exception):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not known: with the nearest known ones, or all of them."""
+    """The error for a name that is not known: with the known ones, the nearest first."""
     known = list(known)
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-    return InputError(f"unknown {kind} {name!r}; {hint}")
+    near = get_close_matches(name, known, n=3, cutoff=0.7)
+    guess = f"did you mean {' or '.join(near)}? " if near else ""
+    return InputError(f"unknown {kind} {name!r}; {guess}known: {', '.join(known)}")
 
 
 def words(text: str, kind: str) -> list[str]:
@@ -91,11 +93,12 @@ def choose_methods(
 ) -> dict[str, str]:
     """Name → module:Class of the methods in `text` (or the suite's own) and the `extra` paths."""
     registered = registered_methods()
-    if text is not None and "all" in words(text, "methods"):
+    named = list(suite.methods) if text is None else words(text, "methods")
+    if len(named) > 1 and (alone := {"all", "none"} & {*named}):
+        raise InputError(f"--methods {min(alone)} stands alone; leave it out, or the others")
+    if named == ["all"]:
         names = [*suite.methods, *(name for name in registered if name not in suite.methods)]
-    elif text is not None and "none" in (named := words(text, "methods")):
-        if len(named) > 1:
-            raise InputError("--methods none stands alone; leave it out, or the others")
+    elif named == ["none"]:
         if not extra:
             raise InputError(
                 "--methods none leaves nothing to run; add a method of your own with --method"
@@ -103,7 +106,7 @@ def choose_methods(
             )
         names = []
     else:
-        names = list(suite.methods) if text is None else words(text, "methods")
+        names = named
     for name in names:
         if name not in registered:
             raise unknown("method", name, [*registered, "all"])
@@ -231,7 +234,9 @@ def check_budgets(cells: "Iterable[Cell]") -> None:
       InputError: if there is such a cell.
     """
     for cell in {cell.train_id: cell for cell in cells if cell.meta_trains}.values():
-        if cell.train_steps < (needed := cell.build().least_budget(cell.train_tasks)):
+        with undisturbed():
+            needed = cell.build().least_budget(cell.train_tasks)
+        if cell.train_steps < needed:
             raise InputError(
                 f"{cell.method} on {cell.family}: one step of its meta-training takes {needed:,}"
                 f" environment steps and budget {cell.budget!r} has {cell.train_steps:,}; change"
@@ -248,13 +253,11 @@ def choose_seeds(seeds: int | None, budget: Budget) -> int:
     return seeds
 
 
-def available_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def choose_jobs(jobs: int | None) -> tuple[int, int]:
-    """Worker processes and threads of each, within the cores of this process."""
+    """Worker processes and threads of each, within the cores of this process.
+
+    OMP_NUM_THREADS, which users set to say how many threads a process may have, is obeyed.
+    """
     cores = available_cores()
     if jobs is not None and not 1 <= jobs <= cores:
         raise InputError(
@@ -262,7 +265,9 @@ def choose_jobs(jobs: int | None) -> tuple[int, int]:
         )
     # networks are small: one thread each is the fastest use of cores
     chosen = cores if jobs is None else jobs
-    return chosen, max(1, cores // chosen)
+    most = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    threads = cores // chosen
+    return chosen, max(1, min(threads, int(most)) if most.isdecimal() and int(most) else threads)
 
 
 def seconds(text: str, option: str = "--time-limit") -> float:
@@ -271,7 +276,9 @@ def seconds(text: str, option: str = "--time-limit") -> float:
     Raises:
       InputError: if it is none, or zero.
     """
-    match = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text.strip().lower())
+    match = re.fullmatch(
+        r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text.strip().lower(), re.ASCII
+    )
     total = (
         sum(int(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))
         if match

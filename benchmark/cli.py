@@ -5,7 +5,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,8 @@ VIDEOS = (
 )
 EPILOG = (
     "Exit codes: 0 done, 1 failed cells or a regression, 2 bad input, 3 time limit reached (run"
-    " again to go on), 130 Ctrl-C. Start with: python -m benchmark run --suite ood, then: python -m"
+    " again to go on), 4 disk full, 130 Ctrl-C, 143 SIGTERM. Start with: python -m benchmark run"
+    " --suite ood, then: python -m"
     " benchmark report."
 )
 DEFAULT_STORE = Path("results/local")
@@ -50,6 +52,12 @@ def _own_folder(text: str) -> Path:
             f"`{PUBLISHED}` stands for the results that came with the program; name another folder"
         )
     return folder
+
+
+def _results_folder(text: str) -> Path:
+    """As `_folder`; only the bare word `published` stands for what came with the program."""
+    folder = _folder(text)
+    return folder.absolute() if folder == PUBLISHED and text != str(PUBLISHED) else folder
 
 
 def _folder_option(*names: str, about: str, parser: Callable[[str], Path] = _folder) -> Any:
@@ -224,7 +232,8 @@ def report(
             about=(
                 "Folder of results, or `published`. [default: results/local, the published ones"
                 " where it is not there]"
-            )
+            ),
+            parser=_results_folder,
         ),
     ] = None,
     out: Annotated[Path, _folder_option(about="Folder to write the report into.")] = Path("report"),
@@ -249,7 +258,8 @@ def report(
             about=(
                 "Other results, or `published`: methods that only they have join, the others are"
                 " compared."
-            )
+            ),
+            parser=_results_folder,
         ),
     ] = None,
     videos: Annotated[bool, typer.Option("--videos", help=VIDEOS)] = False,
@@ -262,6 +272,7 @@ def report(
 ) -> None:
     """Turn a store into figures, tables and one page."""
     from benchmark import arguments
+    from benchmark.cores import available_cores
     from reports.page.page import FORMATS, to_compare, write_report
     from results.publication import results_at
 
@@ -287,7 +298,7 @@ def report(
         out,
         suite or None,
         formats,
-        jobs=arguments.available_cores(),
+        jobs=available_cores(),
         pdf=pdf,
         compare=compare,
         clips=clips,
@@ -487,10 +498,25 @@ def main(arguments: list[str] | None = None) -> None:
     resumes = "run" in words or (
         "verify" in words and any(word.split("=")[0] == "--store" for word in words)
     )
-    sys.exit(
-        exit_code(
+    # only films are drawn, and they say what they miss
+    with nullcontext() if "--videos" in words else _drawing_off():
+        code = exit_code(
             lambda: app(args=arguments, prog_name="python -m benchmark", standalone_mode=False),
             verbose,
             resumes,
         )
-    )
+    sys.exit(code)
+
+
+@contextmanager
+def _drawing_off() -> Iterator[None]:
+    """Let MuJoCo be imported where MUJOCO_GL names an OpenGL that is not there."""
+    asked = os.environ.get("MUJOCO_GL")
+    if asked is None:
+        yield
+        return
+    os.environ["MUJOCO_GL"] = "disable"
+    try:
+        yield
+    finally:
+        os.environ["MUJOCO_GL"] = asked

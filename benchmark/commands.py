@@ -16,8 +16,9 @@ from benchmark import tune as tuning
 from benchmark.arguments import InputError, check_budgets
 from benchmark.cells import Cell, expand
 from benchmark.local import LocalExecutor, Progress, TimeLimitError, how_far, stages_of
-from benchmark.plugins import load_method, registered_methods
+from benchmark.plugins import PluginError, load_method, registered_methods
 from benchmark.progress import Display, duration
+from benchmark.provenance import why_unknown
 from benchmark.resume import Kept
 from benchmark.seeding import Streams
 from benchmark.stage import Stage
@@ -25,7 +26,7 @@ from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from envs import FAMILIES, load_family
 from envs.api import family_version
 from methods import METHODS
-from results.files import DamageError, StoreError, explained
+from results.files import DamageError, StoreError
 from results.publication import Publication
 from results.references import write_references
 from results.store import CellKey, Store
@@ -66,6 +67,8 @@ def run(
         f" workers × {threads} threads, store {store}",
         soft_wrap=True,
     )
+    if reason := why_unknown():
+        console.print(f"results will not name the commit of this code: {reason}", soft_wrap=True)
     deadline = None if time_limit_s is None else began + time_limit_s
     table = _execute(
         console,
@@ -261,7 +264,10 @@ def asdict_task(task: Any) -> dict[str, Any]:
 
 
 def _method(path: str) -> dict[str, Any]:
-    method = load_method(path)
+    try:
+        method = load_method(path)
+    except PluginError as error:  # of another distribution
+        return {"path": path, "fault": str(error)}
     defaults = asdict(method.Config())
     about = (method.__doc__ or "").strip().splitlines() or [""]
     return {
@@ -314,6 +320,9 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
     )
     lines.append("Methods (settings with their defaults; change one with --set method.key=value)")
     for name, method in catalogue["methods"].items():
+        if "fault" in method:
+            lines.append(f"  {name} cannot be used: {method['fault']}")
+            continue
         settings = ", ".join(f"{key}={value}" for key, value in method["defaults"].items())
         lines.append(f"  {name} v{method['version']}: {method['about']}")
         lines.append(f"    {settings or 'no settings'}")
@@ -367,8 +376,10 @@ def show(store: Path, prefix: str | None) -> str:
     record = json.dumps(opened.record(key), indent=2)
     rows = opened.rows(key).dropna(axis=1, how="all").to_string(index=False)
     path = store / key.folder / "log.txt"
-    with explained(path):
+    try:
         log = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        log = f"it cannot be read ({error.strerror}); another run of the suite does the cell again"
     return f"{store / key.folder}\n\nrecord\n{record}\n\nrows\n{rows}\n\nlog\n{log}"
 
 

@@ -1,5 +1,6 @@
 """How a command ends: any exception becomes an exit code and one line that says what to do."""
 
+import codecs
 import errno
 import io
 import os
@@ -12,7 +13,9 @@ from typing import Any, NoReturn
 
 import typer
 
-# exit codes: 128 and the signal
+BAD = 2  # exit code of bad input
+FULL = 4  # of a full disk
+# of a signal: 128 and its number
 INTERRUPTED = 130
 TERMINATED = 143
 _AGAIN_S = 5  # after which SIGTERM is taken to have been lost
@@ -29,6 +32,17 @@ class _TerminatedError(BaseException):
     """SIGTERM; not a SystemExit, which a plug-in that exits raises too."""
 
 
+def _encoded(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes of a file name that are no text as they are, so that it can be pasted; else escapes."""
+    assert isinstance(error, UnicodeEncodeError)
+    error.end = error.start + 1
+    foreign = "\udc80" <= error.object[error.start] <= "\udcff"
+    return codecs.lookup_error("surrogateescape" if foreign else "backslashreplace")(error)
+
+
+codecs.register_error("apb-benchmark", _encoded)
+
+
 def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
     """Run a command; bad input is one line on stderr and exit code 2.
 
@@ -39,7 +53,7 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # a terminal that cannot encode a character must not end a run
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="apb-benchmark")
     try:
         with _termination_raised():
             code = int(command() or 0)
@@ -58,10 +72,12 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
         _mute()
         return 1
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _mute()
-        return _complain("there is no space left where the output goes")
+        if error.errno == errno.ENOSPC:
+            _mute()
+            return _complain("there is no space left where the output goes", FULL)
+        if not _in_a_folder():
+            return _complain("the current folder is gone: change to another")
+        raise
     except Exception as error:
         if _is_interrupt(error):
             return _interrupted(resumes)
@@ -69,7 +85,14 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
             raise
         if verbose:
             traceback.print_exc()
-        return _complain(str(error))
+        return _complain(str(error), FULL if _is(error, "results.files", "FullDiskError") else BAD)
+
+
+def _in_a_folder() -> bool:
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -105,19 +128,19 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 
 def _is_input_error(error: Exception) -> bool:
-    """Whether the message of `error` alone tells the user what to do.
-
-    A kind of error whose module was never imported cannot have been raised.
-    """
-    return any(
-        name in sys.modules and isinstance(error, getattr(sys.modules[name], kind))
-        for name, kind in _INPUT_ERRORS.items()
-    )
+    """Whether the message of `error` alone tells the user what to do."""
+    return any(_is(error, module, kind) for module, kind in _INPUT_ERRORS.items())
 
 
-def _complain(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+def _is(error: Exception, module: str, kind: str) -> bool:
+    """Whether an error is of a kind; if its module was never imported, it cannot be."""
+    return module in sys.modules and isinstance(error, getattr(sys.modules[module], kind))
+
+
+def _complain(message: str, code: int = BAD) -> int:
+    shown = (c if c.isprintable() or "\udc80" <= c <= "\udcff" else ascii(c)[1:-1] for c in message)
+    print(f"error: {' '.join(''.join(shown).split())}", file=sys.stderr)
+    return code
 
 
 def _mute() -> None:

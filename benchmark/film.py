@@ -14,7 +14,8 @@ from benchmark import states
 from benchmark.cells import Cell
 from benchmark.pool import TaskPool
 from benchmark.protocol import EPISODES, Evaluation, Evaluator, adapt
-from benchmark.seeding import Streams
+from benchmark.run import streams_of
+from benchmark.seeding import seed_globals
 from envs import load_family
 from envs.api import FloatArray, Step, Task
 from envs.batch import BatchEnv
@@ -58,10 +59,12 @@ def adapt_again(
       progress: told the environment steps used of each task.
     """
     torch.set_num_threads(threads)
+    streams = streams_of(cell, "adapt")
+    seed_globals(streams)
     method = cell.build()
     if state is not None:
         method.load_state_dict(states.from_bytes(state))
-    family, streams = load_family(cell.family), Streams(cell.seed, "adapt", cell.family, cell.split)
+    family = load_family(cell.family)
     tasks = family.split(cell.split)
     pool = TaskPool(family, tasks, streams, progress=progress)
     watch = _Watch(family, tasks, streams)

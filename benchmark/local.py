@@ -20,11 +20,12 @@ from benchmark.resume import SAVE_EVERY_S, Kept
 from benchmark.stage import Stage, finished, record_failure
 from benchmark.worker import TELL_EVERY_S, TERMINATED, serve
 from results.interrupts import interrupts_held
-from results.store import CellKey, Store, StoreError
+from results.store import CellKey, Store
 
 State = Literal["waiting", "running", "done", "failed"]
 _LOG = logging.getLogger(__name__)
 BUSY_WAIT_S = 1.0  # before a stage held by another process is tried again
+_LEAVE_S = 5.0  # for an idle worker to end
 GRACE_S = 60.0  # for a worker to end the step it is at and save its stage
 
 
@@ -181,6 +182,9 @@ class LocalExecutor:
                 self._replace_dead(worker)
                 continue
             worker.hear(message)
+            if worker.leaving:
+                self._workers.remove(worker)
+                worker.leave()
 
     def _save_running(self) -> None:
         """Ask the workers to save what they are at, and wait for it."""
@@ -227,7 +231,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # torch and MuJoCo hang in a forked child
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(
-            target=serve, args=(theirs, store, threads, save_every_s), daemon=True
+            target=serve, args=(theirs, store, threads, save_every_s)
         )
         # OpenMP's threads spin while they wait for each other, on cores that others may need:
         # beside other work a stage took six times as long. Read when a process loads OpenMP.
@@ -264,8 +268,10 @@ class _Worker:
             return
         entry = self.entry
         self.entry = None
+        # what a plug-in did to the process must not reach another stage
+        self.leaving = bool(entry.stage.cell.method_source)
         if kind == "store":
-            raise StoreError(value)
+            raise value
         if kind == "busy":
             entry.state = "waiting"
             entry.started = None
@@ -288,6 +294,12 @@ class _Worker:
             self.note(f"resumed {entry.stage} at {how_far(value, entry.stage.steps)}")
         else:
             self.note(value)
+
+    def leave(self) -> None:
+        """Let the idle process end as it likes, with the processes that a plug-in started."""
+        self.connection.close()
+        self.process.join(_LEAVE_S)
+        self.end()
 
     def end(self) -> None:
         """Kill the process; the store is written so that this is safe at any moment."""

@@ -4,14 +4,17 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
+from benchmark.imports import sources
+from benchmark.isolation import undisturbed
 from methods import METHODS
 
 if TYPE_CHECKING:  # imports torch, which a typo need not wait for
@@ -28,13 +31,19 @@ class PluginError(Exception):
 
 def registered_methods() -> dict[str, str]:
     """Name → module:Class of built-in methods and those registered elsewhere; built-in ones win."""
-    return _of_others() | METHODS
+    return {name: point.value for name, point in _of_others().items()} | METHODS
+
+
+def origin(path: str) -> str:
+    """The distribution that registered the method at `path`; "" for one that none did."""
+    points = (point for point in _of_others().values() if point.value == path)
+    return next((point.dist.name for point in points if point.dist), "")
 
 
 @cache
-def _of_others() -> dict[str, str]:
+def _of_others() -> dict[str, EntryPoint]:
     """What other distributions register; scanning everything installed takes milliseconds."""
-    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
 @cache
@@ -47,19 +56,38 @@ def load_method(path: str) -> "type[Method]":
     module, _, name = path.partition(":")
     if not module or not name:
         raise PluginError(f"method {path!r} is not of the form module:Class")
-    with _explained(path):
+    if module.endswith(".py"):
+        raise PluginError(
+            f"method {path!r} names a file: give {Path(module).stem}:{name}, from the folder that"
+            " has it"
+        )
+    with _explained(path), _guarded(path):
         found = getattr(import_module(module), name)
     if faults := list(_faults(found)):
-        raise PluginError(f"method {path} does not fit methods.api.Method: {'; '.join(faults)}")
+        raise PluginError(
+            f"method {path}{_from(path)} does not fit methods.api.Method: {'; '.join(faults)}"
+        )
     return cast("type[Method]", found)
 
 
 def source_digest(path: str) -> str:
-    """SHA-256 of a plug-in's file, which may change without a new version; "" for built-in ones."""
+    """SHA-256 of a plug-in's code, which may change without a new version; "" for built-in ones.
+
+    Its code is its file and those of its user's that this one imports, at any depth.
+    """
     if path in METHODS.values():
         return ""
-    file = inspect.getsourcefile(load_method(path))
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    files = sorted(sources(load_method(path).__module__))
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
+
+
+def _guarded(path: str) -> AbstractContextManager[None]:
+    """Undo what importing a plug-in does to this process, unless that is a worker for it alone."""
+    foreign = path not in METHODS.values() and parent_process() is None
+    return undisturbed() if foreign else nullcontext()
 
 
 @contextmanager
@@ -68,12 +96,18 @@ def _explained(path: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise PluginError(
-            f"method {path}: there is no module {error.name!r} (the current folder is searched too)"
+            f"method {path}{_from(path)}: there is no module {error.name!r} (the current folder is"
+            " searched too)"
         ) from error
     except (Exception, SystemExit) as error:  # a script without a main guard may exit
         raise PluginError(
-            f"method {path} does not import: {type(error).__name__}: {error}"
+            f"method {path}{_from(path)} does not import: {type(error).__name__}: {error}"
         ) from error
+
+
+def _from(path: str) -> str:
+    """Whose method it is, for a message."""
+    return f" of the distribution {name}" if (name := origin(path)) else ""
 
 
 def _faults(found: Any) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A result's versions, commit and machine; recorded beside it, never part of its identity."""
 
+import os
 import platform
 import subprocess
 from functools import cache
@@ -29,25 +30,50 @@ def provenance() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Commit of this package's folder, plus "+dirty" if it was changed; None outside a checkout."""
-    folder = Path(__file__).parent
-    git = ["git", "-C", str(folder)]
+    """Commit of this package's folder, plus "+dirty" if it was changed.
+
+    None outside a checkout, and where git does not say it.
+    """
     try:
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
-        # an installed package may lie inside a checkout of something else, which does not track it
-        tracked = subprocess.run(
-            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10
-        )
-        if tracked.returncode != 0:
-            return None
-        # published results are not code: publishing one suite must not block the next
-        status = [*git, "status", "--porcelain", "-uno", "--", ":(top,exclude)results/published"]
-        changes = subprocess.run(status, capture_output=True, text=True, check=True, timeout=10)
+        return _commit()
     except (OSError, subprocess.SubprocessError):
         return None
-    return head.stdout.strip() + ("+dirty" if changes.stdout.strip() else "")
+
+
+def why_unknown() -> str | None:
+    """Why git does not tell the commit of a checkout, in its words; None if it does, or outside."""
+    if not any((folder / ".git").exists() for folder in Path(__file__).parents):
+        return None
+    try:
+        _commit()
+    except subprocess.CalledProcessError as error:
+        return " ".join(str(error.stderr).split())
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    return None
+
+
+def _commit() -> str | None:
+    head = _git("rev-parse", "HEAD").strip()
+    # an installed package may lie inside a checkout of something else, which does not track it
+    if not _git("ls-files", "--", __file__):
+        return None
+    # published results are not code: publishing one suite must not block the next
+    changes = _git("status", "--porcelain", "-uno", "--", ":(top,exclude)results/published")
+    return head + ("+dirty" if changes.strip() else "")
+
+
+def _git(*words: str) -> str:
+    """What git answers about the checkout that this file lies in.
+
+    A checkout that somebody else owns is asked as well: its code runs already.
+    """
+    command = ["git", "-c", "safe.directory=*", "-C", str(Path(__file__).parent), *words]
+    # GIT_DIR and its like are about another checkout, where a git hook calls this program
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=10, env=env
+    ).stdout
 
 
 def _version(name: str) -> str | None:

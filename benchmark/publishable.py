@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmark.additions import Parts
 from benchmark.plugins import load_method, registered_methods
-from benchmark.provenance import provenance
+from benchmark.provenance import provenance, why_unknown
 from benchmark.suites import BUDGETS, SUITES, Suite
 from envs import load_family
 from envs.api import family_version
@@ -135,11 +135,11 @@ def _other_versions(records: Any, dirty: bool) -> list[str]:
     if not dirty and (
         bad := [commit for commit in commits if commit == "None" or commit.endswith("+dirty")]
     ):
-        where = (
-            "outside a checkout"
-            if bad[0] == "None"
-            else f"on changes that were not committed ({bad[0]})"
+        reason = why_unknown()
+        unknown = (
+            f"where git does not tell the commit ({reason})" if reason else "outside a checkout"
         )
+        where = unknown if bad[0] == "None" else f"on changes that were not committed ({bad[0]})"
         problems.append(
             f"some cells ran, or this program runs, {where}: nobody could repeat them; commit and"
             " run again, or give --dirty"

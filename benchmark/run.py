@@ -6,14 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from benchmark.cells import Cell
 from benchmark.pool import DivergenceError, TaskPool, UnsavableError
 from benchmark.protocol import Checkpoint, CheckpointLoop, Evaluator
-from benchmark.seeding import Streams
+from benchmark.seeding import Streams, globals_state, load_globals_state
 from envs import load_family
 from envs.api import Task
 from methods.api import Event, Learner, Memoryless, Method
@@ -58,6 +58,12 @@ class StageRun(Protocol):
         ...
 
 
+def streams_of(cell: Cell, stage: Literal["train", "adapt"]) -> Streams:
+    """The named generators of a stage."""
+    split = (cell.split,) if stage == "adapt" else ()
+    return Streams(cell.seed, stage, cell.family, *split)
+
+
 class Training:
     """Meta-training: a row per iteration, with the return of the episodes ended since the last row.
 
@@ -69,7 +75,7 @@ class Training:
     def __init__(
         self, cell: Cell, method: Method, threads: int = 1, progress: TellSteps = lambda used: None
     ) -> None:
-        family, streams = load_family(cell.family), Streams(cell.seed, "train", cell.family)
+        family, streams = load_family(cell.family), streams_of(cell, "train")
         self._cell = cell
         self._family = family
         self._clock = _Clock()
@@ -190,10 +196,7 @@ class Adaptation:
         progress: TellSteps = lambda used: None,
         n_train_tasks: int | None = None,
     ) -> None:
-        family, streams = (
-            load_family(cell.family),
-            Streams(cell.seed, "adapt", cell.family, cell.split),
-        )
+        family, streams = load_family(cell.family), streams_of(cell, "adapt")
         self._tasks = family.split(cell.split)
         self._clock = _Clock()
         self.rows = list[Row]()
@@ -286,6 +289,7 @@ def _saved(
     return {
         "learner": state,
         "streams": streams.state_dict(),
+        "globals": globals_state(),
         "pool": pool.state_dict(),
         "rows": [asdict(row) for row in rows],
         "wall_s": clock.seconds,
@@ -297,6 +301,7 @@ def _restored(
 ) -> list[Row]:
     learner.load_state_dict(state["learner"])
     streams.load_state_dict(state["streams"])  # including those that the learner forgets
+    load_globals_state(state["globals"])
     pool.load_state_dict(state["pool"])
     clock.seconds = state["wall_s"]
     return [Row(**row) for row in state["rows"]]

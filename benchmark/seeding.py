@@ -4,6 +4,7 @@ A stream is keyed by its name, not by the order of asking, so adding one never s
 """
 
 import hashlib
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,3 +63,29 @@ class Streams:
     def _entropy(self, name: str) -> int:
         key = "/".join([str(self._seed), *self._path, name])
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+
+
+def seed_globals(streams: Streams) -> None:
+    """Seed the generators of Python, NumPy and torch that a method may draw from unasked.
+
+    A plain `torch.nn.Linear` does. Ours draw from none of them.
+    """
+    random.seed(streams.integer("global python"))
+    np.random.seed(streams.integer("global numpy") % 2**32)
+    torch.manual_seed(streams.integer("global torch"))
+
+
+def globals_state() -> dict[str, Any]:
+    """Where the global generators are."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(legacy=False),
+        "torch": torch.get_rng_state(),
+    }
+
+
+def load_globals_state(state: Mapping[str, Any]) -> None:
+    """Restore what `globals_state` returned."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])

@@ -16,6 +16,7 @@ from benchmark import run, states
 from benchmark.cells import Cell
 from benchmark.provenance import provenance
 from benchmark.resume import SAVE_EVERY_S, Saver, belongings
+from benchmark.seeding import seed_globals
 from methods.api import Method
 from results.measures import Measure
 from results.schema import Row, to_frame
@@ -257,6 +258,7 @@ class _Beginning:
 
     def __call__(self) -> run.StageRun:
         cell, key = self._stage.cell, self._stage.cell.train_key
+        seed_globals(run.streams_of(cell, self._stage.name))
         self.method = cell.build()
 
         def progress(used: int) -> None:

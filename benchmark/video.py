@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.arguments import InputError, own_methods
+from benchmark.isolation import undisturbed
 from benchmark.plugins import registered_methods
 from benchmark.suites import BUDGETS, SUITES
 from envs import load_family
@@ -193,7 +194,8 @@ def _filmed(
             tell(f"{steps(used)} of {steps(cell.adapt_steps)} steps")
 
     threads = int(results.record(cell.adapt_key).get("torch_threads") or 1)
-    filmed = adapt_again(cell, place, _trained_state(results, cell), threads, progress)
+    with undisturbed():
+        filmed = adapt_again(cell, place, _trained_state(results, cell), threads, progress)
     before, after = filmed.evaluations
     facts = {
         "before": float(before.returns[place, 0]),

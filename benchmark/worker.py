@@ -82,7 +82,7 @@ def serve(connection: Connection, store: Store, threads: int, save_every_s: floa
                 ),
             )
         except StoreError as error:
-            _send(connection, ("store", str(error)))
+            _send(connection, ("store", error))
         stop.forget()
 
 

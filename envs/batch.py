@@ -6,6 +6,7 @@ of resets.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -77,6 +78,8 @@ class BatchEnv:
         self.horizon = family.horizon
         self.frame_skip = family.frame_skip
         self.batch = Batch(load_model(family.xml()), self.n_tasks * copies, threads)
+        self._threads = threads
+        self._process = os.getpid()
         self._qpos, self._qvel, self._ctrl = (
             self.batch.bind(name) for name in ("qpos", "qvel", "ctrl")
         )
@@ -130,6 +133,7 @@ class BatchEnv:
           ValueError: if the mask has another shape or type.
         """
         ids = np.flatnonzero(self._check_mask(mask))
+        self._check_process()
         if ids.size:
             # As Gymnasium does it: defaults, then the initial state, then one forward pass.
             self.batch.reset(ids, stage=NO_STAGE)
@@ -159,6 +163,7 @@ class BatchEnv:
                 f"{int(self._ended.sum())} simulations have ended or were never reset; call reset"
                 " with their mask"
             )
+        self._check_process()
         self._set_control(action)
         before = self._last
         failed = self._simulate()
@@ -224,6 +229,11 @@ class BatchEnv:
         self.diverged[...] = np.asarray(state["diverged"])
         self._last = self._motion.copy()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made from the state, as MuJoCo's `Batch` has neither."""
+        made_of = type(self), self.family, self.tasks, self.copies, self._threads
+        return _made_again, (*made_of, self.state_dict())
+
     def _write_model_fields(self) -> None:
         """Give each simulation its task's model, always computed from the compiled one."""
         fields = self.family.model_fields(self._nominal, self._params)
@@ -231,6 +241,15 @@ class BatchEnv:
             self.batch.expand(name)[...] = values
         if fields:
             self.batch.set_const()
+
+    def _check_process(self) -> None:
+        """Refuse what would wait for ever, for threads that did not come along."""
+        if self._threads > 1 and os.getpid() != self._process:
+            raise RuntimeError(
+                "this environment was made before its process was forked, and its threads stayed"
+                " behind: make it in the child, or start processes with the method `spawn`, or take"
+                " threads=1"
+            )
 
     def _noise(self, i: int) -> tuple[FloatArray, FloatArray]:
         """Reset noise (qpos [nq], qvel [nv]) of simulation i's next episode."""
@@ -315,3 +334,16 @@ def _motion(batch: Batch) -> NDArray[np.float64]:
     begin = mujoco.mj_stateSize(model, int(part.mjSTATE_TIME))
     view: NDArray[np.float64] = batch.state[:, begin : begin + model.nq + model.nv]
     return view
+
+
+def _made_again(
+    kind: type[BatchEnv],
+    family: TaskFamily,
+    tasks: Sequence[Task],
+    copies: int,
+    threads: int,
+    state: Mapping[str, Any],
+) -> BatchEnv:
+    env = kind(family, tasks, copies, threads)
+    env.load_state_dict(state)
+    return env

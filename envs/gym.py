@@ -10,11 +10,13 @@ distance from the training law.
 
 import os
 from collections.abc import Mapping
+from copy import copy
 from math import isnan
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
@@ -110,6 +112,7 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
         self.metadata = {"render_modes": RENDER_MODES, "render_fps": render_fps(self.batch_env)}
         self.render_mode = checked_mode(render_mode)
         self._pictures: Pictures | None = None
+        self._spec: EnvSpec | None = None
 
     @property
     def task(self) -> Task:
@@ -156,6 +159,22 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
         self._pictures = self._pictures or Pictures(self.batch_env.batch)
         return self._pictures(0)
 
+    @property
+    def spec(self) -> EnvSpec | None:
+        """How the environment was made, with the horizon, which wrappers read there.
+
+        `make` must not know it, as it would truncate a second time, so it is not registered.
+        """
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = with_horizon(spec, self.batch_env.horizon)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles draw their own pictures."""
+        return {**self.__dict__, "_pictures": None}
+
     def close(self) -> None:
         """Free the graphics memory; more than once does no harm."""
         if self._pictures is not None:
@@ -168,6 +187,14 @@ def spaces(law: TaskFamily) -> tuple[gymnasium.Space[FloatArray], gymnasium.Spac
     return Box(-np.inf, np.inf, (law.observation_size,), np.float32), Box(
         -1.0, 1.0, (law.action_size,), np.float32
     )
+
+
+def with_horizon(spec: EnvSpec | None, horizon: int) -> EnvSpec | None:
+    """A copy of the spec that tells the horizon in control steps."""
+    if spec is not None:
+        spec = copy(spec)
+        spec.max_episode_steps = horizon
+    return spec
 
 
 def render_fps(env: BatchEnv) -> float:

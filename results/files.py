@@ -35,6 +35,10 @@ class StoreError(Exception):
     """The store cannot do what was asked; one line says what is wrong and what to do about it."""
 
 
+class FullDiskError(StoreError):
+    """The disk or the quota is full."""
+
+
 class DamageError(Exception):
     """A file is not what was written: cut short, altered or gone."""
 
@@ -52,7 +56,8 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         known = (way_out for codes, way_out in _WAYS_OUT if error.errno in codes)
         default = f"{error.strerror or error}: check the disk, or choose another folder"
-        raise StoreError(f"{path}: {next(known, default)}") from error
+        kind = FullDiskError if error.errno in _WAYS_OUT[0][0] else StoreError
+        raise kind(f"{path}: {next(known, default)}") from error
 
 
 def digest(data: bytes) -> str:
@@ -143,6 +148,28 @@ def sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_locks(path: Path) -> None:
+    """Try the kind of lock that `locked` takes on the file `path`, which is made.
+
+    Raises:
+      StoreError: if the file system has none: processes would not see each other.
+    """
+    with explained(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    except OSError as error:
+        raise StoreError(
+            f"{path.parent}: its file system has no file locks ({error.strerror}), by which"
+            " processes that share it take turns: choose a folder on a local disk, or mount it with"
+            " locks"
+        ) from error
     finally:
         os.close(descriptor)
 

@@ -6,15 +6,36 @@ come from a process that claimed nothing.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from results.cell import STATE, WRITE_LOCK, CellFolder, CellKey, Status, check_name, from_tables
-from results.files import StoreError, commit, explained, is_locked, locked, seal, sweep, to_json
+from results.cell import (
+    ROWS,
+    STATE,
+    WRITE_LOCK,
+    CellFolder,
+    CellKey,
+    Status,
+    check_name,
+    from_tables,
+)
+from results.files import (
+    StoreError,
+    check_locks,
+    commit,
+    explained,
+    is_locked,
+    locked,
+    seal,
+    sweep,
+    to_json,
+)
 from results.measures import Measure, joined
 from results.plans import EXPECTED, expected, keys, load, merge
 from results.schema import SCHEMA_VERSION, Row
@@ -50,7 +71,7 @@ class Store:
             if create:
                 self.root.mkdir(parents=True, exist_ok=True)
             names = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
-        if _STORE in names:
+        if _STORE in names or self._version_of_cells() is not None:
             self._check_version()
         elif foreign := sorted(name for name in names - _IN_EMPTY if not name.endswith(".tmp")):
             cure = (
@@ -272,23 +293,43 @@ class Store:
         ), table
 
     def _check_version(self) -> None:
-        path = self.root / _STORE
-        with explained(path):
-            data = path.read_bytes()
-        try:
-            version = json.loads(data)["schema_version"]
-        except (ValueError, TypeError, KeyError) as error:
+        """Compare the schema's version; that of the rows counts where store.json is damaged."""
+        version = self._version()
+        if version is None:
+            version = self._version_of_cells()
+        if version is None:
             raise StoreError(
-                f"{path}: cut short or altered: restore it, or choose another folder"
-            ) from error
+                f"{self.root / _STORE}: cut short or altered, and no cells are there: delete it, or"
+                " choose another folder"
+            )
         if version != SCHEMA_VERSION:
             raise StoreError(
                 f"{self.root}: of schema version {version}, this program's is {SCHEMA_VERSION}: "
                 "choose another folder, or use the version that wrote it"
             )
 
+    def _version(self) -> Any:
+        """What store.json says, None if that cannot be read."""
+        path = self.root / _STORE
+        if not path.is_file():  # reading a pipe would wait for ever
+            return None
+        with explained(path):
+            data = path.read_bytes()
+        try:
+            return json.loads(data)["schema_version"]
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def _version_of_cells(self) -> int | None:
+        """The schema's version in the rows of the first cell that has some; None without any."""
+        for path in chain(self.root.glob(f"train/*/{ROWS}"), self.root.glob(f"adapt/*/*/{ROWS}")):
+            with suppress(OSError, pa.ArrowException, LookupError):
+                return int(pq.read_table(path, columns=["schema_version"])[0][0].as_py())
+        return None
+
     def _mark(self) -> None:
         """Make the folder a store; written anew each time, as only writing shows it is writable."""
+        check_locks(self.root / _LOCK)
         with self._alone(), explained(self.root):
             commit(self.root, {_STORE: to_json({"schema_version": SCHEMA_VERSION})})
 

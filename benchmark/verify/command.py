@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.console import Console
 
 from benchmark.arguments import InputError
+from benchmark.local import TimeLimitError
 from benchmark.progress import Display, duration
 from benchmark.publish import refuse_installed
 from benchmark.verify.published import Check, rows_and_report
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # exit codes
 PASSED = 0
 FAILED = 1
+TIME_LIMIT = 3
 BUDGETS = {2: "quick", 3: "desk"}  # whose published cells are run again
 
 
@@ -48,7 +50,6 @@ def verify(asked: Asked, folder: Path, as_json: bool) -> int:
     Raises:
       InputError: if what is asked for is not published.
       StoreError: if nothing is published, or the store of the runs cannot be used.
-      benchmark.local.TimeLimitError: at the deadline.
     """
     began = time.monotonic()
     publication = Publication(folder)
@@ -60,10 +61,17 @@ def verify(asked: Asked, folder: Path, as_json: bool) -> int:
             )
     found: list[Check] = []
     console = Console(markup=False, emoji=False, highlight=False, stderr=as_json)
-    for check in _levels(asked, publication, suites, console):
-        found.append(check)
-        if not as_json:
-            console.print(_line(check), soft_wrap=True)
+    try:
+        for check in _levels(asked, publication, suites, console):
+            found.append(check)
+            if not as_json:
+                console.print(_line(check), soft_wrap=True)
+    except TimeLimitError:
+        again = "run the same command again" if asked.store else "give --store, and run again"
+        console.print(
+            f"time limit reached after {len(found)} checks; {again} to go on", soft_wrap=True
+        )
+        return TIME_LIMIT
     failed = [check for check in found if check.outcome == "failed"]
     if as_json:
         print(

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from benchmark import run
-from benchmark.arguments import available_cores
 from benchmark.cells import expand
+from benchmark.cores import available_cores
 from benchmark.suites import BUDGETS, SUITES
 from methods import METHODS
 from results.schema import NOT_COMPARED, to_frame

@@ -1,0 +1,52 @@
+"""How many cores this process may use."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+
+_CFS = ("quota", "period")
+
+
+def available_cores() -> int:
+    """Cores this process may use: those it may run on, within the quota of its control groups."""
+    allowed = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return max(1, int(min(allowed, cpu_quota())))
+
+
+def cpu_quota(system: Path = Path("/")) -> float:
+    """Cores' worth of time that Linux's control groups allow, infinite without a limit.
+
+    A container has one when it was started with a limit such as `docker run --cpus 2`.
+
+    Args:
+      system: where `proc` and `sys` are.
+    """
+    quotas = [inf]
+    for group in _control_groups(system):
+        with suppress(OSError, ValueError):  # not of this version, or without a limit
+            quota, period = (group / "cpu.max").read_text().split()
+            quotas.append(int(quota) / int(period))
+        with suppress(OSError, ValueError):
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in _CFS)
+            if int(quota) > 0:  # −1 without a limit
+                quotas.append(int(quota) / int(period))
+    return min(quotas)
+
+
+def _control_groups(system: Path) -> Iterator[Path]:
+    """Folders of the groups that this process is in and of those above, of both versions."""
+    try:
+        lines = (system / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, path = line.split(":", 2)
+        if kinds and "cpu" not in kinds.split(","):
+            continue
+        mount = system / "sys/fs/cgroup" / ("cpu" if kinds else "")
+        group = mount / path.lstrip("/")
+        yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(mount))

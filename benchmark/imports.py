@@ -1,0 +1,72 @@
+"""Which files a plug-in consists of: its own, and what these import of its user's."""
+
+import ast
+import sys
+import sysconfig
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+_OURS = {"benchmark", "envs", "methods", "reports", "results"}
+
+
+def sources(module: str) -> set[Path]:
+    """Files of `module` and of all it imports, at any depth, that no installation put there.
+
+    Of what is installed, the modules of the package that `module` is in belong to it, too. Imports
+    inside functions count; those by a computed name cannot be seen.
+    """
+    found: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        top = name.partition(".")[0]
+        if name in found or not (top == module.partition(".")[0] or _is_users(top)):
+            continue
+        if (file := _file(name)) is not None:
+            found[name] = file
+            waiting += _imported(name, file)
+    return set(found.values())
+
+
+@cache
+def _is_users(top: str) -> bool:
+    """Whether a module that is in no package lies outside of what is installed."""
+    if top in _OURS or top in sys.stdlib_module_names or (spec := find_spec(top)) is None:
+        return False
+    places = [spec.origin] if spec.has_location else spec.submodule_search_locations or []
+    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+    installed = [Path(sysconfig.get_path(kind)).resolve() for kind in kinds]
+    return not any(
+        Path(place or "").resolve().is_relative_to(folder)
+        for place in places
+        for folder in installed
+    )
+
+
+def _file(module: str) -> Path | None:
+    """The Python file of a module, None if it has none."""
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError, AttributeError):  # `from module import name`, of no module
+        return None
+    file = spec.origin if spec else None
+    return Path(file) if file and file.endswith(".py") else None
+
+
+def _imported(module: str, file: Path) -> Iterator[str]:
+    """Names of what may be the modules that a file imports, and of the packages around them."""
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            base = ".".join(part for part in (above, node.module or "") if part)
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:n]) for n in range(1, len(parts) + 1))

@@ -1,0 +1,81 @@
+"""Other people's code beside the suite: packages of the same name, entry points, git."""
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmark import provenance
+
+
+def python_in(folder, *words):
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", ["envs", "methods", "reports", "results"])
+def test_packages_of_the_same_name_in_the_current_folder_do_no_harm(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not to be imported')\n")
+    done = python_in(tmp_path, "-m", "benchmark", "list")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "cheetah-vel" in done.stdout
+
+
+def test_a_script_that_imported_its_own_package_first_is_told_which(tmp_path):
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/__init__.py").write_text("")
+    done = python_in(tmp_path, "-c", "import sys; sys.path[0] = '.'; import envs, benchmark")
+    assert done.returncode == 1
+    assert f"the package 'envs' at {tmp_path / 'envs'} is none of" in done.stderr
+    assert "import benchmark before it" in done.stderr
+
+
+def test_a_broken_entry_point_is_named_and_hides_nothing(tmp_path):
+    (tmp_path / "other_lab-1.0.dist-info").mkdir()
+    (tmp_path / "other_lab-1.0.dist-info/METADATA").write_text("Name: other-lab\nVersion: 1.0\n")
+    (tmp_path / "other_lab-1.0.dist-info/entry_points.txt").write_text(
+        "[apb_benchmark.methods]\ntheirs = other_lab_is_gone:Method\n"
+    )
+    listed = python_in(tmp_path, "-m", "benchmark", "list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert (
+        "theirs cannot be used: method other_lab_is_gone:Method of the distribution other-lab:"
+        in listed.stdout
+    )
+    assert "apb v" in listed.stdout
+    words = ("run", "--suite", "ood", "--budget", "smoke", "--methods", "theirs")
+    refused = python_in(tmp_path, "-m", "benchmark", *words)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "of the distribution other-lab" in refused.stderr
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout with one commit, which the program believes to lie in."""
+    file = tmp_path / "benchmark/provenance.py"
+    file.parent.mkdir()
+    file.write_text("")
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for words in (("init", "-q"), ("add", "-A"), (*who, "commit", "-qm", "first")):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(file))
+    return tmp_path
+
+
+def test_a_commit_is_found_within_a_hook_and_in_somebody_elses_checkout(checkout, monkeypatch):
+    known = provenance.commit()
+    assert known is not None
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert provenance.commit() == known
+    assert provenance.why_unknown() is None
+
+
+def test_git_is_quoted_where_it_does_not_tell_the_commit(checkout, monkeypatch):
+    (checkout / ".git/HEAD").write_text("ref: refs/heads/gone\n")
+    assert provenance.commit() is None
+    assert "fatal: " in provenance.why_unknown()
+    monkeypatch.setenv("PATH", "")
+    assert "git" in provenance.why_unknown()

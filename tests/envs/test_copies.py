@@ -20,7 +20,7 @@ def run_on(env, steps=30):
     seen, generator = [], np.random.default_rng(1)
     for _ in range(steps):
         action = generator.uniform(-1, 1, env.action_space.shape).astype(np.float32)
-        obs, reward, terminated, truncated, info = env.step(action)
+        obs, reward, terminated, truncated, _ = env.step(action)
         seen += [obs, reward, terminated, truncated]
         if np.any(terminated):
             mask = {"reset_mask": terminated} if np.ndim(terminated) else None

@@ -2,12 +2,14 @@
 
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from threading import Thread
 from typing import Any, ParamSpec
@@ -105,14 +107,28 @@ def _end_with_parent() -> None:
     Thread(target=watch, daemon=True).start()
 
 
+def _context() -> BaseContext:
+    """How processes start: on Linux from one that has matplotlib ready and forks them."""
+    if sys.platform != "linux":
+        return get_context("spawn")  # numpy's own libraries may not survive a fork
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["seaborn", "matplotlib.backends.backend_svg"])
+    return context
+
+
 @contextmanager
 def opened(folder: Path, jobs: int, pdf: bool = False) -> Iterator[Output]:
-    """An output whose figures are drawn in `jobs` processes; none are drawn where it is 0."""
+    """An output whose figures are drawn in `jobs` processes; none are drawn where it is 0.
+
+    The processes start at once, so that they are ready when the first figure is.
+    """
     if jobs < 2:
         yield Output(folder, None, draws=jobs > 0, pdf=pdf)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(jobs, _context(), initializer=_end_with_parent) as pool:
         try:
+            with interrupts_held():
+                pool.submit(int)
             yield Output(folder, pool, pdf=pdf)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -79,26 +79,26 @@ def write_report(
 
     results = results_at(store)
     plans = _chosen(results.plans(), suites, store)
-    rows, cells = results.read([plan["suite"] for plan in plans])
-    if cells.empty:
-        raise ReportError(
-            f"the suites in {store} expect no cells, so there is nothing to report; run one first"
-        )
-    for line in shortfalls(cells):
-        tell(line)
-    others = None if compare is None else to_compare(compare, results)
-    measures = results.measures([plan["suite"] for plan in plans])
-    other = None if others is None else _beside(rows, cells, others, compare, plans)
-    if others is not None and other is not None:
-        guests, of_guests = other.only_there
-        rows = pd.concat([rows, guests], ignore_index=True)
-        cells = pd.concat([cells, of_guests], ignore_index=True)
-        theirs = others.measures(list(of_guests["suite"].unique()))
-        measures = pd.concat([measures, theirs]).drop_duplicates()
-    told = [*plans, *(others.plans() if others is not None else ())]
-    remembering = {name for plan in told for name in plan.get("remembering", ())}
-    numbers = compute(rows, cells, plans, measures, load_references(), clips, remembering)
     with opened(out, jobs, pdf) as output:
+        rows, cells = results.read([plan["suite"] for plan in plans])
+        if cells.empty:
+            raise ReportError(
+                f"the suites in {store} expect no cells, so there is nothing to report; run one first"
+            )
+        for line in shortfalls(cells):
+            tell(line)
+        others = None if compare is None else to_compare(compare, results)
+        measures = results.measures([plan["suite"] for plan in plans])
+        other = None if others is None else _beside(rows, cells, others, compare, plans)
+        if others is not None and other is not None:
+            guests, of_guests = other.only_there
+            rows = pd.concat([rows, guests], ignore_index=True)
+            cells = pd.concat([cells, of_guests], ignore_index=True)
+            theirs = others.measures(list(of_guests["suite"].unique()))
+            measures = pd.concat([measures, theirs]).drop_duplicates()
+        told = [*plans, *(others.plans() if others is not None else ())]
+        remembering = {name for plan in told for name in plan.get("remembering", ())}
+        numbers = compute(rows, cells, plans, measures, load_references(), clips, remembering)
         output.table(origins(cells, _record_of(results, others)), CELLS)
         sections = list(_sections(numbers, other, output))
         output.wait()

@@ -1,7 +1,8 @@
 """How scores decay as test tasks move away from the training law, on each shift axis by itself."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from itertools import product
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -168,24 +169,25 @@ def shift_table(points: pd.DataFrame, expected: pd.DataFrame, axis: str) -> str:
         "steps on the test task",
         *(f"shift {level:.4g} {unit(axis)}".strip() for level in levels),
     ]
+    found = on_axis.drop_duplicates([*ARM, "env_steps", "level"]).to_dict("records")
     lines = []
     for arm in expected.itertuples():
-        found = select(on_axis, ARM, (arm.method, arm.variant)).drop_duplicates(
-            ["env_steps", "level"]
-        )
-        for b in sorted(found["env_steps"].unique()) or [float("nan")]:
-            at_b = found[found["env_steps"] == b].set_index("level")
-            returns = [
-                _cell(at_b.loc[level], arm.n_done) if level in at_b.index else number(float("nan"))
-                for level in levels
-            ]
+        mine = {
+            (point["env_steps"], point["level"]): point
+            for point in found
+            if (point["method"], point["variant"]) == (arm.method, arm.variant)
+        }
+        for b in sorted({b for b, _ in mine}) or [float("nan")]:
+            returns = [_cell(mine.get((b, level)), arm.n_done) for level in levels]
             lines.append(
                 [escape_markdown(method_name(arm.method, arm.variant)), steps(b), *returns]
             )
     return markdown_table(header, lines)
 
 
-def _cell(point: "pd.Series[float]", n_done: int) -> str:
+def _cell(point: Mapping[Hashable, Any] | None, n_done: int) -> str:
+    if point is None:
+        return number(float("nan"))
     text = plus_minus(point["mean"], point["low"], point["high"])
     return (
         f"{text} ({point['n_seeds']:.0f} of {n_done} seeds)" if point["n_seeds"] < n_done else text

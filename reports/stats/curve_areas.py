@@ -57,11 +57,11 @@ def adaptation_areas(
         first, last = _ends(on_family["env_steps"], horizon, budget)
         floors = on_family[on_family["method"] == ZERO].groupby("axis")["value"].mean()
         for key, curves in on_family.groupby(keys):
-            # [seeds, checkpoints], steps ascending
-            wide = curves.pivot(index="seed", columns="env_steps", values="value")
-            steps = wide.columns.to_numpy()
-            y = wide.to_numpy()
-            zero = y[:, steps == 0][:, 0] if 0 in steps else np.full(len(wide), np.nan)
+            seeds, row = np.unique(curves["seed"].to_numpy(), return_inverse=True)
+            steps, column = np.unique(curves["env_steps"].to_numpy(), return_inverse=True)
+            y = np.full((seeds.size, steps.size), np.nan)
+            y[row, column] = curves["value"]
+            zero = y[:, steps == 0][:, 0] if 0 in steps else np.full(seeds.size, np.nan)
             held = float(steps[-1]) if steps[-1] < last else np.nan
             floor = float(floors.get(curves["axis"].iloc[0], np.nan))
             if curves["method"].iloc[0] != ZERO:
@@ -69,7 +69,7 @@ def adaptation_areas(
             areas = _areas(steps, y, first, last)
             found += [
                 (*key, seed, *numbers, held, floor)
-                for seed, *numbers in zip(wide.index, areas, zero, strict=True)
+                for seed, *numbers in zip(seeds, areas, zero, strict=True)
             ]
     columns = [*keys, "seed", "area", "at_zero", "held_from", "floor"]
     return pd.DataFrame(found, columns=columns).sort_values([*keys, "seed"], ignore_index=True)

@@ -108,12 +108,17 @@ def score_matrix(table: pd.DataFrame) -> FloatArray:
       [F, S] a row per stratum that has a score, sorted, its seeds in ascending order and then NaN
       up to the longest row.
     """
-    found = table.dropna(subset=["value"]).sort_values([*STRATUM, "seed"])
-    rows = found.groupby(list(STRATUM))
-    stratum = rows.ngroup().to_numpy()
-    place = rows.cumcount().to_numpy()
+    found = table["value"].notna().to_numpy()
+    score, seed, *strata = (
+        table[name].to_numpy()[found] for name in ("value", "seed", *reversed(STRATUM))
+    )
+    order = np.lexsort((seed, *strata))
+    new = np.ones(order.size, dtype=bool)  # where a stratum begins
+    new[1:] = np.any([names[order][1:] != names[order][:-1] for names in strata], axis=0)
+    stratum = np.cumsum(new) - 1
+    place = np.arange(order.size) - np.flatnonzero(new)[stratum]
     values = np.full((stratum.max(initial=-1) + 1, place.max(initial=-1) + 1), np.nan)
-    values[stratum, place] = found["value"]
+    values[stratum, place] = score[order]
     return values
 
 

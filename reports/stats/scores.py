@@ -149,7 +149,7 @@ def summarise(
       One line per combination of `by`, sorted: `mean`, `low`, `high`, `n_seeds` and the kind of
       `interval`.
     """
-    found = [(*key, *spread(group[value])) for key, group in scores.groupby(list(by))]
+    found = [(*key, *spread(group)) for key, group in scores.groupby(list(by))[value]]
     return pd.DataFrame(found, columns=[*by, "mean", "low", "high", "n_seeds", "interval"])
 
 
@@ -231,7 +231,10 @@ def _status(cells: pd.DataFrame) -> "pd.Series[str]":
 
 def select(table: pd.DataFrame, columns: Sequence[str], key: Sequence[str]) -> pd.DataFrame:
     """The lines of a table whose `columns` equal `key`."""
-    return table[(table[list(columns)] == list(key)).all(axis=1)]
+    found = np.ones(len(table), dtype=bool)
+    for column, wanted in zip(columns, key, strict=True):
+        found &= table[column].to_numpy(dtype=object) == wanted
+    return table[found]
 
 
 def _finished_rows(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:

@@ -1,10 +1,9 @@
 """Two sets of results: what only one has joins the report, and what both have is compared."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reports.page.output import Output
 from reports.page.own_method import arms_of_tables, only_in, own_section
@@ -24,6 +23,10 @@ from reports.text import (
     slug,
     span,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 _COLUMNS = 4  # of panels side by side
 _MANY = 100  # more seeds than anybody runs
@@ -189,7 +192,7 @@ def comparison_figure(
     arms: Sequence[Arm],
     styles: Mapping[Arm, Style],
     title: str,
-) -> Figure:
+) -> "Figure":
     """Adaptation curves of fresh seeds over the band of other results, a panel per arm.
 
     Args:

@@ -12,10 +12,9 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from threading import Thread
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reports import ReportError
 from reports.files import write_bytes, write_text
@@ -23,6 +22,10 @@ from reports.page.svg import to_svg
 from reports.parts.drawing import step_back
 from reports.parts.styles import themed
 from results.interrupts import interrupts_held
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 P = ParamSpec("P")
 
@@ -48,7 +51,7 @@ class Output:
         self._written: set[Path] = set()  # without their extensions
 
     def figure(
-        self, name: str, make: Callable[P, Figure], *args: P.args, **kwargs: P.kwargs
+        self, name: str, make: "Callable[P, Figure]", *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Write `make(*args, **kwargs)` to figures/`name`.svg by the time the output is closed."""
         if not self._draws:
@@ -91,7 +94,7 @@ class Output:
             ) from error
 
 
-def _draw(stem: Path, make: Callable[[], Figure], pdf: bool) -> None:
+def _draw(stem: Path, make: "Callable[[], Figure]", pdf: bool) -> None:
     with fast_texts():
         save_figure(make(), stem, pdf)
 
@@ -148,7 +151,7 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 @themed
-def save_figure(figure: Figure, stem: Path, pdf: bool = False) -> None:
+def save_figure(figure: "Figure", stem: Path, pdf: bool = False) -> None:
     """Write `stem`.svg and, if asked, `stem`.pdf, each atomically; a figure gives the same bytes.
 
     Raises:

@@ -83,7 +83,8 @@ def write_report(
         rows, cells = results.read([plan["suite"] for plan in plans])
         if cells.empty:
             raise ReportError(
-                f"the suites in {store} expect no cells, so there is nothing to report; run one first"
+                f"the suites in {store} expect no cells, so there is nothing to report; run one"
+                " first"
             )
         for line in shortfalls(cells):
             tell(line)

@@ -2,14 +2,15 @@
 
 import io
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import escape
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
 from reports.parts.drawing import GREY
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 # Text stays text: it can be found and read aloud, and a file is a third as large.
 _PARAMS: dict[Any, Any] = {"svg.fonttype": "none", "svg.id": None}
@@ -28,7 +29,7 @@ _ALONE = (
 )
 
 
-def to_svg(figure: Figure, name: str) -> str:
+def to_svg(figure: "Figure", name: str) -> str:
     """The figure as SVG, the same text every time.
 
     What stands for an arm, by the `gid` from `reports.parts.drawing.tag`, is a group with the class
@@ -37,6 +38,9 @@ def to_svg(figure: Figure, name: str) -> str:
     Args:
       name: of the figure, unique on its page, so that no reference in it leads to another figure.
     """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     buffer = io.StringIO()
     with rc_context(_PARAMS | {"svg.hashsalt": name}):
         canvas: Any = FigureCanvasSVG(figure)

@@ -2,12 +2,9 @@
 
 from collections.abc import Collection, Mapping
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
 from reports.parts.captions import seeds_note
 from reports.parts.drawing import Style, canvas, head_panel, legend, look, short_tick, tag
@@ -25,6 +22,11 @@ from reports.stats.scores import (
     training_rows,
 )
 from reports.stats.shift_axes import in_order
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 COSTS = {
     "seconds": "seconds of one process",
@@ -83,7 +85,7 @@ def cost_figure(
     styles: Mapping[Arm, Style],
     title: str,
     exact: Collection[str] = (),
-) -> Figure:
+) -> "Figure":
     """Return against each cost, a row of panels per shift axis; up and to the left is better.
 
     Args:
@@ -120,7 +122,7 @@ def cost_figure(
     return figure
 
 
-def _draw(axes: Axes, point: pd.DataFrame, cost: str, arm: Arm, style: Style) -> None:
+def _draw(axes: "Axes", point: pd.DataFrame, cost: str, arm: Arm, style: Style) -> None:
     for found in point.itertuples():
         if arm[0] in BOUNDS:
             axes.axhline(found.mean, gid=tag("bound", arm, style), **look(arm, style))
@@ -136,8 +138,10 @@ def _draw(axes: Axes, point: pd.DataFrame, cost: str, arm: Arm, style: Style) ->
         axes.plot([at], [found.mean], gid=tag("cost", arm, style), zorder=3, **look(arm, style))
 
 
-def _cost_axis(axes: Axes, costs: "pd.Series[float]") -> None:
+def _cost_axis(axes: "Axes", costs: "pd.Series[float]") -> None:
     """Logarithmic, with room for what cost nothing."""
+    from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
+
     positive = costs[costs > 0]
     if positive.empty:
         return

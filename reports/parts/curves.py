@@ -4,12 +4,9 @@ Every function takes a table of points and returns a matplotlib Figure.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from reports.parts.captions import adaptation_note, few
 from reports.parts.drawing import (
@@ -30,6 +27,11 @@ from reports.stats.scores import ARM, Arm, blind_policy, select
 from reports.stats.shift_axes import in_order
 from reports.text import span
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
 _ZERO: Arm = ("zero", "")
 # panels beside each other in an overview, and their size in inches
 _COLUMNS = 3
@@ -43,7 +45,7 @@ def adaptation_figure(
     styles: Mapping[Arm, Style],
     title: str,
     exact: Collection[str] = (),
-) -> Figure:
+) -> "Figure":
     """Return against environment steps on the test task: a panel per axis, a line per method.
 
     Bands are over seeds.
@@ -78,7 +80,7 @@ def overview_figure(
     styles: Mapping[Arm, Style],
     title: str,
     exact: Mapping[str, Collection[str]],
-) -> Figure:
+) -> "Figure":
     """Return against environment steps on the test task, a small panel per family and shift axis.
 
     Each method has a line.
@@ -124,7 +126,7 @@ def _shown(
 
 
 def _draw_panel(
-    axes: Axes, points: pd.DataFrame, name: str, shown: Mapping[Arm, Style], blind: pd.DataFrame
+    axes: "Axes", points: pd.DataFrame, name: str, shown: Mapping[Arm, Style], blind: pd.DataFrame
 ) -> None:
     """The adaptation curves of one family on the shift axis `name`."""
     checkpoints = sorted(int(b) for b in points["env_steps"].unique())
@@ -151,7 +153,7 @@ def meta_training_figure(
     styles: Mapping[Arm, Style],
     title: str,
     floors: pd.DataFrame | None = None,
-) -> Figure:
+) -> "Figure":
     """Return on training tasks against steps summed over them: a thin line per seed, thick means.
 
     Args:
@@ -161,6 +163,8 @@ def meta_training_figure(
       title: plain text above the panel.
       floors: `training_floors` of the same; their zero action is a line.
     """
+    from matplotlib.ticker import FuncFormatter
+
     seeds = scores.groupby(list(ARM))["seed"].nunique()
     own = (
         "The method's own episodes on training tasks, with its acting noise; of adapted policies"

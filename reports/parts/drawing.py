@@ -1,19 +1,24 @@
-"""Canvas, legend, step axis and bands of figures, under the theme of `reports.parts.styles`."""
+"""Canvas, legend, step axis and bands of figures, under the theme of `reports.parts.styles`.
+
+Here as in all of `reports`, matplotlib is imported by the functions that draw: the process that
+computes a report leaves drawing to others and needs none of it.
+"""
 
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
 from reports.stats.scores import BOUNDS, IN_DISTRIBUTION, Arm
 from reports.stats.shift_axes import EXACT
 from reports.text import escape_label, method_name, one_line, slug
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 # of the bounds, which are thin lines in these patterns, at their return before any step
 _DASHES: dict[str, Any] = {"random": (0, (1, 1.5)), "zero": (0, (6, 2, 1, 2))}
@@ -55,12 +60,14 @@ def canvas(
     panel: tuple[float, float] = _PANEL,
     beside: float = _LEGEND,
     **shared: Any,
-) -> tuple[Figure, list[Axes]]:
+) -> "tuple[Figure, list[Axes]]":
     """A figure with panels row by row, a title above and a note below, both wrapped.
 
     `panel` and the room `beside` the panels are in inches. Panels share their y axis unless
     `shared` says what else matplotlib's `subplots` should share.
     """
+    from matplotlib.figure import Figure
+
     width = beside + panel[0] * n_columns
     below = textwrap.wrap(one_line(note), int(width * 16))
     above = textwrap.wrap(one_line(title), int((width - beside) * 11.5))[:4]  # not above the legend
@@ -86,7 +93,7 @@ def canvas(
 
 
 def head_panel(
-    axes: Axes, axis: str, exact: Collection[str], pad: float = 6, family: str = ""
+    axes: "Axes", axis: str, exact: Collection[str], pad: float = 6, family: str = ""
 ) -> None:
     """Title a panel: family if given, shift axis, whether tasks are images of training tasks."""
     name = (
@@ -97,12 +104,14 @@ def head_panel(
     axes.set_title(f"{name}\n{EXACT}" if axis in exact else name, pad=pad)
 
 
-def legend(figure: Figure, arms: Mapping[Arm, Style], blind: pd.DataFrame | None = None) -> None:
+def legend(figure: "Figure", arms: Mapping[Arm, Style], blind: pd.DataFrame | None = None) -> None:
     """The legend right of the panels in the order of `arms`, with the task-blind policy below them.
 
     Args:
       blind: from `blind_policy`; None or empty leaves its line out.
     """
+    from matplotlib.lines import Line2D
+
     shown = {arm: style for arm, style in arms.items() if style.focus}
     handles = [Line2D([], [], **look(arm, style)) for arm, style in shown.items()]
     names = [escape_label(method_name(*arm)) for arm in shown]
@@ -136,8 +145,10 @@ def band_alpha(arms: Mapping[Arm, Style]) -> float:
     )
 
 
-def step_back(figure: Figure) -> None:
+def step_back(figure: "Figure") -> None:
     """Draw the arms that are not in focus in grey, without their bands, and behind the others."""
+    from matplotlib.lines import Line2D
+
     for artist in figure.findobj(lambda artist: (artist.get_gid() or "").endswith(":rest")):
         if isinstance(artist, Line2D):
             artist.set(color=GREY, markeredgecolor=GREY, markerfacecolor=GREY, zorder=1.5)
@@ -145,13 +156,13 @@ def step_back(figure: Figure) -> None:
             artist.set_visible(False)
 
 
-def draw_blind(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+def draw_blind(axes: "Axes", x: Sequence[float], y: Sequence[float]) -> None:
     """The return of the multi-task policy, blind to the task, as a thin line."""
     axes.plot(x, y, gid="blind", zorder=2.5, **BLIND)
 
 
 def draw_curve(
-    axes: Axes, curve: pd.DataFrame, arm: Arm, style: Style, alpha: float, end: int
+    axes: "Axes", curve: pd.DataFrame, arm: Arm, style: Style, alpha: float, end: int
 ) -> None:
     """One method's points in order of steps: mean, band, and a dashed line to `held_to` if frozen.
 
@@ -171,7 +182,7 @@ def draw_curve(
 
 
 def draw_points(
-    axes: Axes, curve: pd.DataFrame, x: str, arm: Arm, style: Style, alpha: float
+    axes: "Axes", curve: pd.DataFrame, x: str, arm: Arm, style: Style, alpha: float
 ) -> None:
     """An arm's means by column `x`, in order, with a band of opacity `alpha`; a bound as a line."""
     drawn = look(arm, style)
@@ -194,8 +205,10 @@ def draw_points(
         )
 
 
-def step_axis(axes: Axes, checkpoints: Sequence[int]) -> None:
+def step_axis(axes: "Axes", checkpoints: Sequence[int]) -> None:
     """Log scale, linear before the first checkpoint to show 0; marks zero-, few- and many-shot."""
+    from matplotlib.ticker import NullLocator
+
     end = checkpoints[-1]
     if end == 0:
         axes.set_xticks([0])
@@ -249,7 +262,7 @@ def short_tick(count: float, position: int | None) -> str:
     return short_steps(count)
 
 
-def _region(axes: Axes, name: str, left: float, right: float) -> None:
+def _region(axes: "Axes", name: str, left: float, right: float) -> None:
     if left >= right:
         return
     place = axes.transData.transform([(left, 0), (right, 0)])[:, 0]
@@ -270,7 +283,7 @@ def _region(axes: Axes, name: str, left: float, right: float) -> None:
         )
 
 
-def _spaced(axes: Axes, checkpoints: Sequence[int]) -> list[int]:
+def _spaced(axes: "Axes", checkpoints: Sequence[int]) -> list[int]:
     """The checkpoints whose labels do not touch; the first and the last are always among them."""
     places = axes.transScale.transform([(b, 1) for b in checkpoints])[:, 0]
     apart = 0.085 * (places[-1] - places[0])

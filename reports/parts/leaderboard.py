@@ -1,12 +1,9 @@
 """A suite's leaderboard: a sentence, a figure with a line per method, a table per axis group."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from reports.parts.captions import few
 from reports.parts.drawing import GREY, Style, canvas, look, tag
@@ -26,6 +23,11 @@ from reports.text import (
     plus_minus,
     steps,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 # inches: height per method, width of a panel
 _ROW = 0.27
@@ -113,7 +115,7 @@ def not_judged(board: pd.DataFrame, budget: str) -> str:
 
 
 @themed
-def leaderboard_figure(board: pd.DataFrame, styles: Mapping[Arm, Style], title: str) -> Figure:
+def leaderboard_figure(board: pd.DataFrame, styles: Mapping[Arm, Style], title: str) -> "Figure":
     """A panel per axis group, a line per method: final score with interval, area, and b = 0.
 
     Args:
@@ -121,6 +123,8 @@ def leaderboard_figure(board: pd.DataFrame, styles: Mapping[Arm, Style], title: 
       styles: from `reports.parts.styles.focused`.
       title: plain text above the panels.
     """
+    from matplotlib.lines import Line2D
+
     groups = list(board["group"].unique())
     places = board.groupby("group")[END].rank(ascending=False)
     best = places.groupby([board[name] for name in ARM]).mean().sort_values(kind="stable")
@@ -158,7 +162,7 @@ def leaderboard_figure(board: pd.DataFrame, styles: Mapping[Arm, Style], title: 
     return figure
 
 
-def _draw_line(axes: Axes, y: int, line: Mapping[str, float], arm: Arm, style: Style) -> None:
+def _draw_line(axes: "Axes", y: int, line: Mapping[str, float], arm: Arm, style: Style) -> None:
     colour = style.colour if style.focus else GREY
     row = tag("row", arm, style._replace(focus=True))
     axes.plot(

@@ -1,11 +1,10 @@
 """Methods over all families of a suite: aggregates, performance profiles, and who beats whom."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from reports.parts.captions import few
 from reports.parts.drawing import Style, band_alpha, canvas, draw_points, legend
@@ -14,6 +13,10 @@ from reports.stats.aggregates import STATISTICS
 from reports.stats.score_matrix import EXACT_IMAGES, OTHERS
 from reports.stats.scores import ARM, IN_DISTRIBUTION, OTHER, Arm, select
 from reports.text import escape_label, escape_markdown, markdown_table, method_name, plus_minus
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 _PANEL = (4.4, 2.8)  # inches
 _SQUARE = 0.36  # inches, of a pair of methods
@@ -75,7 +78,7 @@ def aggregate_table(found: pd.DataFrame, arms: Sequence[Arm]) -> str:
 @themed
 def profile_figure(
     points: pd.DataFrame, arms: Sequence[Arm], styles: Mapping[Arm, Style], title: str
-) -> Figure:
+) -> "Figure":
     """Share of seeds × families that score above τ, a panel per group.
 
     Args:
@@ -113,7 +116,7 @@ def profile_figure(
 
 
 @themed
-def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> Figure:
+def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> "Figure":
     """P(row beats column) as a matrix, a panel per group; who beats the others most comes first.
 
     Args:

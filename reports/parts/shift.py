@@ -2,11 +2,9 @@
 
 from collections.abc import Collection, Hashable, Mapping
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from reports.parts.captions import STOPPED, seeds_note
 from reports.parts.drawing import (
@@ -28,7 +26,6 @@ from reports.stats.scores import (
     TABLE,
     Arm,
     blind_policy,
-    select,
     summarise,
 )
 from reports.stats.shift_axes import in_order, unit
@@ -41,6 +38,11 @@ from reports.text import (
     plus_minus,
     steps,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 # values of `moment`: before any step on the test task, and at the arm's last checkpoint
 START = "start"
@@ -76,7 +78,7 @@ def shift_figure(
     title: str,
     exact: Collection[str] = (),
     normal: pd.DataFrame | None = None,
-) -> Figure:
+) -> "Figure":
     """Return against shift, a column per shift axis.
 
     Above is the return before any step, below it that at the arm's last checkpoint, and below that
@@ -147,7 +149,7 @@ def shift_figure(
     return figure
 
 
-def _align(one: Axes, other: Axes) -> None:
+def _align(one: "Axes", other: "Axes") -> None:
     """Give both the same y axis, so that they can be compared."""
     low, high = zip(one.get_ylim(), other.get_ylim(), strict=True)
     for axes in (one, other):

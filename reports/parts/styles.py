@@ -4,9 +4,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-import seaborn as sns
-from matplotlib import style
-
 from reports.parts.drawing import Style
 from reports.stats.scores import BOUNDS, Arm
 
@@ -53,6 +50,9 @@ def themed(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def themed(*args: P.args, **kwargs: P.kwargs) -> R:
+        import seaborn as sns
+        from matplotlib import style
+
         with style.context(["default", sns.axes_style("whitegrid"), _THEME]):
             return function(*args, **kwargs)
 

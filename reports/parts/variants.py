@@ -1,12 +1,9 @@
 """Variants of a method side by side: scores before any step, after two episodes, at the end."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from reports.parts.captions import STOPPED, seeds_note
 from reports.parts.drawing import HOLLOW, Style, canvas, draw_blind, legend, look, short_steps, tag
@@ -22,6 +19,11 @@ from reports.text import (
     seeds_text,
     steps,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 # inches: height per variant, width of a panel
 _ROW = 0.34
@@ -82,7 +84,7 @@ def variants_figure(
     expected: pd.DataFrame,
     styles: Mapping[Arm, Style],
     title: str,
-) -> Figure:
+) -> "Figure":
     """Returns of one method's variants: a panel per moment, a line per variant.
 
     Each line shows the mean, its interval, and small dots for seeds.
@@ -95,6 +97,8 @@ def variants_figure(
       styles: from `method_styles`.
       title: plain text above the panels.
     """
+    from matplotlib.ticker import MaxNLocator
+
     points = variant_points(scores)
     arms = list(expected[list(ARM)].itertuples(index=False, name=None))
     moments = sorted(int(at) for at in points["at"].unique())
@@ -158,7 +162,7 @@ def variants_table(points: pd.DataFrame, expected: pd.DataFrame) -> str:
 
 
 def _draw_variant(
-    axes: Axes,
+    axes: "Axes",
     y: int,
     seeds: pd.DataFrame,
     point: pd.DataFrame,

@@ -1,5 +1,6 @@
 """The folder that a report is written to."""
 
+import gc
 import io
 import os
 import sys
@@ -99,8 +100,11 @@ def _draw(stem: Path, make: "Callable[[], Figure]", pdf: bool) -> None:
         save_figure(make(), stem, pdf)
 
 
-def _end_with_parent() -> None:
-    """Make this process end when its parent is gone, however the parent ended."""
+def _get_ready() -> None:
+    """Make this process end when its parent is gone, however the parent ended.
+
+    What it has imported lives as long, so that no search for garbage need walk it.
+    """
 
     def watch() -> None:
         if (parent := parent_process()) is not None:
@@ -108,6 +112,7 @@ def _end_with_parent() -> None:
             os._exit(1)
 
     Thread(target=watch, daemon=True).start()
+    gc.freeze()
 
 
 def _context() -> BaseContext:
@@ -128,7 +133,7 @@ def opened(folder: Path, jobs: int, pdf: bool = False) -> Iterator[Output]:
     if jobs < 2:
         yield Output(folder, None, draws=jobs > 0, pdf=pdf)
         return
-    with ProcessPoolExecutor(jobs, _context(), initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(jobs, _context(), initializer=_get_ready) as pool:
         try:
             with interrupts_held():
                 pool.submit(int)

@@ -1,6 +1,6 @@
 """What a score cost: time, environment steps and gradient steps, meta-training included."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,10 @@ def cost_figure(
       exact: shift axes whose tasks are exact linear images of training tasks.
     """
     names = in_order(points["axis"])
-    drawn = set(points[list(ARM)].itertuples(index=False, name=None))
+    found = {
+        (line["axis"], line["method"], line["variant"]): line for line in points.to_dict("records")
+    }
+    drawn = {key[1:] for key in found}
     arms = [arm for arm in expected[list(ARM)].itertuples(index=False, name=None) if arm in drawn]
     said = seeds_note(points, expected, "bar", (*ARM, "axis"))
     note = " ".join(
@@ -108,9 +111,9 @@ def cost_figure(
     )
     figure, panels = canvas(len(COSTS), title, note, len(names), _PANEL, sharey="row", sharex="col")
     for axes, (name, cost) in zip(panels, product(names, COSTS), strict=True):
-        of_axis = points[points["axis"] == name]
         for arm in arms:
-            _draw(axes, select(of_axis, ARM, arm), cost, arm, styles[arm])
+            if (name, *arm) in found:
+                _draw(axes, found[name, *arm], cost, arm, styles[arm])
         _cost_axis(axes, points.loc[~points["method"].isin(BOUNDS), cost])
         if cost == "steps":
             head_panel(axes, name, exact)
@@ -122,20 +125,19 @@ def cost_figure(
     return figure
 
 
-def _draw(axes: "Axes", point: pd.DataFrame, cost: str, arm: Arm, style: Style) -> None:
-    for found in point.itertuples():
-        if arm[0] in BOUNDS:
-            axes.axhline(found.mean, gid=tag("bound", arm, style), **look(arm, style))
-            continue
-        at = getattr(found, cost)
-        interval: dict[str, Any] = {
-            "color": style.colour,
-            "linewidth": 1.0,
-            "alpha": 0.7,
-            "gid": tag("interval", arm, style),
-        }
-        axes.plot([at, at], [found.low, found.high], **interval)
-        axes.plot([at], [found.mean], gid=tag("cost", arm, style), zorder=3, **look(arm, style))
+def _draw(axes: "Axes", point: Mapping[Hashable, Any], cost: str, arm: Arm, style: Style) -> None:
+    if arm[0] in BOUNDS:
+        axes.axhline(point["mean"], gid=tag("bound", arm, style), **look(arm, style))
+        return
+    at = point[cost]
+    interval: dict[str, Any] = {
+        "color": style.colour,
+        "linewidth": 1.0,
+        "alpha": 0.7,
+        "gid": tag("interval", arm, style),
+    }
+    axes.plot([at, at], [point["low"], point["high"]], **interval)
+    axes.plot([at], [point["mean"]], gid=tag("cost", arm, style), zorder=3, **look(arm, style))
 
 
 def _cost_axis(axes: "Axes", costs: "pd.Series[float]") -> None:

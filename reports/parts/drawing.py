@@ -173,12 +173,11 @@ def draw_curve(
         axes.plot([0, end], [curve["mean"].iloc[0]] * 2, gid=tag("bound", arm, style), **drawn)
         return
     draw_points(axes, curve, "env_steps", arm, style, alpha)
-    for last in curve[curve["held_to"].notna()].itertuples():
+    ends = curve.loc[curve["held_to"].notna(), ["env_steps", "held_to", "mean"]]
+    for last, held_to, mean in ends.to_numpy(float):
         dashed = {"linestyle": (0, (3, 2)), "marker": ""}
         gid = tag("held", arm, style)
-        axes.plot(
-            [last.env_steps, last.held_to], [last.mean] * 2, gid=gid, zorder=3, **(drawn | dashed)
-        )
+        axes.plot([last, held_to], [mean] * 2, gid=gid, zorder=3, **(drawn | dashed))
 
 
 def draw_points(
@@ -192,11 +191,12 @@ def draw_points(
         axes.plot(at, mean, gid=tag("bound", arm, style), **drawn)
         return
     axes.plot(at, mean, gid=tag("curve", arm, style), zorder=3, **drawn)
-    few = (curve["n_seeds"] < curve["n_seeds"].max()).to_numpy()
+    n_seeds = curve["n_seeds"].to_numpy()
+    few = n_seeds < n_seeds.max()
     if few.any():
         hollow = drawn | HOLLOW | {"markeredgecolor": style.colour}
         axes.plot(at[few], mean[few], gid=tag("few", arm, style), zorder=4, **hollow)
-    if (curve["n_seeds"] > 1).any():
+    if (n_seeds > 1).any():
         low = curve["low"].to_numpy(float)
         high = curve["high"].to_numpy(float)
         gid = tag("band", arm, style)

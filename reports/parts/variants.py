@@ -182,7 +182,7 @@ def _draw_variant(
     axes.plot(
         seeds["return_mean"], [y + 0.2] * len(seeds), gid=tag("seed", arm, style), zorder=2, **dots
     )
-    for found in point.itertuples():
+    for found in point[["mean", "low", "high", "n_seeds"]].itertuples():
         line: dict[str, Any] = {
             "color": style.colour,
             "gid": tag("interval", arm, style),

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -17,7 +18,9 @@ import pytest
 import torch
 from filelock import FileLock
 
+from benchmark import publish as publishing
 from benchmark.cli import main
+from benchmark.suites import BUDGETS, SUITES
 from results.schema import NOT_COMPARED
 from results.store import Store
 
@@ -121,9 +124,46 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+# What a forked worker does first: a spawned one would have this process's environment.
+TAKE_OVER = "import os; os.environ.clear(); os.environ.update(environment); target(*args)"
+
+
+class WarmWorkers:
+    """In place of `multiprocessing`: workers forked off a process that did nothing but import.
+
+    A spawned one spends seconds on importing torch. Runs in processes of their own spawn theirs.
+    """
+
+    def __init__(self):
+        self.context = multiprocessing.get_context("forkserver")
+        # the second is what the first optimiser of a process imports
+        preload = ["benchmark.worker", "torch._dynamo", "reports.page.page"]
+        self.context.set_forkserver_preload(preload)
+        self.Pipe = self.context.Pipe
+
+    def put_in_place(self, monkeypatch):
+        """Of what starts processes for stages and for figures."""
+        monkeypatch.setattr("benchmark.local.multiprocessing", self)
+        monkeypatch.setattr("reports.page.output.get_context", lambda method: self.context)
+
+    def get_context(self, method):
+        assert method == "spawn"
+        return self
+
+    def Process(self, target, args, daemon):  # noqa: N802
+        names = {"environment": dict(os.environ), "target": target, "args": args}
+        return self.context.Process(target=exec, args=(TAKE_OVER, names), daemon=daemon)
+
+
+@pytest.fixture(scope="session")
+def warm_workers():
+    return WarmWorkers()
+
+
 @pytest.fixture
-def cli(here, capsys):
+def cli(here, capsys, monkeypatch, warm_workers):
     """Run the command line in this process."""
+    warm_workers.put_in_place(monkeypatch)
 
     def cli(*arguments):
         capsys.readouterr()
@@ -194,66 +234,71 @@ def plugin(here):
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory):
-    """An uninterrupted two-seed smoke run of built-in methods and the example: (store, Result).
-
-    The processes of one test run share it.
+def made_once(tmp_path_factory):
+    """`made_once(name, make)`: the folder that `make(folder)` filled, once for all processes of
+    one test run; read-only.
     """
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reference"
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder / "lock"):
-        if not (folder / "result.json").exists():
-            shutil.copy(EXAMPLE, folder)
-            words = [
-                *SMOKE,
-                "--methods",
-                METHODS,
-                "--method",
-                "example_method:HillClimbing",
-                "--seeds",
-                "2",
-                "--store",
-                "store",
-            ]
-            command = [sys.executable, "-m", "benchmark", *words]
-            done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
-            )
-            (folder / "result.json").write_text(
-                json.dumps([done.returncode, done.stdout, done.stderr])
-            )
+
+    def made_once(name, make):
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+        folder.mkdir(exist_ok=True)
+        with FileLock(folder / "lock"):
+            if not (folder / "made").exists():
+                make(folder)
+                (folder / "made").touch()
+        return folder
+
+    return made_once
+
+
+@pytest.fixture(scope="session")
+def reference(made_once):
+    """An uninterrupted two-seed smoke run of built-in methods and the example: (store, Result)."""
+
+    def make(folder):
+        shutil.copy(EXAMPLE, folder)
+        own = ["--method", "example_method:HillClimbing"]
+        words = [*SMOKE, "--methods", METHODS, *own, "--seeds", "2", "--store", "store"]
+        command = [sys.executable, "-m", "benchmark", *words]
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        )
+        told = json.dumps([done.returncode, done.stdout, done.stderr])
+        (folder / "result.json").write_text(told)
+
+    folder = made_once("reference", make)
     return folder / "store", Result(*json.loads((folder / "result.json").read_text()))
 
 
 @pytest.fixture(scope="session")
-def sanity(tmp_path_factory):
+def sanity(made_once, warm_workers):
     """A smoke store of `sanity`, two seeds, from the command line; read-only, like `reference`."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sanity"
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder / "lock"):
-        if not (folder / "done").exists():
-            words = [
-                "run",
-                "--suite",
-                "sanity",
-                "--budget",
-                "smoke",
-                "--families",
-                "point-goal",
-                "--seeds",
-                "2",
-                "--store",
-                "store",
-            ]
-            command = [sys.executable, "-m", "benchmark", *words]
-            done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
-            )
-            assert done.returncode == 0, done.stderr
-            (folder / "done").touch()
-    return folder / "store"
+
+    def make(folder):
+        words = ["run", "--suite", "sanity", "--budget", "smoke", "--families", "point-goal"]
+        with pytest.MonkeyPatch.context() as patch:
+            warm_workers.put_in_place(patch)
+            patch.setattr(sys, "path", list(sys.path))
+            with pytest.raises(SystemExit) as ended:
+                main([*words, "--seeds", "2", "--store", str(folder / "store")])
+        assert ended.value.code == 0
+
+    return made_once("sanity", make) / "store"
+
+
+@pytest.fixture(scope="session")
+def published_sanity(made_once, sanity):
+    """A folder that `sanity` is published to, although two seeds are few; read-only too."""
+
+    def make(folder):
+        suite = replace(SUITES["sanity"], families={"smoke": ("point-goal",)})
+        with pytest.MonkeyPatch.context() as patch:
+            budget = replace(BUDGETS["smoke"], published_seeds=2)
+            patch.setitem(publishing.BUDGETS, "smoke", budget)
+            publishing.publish(sanity, suite, folder / "published", dirty=True)
+
+    return made_once("publication", make) / "published"
 
 
 @pytest.fixture(scope="session")

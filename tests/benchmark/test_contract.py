@@ -1,6 +1,8 @@
 """What every registered method owes the harness."""
 
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -25,12 +27,19 @@ def cell_of(name):
     return replace(cell, train_steps=min(cell.train_steps, 800))
 
 
-@pytest.fixture
-def trained(name):
+@cache
+def trained_once(name):
+    """As its training left it; for `trained`, since nothing may change it."""
     method = cell_of(name).build()
     if method.meta_trains:
         list(run.rows_of(run.Training(cell_of(name), method)))
     return method
+
+
+@pytest.fixture
+def trained(name):
+    """A copy for each test of one training."""
+    return deepcopy(trained_once(name))
 
 
 def reread(state):

@@ -35,6 +35,13 @@ def store(sanity, tmp_path):
 
 
 @pytest.fixture
+def published(published_sanity, tmp_path):
+    """A copy of what was published once, to be published again and spoiled: the suite's folder."""
+    shutil.copytree(published_sanity, tmp_path / "out")
+    return tmp_path / "out/sanity"
+
+
+@pytest.fixture
 def unrendered(monkeypatch):
     """Publish without a report, which takes seconds."""
     monkeypatch.setattr(publishing, "render", lambda folder, suite, out: None)
@@ -48,22 +55,20 @@ def contents(folder):
     }
 
 
-def test_publishing_twice_gives_the_same_bytes(sanity, tmp_path):
-    one = publish(sanity, SANITY, tmp_path / "one", dirty=True)
-    two = publish(sanity, SANITY, tmp_path / "two", dirty=True)
-    assert contents(one) == contents(two)
-    again = publish(sanity, SANITY, tmp_path / "one", dirty=True)  # in its own place
-    assert contents(again) == contents(two)
-    assert [path.name for path in (tmp_path / "one").iterdir()] == ["sanity"]
+def test_publishing_twice_gives_the_same_bytes(sanity, published_sanity, tmp_path):
+    once = contents(published_sanity / "sanity")
+    assert contents(publish(sanity, SANITY, tmp_path / "out", dirty=True)) == once
+    again = publish(sanity, SANITY, tmp_path / "out", dirty=True)  # in its own place
+    assert contents(again) == once
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sanity"]
 
 
-def test_what_is_published_is_all_that_was_measured(sanity, tmp_path):
-    folder = publish(sanity, SANITY, tmp_path, dirty=True)
-    published = Publication(tmp_path)
-    assert published.altered("sanity") == []
-    (rows, cells), (known, _) = published.read(), Store(sanity, create=False).read()
+def test_what_is_published_is_all_that_was_measured(sanity, published_sanity):
+    folder, publication = published_sanity / "sanity", Publication(published_sanity)
+    assert publication.altered("sanity") == []
+    (rows, cells), (known, _) = publication.read(), Store(sanity, create=False).read()
     assert len(rows) == len(known) and len(cells) == 6
-    manifest = published.manifest("sanity")
+    manifest = publication.manifest("sanity")
     assert manifest["methods"]["apb"]["version"] == 2 and manifest["budgets"] == ["smoke"]
     assert (
         manifest["ran_on"]["torch"] == [torch.__version__] and manifest["ran_on"]["mujoco_threads"]
@@ -126,13 +131,12 @@ def test_other_peoples_files_stay(sanity, tmp_path, link):
     assert (theirs / "thesis.txt").read_text() == "precious"
 
 
-def test_a_failure_leaves_what_was_published_before(sanity, tmp_path, monkeypatch):
-    folder = publish(sanity, SANITY, tmp_path, dirty=True)
-    before = contents(tmp_path)
+def test_a_failure_leaves_what_was_published_before(sanity, published, monkeypatch):
+    before = contents(published.parent)
     monkeypatch.setattr(publishing, "render", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        publish(sanity, SANITY, tmp_path, dirty=True)
-    assert contents(tmp_path) == before and folder.is_dir()
+        publish(sanity, SANITY, published.parent, dirty=True)
+    assert contents(published.parent) == before and published.is_dir()
 
 
 def refused(store, **changes):
@@ -224,9 +228,8 @@ def test_bad_input_is_one_line(cli, sanity):
     )
 
 
-def test_a_report_is_rendered_anew_from_the_rows_alone(sanity, tmp_path, cli):
-    folder = publish(sanity, SANITY, tmp_path / "out", dirty=True)
-    before = contents(folder)
+def test_a_report_is_rendered_anew_from_the_rows_alone(published, tmp_path, cli):
+    folder, before = published, contents(published)
     (folder / "report.md").write_text("of an older layout")
     (folder / "report").mkdir()
     (folder / "report" / "figure.png").write_bytes(b"old")
@@ -247,11 +250,10 @@ def test_a_report_is_rendered_anew_from_the_rows_alone(sanity, tmp_path, cli):
     assert (folder / "report.md").read_bytes() == before["report.md"]
 
 
-def test_rows_of_another_protocol_are_not_rendered_as_of_today(sanity, tmp_path, monkeypatch):
-    publish(sanity, SANITY, tmp_path, dirty=True)
+def test_rows_of_another_protocol_are_not_rendered_as_of_today(published, monkeypatch):
     monkeypatch.setattr(publishing, "PROTOCOL_VERSION", 99)
     with pytest.raises(StoreError, match="published at protocol version 1, which is 99 now"):
-        publishing.rerender([], tmp_path)
+        publishing.rerender([], published.parent)
 
 
 def test_what_rerendering_does_not_take_is_refused(cli, tmp_path):

@@ -174,7 +174,7 @@ def test_whatever_stops_a_run_the_next_goes_on(
 
 def test_a_time_limit_loses_nothing(cli, plugin, here, rows_of, expected, monkeypatch):
     monkeypatch.setenv("PAUSE_S", "0.1")
-    path, limit = f"{plugin(WANDERER)}:Wanderer", 6
+    path, limit = f"{plugin(WANDERER)}:Wanderer", 2
     while not list(here.glob("at-*")):  # a busy machine needs a while to begin
         result = cli(*WORDS, "--method", path, "--time-limit", f"{limit}s", "--jobs", "1")
         assert (result.code, result.err) == (3, "") and limit < 100

@@ -10,11 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark import publish as publishing
 from benchmark import states
 from benchmark.plugins import load_method
-from benchmark.publish import publish
-from benchmark.suites import BUDGETS, SUITES
+from benchmark.suites import SUITES
 from benchmark.verify import fingerprints
 from benchmark.verify import fresh_seeds as fresh
 from benchmark.verify import published as checks_module
@@ -32,21 +30,10 @@ BROKEN = "sanity: the report follows from the rows"
 FORM = "sanity: tables are of the form that is published"
 
 
-@pytest.fixture(scope="module")
-def untouched(tmp_path_factory, sanity):
-    """The suite `sanity` at smoke, published from two seeds."""
-    folder = tmp_path_factory.mktemp("verify")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=2))
-        whole = replace(SUITES["sanity"], families={"smoke": ("point-goal",)})
-        publish(sanity, whole, folder / "published", dirty=True)
-    return folder / "published"
-
-
 @pytest.fixture
-def published(untouched, here):
-    """A copy to be spoiled."""
-    shutil.copytree(untouched, here / "published")
+def published(published_sanity, here):
+    """A copy of the suite `sanity` at smoke, published from two seeds, to be spoiled."""
+    shutil.copytree(published_sanity, here / "published")
     return here / "published"
 
 
@@ -287,15 +274,19 @@ FEW = {name: METHODS[name] for name in ("apb", "apb-random", "td3")}
 
 
 @pytest.fixture(scope="module")
-def runs(untouched, tmp_path_factory):
+def runs(made_once, published_sanity):
     """The store of a level 2 that was done once: its runs are most of the time that it takes."""
-    store = tmp_path_factory.mktemp("runs") / "kept"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fresh, "METHODS", FEW)
-        cells = ["sanity/point-goal/td3"]
-        asked = Asked(2, None, cells, "smoke", 4, 1000, record=False, store=store, deadline=None)
-        assert look(asked, untouched, as_json=False) == 0
-    return store
+
+    def make(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fresh, "METHODS", FEW)
+            cells, store = ["sanity/point-goal/td3"], folder / "kept"
+            asked = Asked(
+                2, None, cells, "smoke", 4, 1000, record=False, store=store, deadline=None
+            )
+            assert look(asked, published_sanity, as_json=False) == 0
+
+    return made_once("verified", make) / "kept"
 
 
 class TestLevel2:

@@ -12,6 +12,7 @@ import textwrap
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,7 @@ class WarmWorkers:
         # the second is what the first optimiser of a process imports
         preload = ["benchmark.worker", "torch._dynamo", "reports.page.page"]
         self.context.set_forkserver_preload(preload)
+        forkserver.ensure_running()
         self.Pipe = self.context.Pipe
 
     def put_in_place(self, monkeypatch):

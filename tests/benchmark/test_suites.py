@@ -60,9 +60,16 @@ def test_suites_ask_with_the_arms_and_families_of_the_protocol():
         )
 
 
+@pytest.fixture
+def shorten(monkeypatch):
+    """Give the budget `smoke` other numbers of steps."""
+    return lambda **steps: monkeypatch.setitem(BUDGETS, "smoke", replace(BUDGETS["smoke"], **steps))
+
+
 def test_before_adaptation_the_blind_policies_are_one_and_the_two_with_fresh_layers_another(
-    cli, here, rows_of
+    cli, here, rows_of, shorten
 ):
+    shorten(train_steps=400, adapt_steps=10)
     methods = "finetune,apb-none,apb,apb-unfrozen"
     words = (
         "--suite",
@@ -96,8 +103,9 @@ def test_the_page_of_a_real_run_scores_against_the_references_that_are_shipped(c
 
 
 @pytest.mark.parametrize("suite", [suite for suite in SUITES if suite not in ("ood", "oracle")])
-def test_it_runs_at_smoke(cli, here, rows_of, suite):
-    """`ood` runs at smoke all over the other tests, `oracle` below."""
+def test_it_runs_at_smoke(cli, here, rows_of, shorten, suite):
+    """`ood` runs at smoke, with all of its steps, all over the other tests, `oracle` below."""
+    shorten(fresh_steps=1_600, adapt_steps=100)
     result = cli(
         "run", "--suite", suite, "--budget", "smoke", "--families", "point-goal", "--store", "store"
     )

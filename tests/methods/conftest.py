@@ -27,6 +27,21 @@ def point_pool() -> Callable[..., TaskPool]:
     return make
 
 
+@pytest.fixture(scope="session")
+def best_blind_return() -> float:
+    """What no policy can surpass on the split `id` that does not find out where the goal is.
+
+    Step by step, such a policy is in the same places whatever the task: at best always in that
+    from which the goals are nearest on average.
+    """
+    goals = np.array(
+        [task.params["radius"] * np.exp(1j * task.params["angle"]) for task in POINT.split("id")]
+    )
+    side = np.linspace(-1.0, 1.0, 201)
+    places = side[:, None, None] + 1j * side[:, None]
+    return float(-POINT.horizon * np.abs(places - goals).mean(-1).min())
+
+
 @pytest.fixture
 def meta_trained(meta_train: Callable[..., Any]) -> Callable[..., Any]:
     """`(method, config, budget)`: a method meta-trained on two tasks; `kind` says what varies."""

@@ -28,7 +28,7 @@ CONFIG = ApbConfig(
     warmup_episodes=4,
     policy_noise=0.1,
 )
-STEPS = 1_500
+STEPS = 1_000
 
 
 def curve(method: Any, n_tasks: int = 3) -> list[float]:

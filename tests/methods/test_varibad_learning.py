@@ -6,21 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from benchmark.pool import TaskPool
 from benchmark.protocol import Evaluator, adapt
 from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.api import Spec
-from methods.varibad import Varibad, VaribadAgent, VaribadConfig, VaribadFinetuned
+from methods.varibad import Varibad, VaribadConfig, VaribadFinetuned
 
 pytestmark = pytest.mark.learning
 
 Train = Callable[..., Any]
 FAMILY = PointGoal()
 SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
-TASKS, UPDATES = 8, 60
+TASKS, UPDATES = 8, 48
 CONFIG = VaribadConfig(
     hidden=32,
     embedding=16,
@@ -38,7 +37,8 @@ CONFIG = VaribadConfig(
 )
 
 
-def meta_trained(meta_train: Train) -> Varibad:
+@pytest.fixture(scope="module")
+def trained(meta_train: Train) -> Varibad:
     budget = UPDATES * TASKS * CONFIG.copies * 2 * FAMILY.horizon
     generator = np.random.default_rng(0)
     draw = partial(FAMILY.sample, TASKS, generator)
@@ -59,28 +59,16 @@ def curve(method: Any, budget: int) -> list[float]:
     ]
 
 
-@pytest.fixture(scope="module")
-def trained(meta_train: Train) -> Varibad:
-    return meta_trained(meta_train)
-
-
-def test_it_beats_its_memoryless_version(
-    trained: Varibad, meta_train: Train, monkeypatch: pytest.MonkeyPatch
+def test_it_beats_whatever_a_policy_without_memory_could_do(
+    trained: Varibad, best_blind_return: float
 ) -> None:
-    remembering = curve(trained, 100)[-1]
-    monkeypatch.setattr(
-        VaribadAgent, "remember", lambda self, memory, moment: torch.zeros_like(memory)
-    )
-    recall = VaribadAgent.recall
-    monkeypatch.setattr(VaribadAgent, "recall", lambda *args: 0.0 * recall(*args))
-    memoryless = curve(meta_trained(meta_train), 100)[-1]
-    assert remembering > memoryless + 10
+    assert curve(trained, 100)[-1] > best_blind_return + 10
 
 
 def test_training_on_alone_reaches_what_a_trial_cannot(trained: Varibad) -> None:
     tuned = VaribadFinetuned(SPEC, CONFIG)
     tuned.load_state_dict(trained.state_dict())
-    own, on = curve(trained, 3000), curve(tuned, 3000)
+    own, on = curve(trained, 1500), curve(tuned, 1500)
     # until its trial is over, the method is the same
     assert on[: len(own)] == pytest.approx(own, rel=1e-3)
-    assert on[-1] > own[-1]
+    assert on[-1] > own[-1] + 3

@@ -37,29 +37,24 @@ def works(backend):
     )
 
 
-@pytest.fixture
-def report(here):
+def report_in(folder, backend, *words):
     """Run `report` in a process of its own, since MuJoCo chooses its OpenGL as it is imported."""
-
-    def report(backend, *words):
-        variables = {key: value for key, value in os.environ.items() if key != "DISPLAY"} | {
-            "MUJOCO_GL": backend
-        }
-        command = [sys.executable, "-m", "benchmark", "report", *map(str, words)]
-        return subprocess.run(
-            command,
-            cwd=here,
-            env=variables,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-
-    return report
+    variables = {key: value for key, value in os.environ.items() if key != "DISPLAY"} | {
+        "MUJOCO_GL": backend
+    }
+    command = [sys.executable, "-m", "benchmark", "report", *map(str, words)]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def backend():
     found = next(filter(works, ["cgl"] if sys.platform == "darwin" else ["egl", "osmesa"]), None)
     if found is None:
@@ -67,13 +62,26 @@ def backend():
     return found
 
 
-def test_films_are_made_once_and_embedded(report, backend, sanity, here):
-    words = ("--store", sanity, "--out", "out", "--format", "html,md", "--videos")
-    done = report(backend, *words)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="session")
+def filmed(made_once, backend, sanity):
+    """A folder with `out`, a report with films of `sanity`, and what was told; read-only."""
+
+    def make(folder):
+        done = report_in(folder, backend, *FILMED, "--store", sanity)
+        assert done.returncode == 0, done.stderr
+        (folder / "told.txt").write_text(done.stdout, encoding="utf-8")
+
+    return made_once("filmed", make)
+
+
+FILMED = ("--out", "out", "--format", "html,md", "--videos")
+
+
+def test_films_are_made_once_and_embedded(filmed, cli, undrawn, sanity, here):
+    shutil.copytree(filmed / "out", here / "out")
     films = sorted((here / "out/films").glob("*.webp"))
     # one seed of each method, on one split
-    assert len(films) == 3 and done.stdout.count("filming") == 3
+    assert len(films) == 3 and (filmed / "told.txt").read_text().count("filming") == 3
     page = (here / "out/report.md").read_text(encoding="utf-8")
     assert page.count("##### Before and after adaptation") == 1 and all(
         f"(films/{film.name})" in page for film in films
@@ -91,18 +99,15 @@ def test_films_are_made_once_and_embedded(report, backend, sanity, here):
     made = [film.stat().st_mtime_ns for film in films]
     # as if it was killed between a film and its caption
     next((here / "out/films").glob("*.json")).unlink()
-    assert report(backend, *words).returncode == 0
+    words = ("--out", "out", "--format", "md", "--videos", "--store", sanity)
+    assert cli("report", *words).code == 0
     again = [film.stat().st_mtime_ns for film in films]
     assert sum(old != new for old, new in zip(made, again, strict=True)) == 1
 
 
-def test_both_sides_start_alike_and_part(report, backend, sanity, here):
-    assert (
-        report(backend, "--store", sanity, "--out", "out", "--format", "md", "--videos").returncode
-        == 0
-    )
+def test_both_sides_start_alike_and_part(filmed):
     parted = 0
-    for path in (here / "out/films").glob("*.webp"):
+    for path in (filmed / "out/films").glob("*.webp"):
         with Image.open(path) as film:
             halves = []
             for frame in (0, film.n_frames - 1):
@@ -114,8 +119,8 @@ def test_both_sides_start_alike_and_part(report, backend, sanity, here):
     assert parted >= 2
 
 
-def test_nothing_to_draw_with_is_one_line_before_anything_runs(report, sanity, here):
-    done = report("disabled", "--store", sanity, "--out", "out", "--videos")
+def test_nothing_to_draw_with_is_one_line_before_anything_runs(sanity, here):
+    done = report_in(here, "disabled", "--store", sanity, "--out", "out", "--videos")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout
     assert (
         done.stderr.startswith("error: --videos: MuJoCo cannot draw")
@@ -124,15 +129,14 @@ def test_nothing_to_draw_with_is_one_line_before_anything_runs(report, sanity, h
     assert not (here / "out").exists()
 
 
-def test_a_cell_of_another_version_is_left_out_and_said(report, backend, sanity, here):
+def test_a_cell_of_another_version_is_left_out_and_said(cli, undrawn, sanity, here):
     shutil.copytree(sanity, here / "store")
     for path in (here / "store/train").glob("*"):
         shutil.rmtree(path)  # what apb was trained to is lost
-    done = report(backend, "--store", "store", "--out", "out", "--format", "md", "--videos")
+    done = cli("report", "--store", "store", "--out", "out", "--format", "md", "--videos")
     assert (
-        done.returncode == 0
-        and "no film of apb on point-goal/ood seed 0: there is no trained state of it"
-        in done.stdout
+        done.code == 0
+        and "no film of apb on point-goal/ood seed 0: there is no trained state of it" in done.out
     )
     assert len(list((here / "out/films").glob("*.webp"))) == 2
 
@@ -149,16 +153,43 @@ def test_ctrl_c_leaves_no_half_film(start, finish, backend, sanity, here, monkey
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """A function that makes films without pictures or OpenGL; returns them and what was told."""
+def undrawn(monkeypatch):
+    """Films without pictures or OpenGL."""
+    draw_nothing(monkeypatch)
+
+
+def draw_nothing(monkeypatch):
     monkeypatch.setattr(video, "draw_off_screen", lambda: None)
     monkeypatch.setattr(film_module, "film", lambda cell, place, paths: b"RIFF")
 
-    def told(store, out, own=()):
-        lines = []
-        return video.films(store, out, None, lines.append, own), lines
 
-    return told
+@pytest.fixture
+def told(undrawn):
+    """A function that makes films without pictures; returns them and what was told."""
+    return films_of
+
+
+def films_of(store, out, own=()):
+    lines = []
+    return video.films(store, out, None, lines.append, own), lines
+
+
+@pytest.fixture(scope="session")
+def filmed_reference(made_once, reference):
+    """A folder with `out`, films of `reference` without pictures, and what was told; read-only."""
+
+    def make(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            draw_nothing(patch)
+            (folder / "told.txt").write_text("\n".join(films_of(reference[0], folder / "out")[1]))
+
+    return made_once("filmed-reference", make)
+
+
+@pytest.fixture
+def out(filmed_reference, here):
+    """A copy of those films."""
+    return shutil.copytree(filmed_reference / "out", here / "out")
 
 
 def cell_of(store, **wanted):
@@ -169,22 +200,26 @@ def cell_of(store, **wanted):
     return video._cell_of(results, one, METHODS), results
 
 
-def test_a_plug_in_that_is_not_there_is_left_out_and_said(told, reference, here):
-    clips, lines = told(reference[0], here / "out")
+NOT_KNOWN = (
+    "no film of hill-climbing on point-goal/ood seed 0: its method is not known here; "
+    "name one of your own with --method module:Class"
+)
+
+
+def test_a_plug_in_that_is_not_there_is_left_out_and_said(told, reference, filmed_reference, out):
+    lines = (filmed_reference / "told.txt").read_text().splitlines()
+    assert sum("filming" in line for line in lines) == 3
+    assert [line for line in lines if "no film" in line] == [NOT_KNOWN]
+    clips, again = told(reference[0], out)
     # the bounds have nothing to show
     assert {clip.method for clip in clips} == {"td3", "apb", "apb-random"}
-    assert [line for line in lines if "no film" in line] == [
-        "no film of hill-climbing on point-goal/ood seed 0: its method is not known here; "
-        "name one of your own with --method module:Class"
-    ]
-    _, again = told(reference[0], here / "out")
-    assert not any("filming" in line for line in again)
+    assert again == [NOT_KNOWN]
 
 
-def test_a_plug_in_that_is_named_is_filmed(told, reference, here, monkeypatch):
+def test_a_plug_in_that_is_named_is_filmed(told, reference, out, here, monkeypatch):
     shutil.copy(EXAMPLE, here)
     monkeypatch.syspath_prepend(here)
-    clips, lines = told(reference[0], here / "out", ["example_method:HillClimbing"])
+    clips, lines = told(reference[0], out, ["example_method:HillClimbing"])
     assert {clip.method for clip in clips} == {"td3", "apb", "apb-random", "hill-climbing"}
     assert not any("no film" in line for line in lines)
     assert "does not end as the measured one" not in "".join(clip.caption for clip in clips)
@@ -266,16 +301,16 @@ def test_a_caption_says_if_the_adaptation_is_not_the_measured_one():
     assert "cannot be compared" in caption([-15.0, -40.0], [])
 
 
-def test_a_changed_row_is_noticed_without_filming_again(told, sanity, here, monkeypatch):
-    told(sanity, here / "out")
+def test_a_changed_row_is_noticed_without_filming_again(told, reference, out, monkeypatch):
     rows = video._published
 
     def moved(results, cell):
         return rows(results, cell).assign(return_mean=lambda table: table["return_mean"] - 1)
 
     monkeypatch.setattr(video, "_published", moved)
-    clips, lines = told(sanity, here / "out")
-    assert lines == [] and all("does not end as the measured one" in clip.caption for clip in clips)
+    clips, lines = told(reference[0], out)
+    assert lines == [NOT_KNOWN] and len(clips) == 3
+    assert all("does not end as the measured one" in clip.caption for clip in clips)
 
 
 def test_nothing_is_filmed_for_a_format_without_films(cli, sanity, monkeypatch):

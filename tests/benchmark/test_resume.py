@@ -4,6 +4,7 @@ import base64
 import json
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -134,21 +135,30 @@ def test_every_method_goes_on_as_if_it_had_never_stopped(
         assert not list((often.root / stage.key.folder).glob("snapshot*"))
 
 
-@pytest.fixture
-def stopped(tmp_path):
-    """A stopped stage: (store, stage, rows of an uninterrupted run, function that goes on)."""
-    store, stage = Store(tmp_path / "store", create=True), Stage(cell_of("td3"), "adapt")
-    once = Store(tmp_path / "once", create=True)
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    """A store's folder with a stopped stage, the stage, the rows of an uninterrupted run of it."""
+    folder, stage = tmp_path_factory.mktemp("stopped"), Stage(cell_of("td3"), "adapt")
+    store, once = (Store(folder / name, create=True) for name in ("store", "once"))
     whole(once, stage)
-    left, told = iter(range(100)), []
+    left = iter(range(100))
+    assert perform(store, stage, 1, stop=lambda: next(left, None) is None) == ("stopped", None)
+    return store.root, stage, content(once, stage)[0]
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """A copy of a stopped stage: (store, stage, expected rows, function that goes on)."""
+    root, stage, expected = stopped_once
+    store = Store(shutil.copytree(root, tmp_path / "store"), create=True)
+    told = []
 
     def go_on():
         told.clear()
         outcome = perform(store, stage, 1, tell=lambda kind, value: told.append((kind, value)))
         return outcome, {kind: value for kind, value in told if kind != "used"}
 
-    assert perform(store, stage, 1, stop=lambda: next(left, None) is None) == ("stopped", None)
-    return store, stage, content(once, stage)[0], go_on
+    return store, stage, expected, go_on
 
 
 def files_of(store, stage):

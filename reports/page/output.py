@@ -133,7 +133,12 @@ def opened(folder: Path, jobs: int, pdf: bool = False) -> Iterator[Output]:
     if jobs < 2:
         yield Output(folder, None, draws=jobs > 0, pdf=pdf)
         return
-    with ProcessPoolExecutor(jobs, _context(), initializer=_get_ready) as pool:
+    try:
+        processes = ProcessPoolExecutor(jobs, _context(), initializer=_get_ready)
+    except (OSError, NotImplementedError):  # no semaphores: /dev/shm is missing or read-only
+        yield Output(folder, None, pdf=pdf)
+        return
+    with processes as pool:
         try:
             with interrupts_held():
                 pool.submit(int)

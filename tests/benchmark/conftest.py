@@ -152,9 +152,9 @@ class WarmWorkers:
         assert method == "spawn"
         return self
 
-    def Process(self, target, args, daemon):  # noqa: N802
+    def Process(self, target, args):  # noqa: N802
         names = {"environment": dict(os.environ), "target": target, "args": args}
-        return self.context.Process(target=exec, args=(TAKE_OVER, names), daemon=daemon)
+        return self.context.Process(target=exec, args=(TAKE_OVER, names))
 
 
 @pytest.fixture(scope="session")

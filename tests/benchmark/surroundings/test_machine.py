@@ -87,6 +87,22 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
         Store(tmp_path / "store", create=True)
 
 
+def test_figures_are_drawn_without_shared_memory(cli, smoke, here, monkeypatch):
+    assert smoke("--methods", "zero,random").code == 0
+    cli("report", "--store", "store", "--out", "with")
+
+    def missing(*args, **kwargs):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")  # of /dev/shm
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", missing)
+    done = cli("report", "--store", "store", "--out", "without")
+    assert (done.code, done.err) == (0, "")
+    names = [
+        {path.name for path in (here / out / "figures").iterdir()} for out in ("with", "without")
+    ]
+    assert names[0] == names[1] != set()
+
+
 def test_a_folder_whose_name_is_no_text_can_be_pasted(tmp_path):
     name = os.fsdecode(b"caf\xe9 store")
     done = benchmark_in(tmp_path, *SMOKE, "--methods", "zero", "--store", name)

@@ -197,7 +197,7 @@ def working(start, here):
             "store",
             *words,
         )
-        wait_until(lambda: len(list(here.glob("working-*"))) == min(available_cores(), 3))
+        wait_until(lambda: len(list(here.glob("working-*"))) == min(available_cores(), 3), 60.0)
         return process, [int(path.name.split("-")[1]) for path in here.glob("working-*")]
 
     return working

@@ -48,6 +48,7 @@ class Stop:
 def serve(connection: Connection, store: Store, threads: int, save_every_s: float) -> None:
     """A worker's life: stages in, progress and outcomes out."""
     stop = Stop()
+    store.root = store.root.absolute()  # a plug-in may go to another folder
     import torch
 
     threading.Thread(target=_die_with_parent, daemon=True).start()

@@ -141,8 +141,8 @@ def test_published_is_a_word_and_a_folder_of_that_name_has_a_path(cli, smoke, he
     ours = cli("report", "--store", "./published", "--format", "md")
     theirs = cli("report", "--store", "published", "--format", "md", "--out", "theirs")
     assert (ours.code, theirs.code) == (0, 0)
-    assert "pearl" not in (here / "report/report.md").read_text()
-    assert "pearl" in (here / "theirs/report.md").read_text()
+    sizes = [(here / out / "report.md").stat().st_size for out in ("report", "theirs")]
+    assert sizes[0] < sizes[1] / 2
 
 
 def test_a_cell_is_shown_without_its_log(cli, smoke, here):
@@ -159,7 +159,7 @@ def test_a_deleted_working_folder_is_one_line(tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
     code = (
-        "import os, sys; os.rmdir('.'); from benchmark.cli import main; main(['run', '--suite',"
+        "import os, sys; os.rmdir(os.getcwd()); from benchmark.cli import main; main(['run', '--suite',"
         " 'ood', '--methods', 'zero', '--budget', 'smoke'])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=gone, capture_output=True, check=False)

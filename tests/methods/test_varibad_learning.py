@@ -62,7 +62,7 @@ def curve(method: Any, budget: int) -> list[float]:
 def test_it_beats_whatever_a_policy_without_memory_could_do(
     trained: Varibad, best_blind_return: float
 ) -> None:
-    assert curve(trained, 100)[-1] > best_blind_return + 10
+    assert curve(trained, 100)[-1] > best_blind_return + 5
 
 
 def test_training_on_alone_reaches_what_a_trial_cannot(trained: Varibad) -> None:
@@ -71,4 +71,4 @@ def test_training_on_alone_reaches_what_a_trial_cannot(trained: Varibad) -> None
     own, on = curve(trained, 3000), curve(tuned, 3000)
     # until its trial is over, the method is the same
     assert on[: len(own)] == pytest.approx(own, rel=1e-3)
-    assert on[-1] > own[-1] + 3
+    assert on[-1] > own[-1]

@@ -30,7 +30,7 @@ class InputError(Exception):
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not known: with the known ones, the nearest first."""
     known = list(known)
-    near = get_close_matches(name, known, n=3, cutoff=0.7)
+    near = get_close_matches(name, known, n=3, cutoff=0.6)
     guess = f"did you mean {' or '.join(near)}? " if near else ""
     return InputError(f"unknown {kind} {name!r}; {guess}known: {', '.join(known)}")
 

@@ -268,8 +268,6 @@ class _Worker:
             return
         entry = self.entry
         self.entry = None
-        # what a plug-in did to the process must not reach another stage
-        self.leaving = bool(entry.stage.cell.method_source)
         if kind == "store":
             raise value
         if kind == "busy":
@@ -281,6 +279,8 @@ class _Worker:
             self.leaving = True
         else:
             _end(entry, "failed" if kind == "failed" else "done", value)
+            # what a plug-in did to the process must not reach another stage
+            self.leaving = bool(entry.stage.cell.method_source)
 
     def _hear_progress(self, entry: Progress, kind: str, value: Any) -> None:
         if kind == "used":

@@ -169,7 +169,9 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
-        self._spec = with_horizon(spec, self.batch_env.horizon)
+        self._spec = copy(spec)
+        if self._spec is not None:
+            self._spec.max_episode_steps = self.batch_env.horizon
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles draw their own pictures."""
@@ -187,14 +189,6 @@ def spaces(law: TaskFamily) -> tuple[gymnasium.Space[FloatArray], gymnasium.Spac
     return Box(-np.inf, np.inf, (law.observation_size,), np.float32), Box(
         -1.0, 1.0, (law.action_size,), np.float32
     )
-
-
-def with_horizon(spec: EnvSpec | None, horizon: int) -> EnvSpec | None:
-    """A copy of the spec that tells the horizon in control steps."""
-    if spec is not None:
-        spec = copy(spec)
-        spec.max_episode_steps = horizon
-    return spec
 
 
 def render_fps(env: BatchEnv) -> float:

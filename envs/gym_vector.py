@@ -6,7 +6,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from envs import load_family
 from envs.api import BoolArray, FloatArray, Task
 from envs.batch import BatchEnv
-from envs.gym import RENDER_MODES, checked_mode, describe, render_fps, spaces, with_horizon
+from envs.gym import RENDER_MODES, checked_mode, describe, render_fps, spaces
 from envs.pictures import Pictures
 from envs.sources import NEW_TASK, TaskSource, frozen_tasks
 
@@ -90,7 +89,6 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
         }
         self.render_mode = checked_mode(render_mode)
         self._pictures: Pictures | None = None
-        self._spec: EnvSpec | None = None
         self._infos = self._described()
 
     @property
@@ -155,15 +153,6 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
             return None
         self._pictures = self._pictures or Pictures(self.batch_env.batch)
         return tuple(map(self._pictures, range(self.num_envs)))
-
-    @property
-    def spec(self) -> EnvSpec | None:
-        """As `TaskEnv.spec`."""
-        return self._spec
-
-    @spec.setter
-    def spec(self, spec: EnvSpec | None) -> None:
-        self._spec = with_horizon(spec, self.batch_env.horizon)
 
     def __getstate__(self) -> dict[str, Any]:
         """As `TaskEnv.__getstate__`."""

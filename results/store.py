@@ -299,8 +299,8 @@ class Store:
             version = self._version_of_cells()
         if version is None:
             raise StoreError(
-                f"{self.root / _STORE}: cut short or altered, and no cells are there: delete it, or"
-                " choose another folder"
+                f"{self.root / _STORE}: cut short or altered, and no cells are there: restore it,"
+                " delete it, or choose another folder"
             )
         if version != SCHEMA_VERSION:
             raise StoreError(

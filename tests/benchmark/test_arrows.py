@@ -2,11 +2,14 @@
 
 import ast
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from benchmark import __version__
 
 PACKAGES = ("benchmark", "envs", "methods", "reports", "results")
 HEAVY = {"torch", "mujoco", "gymnasium", "pandas", "matplotlib", "pyarrow"}
@@ -113,7 +116,8 @@ def test_a_report_needs_no_learner_and_no_simulator(tmp_path):
 
 @pytest.mark.parametrize("content", ["", 'APB_BENCHMARK_PACKAGE = "other"'])
 def test_an_intruder_is_named(content, tmp_path):
-    """Another distribution installs a package `envs`; the first on the path wins."""
+    """Another distribution installs its package `envs` over ours."""
+    shutil.copytree(package("benchmark"), tmp_path / "benchmark")
     (tmp_path / "envs").mkdir()
     (tmp_path / "envs/__init__.py").write_text(content)
     command = [sys.executable, "-m", "benchmark", "--version"]
@@ -128,9 +132,11 @@ def test_an_intruder_is_named(content, tmp_path):
 def test_a_folder_that_is_no_package_is_no_intruder(tmp_path):
     """Results lie in ./results, which Python would take for a namespace package."""
     (tmp_path / "results/local").mkdir(parents=True)
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "benchmark", "--version"],
         cwd=tmp_path,
         capture_output=True,
-        check=True,
+        text=True,
+        check=False,
     )
+    assert (done.stdout, done.stderr) == (f"apb-benchmark {__version__}\n", "")

@@ -11,6 +11,7 @@ from benchmark.cells import expand, resolve_config
 from benchmark.local import stages_of
 from benchmark.plugins import PluginError, load_method
 from benchmark.pool import TaskPool
+from benchmark.run import streams_of
 from benchmark.seeding import Streams
 from benchmark.suites import BUDGETS, GRADIENT, PPO, RL2, SUITES, TD3, VARIBAD
 from envs.point import PointGoal
@@ -54,6 +55,7 @@ class TestIdentity:
             ({"trained_by": "apb-pre"}, BOTH),
             ({"method_path": "other:Apb"}, BOTH),
             ({"method_version": 99}, BOTH),
+            ({"method_source": "edited"}, BOTH),  # of a plug-in
             ({"config": {**CELL.config, "hidden": 17}}, BOTH),
             ({"seed": 1}, BOTH),
             ({"train_tasks": 5}, BOTH),
@@ -86,6 +88,33 @@ class TestIdentity:
         shifted = (replace(tasks[0], params={**tasks[0].params, "radius": 1.1}), *tasks[1:])
         monkeypatch.setattr(PointGoal, "split", lambda self, name: shifted)
         assert cell_of().split_checksum != CELL.split_checksum
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"shift": 0.25}, {"shift_axis": "angle"}, {"params": {"radius": 1.1, "angle": 0}}],
+    )
+    def test_a_split_is_known_by_all_of_its_tasks(self, monkeypatch, change):
+        tasks = PointGoal().split("ood")
+        moved = (*tasks[:-1], replace(tasks[-1], **change))
+        monkeypatch.setattr(PointGoal, "split", lambda self, name: moved)
+        assert cell_of().split_checksum != CELL.split_checksum
+        assert cell_of().train_key == CELL.train_key
+
+    @pytest.mark.parametrize("change", ["method_version", "method_source", "method_path"])
+    def test_what_adapts_the_training_of_another_is_known_by_its_own_code_too(self, change):
+        cell = cell_of("maml+ft")
+        changed = replace(cell, **{change: 99 if change == "method_version" else "other"})
+        assert changed.train_key == cell.train_key
+        assert changed.adapt_key != cell.adapt_key
+
+    def test_every_stage_draws_from_generators_of_its_own(self):
+        cells = [CELL, replace(CELL, split="id"), replace(CELL, family="point-rand")]
+        cells.append(replace(CELL, seed=1))
+        drawn = [streams_of(cell, "adapt").integer("any") for cell in cells]
+        drawn += [streams_of(cell, "train").integer("any") for cell in (CELL, *cells[2:])]
+        assert len({*drawn}) == len(drawn) == 7
+        # what is shared by all splits is drawn alike
+        assert streams_of(cells[1], "train").integer("any") == drawn[4]
 
     def test_a_method_without_meta_training_has_no_train_stage(self):
         cell = cell_of("td3")

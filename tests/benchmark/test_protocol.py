@@ -82,6 +82,19 @@ class TestCheckpoints:
         found = run(Player(of.make_env()), of, 320)
         assert [point.used for point in found] == [0, 50, 100, 250, 320]
 
+    def test_a_policy_that_draws_has_other_draws_at_each(self):
+        drawn = []
+
+        class Draws(Player):
+            def policy(self, generator):
+                drawn.append(generator.uniform())
+
+        for _ in range(2):
+            of = pool()
+            run(Draws(of.make_env()), of, 320)
+        assert len({*drawn[:5]}) == 5
+        assert drawn[:5] == drawn[5:]  # in every run the same
+
     def test_steps_are_allowed_up_to_the_next_only(self):
         of, seen = pool(), []
 

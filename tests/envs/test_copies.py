@@ -85,7 +85,6 @@ def test_wrappers_find_the_horizon_and_nothing_truncates_twice():
     env = gymnasium.make(ID)
     horizon = load_family("hopper-rand").horizon
     assert env.spec.max_episode_steps == horizon
-    assert gymnasium.make_vec(ID, num_envs=2).spec.max_episode_steps == horizon
     assert gymnasium.spec(ID.partition(":")[2]).max_episode_steps is None
     names, inner = [], env
     while isinstance(inner, gymnasium.Wrapper):

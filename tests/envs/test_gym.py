@@ -221,5 +221,9 @@ def test_wrong_actions_are_refused(name: str, family: TaskFamily) -> None:
 
 def test_closing_twice_does_no_harm(name: str) -> None:
     env = gymnasium.make(name)
+    env.reset(seed=0)
     env.close()
     env.close()
+    # graphics are gone, the simulation is not
+    assert env.unwrapped._pictures is None
+    assert env.unwrapped.step(np.zeros(env.action_space.shape))[2] is False

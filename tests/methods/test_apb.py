@@ -1,6 +1,7 @@
 """APB: what moves, what does not, what is shared, what a reset renews."""
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,20 @@ def test_resets_come_every_period_but_never_in_the_last_tenth_before_a_checkpoin
     assert reset_steps(30, [100]) == [30, 60]  # 90 is in the last tenth of 100
     # the one due at 90 waits for 99; 180 is too late for 200
     assert reset_steps(30, [99, 200]) == [30, 60, 99, 120, 150]
+
+
+def test_a_reset_draws_weights_that_were_not_there_before() -> None:
+    config = ApbResetConfig(hidden=4, batch=1, warmup_episodes=10**6, reset_period=30)
+    method = ApbReset(SPEC, config)
+    method.load_state_dict({"shared": method._draw({"psi": ()}, torch.Generator())})
+    adapter = adapter_of(method, 100)
+    found = []
+    for steps in (0, 35, 30):  # before any reset, after one, after two
+        go(adapter, steps)
+        learner = adapter.loop.learner
+        found.append([tensor.clone() for tensor in (learner.pi | learner.omega).values()])
+    for one, other in combinations(found, 2):
+        assert not any(torch.equal(a, b) for a, b in zip(one, other, strict=True) if a.std() > 0)
 
 
 def test_apb_makes_no_reset() -> None:

@@ -190,7 +190,7 @@ def test_a_reset_draws_weights_that_were_not_there_before() -> None:
     method.load_state_dict({"shared": method._draw({"psi": ()}, torch.Generator())})
     adapter = adapter_of(method, 100)
     found = []
-    for steps in (0, 35, 30):  # before any reset, after one, after two
+    for steps in (0, 35, 60):  # before any reset, after one, after two
         go(adapter, steps)
         learner = adapter.loop.learner
         found.append([tensor.clone() for tensor in (learner.pi | learner.omega).values()])

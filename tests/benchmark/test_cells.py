@@ -357,9 +357,10 @@ class TestSettings:
         assert {type(value) for value in found["apb"].values()} == {int, float, bool, str}
 
     @pytest.mark.parametrize("budget", BUDGETS)
-    def test_td3_and_apb_have_the_same_settings(self, budget):
+    def test_td3_and_apb_have_the_same_settings_but_for_those_that_were_tuned(self, budget):
         td3, apb = (resolve_config(method, BUDGETS[budget], {}) for method in (Td3, Apb))
-        assert {key: apb[key] for key in td3} == td3
+        tuned = Td3.space.keys() if budget == "desk" else set()
+        assert {key for key in td3 if apb[key] != td3[key]} <= tuned
 
     def test_td3_and_apb_have_the_same_widths(self):
         """An actor and critics of one test task have the same layers, whoever owns them."""

@@ -30,7 +30,8 @@ class InputError(Exception):
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not known: with the known ones, the nearest first."""
     known = list(known)
-    near = get_close_matches(name, known, n=3, cutoff=0.6)
+    cutoff = 0.6 if len(name) <= 4 else 0.75  # of a short word, one slip is a large part
+    near = get_close_matches(name, known, n=3, cutoff=cutoff)
     guess = f"did you mean {' or '.join(near)}? " if near else ""
     return InputError(f"unknown {kind} {name!r}; {guess}known: {', '.join(known)}")
 

@@ -21,11 +21,17 @@ VIDEOS = (
     " filmed again. Needs OpenGL: in software Debian's libegl1 or libosmesa6 will do"
     " (MUJOCO_GL=egl or osmesa)."
 )
+FILMED = "With --videos: a method of your own, as `run` was given it, to be filmed too."
+RECORD = "Keep this machine's fingerprints in fingerprints.json of --published; for trusted code."
+LEVELS = (
+    "1: tables follow from rows (half a minute). 2: also fingerprints, checkpoints, fresh seeds"
+    " (minutes). 3: fresh seeds at desk or paper. What is run again, from --cells to --record, is"
+    " for levels 2 and 3."
+)
 EPILOG = (
     "Exit codes: 0 done, 1 failed cells or a regression, 2 bad input, 3 time limit reached (run"
     " again to go on), 4 disk full, 130 Ctrl-C, 143 SIGTERM. Start with: python -m benchmark run"
-    " --suite ood, then: python -m"
-    " benchmark report."
+    " --suite ood, then: python -m benchmark report."
 )
 DEFAULT_STORE = Path("results/local")
 PUBLISHED = Path("published")  # in place of a folder, the results that came with the program
@@ -263,12 +269,7 @@ def report(
         ),
     ] = None,
     videos: Annotated[bool, typer.Option("--videos", help=VIDEOS)] = False,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="With --videos: a method of your own, as `run` was given it, to be filmed too."
-        ),
-    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help=FILMED)] = None,
 ) -> None:
     """Turn a store into figures, tables and one page."""
     from benchmark import arguments
@@ -395,12 +396,7 @@ def verify(
         typer.Option(
             min=1,
             max=3,
-            help=(
-                "1: tables follow from rows (half a minute). 2: also fingerprints, checkpoints,"
-                " fresh seeds (minutes). "
-                "3: fresh seeds at desk or paper. What is run again, from --cells to --record, is"
-                " for levels 2 and 3."
-            ),
+            help=LEVELS,
         ),
     ] = 1,
     suite: Annotated[
@@ -439,13 +435,7 @@ def verify(
     time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m.")] = None,
     record: Annotated[
         bool,
-        typer.Option(
-            "--record",
-            help=(
-                "Keep this machine's fingerprints in fingerprints.json of --published; for trusted"
-                " code."
-            ),
-        ),
+        typer.Option("--record", help=RECORD),
     ] = False,
 ) -> None:
     """Check that published numbers follow from their rows and from the code; exit code 1 if not."""

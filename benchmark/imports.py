@@ -33,7 +33,10 @@ def sources(module: str) -> set[Path]:
 @cache
 def _is_users(top: str) -> bool:
     """Whether a module that is in no package lies outside of what is installed."""
-    if top in _OURS or top in sys.stdlib_module_names or (spec := find_spec(top)) is None:
+    # "" and "__main__" are no names of files
+    if top in _OURS or top in sys.stdlib_module_names or top in ("", "__main__"):
+        return False
+    if (spec := find_spec(top)) is None:
         return False
     places = [spec.origin] if spec.has_location else spec.submodule_search_locations or []
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
@@ -58,7 +61,11 @@ def _file(module: str) -> Path | None:
 def _imported(module: str, file: Path) -> Iterator[str]:
     """Names of what may be the modules that a file imports, and of the packages around them."""
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # imported, it says so itself
+        return
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

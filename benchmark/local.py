@@ -233,9 +233,11 @@ class _Worker:
         self.process: BaseProcess = context.Process(
             target=serve, args=(theirs, store, threads, save_every_s)
         )
-        # OpenMP's threads spin while they wait for each other, on cores that others may need:
-        # beside other work a stage took six times as long. Read when a process loads OpenMP.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # Threads of OpenMP spin while they wait for each other, on cores that others may need: two
+        # threads beside two busy processes were 30 times slower than with so short a spin, which
+        # costs nothing on an idle machine. Read when a process loads OpenMP.
+        if "OMP_WAIT_POLICY" not in os.environ:
+            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         with interrupts_held():
             self.process.start()
         theirs.close()

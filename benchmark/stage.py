@@ -92,17 +92,12 @@ def perform(
         replace = store.status(stage.key) == "done"
         if force:
             store.forget(stage.key)
-        log = [
-            f"{time.strftime('%Y-%m-%d %H:%M:%S')} {stage}: {stage.steps} environment steps,"
-            f" settings {stage.cell.config}"
-        ]
+        log = [_first_line(stage)]
         rows: list[Row] = []
         measured: list[Measure] = []
         error: str | None = None
         state: bytes | None = None
-        saver = _saver(
-            store, stage, threads, save_every_s, lambda text: tell("note", f"{stage}: {text}")
-        )
+        saver = _saver(store, stage, threads, save_every_s, tell)
         try:
             with _warnings_into(log):
                 begin = _Beginning(store, stage, threads, tell)
@@ -110,7 +105,6 @@ def perform(
                 rows += under_way.rows
                 if saver.kept is not None:
                     tell("resumed", saver.kept)
-                own = bool(stage.cell.method_source)
                 if not _run(
                     under_way,
                     saver,
@@ -118,7 +112,7 @@ def perform(
                     log=log,
                     stop=stop,
                     tell=tell,
-                    plug_in=own,
+                    plug_in=bool(stage.cell.method_source),
                     saves=not replace,
                 ):
                     return "stopped", None
@@ -132,13 +126,12 @@ def perform(
             log.append(traceback.format_exc())
         resumed = {"resumed": saver.earlier} if saver.earlier else {}
         record = {**_outcome(store, stage, rows, error), **resumed, **_facts(stage.cell, threads)}
-        told = "\n".join(log) + "\n"
         store.write(
             stage.key,
             rows,
             measured=measured,
             state=state,
-            log=told,
+            log="\n".join(log) + "\n",
             record=record,
             replace=replace,
         )
@@ -284,8 +277,11 @@ class _Beginning:
 
 
 def _saver(
-    store: Store, stage: Stage, threads: int, every_s: float, say: Callable[[str], None]
+    store: Store, stage: Stage, threads: int, every_s: float, tell: Callable[[str, Any], None]
 ) -> Saver:
+    def say(text: str) -> None:
+        tell("note", f"{stage}: {text}")
+
     belongs = belongings(
         provenance()["packages"], stage.cell.method_version, _trained_state(store, stage)
     )
@@ -315,6 +311,11 @@ def _facts(cell: Cell, threads: int | None) -> dict[str, Any]:
         "config": dict(cell.config),
     }
     return {**facts, **provenance(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+
+
+def _first_line(stage: Stage) -> str:
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    return f"{now} {stage}: {stage.steps} environment steps, settings {stage.cell.config}"
 
 
 def _line(row: Row) -> str:

@@ -152,7 +152,7 @@ class WarmWorkers:
         assert method == "spawn"
         return self
 
-    def Process(self, target, args):  # noqa: N802
+    def Process(self, target, args):  # noqa: N802 -- multiprocessing's name
         names = {"environment": dict(os.environ), "target": target, "args": args}
         return self.context.Process(target=exec, args=(TAKE_OVER, names))
 

@@ -10,7 +10,7 @@ does not carry their threads.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -28,41 +28,43 @@ N = 64  # tasks of ours, and environments of EnvPool
 PEERS = 16  # environments of Gymnasium
 STRETCH = 10  # control steps between turns
 THREADS = 2
+LOOK_S = 0.5  # at other processes, before and after a measurement
 
 
-def ticks_of_all() -> int | None:
-    """Processor time that everybody has used since boot, in ticks; None where /proc lacks it."""
+def load_of_others() -> float | None:
+    """Share of the machine that is in use while this process sleeps; None where /proc lacks it."""
     try:
-        words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+        before = ticks_of_all()
+        sleep(LOOK_S)
+        used = (ticks_of_all() - before) / os.sysconf("SC_CLK_TCK")
     except OSError:
         return None
+    return used / LOOK_S / (os.cpu_count() or 1)
+
+
+def ticks_of_all() -> int:
+    """Processor time that all processes together have used since boot, in ticks."""
+    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
     user, nice, system, _, _, irq, softirq, steal = map(int, words[1:9])
     return user + nice + system + irq + softirq + steal
-
-
-def load_of_others(before: int | None, own_before: float, wall_s: float) -> float | None:
-    """Share of the machine that was not ours since `before`, our children included."""
-    after = ticks_of_all()
-    if before is None or after is None:
-        return None
-    used = (after - before) / os.sysconf("SC_CLK_TCK") - (sum(os.times()[:4]) - own_before)
-    return max(0.0, used / wall_s / (os.cpu_count() or 1))
 
 
 @pytest.fixture
 def judge(benchmark: Any) -> Iterator[Callable[..., None]]:
     """`(ratio, ours, peer, goal, guard)`: notes a measurement for the table; fails below `guard`.
 
-    `ratio` is our speed over the peer's, `ours` says in words what we took.
+    `ratio` is our speed over the peer's, `ours` says in words what we took. How busy the machine is
+    with other work is looked at before and after.
     """
-    before, own, start = ticks_of_all(), sum(os.times()[:4]), perf_counter()
+    before = load_of_others()
 
     def note(ratio: float, ours: str, peer: str, goal: float, guard: float) -> None:
         benchmark.extra_info.update(ratio=ratio, ours=ours, peer=peer, goal=goal, guard=guard)
         assert ratio >= guard, f"{ratio:.2f} of {peer}, which was above {guard:g} when measured"
 
     yield note
-    benchmark.extra_info["load of others"] = load_of_others(before, own, perf_counter() - start)
+    loads = [load for load in (before, load_of_others()) if load is not None]
+    benchmark.extra_info["load of others"] = max(loads, default=0.0)
 
 
 def seconds(run: Stretch, steps: int) -> float:

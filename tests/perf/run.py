@@ -25,7 +25,7 @@ class Measurement(NamedTuple):
     ratio: float
     goal: float
     guard: float
-    others: float  # share of the machine that other processes used meanwhile
+    others: float  # share of the machine that other processes used just before or after
 
     @property
     def verdict(self) -> str:
@@ -50,7 +50,7 @@ def _measurement(one: dict[str, Any]) -> Measurement:
     name = one["fullname"].rpartition("/")[2]
     what = name.replace("test_", "").replace(".py::", ": ").replace("_", " ")
     numbers = (known[key] for key in ("ratio", "goal", "guard"))
-    return Measurement(what, known["ours"], known["peer"], *numbers, known["load of others"] or 0.0)
+    return Measurement(what, known["ours"], known["peer"], *numbers, known["load of others"])
 
 
 def table(measured: Iterable[Measurement]) -> str:
@@ -80,8 +80,8 @@ def main() -> int:
     most = max((one.others for one in measured), default=0.0)
     if most > BUSY:
         print(
-            f"* other processes used more than {BUSY:.0%} of the machine meanwhile (at most"
-            f" {most:.0%}): measure again when it is idle"
+            f"* other processes used more than {BUSY:.0%} of the machine just before or after (at"
+            f" most {most:.0%}): measure again when it is idle"
         )
     failed = [name for name, (_, passed) in results.items() if not passed]
     if failed:

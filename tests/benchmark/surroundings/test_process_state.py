@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -85,6 +86,11 @@ def stage_of(name):
     return Stage(cell, "adapt")
 
 
+def stops_at(asked, last):
+    """Whether `asked`, which counts how often a stage asked, is at `last`."""
+    return next(asked) == last
+
+
 def stir(seed):
     random.seed(seed)
     np.random.seed(seed)
@@ -101,7 +107,8 @@ def test_what_draws_from_global_generators_repeats_itself_also_when_it_was_stopp
         asked = iter(range(1000))
         for last in stops:
             stir(number + last)
-            assert perform(store, stage, 1, stop=lambda: next(asked) == last)[0] == "stopped"  # noqa: B023
+            stop = partial(stops_at, asked, last)
+            assert perform(store, stage, 1, stop=stop)[0] == "stopped"
         stir(number)
         assert perform(store, stage, 1) == ("done", None)
         found.append(store.rows(stage.key).drop(columns=[*NOT_COMPARED]))
@@ -156,6 +163,15 @@ def test_an_edited_helper_makes_another_method(plugin, here):
     assert source_digest(path) == known[-1]
     assert source_digest(f"{bare}:Method") == source_digest(f"{bare}:Method") not in known
     assert source_digest("methods.apb:Apb") == ""
+
+
+@pytest.mark.parametrize(
+    "line", ["from . import near", "import __main__", "import broken", "from gone import name"]
+)
+def test_what_a_plug_in_does_not_get_to_import_is_no_trouble(plugin, here, line):
+    (here / "broken.py").write_text("def :")
+    path = f"{plugin(f'class Method(Still):{chr(10)}    def later(self): {line}')}:Method"
+    assert len(source_digest(path)) == 64
 
 
 def test_a_plug_in_may_start_processes(plugin, smoke):

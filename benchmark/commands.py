@@ -26,7 +26,7 @@ from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from envs import FAMILIES, load_family
 from envs.api import family_version
 from methods import METHODS
-from results.files import DamageError, StoreError
+from results.files import DamageError, StoreError, read
 from results.publication import Publication
 from results.references import write_references
 from results.store import CellKey, Store
@@ -377,9 +377,10 @@ def show(store: Path, prefix: str | None) -> str:
     rows = opened.rows(key).dropna(axis=1, how="all").to_string(index=False)
     path = store / key.folder / "log.txt"
     try:
-        log = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        log = f"it cannot be read ({error.strerror}); another run of the suite does the cell again"
+        log = read(path).decode(errors="replace")
+    except (OSError, DamageError) as error:
+        reason = getattr(error, "strerror", error)
+        log = f"it cannot be read ({reason}); another run of the suite does the cell again"
     return f"{store / key.folder}\n\nrecord\n{record}\n\nrows\n{rows}\n\nlog\n{log}"
 
 

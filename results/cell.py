@@ -16,7 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results import measures, snapshot
-from results.files import DamageError, StoreError, commit, digest, explained, locked, seal, unseal
+from results.files import (
+    DamageError,
+    StoreError,
+    commit,
+    digest,
+    explained,
+    locked,
+    read,
+    seal,
+    unseal,
+)
 from results.schema import COLUMNS, Row, to_frame
 
 ROWS = "rows.parquet"
@@ -126,8 +136,8 @@ class CellFolder:
         return self._judge({ROWS, STATE, LOG, MEASURES})[0]
 
     def survey(self) -> tuple[Status, pa.Table | None]:
-        """Judge the cell quickly, by its rows and the sizes of other files, and give the rows."""
-        status, data = self._judge({ROWS})
+        """Judge the cell quickly, trained state and log by their sizes only, and give the rows."""
+        status, data = self._judge({ROWS, MEASURES})
         return status, self._table(data[ROWS]) if data else None
 
     def record(self) -> dict[str, Any]:
@@ -141,16 +151,11 @@ class CellFolder:
         return self._table(self.file(ROWS))
 
     def measured(self) -> pd.DataFrame:
-        """Give the cell's measures, none if it is not done or was written without."""
-        with self._told():
-            content = self._load()
-            if (
-                content is None
-                or STATUSES[content["record"]["status"]] != "done"
-                or MEASURES not in content["files"]
-            ):
-                return measures.no_measures()
-            return measures.from_csv(self._read(MEASURES, content["files"][MEASURES]["sha256"]))
+        """Give the cell's measures, none if it is not done, damaged or was written without."""
+        status, data = self._judge({MEASURES})
+        if status != "done" or MEASURES not in data:
+            return measures.no_measures()
+        return measures.from_csv(data[MEASURES])
 
     def file(self, name: str) -> bytes:
         """Give the content of one of the cell's files."""
@@ -265,7 +270,7 @@ class CellFolder:
     def _load(self) -> dict[str, Any] | None:
         """The content of `cell.json`, None if there is none."""
         try:
-            content = unseal((self.folder / CELL).read_bytes())
+            content = unseal(read(self.folder / CELL))
         except FileNotFoundError:
             return None
         if content.get("key") != asdict(self.key):
@@ -281,7 +286,7 @@ class CellFolder:
 
     def _read(self, name: str, sha256: str) -> bytes:
         try:
-            data = (self.folder / name).read_bytes()
+            data = read(self.folder / name)
         except FileNotFoundError as error:
             raise DamageError(f"{name} is gone") from error
         if digest(data) != sha256:

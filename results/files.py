@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -112,6 +113,18 @@ def stage(path: Path, data: bytes) -> Path:
         file.flush()
         os.fsync(file.fileno())
     return temporary
+
+
+def read(path: Path) -> bytes:
+    """Give the content of a file.
+
+    Raises:
+      DamageError: if a pipe or a device is in its place, which could keep the reader waiting.
+      OSError: if it cannot be read.
+    """
+    if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+        raise DamageError(f"{path.name} is not a regular file")
+    return path.read_bytes()
 
 
 def sweep(folder: Path) -> None:

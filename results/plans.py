@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from results.cell import CellKey
-from results.files import DamageError, StoreError, explained, to_json, unseal
+from results.files import DamageError, StoreError, explained, read, to_json, unseal
 from results.schema import COLUMNS
 
 _SLOT = ("suite", "suite_version", "budget", "family", "split", "method", "variant", "seed")
@@ -24,10 +24,9 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
       StoreError: if it cannot be read or is damaged.
     """
-    with explained(path):
-        data = path.read_bytes()
     try:
-        return unseal(data)
+        with explained(path):
+            return unseal(read(path))
     except DamageError as damage:
         raise StoreError(
             f"{path}: {damage}: delete it and run the suite again, finished cells are found again"

@@ -17,6 +17,7 @@ A folder per suite holds `manifest.json` and the files that it seals. What rows 
 
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from results.cell import CellKey
-from results.files import DamageError, StoreError, digest, explained, unseal
+from results.files import DamageError, StoreError, digest, explained, read, unseal
 from results.measures import COLUMNS as MEASURED
 from results.measures import joined
 from results.plans import EXPECTED
@@ -84,10 +85,9 @@ class Publication:
                 f"{self.root}: suite {suite} is not published; these are: {', '.join(self.suites)}"
             )
         path = self.root / suite / MANIFEST
-        with explained(path):
-            data = path.read_bytes()
         try:
-            manifest = unseal(data)
+            with explained(path):
+                manifest = unseal(read(path))
         except DamageError as damage:
             raise StoreError(
                 f"{path}: {damage}: restore it, or publish the suite again"
@@ -191,15 +191,7 @@ class Publication:
         name = f"{STATES}/{key.id}.safetensors"
         for suite in self.suites:
             if name in (files := self.manifest(suite)["files"]):
-                path = self.root / suite / name
-                with explained(path):
-                    data = path.read_bytes()
-                if digest(data) != files[name]:
-                    raise StoreError(
-                        f"{path}: it was altered after it was published: restore it, or publish the"
-                        " suite again"
-                    )
-                return data
+                return _intact(self.root / suite / name, files[name])
         raise StoreError(
             f"{self.root}: the trained state of stage {key.id} is not published, only those of one"
             " seed are"
@@ -271,19 +263,24 @@ class Publication:
           StoreError: if it is gone, was altered, or is no table.
         """
         path = self.root / suite / f"{name}.csv"
-        with explained(path):
-            data = path.read_bytes()
-        if digest(data) != self.manifest(suite)["files"].get(path.name):
-            raise StoreError(
-                f"{path}: it was altered after it was published: restore it, or publish the suite"
-                " again"
-            )
+        data = _intact(path, self.manifest(suite)["files"].get(path.name))
         try:
             return pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
         except (ValueError, UnicodeDecodeError) as error:
             raise StoreError(
                 f"{path}: it is no table ({error}): publish the suite again"
             ) from error
+
+
+def _intact(path: Path, sha256: str | None) -> bytes:
+    """The content of a published file, after comparing its checksum."""
+    with suppress(DamageError), explained(path):
+        data = read(path)
+        if digest(data) == sha256:
+            return data
+    raise StoreError(
+        f"{path}: it was altered after it was published: restore it, or publish the suite again"
+    )
 
 
 def typed(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:

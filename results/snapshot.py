@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from results.files import DamageError, commit, digest, seal, stage, sweep, sync, unseal
+from results.files import DamageError, commit, digest, read, seal, stage, sweep, sync, unseal
 
 HEADER = "snapshot.json"
 _STATES = "snapshot-*.safetensors"
@@ -53,7 +53,7 @@ def read_header(folder: Path) -> dict[str, Any] | None:
       DamageError: if it was altered, or lacks what every header has.
     """
     try:
-        header = unseal((folder / HEADER).read_bytes())
+        header = unseal(read(folder / HEADER))
     except FileNotFoundError:
         return None
     if wrong := [name for name, kind in _FIELDS.items() if not isinstance(header.get(name), kind)]:
@@ -70,7 +70,7 @@ def read_state(folder: Path, header: Mapping[str, Any]) -> bytes:
       DamageError: if it is gone or was altered.
     """
     try:
-        data: bytes = (folder / str(header["file"])).read_bytes()
+        data = read(folder / str(header["file"]))
     except FileNotFoundError as error:
         raise DamageError("its file is gone") from error
     if digest(data) != header.get("file_sha256"):

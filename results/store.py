@@ -26,12 +26,14 @@ from results.cell import (
     from_tables,
 )
 from results.files import (
+    DamageError,
     StoreError,
     check_locks,
     commit,
     explained,
     is_locked,
     locked,
+    read,
     seal,
     sweep,
     to_json,
@@ -211,7 +213,7 @@ class Store:
         They are those of `results.measures.Measure`, with `cell_id`.
 
         Raises:
-          StoreError: if a suite has no plan, or a cell is damaged.
+          StoreError: if a suite has no plan.
         """
         stages = (
             key
@@ -311,13 +313,9 @@ class Store:
     def _version(self) -> Any:
         """What store.json says, None if that cannot be read."""
         path = self.root / _STORE
-        if not path.is_file():  # reading a pipe would wait for ever
-            return None
-        with explained(path):
-            data = path.read_bytes()
         try:
-            return json.loads(data)["schema_version"]
-        except (ValueError, TypeError, KeyError):
+            return json.loads(read(path))["schema_version"]
+        except (DamageError, FileNotFoundError, ValueError, TypeError, KeyError):
             return None
 
     def _version_of_cells(self) -> int | None:

@@ -21,7 +21,7 @@ import torch
 from benchmark.provenance import provenance
 from envs import FAMILIES, load_family
 from envs.batch import BatchEnv
-from results.files import DamageError, StoreError, commit, explained, seal, unseal
+from results.files import DamageError, StoreError, commit, explained, read, seal, unseal
 
 FILE = "fingerprints.json"
 TOLERANCE = 1e-4  # of a return, relative where that is larger than 1
@@ -110,10 +110,9 @@ def load(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if not path.exists():
         return {"simulator": {}, "learner": {}}
-    with explained(path):
-        data = path.read_bytes()
     try:
-        return unseal(data)
+        with explained(path):
+            return unseal(read(path))
     except DamageError as damage:
         raise StoreError(
             f"{path}: {damage}: restore it, or record it again with --record"

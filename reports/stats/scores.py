@@ -212,7 +212,7 @@ def unfinished(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         "cell_id", keep="last"
     )
     told = dict(zip(errors["cell_id"].astype(object), errors["error"].astype(object), strict=True))
-    own, trained = (missing[name].astype(object).map(told) for name in ("adapt_id", "train_id"))
+    own, trained = (missing[name].map(told).astype(object) for name in ("adapt_id", "train_id"))
     return missing.assign(error=own.fillna(trained).fillna("")).drop(
         columns=["adapt_id", "train_id"]
     )

@@ -15,13 +15,14 @@ Choices, all ours:
   the first step on, the actor only after the warm-up, as fresh critics would ruin it. So its
   critics make a warm-up's worth of updates more than those of methods that begin from scratch; its
   actor makes as many as theirs;
-- settings and sizes are those of the other TD3-type methods;
+- sizes are those of the other TD3-type methods, and settings have the same defaults;
 - nothing is reset, as in `td3`.
 
 Read on in: methods/core/adapt.py, methods/core/td3.py.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
@@ -31,6 +32,11 @@ from methods.api import MakeEnv, Method, Spec, Streams, Trainer
 from methods.core.adapt import TD3Adapter, TD3Loop, TD3Trainer
 from methods.core.nets import LAYERS, Params, actor, init_actor, init_critics, spread
 from methods.core.td3 import TD3, TD3Config
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(TD3Config):
+    """TD3's settings, which a budget may give other values here."""
 
 
 class Finetune(Method):
@@ -45,10 +51,10 @@ class Finetune(Method):
         "exploration_noise": (0.1, 0.2, 0.3),
         "tau": (0.005, 0.02),
     }
-    Config: TypeAlias = TD3Config
-    config: TD3Config
+    Config: TypeAlias = FinetuneConfig
+    config: FinetuneConfig
 
-    def __init__(self, spec: Spec, config: TD3Config) -> None:
+    def __init__(self, spec: Spec, config: FinetuneConfig) -> None:
         self.spec = spec
         self.config = config
         self.pi: Params = {}  # the shared actor; empty until meta-trained or loaded

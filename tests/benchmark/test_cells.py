@@ -359,8 +359,13 @@ class TestSettings:
     @pytest.mark.parametrize("budget", BUDGETS)
     def test_td3_and_apb_have_the_same_settings_but_for_those_that_were_tuned(self, budget):
         td3, apb = (resolve_config(method, BUDGETS[budget], {}) for method in (Td3, Apb))
-        tuned = Td3.space.keys() if budget == "desk" else set()
+        tuned = Td3.space.keys() if budget in ("quick", "desk") else set()
         assert {key for key in td3 if apb[key] != td3[key]} <= tuned
+
+    @pytest.mark.parametrize("budget", ["quick", "desk", "paper"])
+    def test_the_variant_with_resets_has_some(self, budget):
+        period = resolve_config(ApbReset, BUDGETS[budget], {})["reset_period"]
+        assert 2 * period <= BUDGETS[budget].adapt_steps
 
     def test_td3_and_apb_have_the_same_widths(self):
         """An actor and critics of one test task have the same layers, whoever owns them."""

@@ -19,7 +19,22 @@ from results import publication
 N_LINES = 200
 N_GROUPS = 4
 COMMANDS = typer.main.get_command(app).commands
-NASTY = ["", " ", ",", "-1", "0", "nan", "1e999", "٣", "../..", "a" * 300, "\x1b[2J", "ü", "--", "="]
+NASTY = [
+    "",
+    " ",
+    ",",
+    "-1",
+    "0",
+    "nan",
+    "1e999",
+    "٣",
+    "../..",
+    "a" * 300,
+    "\x1b[2J",
+    "ü",
+    "--",
+    "=",
+]
 # the first two of each are good ones
 KNOWN = {
     "--suite": ["ood", "id", "sanity", "placement", "oracle", "odo"],

@@ -16,7 +16,7 @@ from benchmark.seeding import Streams
 from benchmark.suites import BUDGETS, GRADIENT, PPO, RL2, SUITES, TD3, VARIBAD
 from envs.point import PointGoal
 from methods import METHODS
-from methods.apb import Apb, ApbUnfrozen
+from methods.apb import Apb, ApbReset, ApbUnfrozen
 from methods.td3 import Td3
 
 OOD, SMOKE = SUITES["ood"], BUDGETS["smoke"]

@@ -329,6 +329,23 @@ def test_context_is_what_visits_collected_on_the_prior(
     assert inferred == [(CONFIG.meta_batch, C)] * 30
 
 
+def test_each_task_keeps_what_was_collected_on_it() -> None:
+    family, n_tasks = PointGoal(), 4
+    tasks = family.sample(n_tasks, np.random.default_rng(0))
+    pool = TaskPool(family, tasks, Streams(0), pooled=True, allowed=10**6)
+    trainer = Pearl(SPEC, CONFIG).trainer(pool.make_env, n_tasks, 10**6, Streams(0, "m"))
+    while int(pool.used.sum()) < n_tasks * 60 + 6 * 2 * 150:  # six iterations
+        trainer.step(10**6)
+    replay = trainer.state_dict()["replay"]
+    held = replay["added"].tolist()
+    assert sum(held) == int(pool.used.sum()) and len(set(held)) > 1  # some were visited more often
+    for task, count, rows in zip(tasks, held, replay["data"], strict=True):
+        *_, reward, x, y, _, _, _ = rows[:count].double().numpy().T
+        angle, radius = task.params["angle"], task.params["radius"]
+        away = np.hypot(x - radius * np.cos(angle), y - radius * np.sin(angle))
+        np.testing.assert_allclose(reward, -away, atol=1e-5)
+
+
 def test_the_entropy_that_is_aimed_at_is_minus_the_size_of_an_action(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

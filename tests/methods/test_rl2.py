@@ -15,7 +15,7 @@ from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.core.nets import spread
 from methods.core.trial_adapter import ByMean
-from methods.core.trials import Moment, TrialBatch, TrialRunner
+from methods.core.trials import Moment, TrialBatch, TrialRunner, Trials, trial_advantages
 from methods.rl2 import Rl2, Rl2Agent, Rl2Config, Rl2Finetuned, networks, outputs
 
 H, K, N = 50, 2, 2
@@ -138,6 +138,48 @@ def test_statistics_move_once_the_policy_has_learned(
     agent.meta_learn(trials)
     assert counts == [count] and agent.updates == CONFIG.epochs * CONFIG.minibatches
     assert float(method.rewards.moments.count) == count + N * 2 * K * H
+
+
+def test_tasks_that_learn_together_learn_as_each_would_alone(
+    method: Rl2, point_pool: Callable[..., TaskPool]
+) -> None:
+    together, batches = agent_of(method, (N,)), []
+    for _ in range(2):
+        batches.append(trials_of(together, point_pool(10**6)))
+        together.learn(batches[-1])
+    for n in range(N):
+        alone = agent_of(method, (1,))
+        for trials in batches:
+            alone.learn(of_task(trials, n))
+        for name, tensor in together.ppo.params.items():
+            torch.testing.assert_close(
+                tensor[n : n + 1], alone.ppo.params[name], rtol=1e-3, atol=1e-5, msg=name
+            )
+
+
+def of_task(trials: Trials, n: int) -> Trials:
+    moments, choices = (
+        type(part)(*(tensor[:, n : n + 1] for tensor in part)) for part in trials[:2]
+    )
+    return Trials(moments, choices, trials.memory[:, n : n + 1], trials.next_value[:, n : n + 1])
+
+
+def test_the_policy_learns_from_rewards_over_the_deviation_of_their_return(
+    method: Rl2, point_pool: Callable[..., TaskPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, seen = agent_of(method), []
+    trials = trials_of(agent, point_pool(10**6))
+
+    def watched(trials: Trials, reward: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+        seen.append(reward)
+        return trial_advantages(trials, reward, gamma, lam)
+
+    monkeypatch.setattr("methods.rl2.trial_advantages", watched)
+    agent.learn(trials)
+    deviation = float(method.rewards.moments.var) ** 0.5
+    assert deviation > 1.5  # so that it makes a difference
+    expected = (trials.moments.reward / deviation).clamp(-10.0, 10.0)
+    torch.testing.assert_close(seen, [expected], rtol=1e-5, atol=1e-6)
 
 
 def test_no_statistic_moves_on_a_test_task_and_no_weight_without_fine_tuning(

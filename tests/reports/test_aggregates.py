@@ -8,8 +8,9 @@ import pytest
 
 from reports.parts.generalisation_gap import generalisation_gaps
 from reports.stats.aggregates import COUNTS, IQM, MEAN, STATISTICS, aggregate, performance_profiles
-from reports.stats.bootstrap import BOOTSTRAP
+from reports.stats.bootstrap import BOOTSTRAP, estimate
 from reports.stats.curve_areas import adaptation_areas
+from reports.stats.estimates import mean
 from reports.stats.improvement import probability_of_improvement
 from reports.stats.score_matrix import EXACT_IMAGES, OTHERS
 from reports.stats.scores import IN_DISTRIBUTION, adaptation_scores, coverage, last_scores
@@ -327,6 +328,17 @@ def test_intervals_are_corrected_unless_told_otherwise():
         for which in (True, False)
     )
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_intervals_are_of_the_level_that_their_name_says():
+    assert BOOTSTRAP.startswith("95 %")
+    for tabulate in (aggregate, performance_profiles):
+        pd.testing.assert_frame_equal(tabulate(FULL, EXACT), tabulate(FULL, EXACT, level=0.95))
+    values = np.array([[0.2, 0.4, 0.6, 0.1]])
+    said, named = (
+        estimate(values, mean, np.random.default_rng(0), **level) for level in ({}, {"level": 0.95})
+    )
+    np.testing.assert_array_equal(said, named)
 
 
 def test_nothing_measured_gives_empty_tables():

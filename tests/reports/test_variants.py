@@ -137,6 +137,13 @@ def test_the_blind_policy_is_finetune_or_its_equal():
     assert blind_policy(points[points["method"] == "apb"]).empty
 
 
+def test_the_blind_policy_has_the_settings_of_the_suite_where_it_was_run_with_them():
+    usual = summarise(scores_of(["finetune"]))
+    changed = usual.assign(variant="depth=3", n_seeds=9)
+    assert blind_policy(pd.concat([changed, usual]))["variant"].tolist() == [""]
+    assert blind_policy(changed)["variant"].tolist() == ["depth=3"]
+
+
 def test_a_missing_seed_is_hollow_and_an_unfinished_variant_has_an_empty_line():
     scores = scores_of(["apb", "apb-pre"])
     lost = (scores["seed"] == 1) & (scores["env_steps"] == 250) & (scores["method"] == "apb")

@@ -1,10 +1,10 @@
 """Fingerprints of simulator and learners: the result of a fixed short run, kept for comparison.
 
 The simulator's are exact, and hold for one version of MuJoCo on one kind of processor. The
-learners' are returns at smoke, to a tolerance, since their sums depend on the processor too: they
-hold for one version of the method and of torch, one kind of processor with one set of instructions,
-and one number of threads. Where there is none for this machine, nothing is known, and nothing
-passes.
+learners' are returns and meta-trained weights at smoke, to a tolerance, since their sums depend on
+the processor too: they hold for one version of the method and of torch, one kind of processor with
+one set of instructions, and one number of threads. A few gradient steps move weights long before
+they move a return. Where there is none for this machine, nothing is known, and nothing passes.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from typing import Any
 import mujoco
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
 
 from benchmark.provenance import provenance
@@ -25,6 +26,7 @@ from results.files import DamageError, StoreError, commit, explained, read, seal
 
 FILE = "fingerprints.json"
 TOLERANCE = 1e-4  # of a return, relative where that is larger than 1
+WEIGHTS_TOLERANCE = 1e-6  # of sums over weights, likewise
 _STEPS = 40
 _TASKS = 2
 _COPIES = 2
@@ -94,22 +96,33 @@ def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
     return found
 
 
-def differs(ours: Any, known: Any) -> bool:
+def weights_fingerprint(state: bytes) -> list[float]:
+    """What a meta-training at smoke gave: Σ w², and Σᵢ wᵢ cos i, over all numbers of its state."""
+    tensors = safetensors.torch.load(state)
+    floats = (tensors[name] for name in sorted(tensors) if tensors[name].is_floating_point())
+    w = torch.cat([tensor.double().flatten() for tensor in floats])
+    i = torch.arange(len(w), dtype=torch.float64)
+    return [float(w @ w), float(w @ i.cos())]
+
+
+def differs(ours: Any, known: Any, tolerance: float = TOLERANCE) -> bool:
     """Whether a fingerprint is not the known one."""
     if isinstance(ours, str) or isinstance(known, str):
         return bool(ours != known)
-    return len(ours) != len(known) or not np.allclose(ours, known, rtol=TOLERANCE, atol=TOLERANCE)
+    return len(ours) != len(known) or not np.allclose(ours, known, rtol=tolerance, atol=tolerance)
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """The fingerprints in a folder: `simulator` and `learner`, by key, then by family or method.
+    """The fingerprints in a folder: of each kind by key, then by family or method.
+
+    The kinds are `simulator`, `learner` (its returns), and `weights`.
 
     Raises:
       StoreError: if the file was altered.
     """
     path = folder / FILE
     if not path.exists():
-        return {"simulator": {}, "learner": {}}
+        return {}
     try:
         with explained(path):
             return unseal(read(path))
@@ -122,7 +135,7 @@ def load(folder: Path) -> dict[str, Any]:
 def record(folder: Path, kind: str, key: str, found: Mapping[str, Any]) -> None:
     """Keep the fingerprints of this machine, in the place of any that it had."""
     known = load(folder)
-    known[kind][key] = dict(found)
+    known.setdefault(kind, {})[key] = dict(found)
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         commit(folder, {FILE: seal(known)})

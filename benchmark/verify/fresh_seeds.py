@@ -44,7 +44,7 @@ Show = Callable[[list[Progress]], None]
 def known_fingerprints(
     store: Store, folder: Path, record: bool, show: Show, deadline: float | None = None
 ) -> Iterator[Check]:
-    """This machine's simulator and learner fingerprints against `folder`'s; `record` saves them."""
+    """This machine's fingerprints against those in `folder`; `record` saves them there."""
     cells = expand(
         SUITES["ood"], BUDGETS["smoke"], METHODS, families=["point-goal"], seeds=1, settings={}
     )
@@ -52,11 +52,13 @@ def known_fingerprints(
     found: dict[str, tuple[str, dict[str, Any]]] = {
         "simulator": (fingerprints.simulator_key(), fingerprints.simulator_fingerprints()),
         "learner": (fingerprints.learner_key(), fingerprints.learner_fingerprints(rows)),
+        "weights": (fingerprints.learner_key(), _weights(store, cells)),
     }
+    tolerance = {"weights": fingerprints.WEIGHTS_TOLERANCE}
     for kind, (key, ours) in found.items():
         if record:
             fingerprints.record(folder, kind, key, ours)
-        known = fingerprints.load(folder)[kind].get(key)
+        known = fingerprints.load(folder).get(kind, {}).get(key)
         if known is None:
             detail = (
                 f"none is recorded for {key}; with code that you trust, --record keeps this"
@@ -70,7 +72,11 @@ def known_fingerprints(
         wrong = [
             name
             for name in sorted(names)
-            if fingerprints.differs(ours.get(name, ""), known.get(name, ""))
+            if fingerprints.differs(
+                ours.get(name, ""),
+                known.get(name, ""),
+                tolerance.get(kind, fingerprints.TOLERANCE),
+            )
         ]
         detail = f"{', '.join(wrong)} differ" if wrong else f"{len(names)} of {len(ours)}, of {key}"
         yield Check(
@@ -79,6 +85,18 @@ def known_fingerprints(
             "failed" if wrong else "passed" if names else "skipped",
             detail,
         )
+
+
+def _weights(store: Store, cells: Iterable[Cell]) -> dict[str, list[float]]:
+    """The fingerprint of each finished meta-training, by method@version."""
+    trained = {cell.train_key: cell.trainer for cell in cells if cell.train_key is not None}
+    return {
+        f"{trainer.method}@{trainer.method_version}": fingerprints.weights_fingerprint(
+            store.state(key)
+        )
+        for key, trainer in trained.items()
+        if store.status(key) == "done"
+    }
 
 
 def trained_states(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from benchmark import states
+from benchmark.cells import expand
 from benchmark.plugins import load_method
-from benchmark.suites import SUITES
+from benchmark.stage import Stage, perform
+from benchmark.suites import BUDGETS, SUITES
 from benchmark.verify import fingerprints
 from benchmark.verify import fresh_seeds as fresh
 from benchmark.verify import published as checks_module
@@ -25,6 +27,7 @@ from reports.stats import scores
 from results.files import StoreError
 from results.publication import MANIFEST, PUBLISHED, Publication
 from results.publishing import write_manifest
+from results.store import Store
 
 BROKEN = "sanity: the report follows from the rows"
 FORM = "sanity: tables are of the form that is published"
@@ -313,6 +316,7 @@ class TestLevel2:
         assert (
             outcomes["fingerprints of the simulator"]
             == outcomes["fingerprints of the learner"]
+            == outcomes["fingerprints of the weights"]
             == "skipped"
         )
         assert outcomes["trained state: sanity/point-goal/ood/apb seed 0"] == "passed"
@@ -323,6 +327,7 @@ class TestLevel2:
         code, checks = verify(*self.words, "--seeds", "2")
         assert code == 0 and checks["fingerprints of the learner"]["outcome"] == "passed"
         assert checks["fingerprints of the simulator"]["outcome"] == "passed"
+        assert checks["fingerprints of the weights"]["outcome"] == "passed"
 
     @pytest.mark.parametrize("moved", [-30.0, 30.0])
     def test_scores_that_moved_fail_either_way_and_so_do_fingerprints(
@@ -484,17 +489,41 @@ class TestFingerprints:
     def test_a_learner_of_another_version_is_not_known(self, tmp_path, monkeypatch):
         key, ours = fingerprints.learner_key(), {"td3@1": [-50.0, 3.0], "apb@2": [-40.0, 3.0]}
         monkeypatch.setattr(fresh, "_run", lambda *_: None)
+        monkeypatch.setattr(fresh, "_weights", lambda *_: {})
         monkeypatch.setattr(fingerprints, "learner_fingerprints", lambda rows: ours)
         monkeypatch.setattr(fingerprints, "simulator_fingerprints", lambda: {"f": "ab"})
 
         def outcome(known):
             fingerprints.record(tmp_path, "learner", key, known)
-            *_, found = fresh.known_fingerprints(None, tmp_path, False, print)
+            _, found, _ = fresh.known_fingerprints(None, tmp_path, False, print)
             return found.outcome, found.detail.partition(",")[0]
 
         assert outcome({"td3@1": [-50.0, 3.0], "apb@1": [0.0, 3.0]}) == ("passed", "1 of 2")
         assert outcome({"td3@1": [-51.0, 3.0], "apb@1": [0.0, 3.0]}) == ("failed", "td3@1 differ")
         assert outcome({"td3@2": [-51.0, 3.0]}) == ("skipped", "0 of 2")
+
+    @pytest.mark.parametrize(
+        ("method", "settings"),
+        [("pearl", {"kl_weight": 0.2}), ("pearl", {"tau": 0.03}), ("apb", {"policy_noise": 0.25})],
+    )
+    def test_weights_notice_what_returns_at_smoke_hardly_do(self, tmp_path, method, settings):
+        def weights(settings):
+            (cell,) = expand(
+                SUITES["ood"],
+                BUDGETS["smoke"],
+                {method: METHODS[method]},
+                ["point-goal"],
+                seeds=1,
+                settings={method: settings},
+            )
+            store = Store(tmp_path / str(len(settings)), create=True)
+            assert perform(store, Stage(cell, "train"), 1) == ("done", None)
+            return fingerprints.weights_fingerprint(store.state(cell.train_key))
+
+        usual = weights({})
+        assert not fingerprints.differs(usual, usual) and len(usual) == 2
+        other = weights(settings)
+        assert fingerprints.differs(usual, other, fingerprints.WEIGHTS_TOLERANCE)
 
     def test_learners_have_a_tolerance(self):
         assert not fingerprints.differs([-50.0, 3.0], [-50.004, 3.0])
@@ -507,7 +536,7 @@ class TestFingerprints:
         assert fingerprints.differs([np.nan], [1.0])
 
     def test_they_are_kept_by_key_and_sealed(self, tmp_path):
-        assert fingerprints.load(tmp_path) == {"simulator": {}, "learner": {}}
+        assert fingerprints.load(tmp_path) == {}
         fingerprints.record(tmp_path, "simulator", "k", {"f": "ab"})
         fingerprints.record(tmp_path, "learner", "l", {"m": [1.0]})
         fingerprints.record(tmp_path, "simulator", "k2", {"f": "cd"})

@@ -16,6 +16,7 @@ from benchmark.plugins import load_method
 from benchmark.publish import publish
 from benchmark.suites import BUDGETS, SUITES, TD3
 from methods import METHODS
+from results.files import seal, unseal
 from results.publication import Publication
 from results.store import CellKey, Store, StoreError
 
@@ -156,6 +157,15 @@ def test_too_few_seeds_are_refused(store, monkeypatch):
     assert "has 2 seeds and budget smoke asks for 3: run with --seeds" in refused(store)
     monkeypatch.setitem(publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=0))
     assert "budget smoke is not for publishing" in refused(store)
+
+
+def test_the_method_with_the_fewest_seeds_decides(store):
+    path = store / "suite-sanity.json"
+    plan = unseal(path.read_bytes())
+    td3 = next(c for c in plan["cells"] if c["slot"]["method"] == "td3" and c["slot"]["seed"] == 1)
+    plan["cells"].remove(td3)
+    path.write_bytes(seal(plan))
+    assert "td3 has 1 seeds and budget smoke asks for 2: run with --seeds 2" in refused(store)
 
 
 def test_a_part_of_the_suite_is_refused(store, monkeypatch):

@@ -3,11 +3,13 @@ import pickle
 import shutil
 import time
 from dataclasses import asdict
+from threading import Thread
 
 import pandas as pd
 import pytest
 
 from results import cell
+from results.files import locked
 from results.schema import COLUMNS, SCHEMA_VERSION, Row, to_frame
 from results.store import EXPECTED, CellKey, Store, StoreError
 
@@ -333,6 +335,34 @@ class TestClaims:
         left.touch()
         write(TRAIN)
         assert not left.exists()
+
+    def test_a_claim_leaves_alone_what_a_writer_is_writing(self, store, write):
+        write(TRAIN, status="failed")
+        folder = store.root / TRAIN.folder
+        staged = folder / ".rows.parquet.00ff.tmp"
+        with locked(folder / cell.WRITE_LOCK, 0.0):
+            staged.touch()
+            with store.claim(TRAIN) as mine:
+                assert mine and staged.exists()
+        with store.claim(TRAIN):
+            assert not staged.exists()
+
+    def test_a_writer_that_had_to_wait_sees_what_was_written_meanwhile(
+        self, store, write, tmp_path
+    ):
+        write(TRAIN, seed=1)
+        folder = store.root / TRAIN.folder
+        shutil.copytree(folder, tmp_path / "finished")
+        for name in FILES:
+            (folder / name).unlink()
+        writer = Thread(target=write, args=(TRAIN,), kwargs={"seed": 2})
+        with locked(folder / cell.WRITE_LOCK, 0.0):
+            writer.start()
+            time.sleep(0.3)  # it waits for the lock
+            assert writer.is_alive()
+            shutil.copytree(tmp_path / "finished", folder, dirs_exist_ok=True)
+        writer.join()
+        assert store.record(TRAIN)["seed"] == 1
 
 
 class TestPlans:

@@ -67,7 +67,7 @@ def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
         if len(seeds) and seeds.min() < wanted:
             problems.append(
                 f"{seeds.idxmin()[2]} has {seeds.min()} seeds and budget {budget} asks for"
-                f" {wanted}: run with --seeds"
+                f" {wanted}: run with --seeds {wanted}"
             )
         there = set(of_budget[["family", "split", "method"]].itertuples(index=False, name=None))
         if missing := [place for place in _asked(suite, str(budget)) if place not in there]:

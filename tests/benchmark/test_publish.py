@@ -154,7 +154,7 @@ def test_what_is_not_finished_is_refused(store):
 
 def test_too_few_seeds_are_refused(store, monkeypatch):
     monkeypatch.setitem(publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=3))
-    assert "has 2 seeds and budget smoke asks for 3: run with --seeds" in refused(store)
+    assert "has 2 seeds and budget smoke asks for 3: run with --seeds 3" in refused(store)
     monkeypatch.setitem(publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=0))
     assert "budget smoke is not for publishing" in refused(store)
 

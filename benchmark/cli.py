@@ -24,7 +24,7 @@ VIDEOS = (
 FILMED = "With --videos: a method of your own, as `run` was given it, to be filmed too."
 RECORD = "Keep this machine's fingerprints in fingerprints.json of --published; for trusted code."
 LEVELS = (
-    "1: tables follow from rows (half a minute). 2: also fingerprints, checkpoints, fresh seeds"
+    "1: tables follow from rows (15 seconds). 2: also fingerprints, checkpoints, fresh seeds"
     " (minutes). 3: fresh seeds at desk or paper. What is run again, from --cells to --record, is"
     " for levels 2 and 3."
 )

@@ -6,6 +6,7 @@ import math
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,6 +14,7 @@ from typing import Literal, TypeAlias
 import pandas as pd
 
 from benchmark.additions import of_today, stage_keys
+from benchmark.cores import available_cores
 from benchmark.plugins import load_method, registered_methods
 from benchmark.protocol import EPISODES
 from benchmark.publish import COVER, REPORT, SCORES, render, summary
@@ -20,6 +22,7 @@ from benchmark.suites import SUITES
 from envs import load_family
 from envs.api import family_version
 from reports import ReportError
+from reports.processes import processes
 from results.files import StoreError
 from results.publication import Publication, files_below
 from results.publishing import tables, to_files
@@ -58,9 +61,31 @@ def rows_and_report(publication: Publication, suites: Sequence[str]) -> Iterator
             "failed",
             "its folder has no manifest: restore it, or move the folder away",
         )
-    for suite in suites:
-        for name, look in _LOOKS.items():
-            yield _looked(name, look, publication, suite)
+    jobs = min(len(suites), available_cores())
+    with processes(jobs, [__name__]) if jobs > 1 else nullcontext() as pool:
+        if pool is None:
+            for suite in suites:
+                yield from _checks_of(publication, suite)
+            return
+        # those that take longest begin first
+        longest = sorted(suites, key=lambda suite: -_size(publication.root / suite))
+        found = {suite: pool.submit(_all_of, publication.root, suite) for suite in longest}
+        for suite in suites:
+            yield from found[suite].result()
+
+
+def _all_of(root: Path, suite: str) -> list[Check]:
+    """The checks of one suite, in a process of its own."""
+    return list(_checks_of(Publication(root), suite))
+
+
+def _checks_of(publication: Publication, suite: str) -> Iterator[Check]:
+    for name, look in _LOOKS.items():
+        yield _looked(name, look, publication, suite)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.csv"))
 
 
 def _looked(name: str, look: "Look", publication: Publication, suite: str) -> Check:

@@ -1,18 +1,12 @@
 """The folder that a report is written to."""
 
-import gc
 import io
-import os
-import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context, parent_process
-from multiprocessing.context import BaseContext
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import pandas as pd
@@ -22,6 +16,7 @@ from reports.files import write_bytes, write_text
 from reports.page.svg import to_svg
 from reports.parts.drawing import step_back
 from reports.parts.styles import themed
+from reports.processes import processes
 from results.interrupts import interrupts_held
 
 if TYPE_CHECKING:
@@ -29,6 +24,7 @@ if TYPE_CHECKING:
 
 
 P = ParamSpec("P")
+_NEEDED = ("seaborn", "matplotlib.backends.backend_svg")  # to draw
 
 
 class Output:
@@ -100,30 +96,6 @@ def _draw(stem: Path, make: "Callable[[], Figure]", pdf: bool) -> None:
         save_figure(make(), stem, pdf)
 
 
-def _get_ready() -> None:
-    """Make this process end when its parent is gone, however the parent ended.
-
-    What it has imported lives as long, so that no search for garbage need walk it.
-    """
-
-    def watch() -> None:
-        if (parent := parent_process()) is not None:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-    gc.freeze()
-
-
-def _context() -> BaseContext:
-    """How processes start: on Linux from one that has matplotlib ready and forks them."""
-    if sys.platform != "linux":
-        return get_context("spawn")  # numpy's own libraries may not survive a fork
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["seaborn", "matplotlib.backends.backend_svg"])
-    return context
-
-
 @contextmanager
 def opened(folder: Path, jobs: int, pdf: bool = False) -> Iterator[Output]:
     """An output whose figures are drawn in `jobs` processes; none are drawn where it is 0.
@@ -133,19 +105,8 @@ def opened(folder: Path, jobs: int, pdf: bool = False) -> Iterator[Output]:
     if jobs < 2:
         yield Output(folder, None, draws=jobs > 0, pdf=pdf)
         return
-    try:
-        processes = ProcessPoolExecutor(jobs, _context(), initializer=_get_ready)
-    except (OSError, NotImplementedError):  # no semaphores: /dev/shm is missing or read-only
-        yield Output(folder, None, pdf=pdf)
-        return
-    with processes as pool:
-        try:
-            with interrupts_held():
-                pool.submit(int)
-            yield Output(folder, pool, pdf=pdf)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with processes(jobs, _NEEDED) as pool:
+        yield Output(folder, pool, pdf=pdf)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """How often one method beats another: probability of improvement per ordered pair and group."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from reports.stats.aggregates import interval_of
 from reports.stats.bootstrap import SHARE, freedom_of, percentiles, resampled_shares, stretched
-from reports.stats.estimates import even_shares, improvement, placement_variances
+from reports.stats.estimates import even_shares, improvement, placement_variances, present
 from reports.stats.score_matrix import APART, STRATUM, FloatArray, add_group, arms_of, checked
 from reports.stats.scores import ARM, OTHER
 
@@ -61,7 +62,7 @@ def probability_of_improvement(
             if not common:
                 continue
             x, y = (_matrix([seeds[stratum] for stratum in common]) for seeds in (mine, theirs))
-            p, low, high = _estimate(x, y, np.random.default_rng(seed), level, draws, corrected)
+            p, low, high = _estimate(x, y, seed, level, draws, corrected)
             n_seeds = min(int((~np.isnan(values)).sum(axis=1).min()) for values in (x, y))
             n_families, n_all = (
                 len({family for family, _ in strata})
@@ -96,7 +97,7 @@ def _matrix(rows: Sequence[FloatArray]) -> FloatArray:
 def _estimate(
     x: FloatArray,
     y: FloatArray,
-    generator: np.random.Generator,
+    seed: int,
     level: float,
     draws: int,
     corrected: bool,
@@ -104,10 +105,25 @@ def _estimate(
     p = improvement(x, y, even_shares(x), even_shares(y))
     if not interval_of(x, y):
         return float(p), np.nan, np.nan
-    x_shares, y_shares = (
-        resampled_shares(values, generator, draws, int(corrected)) for values in (x, y)
-    )
+    x_shares, y_shares = _shares(_there(x), _there(y), seed, draws, int(corrected))
     low, high = percentiles(improvement(x, y, x_shares, y_shares), level)
     if corrected:
         low, high = stretched(p, low, high, freedom_of(*placement_variances(x, y)), level, SHARE)
     return float(p), float(low), float(high)
+
+
+There = tuple[tuple[bool, ...], ...]  # [F][S] whether there is a score
+
+
+def _there(values: FloatArray) -> There:
+    return tuple(map(tuple, present(values).tolist()))
+
+
+@lru_cache(maxsize=4)
+def _shares(x: There, y: There, seed: int, draws: int, fewer: int) -> tuple[FloatArray, FloatArray]:
+    """Resamples of both; most pairs of a report have as many seeds, and so the same ones."""
+    generator = np.random.default_rng(seed)
+    # which scores there are decides, not what they are
+    scores = (np.where(np.array(there), 0.0, np.nan) for there in (x, y))
+    x_shares, y_shares = (resampled_shares(values, generator, draws, fewer) for values in scores)
+    return x_shares, y_shares

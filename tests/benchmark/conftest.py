@@ -146,7 +146,7 @@ class WarmWorkers:
     def put_in_place(self, monkeypatch):
         """Of what starts processes for stages and for figures."""
         monkeypatch.setattr("benchmark.local.multiprocessing", self)
-        monkeypatch.setattr("reports.page.output.get_context", lambda method: self.context)
+        monkeypatch.setattr("reports.processes.get_context", lambda method: self.context)
 
     def get_context(self, method):
         assert method == "spawn"

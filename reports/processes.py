@@ -1,0 +1,61 @@
+"""Processes that share the work of a report: ready in a moment, and gone with their parent."""
+
+import gc
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.context import BaseContext
+from threading import Thread
+
+from results.interrupts import interrupts_held
+
+
+@contextmanager
+def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
+    """`jobs` processes, started at once; None where the system has no semaphores for them.
+
+    On an error nothing is waited for.
+
+    Args:
+      modules: what the work needs, imported once for all processes.
+    """
+    try:
+        executor = ProcessPoolExecutor(jobs, _context(modules), initializer=_get_ready)
+    except (OSError, NotImplementedError):  # /dev/shm is missing or read-only
+        yield None
+        return
+    with executor as pool:
+        try:
+            with interrupts_held():
+                pool.submit(int)
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _context(modules: Sequence[str]) -> BaseContext:
+    """How processes start: on Linux from one that has the modules ready and forks them."""
+    if sys.platform != "linux":
+        return get_context("spawn")  # numpy's own libraries may not survive a fork
+    context = get_context("forkserver")
+    context.set_forkserver_preload([*modules])
+    return context
+
+
+def _get_ready() -> None:
+    """Make this process end when its parent is gone, however the parent ended.
+
+    What it has imported lives as long, so that no search for garbage need walk it.
+    """
+
+    def watch() -> None:
+        if (parent := parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+    gc.freeze()

@@ -5,6 +5,8 @@ from importlib import import_module, invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmark.shadows import pass_over
+
 __version__ = "0.1.0"
 
 
@@ -32,5 +34,6 @@ def _same(origin: str | None, file: Path) -> bool:
     return origin is not None and Path(origin).resolve() == file.resolve()
 
 
+pass_over()
 for _name in ("envs", "methods", "reports", "results"):
     _check(_name)

@@ -5,8 +5,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -489,7 +489,10 @@ def main(arguments: list[str] | None = None) -> None:
         "verify" in words and any(word.split("=")[0] == "--store" for word in words)
     )
     # only films are drawn, and they say what they miss
-    with nullcontext() if "--videos" in words else _drawing_off():
+    hidden: dict[str, str | None] = {"MPLBACKEND": None}
+    if "--videos" not in words:
+        hidden["MUJOCO_GL"] = "disable"
+    with _environment(hidden):
         code = exit_code(
             lambda: app(args=arguments, prog_name="python -m benchmark", standalone_mode=False),
             verbose,
@@ -499,14 +502,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 @contextmanager
-def _drawing_off() -> Iterator[None]:
-    """Let MuJoCo be imported where MUJOCO_GL names an OpenGL that is not there."""
-    asked = os.environ.get("MUJOCO_GL")
-    if asked is None:
-        yield
-        return
-    os.environ["MUJOCO_GL"] = "disable"
+def _environment(instead: Mapping[str, str | None]) -> Iterator[None]:
+    """Hide variables that would end an import of MuJoCo or matplotlib where they name what is not
+    there: an OpenGL, or a backend. Figures are files, and need no backend.
+    """
+    before = {name: os.environ[name] for name in instead if name in os.environ}
+    for name in before:
+        if (value := instead[name]) is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
     try:
         yield
     finally:
-        os.environ["MUJOCO_GL"] = asked
+        os.environ.update(before)

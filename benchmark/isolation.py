@@ -14,6 +14,21 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from typing import Any
 
 
+def settle() -> None:
+    """Give a process the settings that ours take for granted, whatever ran before this program.
+
+    A `sitecustomize` or `usercustomize` can have changed torch's default type and device, gradient
+    mode, and NumPy's error handling.
+    """
+    import numpy as np
+    import torch
+
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_grad_enabled(True)
+    np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Put back at the end what concerns the whole process.

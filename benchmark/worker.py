@@ -10,6 +10,7 @@ import time
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from benchmark.isolation import settle
 from benchmark.stage import perform
 from results.store import Store, StoreError
 
@@ -53,6 +54,7 @@ def serve(connection: Connection, store: Store, threads: int, save_every_s: floa
 
     threading.Thread(target=_die_with_parent, daemon=True).start()
     keep_memory()
+    settle()
     torch.set_num_threads(threads)
     while True:
         try:

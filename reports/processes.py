@@ -15,7 +15,7 @@ from results.interrupts import interrupts_held
 
 @contextmanager
 def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
-    """`jobs` processes, started at once; None where the system has no semaphores for them.
+    """`jobs` processes, started at once; None where they cannot start.
 
     On an error nothing is waited for.
 
@@ -24,13 +24,15 @@ def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
     """
     try:
         executor = ProcessPoolExecutor(jobs, _context(modules), initializer=_get_ready)
-    except (OSError, NotImplementedError):  # /dev/shm is missing or read-only
+        with interrupts_held():
+            executor.submit(int)
+    # no semaphores (/dev/shm is missing or read-only), or a module that cannot be imported, which
+    # whoever does the work here will be told
+    except (OSError, NotImplementedError, EOFError):
         yield None
         return
     with executor as pool:
         try:
-            with interrupts_held():
-                pool.submit(int)
             yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

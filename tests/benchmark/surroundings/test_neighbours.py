@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from benchmark import provenance
+from results.store import Store
 
 
 def python_in(folder, *words):
@@ -22,6 +23,49 @@ def test_packages_of_the_same_name_in_the_current_folder_do_no_harm(tmp_path, na
     done = python_in(tmp_path, "-m", "benchmark", "list")
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert "cheetah-vel" in done.stdout
+
+
+def test_files_called_like_modules_that_are_needed_do_no_harm(tmp_path):
+    for name in ("random", "statistics", "tempfile", "html", "torch", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not to be imported')\n")
+    (tmp_path / "pandas").mkdir()
+    (tmp_path / "pandas/__init__.py").write_text("raise RuntimeError('not to be imported')\n")
+    (tmp_path / "my_method.py").write_text("from methods.td3 import Td3\nclass Mine(Td3): ...\n")
+    run = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal")
+    own = ("--methods", "zero", "--method", "my_method:Mine")
+    for words in ((*run, *own), ("report", "--format", "html")):
+        done = python_in(tmp_path, "-m", "benchmark", *words)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert (tmp_path / "report/figures").is_dir()
+
+
+def test_what_runs_before_the_program_moves_no_score(tmp_path):
+    """A `sitecustomize` that changes torch's and NumPy's settings, as `usercustomize` may."""
+    words = ("-m", "benchmark", "run", "--suite", "ood", "--budget", "smoke", "--jobs", "1")
+    words += ("--families", "point-goal", "--methods", "td3")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import numpy, torch\nnumpy.seterr(all='raise')\ntorch.set_default_dtype(torch.float64)\n"
+        "torch.set_grad_enabled(False)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    found = []
+    for store, variables in (("usual", {}), ("changed", {"PYTHONPATH": path})):
+        done = subprocess.run(
+            [sys.executable, *words, "--store", tmp_path / store],
+            env={**os.environ, **variables},
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        found.append(Store(tmp_path / store, create=False).read()[0]["return_mean"])
+    assert found[0].notna().all() and found[0].equals(found[1])
+
+
+def test_a_backend_that_is_not_there_is_not_needed(cli, reference, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    done = cli("report", "--store", reference[0], "--format", "md", "--out", "out")
+    assert (done.code, done.err) == (0, "")
+    assert os.environ["MPLBACKEND"] == "nonsense"
 
 
 def test_a_script_that_imported_its_own_package_first_is_told_which(tmp_path):

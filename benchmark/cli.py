@@ -30,8 +30,8 @@ LEVELS = (
 )
 EPILOG = (
     "Exit codes: 0 done, 1 failed cells or a regression, 2 bad input, 3 time limit reached (run"
-    " again to go on), 4 disk full, 130 Ctrl-C, 143 SIGTERM. Start with: python -m benchmark run"
-    " --suite ood, then: python -m benchmark report."
+    " again to go on), 4 disk full, 130 Ctrl-C, 129 SIGHUP, 143 SIGTERM. Start with: python -m"
+    " benchmark run --suite ood, then: python -m benchmark report."
 )
 DEFAULT_STORE = Path("results/local")
 PUBLISHED = Path("published")  # in place of a folder, the results that came with the program

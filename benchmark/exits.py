@@ -15,9 +15,7 @@ import typer
 
 BAD = 2  # exit code of bad input
 FULL = 4  # of a full disk
-# of a signal: 128 and its number
-INTERRUPTED = 130
-TERMINATED = 143
+INTERRUPTED = 130  # of a signal: 128 and its number
 _AGAIN_S = 5  # after which SIGTERM is taken to have been lost
 _INPUT_ERRORS = {
     "benchmark.arguments": "InputError",
@@ -29,7 +27,7 @@ _INPUT_ERRORS = {
 
 
 class _TerminatedError(BaseException):
-    """SIGTERM; not a SystemExit, which a plug-in that exits raises too."""
+    """SIGTERM or SIGHUP, its number; not a SystemExit, which a plug-in that exits raises too."""
 
 
 def _encoded(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -62,12 +60,12 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
         return _complain(error.format_message())
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(resumes)
-    except _TerminatedError:
+    except _TerminatedError as error:
         print(
             f"terminated; run the same command again{' to go on' if resumes else ''}",
             file=sys.stderr,
         )
-        return TERMINATED
+        return 128 + int(error.args[0])
     except BrokenPipeError:  # the reader of our output has gone
         _mute()
         return 1
@@ -97,13 +95,23 @@ def _in_a_folder() -> bool:
 
 @contextmanager
 def _termination_raised() -> Iterator[None]:
-    """Let SIGTERM unwind the command, so that its temporary folders and its workers go with it."""
+    """Let SIGTERM, and the end of the terminal, unwind the command: temporary folders and workers
+    go with it, and what is unfinished is saved.
+    """
+    asked = signal.SIGTERM
 
     def leave(number: int, frame: Any) -> NoReturn:
+        nonlocal asked
+        asked = signal.Signals(number) if number != signal.SIGALRM else asked
         signal.alarm(_AGAIN_S)  # raised in a destructor, it would be lost
-        raise _TerminatedError
+        if asked == signal.SIGHUP:
+            _mute(1, 2)  # writing to a terminal that is gone is an error
+        raise _TerminatedError(asked)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGALRM)}
+    heard = [signal.SIGTERM, signal.SIGALRM]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # under nohup it is ignored
+        heard.append(signal.SIGHUP)
+    before = {number: signal.signal(number, leave) for number in heard}
     try:
         yield
     finally:
@@ -143,5 +151,7 @@ def _complain(message: str, code: int = BAD) -> int:
     return code
 
 
-def _mute() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _mute(*descriptors: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in descriptors or (sys.stdout.fileno(),):
+        os.dup2(nowhere, descriptor)

@@ -28,6 +28,7 @@ class Stop:
     def __init__(self) -> None:
         self.asked = self.heeded = False
         signal.signal(signal.SIGTERM, self._hear)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal is gone: the runner will ask
 
     def _hear(self, number: int, frame: Any) -> None:
         self.asked = True

@@ -3,8 +3,10 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -170,6 +172,28 @@ def test_whatever_stops_a_run_the_next_goes_on(
     assert "resumed wanderer" in last.out
     assert in_order(rows_of(here / "store")).equals(expected(path))
     assert not list((here / "store").rglob("snapshot*"))
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs util-linux")
+def test_a_terminal_that_closes_loses_nothing(plugin, here, cli, monkeypatch):
+    monkeypatch.setenv("PAUSE_S", "0.01")
+    words = [*WORDS, "--jobs", "1", "--method", f"{plugin(WANDERER)}:Wanderer"]
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", sys.executable, "-m", "benchmark", *words],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
+    )
+    os.close(theirs)
+    deadline = time.monotonic() + 60
+    while not list(here.glob("at-*")):
+        assert time.monotonic() < deadline and process.poll() is None, "it did not begin"
+        time.sleep(0.02)
+    time.sleep(0.5)
+    os.close(ours)
+    assert process.wait(timeout=60) == 129
+    assert list((here / "store").rglob("snapshot.json"))
+    monkeypatch.setenv("PAUSE_S", "0")
+    assert "resumed wanderer" in cli(*words).out
 
 
 def test_a_time_limit_loses_nothing(cli, plugin, here, rows_of, expected, monkeypatch):

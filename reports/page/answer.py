@@ -46,7 +46,7 @@ def answer_section(numbers: ReportData, out: Output) -> Iterator[str]:
         for place, of_place in expected.groupby(["budget", "split"], sort=False):
             key = (plan["suite"], *map(str, place))
             mine, spent = (select(table, _PLACE, key) for table in (board, costs))
-            yield from _answer(focused, key, of_place, mine, spent, out)
+            yield from _answer(focused, key, of_place, board=mine, costs=spent, out=out)
 
 
 def _answer(
@@ -69,7 +69,15 @@ def _answer(
     points = select(numbers.points, _PLACE, key)
     if points.empty:
         return
-    out.figure(name, overview_figure, points, expected, numbers.styles, title, numbers.exact)
+    out.figure(
+        name,
+        overview_figure,
+        points,
+        expected,
+        styles=numbers.styles,
+        title=title,
+        exact=numbers.exact,
+    )
     out.table(points, name)
     yield figure_links(title, name, name)
     if board.empty:

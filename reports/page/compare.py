@@ -152,7 +152,14 @@ def comparison(
     for key, of_axis in theirs.groupby([*TABLE, "axis"]):
         mine = select(scores, (*TABLE, "axis"), key)
         yield from _place(
-            key, mine, of_axis, select(found, (*TABLE, "axis"), key), other, styles, exact, out
+            key,
+            mine,
+            of_axis,
+            found=select(found, (*TABLE, "axis"), key),
+            other=other,
+            styles=styles,
+            exact=exact,
+            out=out,
         )
 
 
@@ -180,7 +187,13 @@ def _place(
     ]:
         file = "_".join([*map(slug, (suite, budget, family, split)), "compared", slug(axis)])
         out.figure(
-            file, comparison_figure, mine, theirs, arms, styles, f"{title}, against {other.name}"
+            file,
+            comparison_figure,
+            mine,
+            theirs,
+            arms=arms,
+            styles=styles,
+            title=f"{title}, against {other.name}",
         )
         yield f"![{escape_markdown(title)}](figures/{file}.svg)\n"
 

@@ -99,7 +99,15 @@ def write_report(
             measures = pd.concat([measures, theirs]).drop_duplicates()
         told = [*plans, *(others.plans() if others is not None else ())]
         remembering = {name for plan in told for name in plan.get("remembering", ())}
-        numbers = compute(rows, cells, plans, measures, load_references(), clips, remembering)
+        numbers = compute(
+            rows,
+            cells,
+            plans,
+            measures=measures,
+            references=load_references(),
+            clips=clips,
+            remembering=remembering,
+        )
         output.table(origins(cells, _record_of(results, others)), CELLS)
         sections = list(_sections(numbers, other, output))
         output.wait()

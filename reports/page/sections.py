@@ -48,7 +48,9 @@ def overall_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> I
     """The parts on all families of a suite together, in order; writes figures and CSV files."""
     numbers, expected = of_suite(numbers, plan)
     for (budget, split), of_split in expected.groupby(["budget", "split"], sort=False):
-        yield from _overall(numbers, plan["suite"], str(budget), str(split), of_split, out)
+        yield from _overall(
+            numbers, plan["suite"], str(budget), split=str(split), expected=of_split, out=out
+        )
 
 
 def of_suite(numbers: ReportData, plan: dict[str, Any]) -> tuple[ReportData, pd.DataFrame]:
@@ -84,7 +86,12 @@ def _overall(
         return
     profiles = performance_profiles(last, numbers.exact, value="normalised")
     out.figure(
-        f"{name}-profiles", profile_figure, profiles, arms, numbers.styles, f"{title}: profiles"
+        f"{name}-profiles",
+        profile_figure,
+        profiles,
+        arms,
+        styles=numbers.styles,
+        title=f"{title}: profiles",
     )
     out.table(profiles, f"{name}-profiles")
     out.table(found, f"{name}-aggregates")
@@ -107,7 +114,9 @@ def _split(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
     name = "_".join(map(slug, key))
     title = f"{family}, split {split} (budget {budget})"
     exact = numbers.exact.get(family, frozenset())
-    out.figure(name, adaptation_figure, points, expected, numbers.styles, title, exact)
+    out.figure(
+        name, adaptation_figure, points, expected, styles=numbers.styles, title=title, exact=exact
+    )
     out.table(points, f"{name}-curves")
     yield figure_links(title, name, f"{name}-curves")
     yield from findings(scores, exact)
@@ -137,7 +146,16 @@ def _shift(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
     exact = numbers.exact.get(family, frozenset())
     name = "_".join([*map(slug, key), "against_shift"])
     title = f"{family}, split {split}: score against shift (budget {budget})"
-    out.figure(name, shift_figure, points, expected, numbers.styles, title, exact, normal)
+    out.figure(
+        name,
+        shift_figure,
+        points,
+        expected,
+        styles=numbers.styles,
+        title=title,
+        exact=exact,
+        normal=normal,
+    )
     both = {"return": points, "normalised": normal}
     out.table(pd.concat([table.assign(score=score) for score, table in both.items()]), name)
     yield f"##### Score against shift\n\n{figure_links(title, name, name)}"
@@ -160,7 +178,7 @@ def _cost(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[
     name = "_".join([*map(slug, key), "cost"])
     title = f"{family}, split {split}: return against what it cost (budget {budget})"
     exact = numbers.exact.get(family, frozenset())
-    out.figure(name, cost_figure, points, expected, numbers.styles, title, exact)
+    out.figure(name, cost_figure, points, expected, styles=numbers.styles, title=title, exact=exact)
     out.table(points, name)
     yield f"##### Cost\n\n{figure_links(title, name, name)}"
 
@@ -186,7 +204,9 @@ def _variants(
             f" {budget})"
         )
         styles = {arm: style._replace(focus=True) for arm, style in numbers.styles.items()}
-        out.figure(name, variants_figure, rows, at_axis, of_arms, styles, title)
+        out.figure(
+            name, variants_figure, rows, at_axis, expected=of_arms, styles=styles, title=title
+        )
         out.table(points, name)
         out.table(rows, f"{name}-seeds")
         heading = (
@@ -216,7 +236,15 @@ def _training(
     title = f"{family}, meta-training (budget {budget})"
     points = summarise(scores, by=(*CURVE, "env_steps"))
     floors = select(numbers.floors, ("suite", "budget", "family"), (suite, budget, family))
-    out.figure(name, meta_training_figure, scores, points, numbers.styles, title, floors)
+    out.figure(
+        name,
+        meta_training_figure,
+        scores,
+        points,
+        styles=numbers.styles,
+        title=title,
+        floors=floors,
+    )
     out.table(points, name)
     out.table(scores, f"{name}-seeds")
     yield f"#### Meta-training\n\n{figure_links(title, name, name)}"

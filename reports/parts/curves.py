@@ -137,9 +137,9 @@ def _draw_panel(
                 axes,
                 curves[arm].sort_values("env_steps"),
                 arm,
-                style,
-                band_alpha(shown),
-                checkpoints[-1],
+                style=style,
+                alpha=band_alpha(shown),
+                end=checkpoints[-1],
             )
     for value in blind.loc[blind["axis"] == name, "mean"]:
         draw_blind(axes, [0, checkpoints[-1]], [value] * 2)

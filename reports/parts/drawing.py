@@ -172,7 +172,7 @@ def draw_curve(
     if arm[0] in BOUNDS:
         axes.plot([0, end], [curve["mean"].iloc[0]] * 2, gid=tag("bound", arm, style), **drawn)
         return
-    draw_points(axes, curve, "env_steps", arm, style, alpha)
+    draw_points(axes, curve, "env_steps", arm=arm, style=style, alpha=alpha)
     ends = curve.loc[curve["held_to"].notna(), ["env_steps", "held_to", "mean"]]
     for last, held_to, mean in ends.to_numpy(float):
         dashed = {"linestyle": (0, (3, 2)), "marker": ""}

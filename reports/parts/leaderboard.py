@@ -135,7 +135,9 @@ def leaderboard_figure(board: pd.DataFrame, styles: Mapping[Arm, Style], title: 
     )
     note += "floored at the zero action. Hollow: b = 0. Interquartile means over seeds × families. "
     note += few(board["n_seeds"].dropna())
-    figure, panels = canvas(len(groups), title, note, 1, (_WIDTH, 0.5 + _ROW * len(arms)), 1.3)
+    figure, panels = canvas(
+        len(groups), title, note, n_rows=1, panel=(_WIDTH, 0.5 + _ROW * len(arms)), beside=1.3
+    )
     for axes, group in zip(panels, groups, strict=True):
         of_group = board[board["group"] == group]
         for y, arm in enumerate(arms):

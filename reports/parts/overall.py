@@ -104,7 +104,9 @@ def profile_figure(
                 columns={"value": "mean"}
             )
             if not curve.empty:
-                draw_points(axes, curve, "threshold", arm, drawn[arm], band_alpha(drawn))
+                draw_points(
+                    axes, curve, "threshold", arm=arm, style=drawn[arm], alpha=band_alpha(drawn)
+                )
         axes.set_title(group_name(group))
         axes.set_xlabel(
             "normalised score τ: 0 the better of zero and random action, 1 the expert", fontsize=8

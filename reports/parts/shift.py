@@ -121,7 +121,12 @@ def shift_figure(
         for arm in arms:
             if (*arm, name, moment) in curves:
                 draw_points(
-                    axes, curves[*arm, name, moment], "level", arm, styles[arm], band_alpha(arms)
+                    axes,
+                    curves[*arm, name, moment],
+                    "level",
+                    arm=arm,
+                    style=styles[arm],
+                    alpha=band_alpha(arms),
                 )
         if moment == LAST and name in set(blind["axis"]):
             at_start = blind[blind["axis"] == name].sort_values("level")

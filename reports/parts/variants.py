@@ -121,7 +121,7 @@ def variants_figure(
             seeds, point = (
                 select(table[table["at"] == at], ARM, arm) for table in (scores, points)
             )
-            _draw_variant(axes, y, seeds, point, points, arm, styles[arm])
+            _draw_variant(axes, y, seeds, point=point, points=points, arm=arm, style=styles[arm])
         axes.set_title(moment_name(at, moments))
         axes.set_xlabel("return")
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))

@@ -115,7 +115,9 @@ def estimate(
     if not corrected:
         return value, low, high
     variances, sizes = variances_of(values)
-    return value, *stretched(value, low, high, freedom_of(variances, sizes), level, bounds)
+    return value, *stretched(
+        value, low, high, freedom=freedom_of(variances, sizes), level=level, bounds=bounds
+    )
 
 
 def freedom_of(variances: FloatArray, sizes: FloatArray) -> float:

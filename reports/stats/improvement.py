@@ -62,7 +62,7 @@ def probability_of_improvement(
             if not common:
                 continue
             x, y = (_matrix([seeds[stratum] for stratum in common]) for seeds in (mine, theirs))
-            p, low, high = _estimate(x, y, seed, level, draws, corrected)
+            p, low, high = _estimate(x, y, seed, level=level, draws=draws, corrected=corrected)
             n_seeds = min(int((~np.isnan(values)).sum(axis=1).min()) for values in (x, y))
             n_families, n_all = (
                 len({family for family, _ in strata})
@@ -108,7 +108,9 @@ def _estimate(
     x_shares, y_shares = _shares(_there(x), _there(y), seed, draws, int(corrected))
     low, high = percentiles(improvement(x, y, x_shares, y_shares), level)
     if corrected:
-        low, high = stretched(p, low, high, freedom_of(*placement_variances(x, y)), level, SHARE)
+        low, high = stretched(
+            p, low, high, freedom=freedom_of(*placement_variances(x, y)), level=level, bounds=SHARE
+        )
     return float(p), float(low), float(high)
 
 

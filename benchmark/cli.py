@@ -147,6 +147,16 @@ def run(
         bool,
         typer.Option("--force", help="Run finished cells again, unfinished ones from the start."),
     ] = False,
+    unpublished: Annotated[
+        bool,
+        typer.Option(
+            "--unpublished",
+            help=(
+                "Run only what the published results lack, seed after seed over all methods, and"
+                " take over the meta-trainings that are published. `publish --add` adds it."
+            ),
+        ),
+    ] = False,
 ) -> None:
     """Run a suite, skipping what the store has finished and resuming what it has saved."""
     from benchmark import arguments
@@ -175,6 +185,7 @@ def run(
         time_limit_s=time_limit_s,
         force=force,
         save_every_s=save_every_s,
+        unpublished=unpublished,
     )
     raise typer.Exit(code)
 
@@ -368,7 +379,7 @@ def publish(
         ),
     ] = False,
 ) -> None:
-    """Publish a finished suite: rows per seed, manifest, report, trained states of one seed."""
+    """Publish a finished suite: rows per seed, manifest, report, trained states."""
     from benchmark import arguments
 
     if suite is None and not rerender:

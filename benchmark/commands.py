@@ -23,6 +23,7 @@ from benchmark.resume import Kept
 from benchmark.seeding import Streams
 from benchmark.stage import Stage
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
+from benchmark.unpublished import missing, take_over
 from envs import FAMILIES, load_family
 from envs.api import family_version
 from methods import METHODS
@@ -52,12 +53,19 @@ def run(
     time_limit_s: float | None,
     force: bool,
     save_every_s: float,
+    unpublished: bool = False,
 ) -> int:
     """Run the cells of a suite and say how it went; returns the exit code."""
     began = time.monotonic()
     cells = expand(suite, budget, methods, families=families, seeds=seeds, settings=settings)
+    published = Publication() if unpublished else None
+    if published and not (cells := missing(cells, published)):
+        print(f"suite {suite.id} at {budget.id}: nothing is missing in the published results")
+        return DONE
     check_budgets(cells)
     opened = Store(store, create=True)
+    if published and (taken := take_over(cells, published, opened)):
+        print(f"meta-trainings taken over from the published results: {taken}")
     opened.write_plan(_plan(suite, methods, cells))
     console = Console(markup=False, emoji=False, highlight=False)
     display = Display(console)

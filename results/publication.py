@@ -182,6 +182,11 @@ class Publication:
         }
         return {**facts, "packages": packages, "machine": machine}
 
+    def has_state(self, key: CellKey) -> bool:
+        """Whether the trained state of a stage is published."""
+        name = f"{STATES}/{key.id}.safetensors"
+        return any(name in self.manifest(suite)["files"] for suite in self.suites)
+
     def state(self, key: CellKey) -> bytes:
         """The trained state of a stage, after comparing its checksum.
 
@@ -193,8 +198,8 @@ class Publication:
             if name in (files := self.manifest(suite)["files"]):
                 return _intact(self.root / suite / name, files[name])
         raise StoreError(
-            f"{self.root}: the trained state of stage {key.id} is not published, only those of one"
-            " seed are"
+            f"{self.root}: the trained state of stage {key.id} is not published, at quick only"
+            " those of one seed are"
         )
 
     def _plan(self, suite: str) -> dict[str, Any]:

@@ -206,6 +206,7 @@ def _manifest(plan: Mapping[str, Any], stages: pd.DataFrame) -> dict[str, Any]:
         **said,
         "remembering": plan.get("remembering", []),
         "isomorphic_axes": axes,
+        "seeds": {name: BUDGETS[name].published_seeds for name in sorted(set(stages["budget"]))},
         **summary(stages),
     }
 

@@ -230,7 +230,10 @@ class Publication:
             for cell in self.table(suite, "cells").to_dict("records")
         ]
         said = {name: manifest[name] for name in ("suite", "suite_version", "question", "arms")}
-        return {**said, "remembering": manifest.get("remembering", []), "cells": cells}
+        asked = {
+            name: manifest.get(name, empty) for name, empty in (("remembering", []), ("seeds", {}))
+        }
+        return {**said, **asked, "cells": cells}
 
     def _read(self, suite: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         version = str(self.manifest(suite)["suite_version"])

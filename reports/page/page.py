@@ -22,6 +22,7 @@ from reports.parts.films import Clip
 from reports.parts.generalisation_gap import gaps_of, gaps_table
 from reports.parts.provenance import CELLS, origins, provenance, shortfalls
 from reports.parts.tuning import tuning_section
+from reports.stats.scores import with_missing_seeds
 from reports.text import escape_markdown, method_name, slug
 from results.trials import load_trials
 
@@ -81,6 +82,7 @@ def write_report(
     plans = _chosen(results.plans(), suites, store)
     with opened(out, jobs, pdf) as output:
         rows, cells = results.read([plan["suite"] for plan in plans])
+        cells = with_missing_seeds(cells, plans)
         if cells.empty:
             raise ReportError(
                 f"the suites in {store} expect no cells, so there is nothing to report; run one"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from reports.stats.scores import CELL, coverage
-from reports.text import escape_markdown, markdown_table, method_name, steps
+from reports.text import escape_markdown, listing, markdown_table, method_name, steps
 
 if TYPE_CHECKING:
     from results.store import CellKey
@@ -97,14 +97,13 @@ def unfinished_list(missing: pd.DataFrame) -> str:
     if missing.empty:
         return ""
     lines = []
-    for cell in missing.to_dict("records"):
-        name = method_name(cell["method"], cell["variant"])
-        place = (
-            f"{name}, {cell['family']}, split {cell['split']}, budget {cell['budget']}, seed"
-            f" {cell['seed']}"
-        )
-        reason = f" ({cell['error']})" if cell["error"] else ""
-        lines.append(f"- {escape_markdown(place + ': ' + cell['status'] + reason)}\n")
+    alike = ["family", "split", "budget", "method", "variant", "status", "error"]
+    for key, cells in missing.groupby(alike, sort=False):
+        family, split, budget, method, variant, status, error = map(str, key)
+        seeds = f"seed{'s' * (len(cells) > 1)} {listing(map(str, cells['seed']))}"
+        place = f"{method_name(method, variant)}, {family}, split {split}, budget {budget}, {seeds}"
+        reason = f" ({error})" if error else ""
+        lines.append(f"- {escape_markdown(f'{place}: {status}{reason}')}\n")
     return f"### Not finished\n\nThe next run does these cells again:\n\n{''.join(lines)}"
 
 

@@ -6,8 +6,8 @@ score with a task missing is missing. Returns are in the family's units, steps a
 steps.
 """
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -200,6 +200,24 @@ def coverage(cells: pd.DataFrame) -> pd.DataFrame:
         .sum()
         .reset_index()
     )
+
+
+def with_missing_seeds(cells: pd.DataFrame, plans: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The cells, and one that is missing for every seed that a published line is yet to get.
+
+    Args:
+      plans: those that were published say how many `seeds` a line of each budget is to have.
+    """
+    wanted = {(plan["suite"], b): n for plan in plans for b, n in plan.get("seeds", {}).items()}
+    empty = dict.fromkeys(("adapt_id", "train_id", "train_status"), pd.NA)
+    found = []
+    for _, of_arm in cells[cells["variant"].fillna("") == ""].groupby(list(CELL), sort=False):
+        one = of_arm.iloc[[0]]
+        n_seeds = wanted.get((one["suite"].item(), one["budget"].item()), 0)
+        others = [seed for seed in range(n_seeds) if seed not in set(of_arm["seed"])]
+        for seed in others[: max(0, n_seeds - len(of_arm))]:
+            found.append(one.assign(**empty, seed=seed, status="missing"))
+    return pd.concat([cells, *found], ignore_index=True).astype(cells.dtypes) if found else cells
 
 
 def unfinished(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:

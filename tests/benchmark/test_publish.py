@@ -335,6 +335,17 @@ class TestAdding:
         with pytest.raises(InputError, match="its cells ran with several versions"):
             publish(store, SANITY, parts, dirty=True, add=True)
 
+    def test_a_line_with_too_few_seeds_says_so(self, sanity, parts, tmp_path, cli):
+        told = cli("report", "--store", parts, "--out", tmp_path / "report", "--format", "md")
+        assert "suite sanity: 3 of 6 cells are done (3 missing)" in told.out
+        page = (tmp_path / "report/report.md").read_text()
+        assert page.count("unfinished (1 of 2 seeds)") >= 3
+        assert "- apb, point-goal, split ood, budget smoke, seed 1: missing" in page
+        publish(sanity, SANITY, parts, dirty=True, add=True)
+        told = cli("report", "--store", parts, "--out", tmp_path / "report", "--format", "md")
+        assert "missing" not in told.out
+        assert "unfinished (" not in (tmp_path / "report/report.md").read_text()
+
     def test_from_the_command_line(self, cli, sanity, parts):
         done = cli(
             "publish", "--suite", "sanity", "--store", sanity, "--out", parts, "--add", "--dirty"

@@ -75,7 +75,7 @@ def provenance(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, An
 
 
 def shortfalls(cells: pd.DataFrame) -> Iterator[str]:
-    """A line for every suite with cells that are not done, in plain text."""
+    """Lines for every suite with cells that are not done, or whose meta-training is not."""
     for suite, of_suite in cells.groupby("suite", sort=False):
         counts = of_suite["status"].value_counts()
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "done")
@@ -83,6 +83,12 @@ def shortfalls(cells: pd.DataFrame) -> Iterator[str]:
             yield (
                 f"suite {suite}: {counts.get('done', 0)} of {len(of_suite)} cells are done"
                 f" ({kinds}); run it again to go on"
+            )
+        lost = of_suite[of_suite["train_status"].isin(["corrupt", "missing"])]
+        if stages := lost.loc[lost["status"] == "done", "train_id"].nunique():
+            yield (
+                f"suite {suite}: of the meta-trainings of finished cells {stages} cannot be read;"
+                " run it again to repeat them"
             )
 
 

@@ -14,6 +14,7 @@ import pytest
 import reports
 from reports import ReportError
 from reports.page.page import write_report as write_pages
+from reports.parts.provenance import shortfalls
 from results.store import Store, StoreError
 
 
@@ -312,3 +313,20 @@ def test_reports_need_no_simulator_and_no_learner(tmp_path):
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_what_cannot_be_read_is_told_before_any_page():
+    lines = [
+        ("done", "done", "a"),
+        ("done", "corrupt", "b"),
+        ("done", "corrupt", "b"),
+        ("missing", "missing", "c"),
+        ("done", None, None),
+    ]
+    cells = pd.DataFrame(lines, columns=["status", "train_status", "train_id"]).assign(suite="ood")
+    assert list(shortfalls(cells)) == [
+        "suite ood: 4 of 5 cells are done (1 missing); run it again to go on",
+        "suite ood: of the meta-trainings of finished cells 1 cannot be read; run it again to"
+        " repeat them",
+    ]
+    assert list(shortfalls(cells.iloc[[0, 4]])) == []

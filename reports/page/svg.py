@@ -2,6 +2,8 @@
 
 import io
 import re
+from collections.abc import Mapping
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import escape
@@ -53,17 +55,29 @@ def to_svg(figure: "Figure", name: str) -> str:
     width = round(figure.get_figwidth() * _PIXELS)
     text = _STYLE.sub("", _HEAD.sub("", text))
     text = re.sub(r"^\s*<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    used = set(_USED.findall(text))
-    text = _TAG.sub(lambda tag: _ID.sub(lambda id_: _attributes(id_[1], used), tag[0]), text)
+    names = _names(text, name)
+    text = _TAG.sub(lambda tag: _ID.sub(lambda id_: _attributes(id_[1], names), tag[0]), text)
+    text = _USED.sub(lambda used: used[0].replace(used[1], names.get(used[1], used[1])), text)
     return f'<svg{_SPACES} width="{width}" viewBox="{box}">{_ALONE}\n{text}'
 
 
-def _attributes(identity: str, used: set[str]) -> str:
+def _names(text: str, name: str) -> dict[str, str]:
+    """New names of what is referred to, in the order of the text.
+
+    matplotlib's come from coordinates with all their digits, whose last ones may vary.
+    """
+    used = set(_USED.findall(text))
+    prefix = f"i{sha256(name.encode()).hexdigest()[:8]}"
+    found = (identity for tag in _TAG.findall(text) for identity in _ID.findall(tag))
+    return {old: f"{prefix}-{i}" for i, old in enumerate(dict.fromkeys(found)) if old in used}
+
+
+def _attributes(identity: str, names: Mapping[str, str]) -> str:
     kind, _, arm = identity.partition(":")
     if kind == "others":
         return ' class="others"'
     if not arm:
-        return f' id="{identity}"' if identity in used else ""
+        return f' id="{names[identity]}"' if identity in names else ""
     method, _, rest = arm.partition(":")
     return f' class="{kind}{" rest" * bool(rest)}" data-method="{method}"'
 

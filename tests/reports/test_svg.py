@@ -93,3 +93,14 @@ def test_what_steps_back_is_grey_in_files_and_its_band_is_gone():
     axes = figure.axes[0]
     assert [line.get_color() for line in axes.lines] == ["#112233", "#BDBDBD"]
     assert [band.get_visible() for band in axes.collections] == [True, False]
+
+
+def test_the_last_digits_of_a_coordinate_change_no_name():
+    texts = []
+    for nudge in (0.0, 1e-11):
+        figure = Figure()
+        axes = figure.add_axes((0.1 + nudge, 0.1, 0.8, 0.8))
+        axes.plot([0, 1], [0, 1], marker="o", gid="curve:apb")
+        texts.append(to_svg(figure, "name"))
+    assert texts[0] == texts[1]
+    assert set(re.findall(r"\(#([^)]*)\)", texts[0])) <= set(re.findall(r' id="([^"]*)"', texts[0]))

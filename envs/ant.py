@@ -18,7 +18,7 @@ import numpy as np
 
 from envs.api import BoolArray, FloatArray, Task
 from envs.family import Family, gymnasium_model
-from envs.laws import annuli, cycled, stratified
+from envs.laws import annuli, beyond, cycled, stratified
 
 CONTROL_DT = 0.05  # s: five simulator steps of 0.01 s
 RESET_NOISE = 0.1  # m, rad and parts of the quaternion; m/s and rad/s
@@ -63,6 +63,7 @@ class AntGoal(Ant):
 
     id: ClassVar[str] = "ant-goal"
     observation_size: ClassVar[int] = 29
+    shift_axes: ClassVar[tuple[str, ...]] = ("radius",)
     bands: ClassVar[tuple[tuple[float, float], ...]] = GOAL_BANDS
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
@@ -73,6 +74,12 @@ class AntGoal(Ant):
             {"angle": angle, "radius": radius} for angle, radius in zip(angles, radii, strict=True)
         )
         return tuple(Task(self.id, "train", i, params) for i, params in enumerate(rows))
+
+    def shifted(
+        self, axis: str, shift: float, generator: np.random.Generator
+    ) -> Mapping[str, float]:
+        """A radius in the law's hole, if that is so deep, or else one outside the law."""
+        return {"radius": float(generator.choice(beyond(self.bands, shift)))}
 
     def observe(
         self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]
@@ -119,6 +126,7 @@ class AntDir(Ant):
     id: ClassVar[str] = "ant-dir"
     observation_size: ClassVar[int] = 27
     isomorphic: ClassVar[frozenset[str]] = frozenset({"direction"})  # quarter turns
+    shift_axes: ClassVar[tuple[str, ...]] = ("direction",)
     max_direction: ClassVar[float] = MAX_DIRECTION
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
@@ -128,6 +136,15 @@ class AntDir(Ant):
             Task(self.id, "train", i, {"direction": direction})
             for i, direction in enumerate(directions)
         )
+
+    def shifted(
+        self, axis: str, shift: float, generator: np.random.Generator
+    ) -> Mapping[str, float]:
+        """A direction on either side of the law."""
+        if shift > (TURN - self.max_direction) / 2:
+            raise ValueError(f"no direction lies {shift} rad outside the law")
+        sides = (self.max_direction + shift, TURN - shift)
+        return {"direction": float(generator.choice(sides))}
 
     def observe(
         self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]
@@ -180,3 +197,12 @@ class AntDir4(AntDir):
             Task(self.id, "train", i, {"direction": self.axes[kind]})
             for i, kind in enumerate(kinds)
         )
+
+    def shifted(
+        self, axis: str, shift: float, generator: np.random.Generator
+    ) -> Mapping[str, float]:
+        """A direction on either side of an axis, an eighth of a turn away at most."""
+        if shift > np.pi / 4:
+            raise ValueError(f"no direction lies {shift} rad from every axis of the law")
+        places = [axis + side * shift for axis in self.axes for side in (-1.0, 1.0)]
+        return {"direction": float(generator.choice(places))}

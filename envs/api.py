@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
+# a shift axis of every family: rewards × 10^±shift, by the task parameter of this name
+REWARD_SCALE = "reward_scale"
+AND = "+"  # joins shift axes that are shifted together
+
 TASKS = Path(__file__).parent / "tasks"  # the frozen test tasks, one file per family
 
 
@@ -134,6 +138,7 @@ class TaskFamily(Protocol):
     frame_skip: ClassVar[int]  # simulator steps per control step
     # different tasks of the training law, None where it is continuous
     law_size: ClassVar[int | None]
+    shift_axes: ClassVar[tuple[str, ...]]  # what shifts are measured on, beside REWARD_SCALE
     # shift axes whose test tasks are exact linear images of tasks in the law
     isomorphic: ClassVar[frozenset[str]]
 
@@ -155,6 +160,19 @@ class TaskFamily(Protocol):
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks, stratified over the training law."""
+        ...
+
+    def at_shift(self, axis: str, shift: float, generator: np.random.Generator) -> Task:
+        """A task at any distance from the training law; the tasks of frozen splits are among them.
+
+        What `axis` leaves open, such as the side or the other parameters, is drawn.
+
+        Args:
+          axis: one of `shift_axes`, REWARD_SCALE, or several of them joined by AND.
+          shift: the distance, in the unit of the axis; of REWARD_SCALE the decimal logarithm.
+        Raises:
+          ValueError: if there is no such axis, or nothing lies so far out.
+        """
         ...
 
     def model_fields(

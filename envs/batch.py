@@ -16,7 +16,7 @@ import numpy as np
 from mujoco.batch import MODEL_FIELDS, Batch, SimulationError
 from numpy.typing import NDArray
 
-from envs.api import BoolArray, FloatArray, Step, Task, TaskFamily
+from envs.api import REWARD_SCALE, BoolArray, FloatArray, Step, Task, TaskFamily
 from envs.model import checked, load_model
 from envs.noise import NamedGenerator
 
@@ -119,7 +119,10 @@ class BatchEnv:
         self._params = {
             key: np.repeat(np.array([task.params[key] for task in tasks], np.float64), self.copies)
             for key in tasks[0].params
+            if key != REWARD_SCALE
         }
+        scale = np.array([task.params.get(REWARD_SCALE, 1.0) for task in tasks])
+        self._reward_scale = None if (scale == 1.0).all() else np.repeat(scale, self.copies)
         self._write_model_fields()
         self._episode = np.zeros(self.batch.nsim, np.int64)
         self._clock = np.zeros(self.batch.nsim, np.int64)
@@ -176,6 +179,8 @@ class BatchEnv:
         qpos = after[:, : self._nq]
         qvel = after[:, self._nq :]
         reward = self.family.reward(before[:, : self._nq], qpos, qvel, self._ctrl, self._params)
+        if self._reward_scale is not None:
+            reward = reward * self._reward_scale
         terminated = self.family.terminated(qpos, qvel)
         if lost is not None:
             terminated = terminated | lost

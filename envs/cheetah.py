@@ -14,7 +14,7 @@ import numpy as np
 
 from envs.api import FloatArray, Task
 from envs.family import Family, gymnasium_model
-from envs.laws import cycled, stratified, union
+from envs.laws import beyond, cycled, stratified, union
 
 CONTROL_DT = 0.05  # s: five simulator steps of 0.01 s
 RESET_NOISE = 0.1  # rad and m, rad/s and m/s
@@ -72,6 +72,7 @@ class CheetahVel(Cheetah):
 
     id: ClassVar[str] = "cheetah-vel"
     kind: ClassVar[str] = "reward"
+    shift_axes: ClassVar[tuple[str, ...]] = ("speed",)
     # m/s: training speeds, uniform
     bands: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 2.5),)
 
@@ -81,6 +82,12 @@ class CheetahVel(Cheetah):
         return tuple(
             Task(self.id, "train", i, {"target_speed": speed}) for i, speed in enumerate(speeds)
         )
+
+    def shifted(
+        self, axis: str, shift: float, generator: np.random.Generator
+    ) -> Mapping[str, float]:
+        """A speed in the law's hole, if that is so deep, or else one above the law."""
+        return {"target_speed": float(generator.choice(beyond(self.bands, shift)))}
 
     def reward(
         self,
@@ -175,6 +182,7 @@ class CheetahJoints(Cheetah):
     kind: ClassVar[str] = "transition"
     law_size: ClassVar[int | None] = len(REVERSED)
     isomorphic: ClassVar[frozenset[str]] = frozenset({"joints"})  # signs of action entries
+    shift_axes: ClassVar[tuple[str, ...]] = ("joints",)
     reversed_joints: ClassVar[tuple[tuple[str, ...], ...]] = REVERSED
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
@@ -184,6 +192,17 @@ class CheetahJoints(Cheetah):
             Task(self.id, "train", i, signs(self.reversed_joints[kind]))
             for i, kind in enumerate(kinds)
         )
+
+    def shifted(
+        self, axis: str, shift: float, generator: np.random.Generator
+    ) -> Mapping[str, float]:
+        """Signs of which `shift` differ from those of the nearest task of the law."""
+        law = [frozenset(joints) for joints in self.reversed_joints]
+        every = (frozenset(some) for n in range(7) for some in combinations(JOINTS, n))
+        found = [some for some in every if min(len(some ^ joints) for joints in law) == shift]
+        if not found:
+            raise ValueError(f"no joints differ in {shift} signs from those of the law")
+        return signs(found[generator.integers(len(found))])
 
     def model_fields(
         self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]

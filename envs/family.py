@@ -7,7 +7,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from envs.api import TASKS, BoolArray, FloatArray, Task, load_split, split_names
+from envs.api import (
+    AND,
+    REWARD_SCALE,
+    TASKS,
+    BoolArray,
+    FloatArray,
+    Task,
+    load_split,
+    split_names,
+)
 
 
 class Family:
@@ -17,6 +26,7 @@ class Family:
     version: ClassVar[int] = 1
     law_size: ClassVar[int | None] = None
     isomorphic: ClassVar[frozenset[str]] = frozenset()
+    shift_axes: ClassVar[tuple[str, ...]] = ()
 
     def split(self, name: str) -> tuple[Task, ...]:
         """The frozen test tasks of a split."""
@@ -25,6 +35,38 @@ class Family:
     def splits(self) -> tuple[str, ...]:
         """Names of the test splits."""
         return split_names(TASKS / f"{self.id}.json")
+
+    def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
+        """`n` training tasks; every family has its own law."""
+        raise NotImplementedError
+
+    def at_shift(self, axis: str, shift: float, generator: np.random.Generator) -> Task:
+        """A task at a distance from the training law, as `TaskFamily.at_shift`."""
+        if shift <= 0:
+            raise ValueError(f"a shift is a distance above 0, got {shift}")
+        params = dict(self.sample(1, generator)[0].params)
+        for name in axis.split(AND):
+            if name == REWARD_SCALE:
+                params[REWARD_SCALE] = 10.0 ** (shift * float(generator.choice((-1.0, 1.0))))
+            elif name in self.shift_axes:
+                params |= self.shifted(name, shift, generator)
+            else:
+                known = ", ".join((*self.shift_axes, REWARD_SCALE))
+                raise ValueError(
+                    f"family {self.id} has no shift axis {name!r}; it has {known}, and any of them"
+                    f" joined by {AND!r}"
+                )
+        return Task(self.id, "shift", 0, params, shift=shift, shift_axis=axis)
+
+    def shifted(
+        self, axis: str, shift: float, generator: np.random.Generator
+    ) -> Mapping[str, float]:
+        """The parameters of one of `shift_axes` that lie `shift` outside the law; the others stay.
+
+        Raises:
+          ValueError: if none lie so far out.
+        """
+        raise NotImplementedError
 
     def model_fields(
         self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]

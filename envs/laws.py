@@ -61,3 +61,22 @@ def cycled(n: int, n_kinds: int, generator: np.random.Generator) -> NDArray[np.i
     """
     rounds = -(-n // n_kinds)
     return np.concatenate([generator.permutation(n_kinds) for _ in range(rounds)])[:n]
+
+
+def distance(place: float, bands: Sequence[tuple[float, float]]) -> float:
+    """How far a place lies from disjoint intervals, 0 inside one."""
+    return min(max(low - place, place - high, 0.0) for low, high in bands)
+
+
+def beyond(bands: Sequence[tuple[float, float]], shift: float) -> list[float]:
+    """The places at a distance from the union of intervals.
+
+    Those in a hole between two of them, if there are any so deep, else the one above all of them.
+
+    Args:
+      bands: (low, high) of each interval, ascending.
+      shift: the distance, > 0.
+    """
+    edges = [high + shift for _, high in bands[:-1]] + [low - shift for low, _ in bands[1:]]
+    inside = [place for place in edges if np.isclose(distance(place, bands), shift)]
+    return list(dict.fromkeys(inside)) or [bands[-1][1] + shift]

@@ -11,7 +11,7 @@ import numpy as np
 
 from envs.api import FloatArray, Task
 from envs.family import Family
-from envs.laws import stratified, union
+from envs.laws import beyond, stratified, union
 
 CONTROL_DT = 0.016  # s: eight simulator steps of 0.002 s
 RESET_NOISE = 5e-3  # m and rad, m/s and rad/s
@@ -23,6 +23,7 @@ ROOT = 3  # joints of the torso itself (x, z, pitch), which have no damping; hin
 BASE = 1.5  # of masses, inertias and friction
 DAMPING_BASE = 1.3
 MAX_EXPONENT = 2.0  # of training tasks
+LEVEL_WIDTH = 0.5  # of the sizes of exponents that are equally far from the law
 MASS_BANDS = ((0.0, 0.5), (3.0, 3.5))  # exponents of training tasks that share one for all masses
 
 
@@ -82,6 +83,7 @@ class RandomDynamics:
     id: ClassVar[str]
     bodies: ClassVar[tuple[str, ...]]
     hinges: ClassVar[tuple[str, ...]]
+    shift_axes: ClassVar[tuple[str, ...]] = ("dynamics",)
     max_exponent: ClassVar[float] = MAX_EXPONENT
 
     def names(self) -> tuple[str, ...]:
@@ -100,6 +102,18 @@ class RandomDynamics:
             Task(self.id, "train", i, dict(zip(names, row, strict=True)))
             for i, row in enumerate(exponents.tolist())
         )
+
+    def shifted(
+        self, axis: str, shift: float, generator: np.random.Generator
+    ) -> Mapping[str, float]:
+        """Exponents of random signs: the largest lies `shift` outside the law, the others up to
+        LEVEL_WIDTH less. Nobody looked whether the body can be kept up, as for frozen tasks.
+        """
+        most = self.max_exponent + shift
+        size = generator.uniform(most - LEVEL_WIDTH, most, len(self.names()))
+        size[size.argmax()] = most
+        exponents = size * generator.choice((-1.0, 1.0), len(size))
+        return dict(zip(self.names(), exponents.tolist(), strict=True))
 
     def model_fields(
         self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]
@@ -132,6 +146,7 @@ class CommonMass:
     """
 
     id: ClassVar[str]
+    shift_axes: ClassVar[tuple[str, ...]] = ("mass",)
     bands: ClassVar[tuple[tuple[float, float], ...]] = MASS_BANDS
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
@@ -141,6 +156,12 @@ class CommonMass:
             Task(self.id, "train", i, {"exponent": exponent})
             for i, exponent in enumerate(exponents)
         )
+
+    def shifted(
+        self, axis: str, shift: float, generator: np.random.Generator
+    ) -> Mapping[str, float]:
+        """An exponent in the law's hole, if that is so deep, or else one above the law."""
+        return {"exponent": float(generator.choice(beyond(self.bands, shift)))}
 
     def model_fields(
         self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.api import BoolArray, FloatArray, Task, TaskFamily
+from envs.api import AND, BoolArray, FloatArray, Task, TaskFamily
 
 PREFIX = "permuted-"
 VERSION = 1  # of what a permutation's number means; the hundreds of a permuted family's version
@@ -61,6 +61,7 @@ class Permuted:
         self.observation_size = base.observation_size
         self.action_size = base.action_size
         self.law_size = base.law_size
+        self.shift_axes = (*base.shift_axes, "permutation")
 
     def xml(self) -> Path:
         """The base's MJCF file."""
@@ -91,6 +92,18 @@ class Permuted:
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
         """`n` training tasks of the base, unpermuted."""
         return tuple(self._seen_through(0, task) for task in self.base.sample(n, generator))
+
+    def at_shift(self, axis: str, shift: float, generator: np.random.Generator) -> Task:
+        """The base's tasks at a shift; "permutation" has one distance, 1, and a number drawn."""
+        others = AND.join(name for name in axis.split(AND) if name != "permutation")
+        if not others and shift != 1.0:
+            raise ValueError(f"a permutation is at distance 1 from the law, not {shift}")
+        (task,) = self.base.sample(1, generator)
+        if others:
+            task = self.base.at_shift(others, shift, generator)
+        k = 0 if others == axis else int(generator.integers(1, 2**31))
+        found = self._seen_through(k, task)
+        return replace(found, split="shift", index=0, shift=shift, shift_axis=axis)
 
     def model_fields(
         self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]

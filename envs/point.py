@@ -5,7 +5,7 @@ Small enough that a policy is learnt in seconds. Model, laws and splits are ours
 point robots are kinematic.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from envs.api import FloatArray, Task
 from envs.family import Family
-from envs.laws import stratified, union
+from envs.laws import distance, stratified, union
 
 XML = Path(__file__).parent / "assets" / "point.xml"
 START = 0.05  # m: half width of the square of starting positions around the origin
@@ -26,6 +26,12 @@ MAX_ROTATION = np.pi / 3  # rad
 NOMINAL_MASS = 0.25  # kg
 NOMINAL_DAMPING = 1.0  # N·s/m
 FACTOR = 1.5  # training masses and dampings lie within this factor of the nominal ones
+
+
+def _apart(angle: float, arcs: Sequence[tuple[float, float]], shift: float) -> bool:
+    """Whether an angle lies just so far from the arcs, around the circle."""
+    turns = (angle + 2 * np.pi * turn for turn in (-1, 0, 1))
+    return bool(np.isclose(min(distance(turned, arcs) for turned in turns), shift))
 
 
 def minus_distance(qpos: FloatArray, x: FloatArray | float, y: FloatArray | float) -> FloatArray:
@@ -66,6 +72,7 @@ class PointGoal(Point):
     id: ClassVar[str] = "point-goal"
     kind: ClassVar[str] = "reward"
     isomorphic: ClassVar[frozenset[str]] = frozenset({"angle"})  # mirror images and quarter turns
+    shift_axes: ClassVar[tuple[str, ...]] = ("angle", "radius")
     arcs: ClassVar[tuple[tuple[float, float], ...]] = ARCS
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
@@ -73,6 +80,18 @@ class PointGoal(Point):
         angles = union(stratified(n, generator), self.arcs)
         rows = ({"angle": float(angle), "radius": GOAL_RADIUS} for angle in angles)
         return tuple(Task(self.id, "train", i, params) for i, params in enumerate(rows))
+
+    def shifted(
+        self, axis: str, shift: float, generator: np.random.Generator
+    ) -> Mapping[str, float]:
+        """A goal farther out, or on either side of an arc, at most a quarter turn away."""
+        if axis == "radius":
+            return {"radius": GOAL_RADIUS + shift}
+        sides = [side for low, high in self.arcs for side in (low - shift, high + shift)]
+        angles = [angle for angle in sides if _apart(angle, self.arcs, shift)]
+        if not angles:
+            raise ValueError(f"no goal lies {shift} rad outside the law")
+        return {"angle": float(generator.choice(angles))}
 
     def reward(
         self,
@@ -98,6 +117,7 @@ class PointRand(Point):
     id: ClassVar[str] = "point-rand"
     kind: ClassVar[str] = "transition"
     isomorphic: ClassVar[frozenset[str]] = frozenset({"rotation"})  # quarter turns of the actuators
+    shift_axes: ClassVar[tuple[str, ...]] = ("rotation", "mass", "damping")
     max_rotation: ClassVar[float] = MAX_ROTATION
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
@@ -114,6 +134,21 @@ class PointRand(Point):
             Task(self.id, "train", i, dict(zip(keys, row, strict=True)))
             for i, row in enumerate(rows)
         )
+
+    def shifted(
+        self, axis: str, shift: float, generator: np.random.Generator
+    ) -> Mapping[str, float]:
+        """A turn farther in either direction, with nominal mass and damping; or one of these
+        farther from nominal, by a factor of 1.5^shift.
+        """
+        sign = float(generator.choice((-1.0, 1.0)))
+        if axis == "rotation":
+            if shift > np.pi - self.max_rotation:
+                raise ValueError(f"no turn lies {shift} rad outside the law")
+            turn = sign * (self.max_rotation + shift)
+            return {"rotation": turn, "mass": NOMINAL_MASS, "damping": NOMINAL_DAMPING}
+        nominal = {"mass": NOMINAL_MASS, "damping": NOMINAL_DAMPING}[axis]
+        return {axis: nominal * FACTOR ** (sign * (1.0 + shift))}
 
     def model_fields(
         self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]

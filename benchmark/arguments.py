@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -14,6 +14,7 @@ from benchmark.plugins import load_method, registered_methods
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from envs import FAMILIES, has_tuning_law, is_family, load_family
 from envs.permuted import PREFIX
+from envs.sealed import sealed_name
 
 if TYPE_CHECKING:
     from typer import Context
@@ -87,6 +88,11 @@ def choose_families(suite: Suite, budget: Budget, text: str | None) -> list[str]
                 " it out"
             )
     return chosen
+
+
+def with_sealed(suite: Suite, seed: int) -> Suite:
+    """The suite on sealed test tasks in place of frozen ones."""
+    return replace(suite, splits=tuple(sealed_name(split, seed) for split in suite.splits))
 
 
 def choose_methods(

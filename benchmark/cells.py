@@ -15,6 +15,7 @@ from benchmark.plugins import PluginError, load_method, registered_methods, sour
 from benchmark.suites import Budget, Suite
 from envs import load_family
 from envs.api import TaskFamily, checksum, family_version
+from envs.sealed import frozen_name
 from methods.api import Method, Spec
 from results.schema import PROTOCOL_VERSION
 from results.store import CellKey
@@ -183,7 +184,7 @@ def expand(
         )
         for family in families
         for split in suite.splits
-        if split in load_family(family).splits()
+        if frozen_name(split) in load_family(family).splits()
         for seed in range(seeds)
         for name, path in methods.items()
     ]

@@ -147,6 +147,17 @@ def run(
         bool,
         typer.Option("--force", help="Run finished cells again, unfinished ones from the start."),
     ] = False,
+    sealed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help=(
+                "Adapt to fresh test tasks, as far from training as the frozen ones, drawn from"
+                " this seed: choose it once a method is finished. The report of a store that holds"
+                " both says how much better the frozen ones are solved."
+            ),
+        ),
+    ] = None,
     unpublished: Annotated[
         bool,
         typer.Option(
@@ -165,6 +176,7 @@ def run(
     chosen_suite = arguments.choose_suite(suite)
     chosen_budget = arguments.choose_budget(budget)
     chosen_families = arguments.choose_families(chosen_suite, chosen_budget, families)
+    chosen_suite = chosen_suite if sealed is None else arguments.with_sealed(chosen_suite, sealed)
     n_seeds, (workers, threads) = (
         arguments.choose_seeds(seeds, chosen_budget),
         arguments.choose_jobs(jobs),

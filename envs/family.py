@@ -17,6 +17,7 @@ from envs.api import (
     load_split,
     split_names,
 )
+from envs.sealed import is_sealed, sealed_tasks
 
 
 class Family:
@@ -29,7 +30,9 @@ class Family:
     shift_axes: ClassVar[tuple[str, ...]] = ()
 
     def split(self, name: str) -> tuple[Task, ...]:
-        """The frozen test tasks of a split."""
+        """The frozen test tasks of a split, or those of its sealed counterpart."""
+        if is_sealed(name):
+            return sealed_tasks(self, name)
         return load_split(TASKS / f"{self.id}.json", name)
 
     def splits(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.api import AND, BoolArray, FloatArray, Task, TaskFamily
+from envs.sealed import is_sealed, sealed_tasks
 
 PREFIX = "permuted-"
 VERSION = 1  # of what a permutation's number means; the hundreds of a permuted family's version
@@ -73,6 +74,8 @@ class Permuted:
         Raises:
           ValueError: if `name` is neither.
         """
+        if is_sealed(name):
+            return sealed_tasks(self, name)
         if name not in self.splits():
             raise ValueError(
                 f"family {self.id} has no split {name!r}; it has {', '.join(self.splits())}"

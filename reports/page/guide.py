@@ -61,3 +61,13 @@ farther away may allow lower returns to anybody, which normalised scores take ou
 ([CSV](data/generalisation-gaps.csv))
 
 """
+
+SEALED = """\
+How much better each method solves the frozen test tasks, which everybody knows, than fresh ones
+drawn at the same distances from the law after it was finished (`run --sealed SEED`): the return at
+the end of adaptation, paired by seed. A difference whose interval lies above 0 suggests that the
+method, or its settings, were fitted to the frozen tasks. Fresh tasks can also be easier or harder
+by chance; several seeds, and methods that nobody fitted, tell how much.
+([CSV](data/sealed-tasks.csv))
+
+"""

@@ -10,7 +10,7 @@ from reports import ReportError
 from reports.files import write_text
 from reports.page.answer import answer_section
 from reports.page.compare import Beside, beside, comparison
-from reports.page.guide import CLAIM_TESTS, CLAIMS, GAPS, HOW_TO_READ
+from reports.page.guide import CLAIM_TESTS, CLAIMS, GAPS, HOW_TO_READ, SEALED
 from reports.page.html import Method, Section, write_html
 from reports.page.latex import to_latex
 from reports.page.output import Output, fast_texts, opened
@@ -21,6 +21,7 @@ from reports.parts.fidelity import fidelity_section
 from reports.parts.films import Clip
 from reports.parts.generalisation_gap import gaps_of, gaps_table
 from reports.parts.provenance import CELLS, origins, provenance, shortfalls
+from reports.parts.sealed import overfits, overfits_table
 from reports.parts.tuning import tuning_section
 from reports.stats.scores import with_missing_seeds
 from reports.text import escape_markdown, method_name, slug
@@ -136,6 +137,7 @@ def _sections(numbers: ReportData, other: Beside | None, output: Output) -> Iter
     tests = all_claim_tests(numbers.scores)
     yield Section("Claims of the paper", CLAIMS + verdicts_table(tests))
     yield from _gaps(numbers, output)
+    yield from _sealed(numbers, output)
     yield from _together(numbers, output)
     details = claims_details(tests, numbers.scores, numbers.exact)
     yield Section("Claims, test by test", CLAIM_TESTS + details, folded=True)
@@ -239,6 +241,15 @@ def _gaps(numbers: ReportData, output: Output) -> list[Section]:
         return []
     output.table(gaps, "generalisation-gaps")
     return [Section("Generalisation gap", GAPS + gaps_table(gaps, numbers.exact))]
+
+
+def _sealed(numbers: ReportData, output: Output) -> list[Section]:
+    """Frozen against sealed tasks, where both were run."""
+    found = overfits(numbers.scores)
+    if found.empty:
+        return []
+    output.table(found, "sealed-tasks")
+    return [Section("Frozen and sealed tasks", SEALED + overfits_table(found, numbers.exact))]
 
 
 def _together(numbers: ReportData, output: Output) -> list[Section]:

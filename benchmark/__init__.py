@@ -5,8 +5,6 @@ from importlib import import_module, invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmark.shadows import pass_over
-
 __version__ = "0.1.0"
 
 
@@ -34,6 +32,9 @@ def _same(origin: str | None, file: Path) -> bool:
     return origin is not None and Path(origin).resolve() == file.resolve()
 
 
-pass_over()
+# While `python -m benchmark` looks for this package, the current folder comes first. The user's own
+# methods are found where it comes last, too, and a `random.py` or `torch.py` there hides nothing.
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    sys.path.append(sys.path.pop(0))
 for _name in ("envs", "methods", "reports", "results"):
     _check(_name)

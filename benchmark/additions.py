@@ -1,6 +1,8 @@
 """What is published of a suite: a store's finished cells, alone or added to earlier ones."""
 
+import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,8 +12,8 @@ from benchmark.cells import Cell, expand
 from benchmark.plugins import registered_methods
 from benchmark.suites import BUDGETS, SUITES
 from results.plans import merge
-from results.publication import CELL, Publication
-from results.store import CellKey, Store
+from results.publication import BUILT_ON, CELL, Publication
+from results.store import CellKey, Store, StoreError
 
 
 class Parts(NamedTuple):
@@ -64,12 +66,40 @@ def added(old: Parts | None, new: Parts) -> tuple[Parts, str]:
     kept = _only(before, current)
     outdated = before.cells[~current]
     fresh = _only(of_now, ~of_now.cells["adapt_id"].isin(kept.cells["adapt_id"]))
+    strange = _built_on_another(fresh, kept)
+    fresh = _only(fresh, ~strange)
     told = f"{len(fresh.cells)} cells added, {len(kept.cells)} kept"
+    if strange.any():
+        told += (
+            f"; {int(strange.sum())} of the store left out, as they began from other trained states"
+            " than those that are published: `run --unpublished` begins from these"
+        )
     if gone := len(done.cells) - len(of_now.cells):
         told += f"; {gone} of the store left out, as the code would not run them like that today"
     if gone := len(_other_slots(outdated, fresh.cells)):
         told += f"; {gone} published ones left out for the same reason"
     return _joined(kept, fresh, before.plan, new.plan), told
+
+
+def _built_on_another(fresh: Parts, kept: Parts) -> "pd.Series[bool]":
+    """Whether each cell adapts another trained state than published cells of the same stage."""
+    published = dict[str, str]()
+    for cell in kept.cells.dropna(subset=["train_id"]).to_dict("records"):
+        begun = kept.records[cell["adapt_id"]].get(BUILT_ON)
+        published[cell["train_id"]] = begun or published.get(cell["train_id"], "")
+    for stage, begun in published.items():
+        if not begun:  # published before this was
+            with suppress(StoreError):
+                state = kept.state(CellKey("train", None, None, stage))
+                published[stage] = hashlib.sha256(state).hexdigest()
+
+    def other(cell: Mapping[Any, Any]) -> bool:
+        ours = fresh.records[cell["adapt_id"]].get(BUILT_ON)
+        theirs = published.get(str(cell["train_id"]))
+        return bool(ours and theirs and ours != theirs)
+
+    lines = fresh.cells.to_dict("records")
+    return pd.Series([other(cell) for cell in lines], index=fresh.cells.index, dtype=bool)
 
 
 def _other_slots(cells: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
@@ -129,6 +159,8 @@ def of_today(cells: pd.DataFrame) -> "pd.Series[bool]":
         )
         if cell is None or one["variant"] != "":
             return cell is not None
+        if cell.suite_version != int(one["suite_version"]):
+            return False
         return replace(cell, seed=int(one["seed"])).adapt_key.id == str(one["adapt_id"])
 
     return pd.Series(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from benchmark.cores import available_cores
@@ -251,13 +252,29 @@ def check_budgets(cells: "Iterable[Cell]") -> None:
             )
 
 
-def choose_seeds(seeds: int | None, budget: Budget) -> int:
-    """How many seeds to run, 0 … n−1."""
+def choose_seeds(seeds: int | None, budget: Budget, published: bool = False) -> int:
+    """How many seeds to run, 0 … n−1; as many as a published table needs if `published`."""
     if seeds is None:
-        return budget.seeds
+        return (budget.published_seeds if published else 0) or budget.seeds
     if not 1 <= seeds <= MAX_SEEDS:
         raise InputError(f"--seeds {seeds}: give a number from 1 to {MAX_SEEDS}")
     return seeds
+
+
+def choose_published(unpublished: bool, folder: Path | None, force: bool) -> Path | None:
+    """The published results that are to be completed, None for none."""
+    if not unpublished:
+        if folder is not None:
+            raise InputError("--published is for --unpublished, and would do nothing here")
+        return None
+    if force:
+        raise InputError(
+            "--force would train anew what --unpublished takes over from the published results;"
+            " leave one of them out"
+        )
+    from results.publication import PUBLISHED
+
+    return PUBLISHED if folder is None else folder
 
 
 def choose_jobs(jobs: int | None) -> tuple[int, int]:

@@ -22,6 +22,15 @@ VIDEOS = (
     " (MUJOCO_GL=egl or osmesa)."
 )
 FILMED = "With --videos: a method of your own, as `run` was given it, to be filmed too."
+SEALED = (
+    "Adapt to fresh test tasks, as far from training as the frozen ones, drawn from this seed:"
+    " choose it once a method is finished. The report of a store that holds both says how much"
+    " better the frozen ones are solved."
+)
+UNPUBLISHED = (
+    "Run only what the published results lack, of as many seeds as they need, and take over the"
+    " meta-trainings that are published. `publish --add` adds it."
+)
 RECORD = "Keep this machine's fingerprints in fingerprints.json of --published; for trusted code."
 LEVELS = (
     "1: tables follow from rows (15 seconds). 2: also fingerprints, checkpoints, fresh seeds"
@@ -30,7 +39,7 @@ LEVELS = (
 )
 EPILOG = (
     "Exit codes: 0 done, 1 failed cells or a regression, 2 bad input, 3 time limit reached (run"
-    " again to go on), 4 disk full, 130 Ctrl-C, 129 SIGHUP, 143 SIGTERM. Start with: python -m"
+    " again to go on), 4 disk full, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. Start with: python -m"
     " benchmark run --suite ood, then: python -m benchmark report."
 )
 DEFAULT_STORE = Path("results/local")
@@ -73,6 +82,12 @@ def _folder_option(*names: str, about: str, parser: Callable[[str], Path] = _fol
 StoreOption = Annotated[
     Path, _folder_option("--store", about="Folder of results.", parser=_own_folder)
 ]
+JobsOption = Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")]
+TimeLimitOption = Annotated[
+    str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")
+]
+SealedOption = Annotated[int | None, typer.Option(min=0, help=SEALED)]
+UnpublishedOption = Annotated[bool, typer.Option("--unpublished", help=UNPUBLISHED)]
 
 
 def _version(asked: bool) -> None:
@@ -97,7 +112,7 @@ def root(
         format="%(asctime)s %(name)s %(message)s",
     )
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # the user's own methods lie there
+        sys.path.append(os.getcwd())  # the user's own methods lie there
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)
@@ -130,13 +145,9 @@ def run(
             help="Add a method of your own, as module:Class; MyMethod is called my-method then."
         ),
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(help="Worker processes. [default: one per core]")
-    ] = None,
+    jobs: JobsOption = None,
     store: StoreOption = DEFAULT_STORE,
-    time_limit: Annotated[
-        str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")
-    ] = None,
+    time_limit: TimeLimitOption = None,
     save_every: Annotated[
         str,
         typer.Option(
@@ -147,27 +158,12 @@ def run(
         bool,
         typer.Option("--force", help="Run finished cells again, unfinished ones from the start."),
     ] = False,
-    sealed: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help=(
-                "Adapt to fresh test tasks, as far from training as the frozen ones, drawn from"
-                " this seed: choose it once a method is finished. The report of a store that holds"
-                " both says how much better the frozen ones are solved."
-            ),
-        ),
+    sealed: SealedOption = None,
+    unpublished: UnpublishedOption = False,
+    published: Annotated[
+        Path | None,
+        _folder_option(about="For --unpublished: the published results. [default: the program's]"),
     ] = None,
-    unpublished: Annotated[
-        bool,
-        typer.Option(
-            "--unpublished",
-            help=(
-                "Run only what the published results lack, seed after seed over all methods, and"
-                " take over the meta-trainings that are published. `publish --add` adds it."
-            ),
-        ),
-    ] = False,
 ) -> None:
     """Run a suite, skipping what the store has finished and resuming what it has saved."""
     from benchmark import arguments
@@ -177,10 +173,9 @@ def run(
     chosen_budget = arguments.choose_budget(budget)
     chosen_families = arguments.choose_families(chosen_suite, chosen_budget, families)
     chosen_suite = chosen_suite if sealed is None else arguments.with_sealed(chosen_suite, sealed)
-    n_seeds, (workers, threads) = (
-        arguments.choose_seeds(seeds, chosen_budget),
-        arguments.choose_jobs(jobs),
-    )
+    published = arguments.choose_published(unpublished, published, force)
+    n_seeds = arguments.choose_seeds(seeds, chosen_budget, unpublished)
+    workers, threads = arguments.choose_jobs(jobs)
     time_limit_s = arguments.seconds(time_limit) if time_limit is not None else None
     save_every_s = arguments.seconds(save_every, "--save-every")
     chosen = arguments.choose_methods(chosen_suite, chosen_budget, methods, method or [])
@@ -197,7 +192,7 @@ def run(
         time_limit_s=time_limit_s,
         force=force,
         save_every_s=save_every_s,
-        unpublished=unpublished,
+        published=published,
     )
     raise typer.Exit(code)
 
@@ -221,14 +216,10 @@ def tune(
     seed: Annotated[
         int, typer.Option(min=0, max=1_000_000, help="Of the draws and the trials.")
     ] = 0,
-    jobs: Annotated[
-        int | None, typer.Option(help="Worker processes. [default: one per core]")
-    ] = None,
+    jobs: JobsOption = None,
     store: StoreOption = Path("results/tuning-runs"),
     out: Annotated[Path, _folder_option(about="Folder of the logs.")] = Path("results/tuning"),
-    time_limit: Annotated[
-        str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")
-    ] = None,
+    time_limit: TimeLimitOption = None,
     save_every: Annotated[str, typer.Option(help="How often unfinished stages are saved.")] = "5m",
 ) -> None:
     """Try settings of a method on a family's tuning law and validation tasks; log every trial.

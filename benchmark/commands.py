@@ -28,7 +28,7 @@ from envs import FAMILIES, load_family
 from envs.api import family_version
 from methods import METHODS
 from results.files import DamageError, StoreError, read
-from results.publication import Publication
+from results.publication import Publication, published_in
 from results.references import write_references
 from results.store import CellKey, Store
 
@@ -53,18 +53,20 @@ def run(
     time_limit_s: float | None,
     force: bool,
     save_every_s: float,
-    unpublished: bool = False,
+    published: Path | None = None,
 ) -> int:
-    """Run the cells of a suite and say how it went; returns the exit code."""
+    """Run the cells of a suite, only those that `published` lacks if given; gives the exit code."""
     began = time.monotonic()
     cells = expand(suite, budget, methods, families=families, seeds=seeds, settings=settings)
-    published = Publication() if unpublished else None
-    if published and not (cells := missing(cells, published)):
-        print(f"suite {suite.id} at {budget.id}: nothing is missing in the published results")
+    publication = None if published is None else published_in(published)
+    if publication and not (cells := missing(cells, publication)):
+        print(
+            f"suite {suite.id} at {budget.id}: seeds 0 to {seeds - 1} are published in {published}"
+        )
         return DONE
     check_budgets(cells)
     opened = Store(store, create=True)
-    if published and (taken := take_over(cells, published, opened)):
+    if publication and (taken := take_over(cells, publication, opened)):
         print(f"meta-trainings taken over from the published results: {taken}")
     opened.write_plan(_plan(suite, methods, cells))
     console = Console(markup=False, emoji=False, highlight=False)

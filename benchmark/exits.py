@@ -27,7 +27,7 @@ _INPUT_ERRORS = {
 
 
 class _TerminatedError(BaseException):
-    """SIGTERM or SIGHUP, its number; not a SystemExit, which a plug-in that exits raises too."""
+    """A SIGTERM or SIGHUP, by its number; no SystemExit, which a plug-in that exits raises too."""
 
 
 def _encoded(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -67,11 +67,11 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
         )
         return 128 + int(error.args[0])
     except BrokenPipeError:  # the reader of our output has gone
-        _mute()
+        _mute(sys.stdout.fileno())
         return 1
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            _mute()
+            _mute(sys.stdout.fileno())
             return _complain("there is no space left where the output goes", FULL)
         if not _in_a_folder():
             return _complain("the current folder is gone: change to another")
@@ -99,13 +99,14 @@ def _termination_raised() -> Iterator[None]:
     go with it, and what is unfinished is saved.
     """
     asked = signal.SIGTERM
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def leave(number: int, frame: Any) -> NoReturn:
         nonlocal asked
         asked = signal.Signals(number) if number != signal.SIGALRM else asked
         signal.alarm(_AGAIN_S)  # raised in a destructor, it would be lost
         if asked == signal.SIGHUP:
-            _mute(1, 2)  # writing to a terminal that is gone is an error
+            _mute(*terminals)  # writing to a terminal that is gone is an error
         raise _TerminatedError(asked)
 
     heard = [signal.SIGTERM, signal.SIGALRM]
@@ -153,5 +154,5 @@ def _complain(message: str, code: int = BAD) -> int:
 
 def _mute(*descriptors: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in descriptors or (sys.stdout.fileno(),):
+    for descriptor in descriptors:
         os.dup2(nowhere, descriptor)

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from benchmark import states
 from benchmark.cells import Cell
+from benchmark.isolation import settle
 from benchmark.pool import TaskPool
 from benchmark.protocol import EPISODES, Evaluation, Evaluator, adapt
 from benchmark.run import streams_of
@@ -58,6 +59,7 @@ def adapt_again(
       threads: of torch, as many as the cell had, since sums depend on it.
       progress: told the environment steps used of each task.
     """
+    settle()
     torch.set_num_threads(threads)
     streams = streams_of(cell, "adapt")
     seed_globals(streams)

@@ -213,7 +213,7 @@ class LocalExecutor:
         self._workers.remove(worker)
         worker.process.join()
         worker.connection.close()
-        if worker.entry is not None and worker.process.exitcode == TERMINATED:
+        if worker.entry is not None and worker.process.exitcode in (TERMINATED, -signal.SIGHUP):
             # somebody ended it before it could be saved; that is no fault of the stage
             worker.entry.state = "waiting"
         elif worker.entry is not None:

@@ -1,4 +1,4 @@
-"""Publishes a finished store: rows as text, manifest, report, and one seed's trained states."""
+"""Publishes a finished store: rows as text, manifest, report, and trained states."""
 
 import os
 import re

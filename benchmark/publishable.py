@@ -9,13 +9,11 @@ from benchmark.additions import Parts
 from benchmark.plugins import load_method, registered_methods
 from benchmark.provenance import provenance, why_unknown
 from benchmark.suites import BUDGETS, SUITES, Suite
+from benchmark.unpublished import VERSIONS
 from envs import load_family
 from envs.api import family_version
 from results.files import to_json
 from results.schema import PROTOCOL_VERSION
-
-# of a stage's record: one for all, or the rows do not belong together
-_VERSIONS = ("benchmark", "python", "packages")
 
 
 def problems_of(suite: Suite, parts: Parts, partly: bool, dirty: bool) -> list[str]:
@@ -125,7 +123,7 @@ def _other_versions(records: Any, dirty: bool) -> list[str]:
     problems = []
     # some ran in several places
     records = [part for record in records for part in (record, *record.get("resumed", ()))]
-    for name in _VERSIONS:
+    for name in VERSIONS:
         if len(found := {to_json(record.get(name)).decode() for record in records}) > 1:
             problems.append(
                 f"its cells ran with several versions ({name}: {' and '.join(sorted(found))})"

@@ -219,8 +219,8 @@ BUDGETS: dict[str, Budget] = {
             many_tasks=8,
             fresh_tasks=8,
             fresh_steps=320_000,
-            # widths apart, what differs from smoke was chosen on point-goal's tuning law:
-            # results/tuning/quick_point-goal_*.csv
+            # apart from widths and the reset period, what differs from smoke was chosen on
+            # point-goal's tuning law: results/tuning/quick_point-goal_*.csv
             settings={
                 TD3: {**_QUICK_TD3, "hidden": 64, "batch": 64, "tau": 5e-3},
                 APB: {"tau": 0.02, "depth": 3, "linear_rate": 3.0},

@@ -5,24 +5,58 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.arguments import InputError
 from benchmark.cells import Cell
+from benchmark.provenance import provenance
+from results.measures import COLUMNS as MEASURED
+from results.measures import Measure
 from results.publication import Publication
 from results.schema import COLUMNS, Row
-from results.store import CellKey, Store, StoreError
+from results.store import CellKey, Store
+
+VERSIONS = ("benchmark", "python", "packages")  # that all cells of a published suite share
 
 
 def missing(cells: Sequence[Cell], publication: Publication) -> list[Cell]:
-    """The cells that are not published as the code would run them today, in their order."""
-    suites = {cell.suite for cell in cells} & {*publication.suites}
-    _, published = publication.read(sorted(suites)) if suites else (None, pd.DataFrame())
-    known = set(published["adapt_id"]) if len(published) else set()
-    return [cell for cell in cells if cell.adapt_key.id not in known]
+    """The cells that are not published as the code would run them today, in their order.
+
+    Raises:
+      InputError: if what runs here could not be added to what is published of a suite.
+    """
+    known = set()
+    for suite in sorted({cell.suite for cell in cells} & {*publication.suites}):
+        _, published = publication.read([suite])
+        _same_software(publication, published)
+        versions = published["suite_version"].astype(int)
+        known |= {*zip(published["suite"], versions, published["adapt_id"], strict=True)}
+    return [
+        cell for cell in cells if (cell.suite, cell.suite_version, cell.adapt_key.id) not in known
+    ]
+
+
+def _same_software(publication: Publication, cells: pd.DataFrame) -> None:
+    one = cells.iloc[0]
+    key = CellKey("adapt", one["suite"], int(one["suite_version"]), one["adapt_id"])
+    theirs, ours = publication.record(key), provenance()
+    for name in VERSIONS:
+        if theirs.get(name) != ours[name]:
+            raise InputError(
+                f"suite {one['suite']} was published with {name} {_text(theirs.get(name))}, and"
+                f" this is {_text(ours[name])}: what runs here could not be added to it; use the"
+                " same versions, or leave out --unpublished"
+            )
+
+
+def _text(version: Any) -> str:
+    if isinstance(version, dict):
+        return ", ".join(f"{name} {number}" for name, number in sorted(version.items()))
+    return str(version)
 
 
 def take_over(cells: Sequence[Cell], publication: Publication, store: Store) -> int:
     """Put the published trained states that cells build on into a store; how many there were.
 
-    Only states that the store lacks are taken, with their rows and their record.
+    Only states that the store lacks are taken, with their rows, measures and record.
 
     Raises:
       StoreError: if a published file was altered, or the store cannot be written.
@@ -30,38 +64,36 @@ def take_over(cells: Sequence[Cell], publication: Publication, store: Store) -> 
     keys = {cell.train_key for cell in cells if cell.train_key is not None}
     taken = 0
     for key in sorted(keys, key=lambda key: key.id):
-        if store.status(key) == "done" or not publication.has_state(key):
+        suite = publication.suite_with_state(key)
+        if suite is None or store.status(key) == "done":
             continue
-        state = publication.state(key)
-        try:
-            rows = _rows(publication, key)
-            record = publication.record(key)
-        except StoreError:  # its state is published for another suite than its rows
-            continue
-        ended = {
-            "status": rows[-1].status,
-            "env_steps": rows[-1].env_steps,
-            "n_train_tasks": rows[-1].n_train_tasks,
+        rows = publication.read([suite])[0]
+        lines = rows[(rows["cell_id"] == key.id) & (rows["stage"] == "train")]
+        measures = publication.measures([suite])
+        measured = measures[measures["cell_id"] == key.id]
+        last = lines.iloc[-1]
+        record = {
+            **publication.record(key, suite),
+            "status": last["status"],
+            "env_steps": int(last["env_steps"]),
+            "n_train_tasks": int(last["n_train_tasks"]),
         }
-        log = f"taken over from {publication.root}\n"
-        store.write(key, rows, state=state, log=log, record={**record, **ended})
+        store.write(
+            key,
+            [Row(**_fields(line, COLUMNS)) for line in lines.to_dict("records")],
+            state=publication.state(key),
+            log=f"taken over from {publication.root}\n",
+            record=record,
+            measured=[Measure(**_fields(line, MEASURED)) for line in measured.to_dict("records")],
+        )
         taken += 1
     return taken
 
 
-def _rows(publication: Publication, key: CellKey) -> list[Row]:
-    table = publication.read()[0]
-    lines = table[(table["cell_id"] == key.id) & (table["stage"] == "train")]
-    if lines.empty:
-        raise StoreError(f"{publication.root}: no rows of stage {key.id} are published there")
-    return [_row(line) for line in lines[list(COLUMNS)].to_dict("records")]
-
-
-def _row(line: dict[Any, Any]) -> Row:
-    whole = {name for name, dtype in COLUMNS.items() if dtype == "Int64"}
-    fields: dict[str, Any] = {
-        name: int(value) if name in whole else value
-        for name, value in line.items()
-        if not pd.isna(value)
+def _fields(line: dict[Any, Any], columns: dict[str, str]) -> dict[str, Any]:
+    """What a line of a table has of some columns, in Python's types."""
+    return {
+        name: int(line[name]) if dtype == "Int64" else line[name]
+        for name, dtype in columns.items()
+        if not pd.isna(line[name])
     }
-    return Row(**fields)

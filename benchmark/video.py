@@ -27,6 +27,7 @@ from reports.files import write_bytes
 from reports.parts.films import Clip
 from reports.stats.scores import ARM, BOUNDS, TABLE
 from reports.text import method_name, number, one_line, steps
+from results.files import DamageError, read
 from results.publication import Publication, results_at
 from results.store import CellKey, Store, StoreError
 
@@ -172,8 +173,8 @@ def _known_facts(out: Path, adapt_id: str) -> dict[str, Any] | None:
     """What is known of a film that is there; None where it has to be made."""
     film, facts = (out / FILMS / f"{adapt_id}.{kind}" for kind in ("webp", "json"))
     try:
-        known: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known: dict[str, Any] = json.loads(read(facts))
+    except (OSError, ValueError, DamageError):
         return None
     return known if film.exists() and isinstance(known, dict) and set(known) == FACTS else None
 

@@ -15,20 +15,26 @@ from results.interrupts import interrupts_held
 
 @contextmanager
 def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
-    """`jobs` processes, started at once; None where they cannot start.
+    """`jobs` processes, started at once; None for fewer than two, and where they cannot start.
 
     On an error nothing is waited for.
 
     Args:
       modules: what the work needs, imported once for all processes.
     """
+    executor = None
     try:
-        executor = ProcessPoolExecutor(jobs, _context(modules), initializer=_get_ready)
-        with interrupts_held():
-            executor.submit(int)
+        if jobs > 1:
+            executor = ProcessPoolExecutor(jobs, _context(modules), initializer=_get_ready)
+            with interrupts_held(), _current_folder_last():
+                executor.submit(int)
     # no semaphores (/dev/shm is missing or read-only), or a module that cannot be imported, which
     # whoever does the work here will be told
     except (OSError, NotImplementedError, EOFError):
+        if executor is not None:
+            executor.shutdown(wait=False)
+            executor = None
+    if executor is None:
         yield None
         return
     with executor as pool:
@@ -37,6 +43,19 @@ def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _current_folder_last() -> Iterator[None]:
+    """Processes that start do not look for Python's own modules in the current folder first."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONSAFEPATH")
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _context(modules: Sequence[str]) -> BaseContext:

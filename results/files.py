@@ -211,7 +211,8 @@ def locked(path: Path, timeout_s: float) -> Iterator[bool]:
 def is_locked(path: Path) -> bool:
     """Tell whether some process holds the lock file `path`; needs no permission to write."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        # a pipe in its place would wait for a writer
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:

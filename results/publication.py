@@ -12,7 +12,7 @@ A folder per suite holds `manifest.json` and the files that it seals. What rows 
     scores.csv    a line per method, family, shift axis and checkpoint: the mean over seeds and its
                   interval, with all digits
     report.md     the tables that `report` makes of these rows; overview.svg is one of its figures
-    states/       trained states of a few cells, evaluated again to check that they score the same
+    states/       trained states: at quick those of one seed, at desk and paper of all
 """
 
 import io
@@ -51,8 +51,15 @@ WHO = (
 )
 # of a stage's record
 FACTS = ("commit", "benchmark", "python", "device", "torch_threads", "mujoco_threads", "finished")
+BUILT_ON = "built_on"  # SHA-256 of the trained state that an adaptation began from
 MACHINE = ("system", "architecture", "processor")
 CELL = ("budget", "family", "split", "method", "variant", "seed")
+
+
+def published_in(root: Path) -> "Publication | None":
+    """The publication in a folder, None where nothing is published there."""
+    with explained(root):
+        return Publication(root) if any(True for _ in _manifests(root)) else None
 
 
 class Publication:
@@ -155,37 +162,38 @@ class Publication:
                 ]
         return joined(list(dict(found).items()))
 
-    def record(self, key: CellKey) -> dict[str, Any]:
+    def record(self, key: CellKey, suite: str | None = None) -> dict[str, Any]:
         """What is known of the stage of a published cell: commit, versions, machine.
 
+        Args:
+          suite: whose run of a train stage that several suites have; None for that whose rows and
+            state are given for all of them.
         Raises:
           StoreError: if it is not published.
         """
-        for suite in self.suites if not self._records else ():
-            stages = self.table(suite, "stages").to_dict("records")
-            self._records |= {
-                (suite if stage["stage"] == "adapt" else None, stage["id"]): stage
-                for stage in stages
-            }
-        if (key.suite, key.id) not in self._records:
+        for name in self.suites if not self._records else ():
+            for stage in self.table(name, "stages").to_dict("records"):
+                self._records[name, stage["id"]] = stage
+        names = [name for name in (key.suite, suite) if name is not None] or self.suites
+        found = [self._records[name, key.id] for name in names if (name, key.id) in self._records]
+        if not found:
             raise StoreError(f"{self.root}: no stage {key.id} is published there")
-        told = {
-            str(name): value for name, value in self._records[key.suite, key.id].items() if value
-        }
+        told = {str(name): value for name, value in found[0].items() if value}
         facts, machine = (
-            {name: told[name] for name in names if name in told} for names in (FACTS, MACHINE)
+            {name: told[name] for name in names if name in told}
+            for names in ((*FACTS, BUILT_ON), MACHINE)
         )
         packages = {
             name: value
             for name, value in told.items()
-            if name not in {"id", "stage", *WHO, *FACTS, *MACHINE}
+            if name not in {"id", "stage", BUILT_ON, *WHO, *FACTS, *MACHINE}
         }
         return {**facts, "packages": packages, "machine": machine}
 
-    def has_state(self, key: CellKey) -> bool:
-        """Whether the trained state of a stage is published."""
+    def suite_with_state(self, key: CellKey) -> str | None:
+        """The first suite with which the trained state of a stage is published, None for none."""
         name = f"{STATES}/{key.id}.safetensors"
-        return any(name in self.manifest(suite)["files"] for suite in self.suites)
+        return next((s for s in self.suites if name in self.manifest(s)["files"]), None)
 
     def state(self, key: CellKey) -> bytes:
         """The trained state of a stage, after comparing its checksum.
@@ -193,10 +201,9 @@ class Publication:
         Raises:
           StoreError: if none was published of it.
         """
-        name = f"{STATES}/{key.id}.safetensors"
-        for suite in self.suites:
-            if name in (files := self.manifest(suite)["files"]):
-                return _intact(self.root / suite / name, files[name])
+        if (suite := self.suite_with_state(key)) is not None:
+            name = f"{STATES}/{key.id}.safetensors"
+            return _intact(self.root / suite / name, self.manifest(suite)["files"][name])
         raise StoreError(
             f"{self.root}: the trained state of stage {key.id} is not published, at quick only"
             " those of one seed are"

@@ -8,7 +8,17 @@ import pandas as pd
 
 from results.files import digest, explained, seal
 from results.measures import COLUMNS as MEASURED
-from results.publication import CELL, FACTS, FORMAT, MACHINE, MANIFEST, MEASURES, WHO, files_below
+from results.publication import (
+    BUILT_ON,
+    CELL,
+    FACTS,
+    FORMAT,
+    MACHINE,
+    MANIFEST,
+    MEASURES,
+    WHO,
+    files_below,
+)
 from results.schema import PROTOCOL_VERSION, SCHEMA_VERSION
 
 _TASK = ("family", "split", "task_index", "task_params", "shift", "shift_axis")
@@ -131,8 +141,10 @@ def _stages(rows: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> pd.
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: record.get(name) for name in FACTS}
     machine = record.get("machine") or {}
+    built_on = {BUILT_ON: record[BUILT_ON]} if record.get(BUILT_ON) else {}
     return {
         **found,
+        **built_on,
         **(record.get("packages") or {}),
         **{name: machine.get(name) for name in MACHINE},
     }

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.files import DamageError, StoreError, explained, seal, unseal
+from results.files import DamageError, StoreError, explained, read, seal, unseal
 from results.schema import PROTOCOL_VERSION
 
 REFERENCES = Path(__file__).parent / "reference_returns"
@@ -99,7 +99,7 @@ def load_references(folder: Path = REFERENCES) -> pd.DataFrame:
     for path in sorted(folder.glob("*.json")):
         try:
             with explained(path):
-                document = unseal(path.read_bytes())
+                document = unseal(read(path))
         except DamageError as error:
             raise StoreError(f"{path}: {error}; restore it from the distribution") from error
         if document["protocol_version"] == PROTOCOL_VERSION:

@@ -321,8 +321,9 @@ class Store:
     def _version_of_cells(self) -> int | None:
         """The schema's version in the rows of the first cell that has some; None without any."""
         for path in chain(self.root.glob(f"train/*/{ROWS}"), self.root.glob(f"adapt/*/*/{ROWS}")):
-            with suppress(OSError, pa.ArrowException, LookupError):
-                return int(pq.read_table(path, columns=["schema_version"])[0][0].as_py())
+            with suppress(OSError, DamageError, pa.ArrowException, LookupError):
+                table = pq.read_table(pa.BufferReader(read(path)), columns=["schema_version"])
+                return int(table[0][0].as_py())
         return None
 
     def _mark(self) -> None:

@@ -4,11 +4,12 @@ A file per budget, family and method, as `benchmark tune` writes it; the ones th
 the budgets' settings come from.
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
 
-from results.files import StoreError, explained
+from results.files import DamageError, StoreError, explained, read
 
 TUNING = Path(__file__).parent / "tuning"
 COLUMNS = (
@@ -36,8 +37,8 @@ def load_trials(folder: Path = TUNING) -> pd.DataFrame:
     with explained(folder):
         for path in sorted(folder.glob("*.csv")):
             try:
-                table = pd.read_csv(path, keep_default_na=False)
-            except ValueError as error:
+                table = pd.read_csv(BytesIO(read(path)), keep_default_na=False)
+            except (ValueError, DamageError) as error:
                 raise StoreError(
                     f"{path}: it is no log of tuning ({error}): delete it, or tune again"
                 ) from error

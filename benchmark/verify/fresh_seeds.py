@@ -12,6 +12,7 @@ import pandas as pd
 from benchmark import run, states
 from benchmark.arguments import InputError, choose_jobs
 from benchmark.cells import Cell, expand
+from benchmark.isolation import settle
 from benchmark.local import LocalExecutor, Progress, stages_of
 from benchmark.plugins import registered_methods
 from benchmark.provenance import provenance
@@ -23,6 +24,7 @@ from methods import METHODS
 from reports.stats.regression import BETTER, PLACE, TOO_FEW, WORSE, regressions
 from reports.stats.scores import adaptation_scores, last_scores
 from reports.text import number
+from results.files import read
 from results.publication import STATES, Publication
 from results.store import Store
 
@@ -89,21 +91,22 @@ def known_fingerprints(
 
 
 def _weights(store: Store, cells: Iterable[Cell]) -> dict[str, list[float]]:
-    """The fingerprint of each finished meta-training, by method@version."""
+    """The fingerprint of each meta-training, by method@version; empty for one that failed."""
     trained = {cell.train_key: cell.trainer for cell in cells if cell.train_key is not None}
     return {
-        f"{trainer.method}@{trainer.method_version}": fingerprints.weights_fingerprint(
-            store.state(key)
+        f"{trainer.method}@{trainer.method_version}": (
+            fingerprints.weights_fingerprint(store.state(key))
+            if store.status(key) == "done"
+            else []
         )
         for key, trainer in trained.items()
-        if store.status(key) == "done"
     }
 
 
 def trained_states(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
     """Published trained states, evaluated on the test tasks at step 0, against their rows.
 
-    All of them at quick, and of budgets that publish every seed's the first two methods'.
+    All of them at quick; where those of every seed are published, one of each method.
     """
     for suite in suites:
         rows, cells = publication.read([suite])
@@ -111,7 +114,7 @@ def trained_states(publication: Publication, suites: Sequence[str]) -> Iterator[
         names = {path.stem for path in folder.glob("*.safetensors")}
         found = cells[cells["train_id"].isin(names) & (cells["variant"] == "")]
         large = found["budget"].isin(STATES_OF_ALL)
-        some = found[large].drop_duplicates(["budget", "method"]).groupby("budget").head(2)
+        some = found[large].drop_duplicates(["budget", "method"])
         for one in pd.concat([found[~large], some]).to_dict("records"):
             mine = rows[(rows["cell_id"] == one["adapt_id"]) & (rows["env_steps"] == 0)]
             path = folder / f"{one['train_id']}.safetensors"
@@ -140,9 +143,10 @@ def _cell_of(one: dict[str, object]) -> Cell:
 
 def _evaluated(cell: Cell, path: Path, published: pd.DataFrame) -> Check:
     name = f"trained state: {cell.suite}/{cell.family}/{cell.split}/{cell.method} seed {cell.seed}"
+    settle()
     method = cell.build()
     try:
-        method.load_state_dict(states.from_bytes(path.read_bytes()))
+        method.load_state_dict(states.from_bytes(read(path)))
     except Exception as error:  # whatever is found in a broken file
         return Check(
             2,

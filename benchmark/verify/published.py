@@ -6,7 +6,7 @@ import math
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -23,7 +23,7 @@ from envs import load_family
 from envs.api import family_version
 from reports import ReportError
 from reports.processes import processes
-from results.files import StoreError
+from results.files import DamageError, StoreError, read
 from results.publication import Publication, files_below
 from results.publishing import tables, to_files
 from results.schema import PROTOCOL_VERSION
@@ -49,7 +49,10 @@ class Check:
 
 _STATE = re.compile(r"states/[^/]+\.safetensors")
 # What an altered file may raise while it is read.
-_BROKEN = (KeyError, ValueError, TypeError, AttributeError, OSError, csv.Error, ReportError)
+_BROKEN = (
+    *(KeyError, ValueError, TypeError, AttributeError, OSError),
+    *(csv.Error, ReportError, DamageError),
+)
 
 
 def rows_and_report(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
@@ -62,19 +65,22 @@ def rows_and_report(publication: Publication, suites: Sequence[str]) -> Iterator
             "its folder has no manifest: restore it, or move the folder away",
         )
     jobs = min(len(suites), available_cores())
-    with processes(jobs, [__name__]) if jobs > 1 else nullcontext() as pool:
+    with processes(jobs, [__name__]) as pool:
         if pool is None:
             for suite in suites:
                 yield from _checks_of(publication, suite)
             return
         # those that take longest begin first
         longest = sorted(suites, key=lambda suite: -_size(publication.root / suite))
-        found = {suite: pool.submit(_all_of, publication.root, suite) for suite in longest}
+        found = {suite: pool.submit(_list_of_checks, publication.root, suite) for suite in longest}
         for suite in suites:
-            yield from found[suite].result()
+            try:
+                yield from found[suite].result()
+            except BrokenProcessPool:  # a process was killed, perhaps for want of memory
+                yield from _checks_of(publication, suite)
 
 
-def _all_of(root: Path, suite: str) -> list[Check]:
+def _list_of_checks(root: Path, suite: str) -> list[Check]:
     """The checks of one suite, in a process of its own."""
     return list(_checks_of(Publication(root), suite))
 
@@ -179,11 +185,7 @@ def _canonical(publication: Publication, suite: str) -> "Found":
     rows, cells = publication.read([suite])
     records = {key.id: publication.record(key) for key in stage_keys(cells)}
     again = to_files(tables(rows, cells, publication.measures([suite]), records))
-    wrong = [
-        name
-        for name, data in again.items()
-        if data != (publication.root / suite / name).read_bytes()
-    ]
+    wrong = [name for name, data in again.items() if data != read(publication.root / suite / name)]
     ours = {*again, REPORT, SCORES, COVER}
     there = {name for name in files_below(publication.root / suite) if not _STATE.fullmatch(name)}
     wrong += [f"{name}, which is missing" for name in ours - there]
@@ -203,7 +205,7 @@ def _recomputed(publication: Publication, suite: str) -> "Found":
         for name in (REPORT, SCORES):
             places = (publication.root / suite / name, Path(folder) / name)
             if difference := first_difference(
-                *(path.read_text(encoding="utf-8", errors="replace") for path in places)
+                *(read(path).decode(errors="replace") for path in places)
             ):
                 wrong.append(f"{name}: {difference}")
     return ("failed", _some(wrong)) if wrong else ("passed", "")

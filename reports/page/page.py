@@ -1,6 +1,6 @@
 """A store → a report: HTML, LaTeX and Markdown pages, figures, and the numbers behind as CSV."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -92,16 +92,11 @@ def write_report(
         for line in shortfalls(cells):
             tell(line)
         others = None if compare is None else to_compare(compare, results)
-        measures = results.measures([plan["suite"] for plan in plans])
+        found = rows, cells, results.measures([plan["suite"] for plan in plans])
         other = None if others is None else _beside(rows, cells, others, compare, plans)
         if others is not None and other is not None:
-            guests, of_guests = other.only_there
-            rows = pd.concat([rows, guests], ignore_index=True)
-            cells = pd.concat([cells, of_guests], ignore_index=True)
-            theirs = others.measures(list(of_guests["suite"].unique()))
-            measures = pd.concat([measures, theirs]).drop_duplicates()
-        told = [*plans, *(others.plans() if others is not None else ())]
-        remembering = {name for plan in told for name in plan.get("remembering", ())}
+            found = _joined(found, other.only_there, others)
+        rows, cells, measures = found
         numbers = compute(
             rows,
             cells,
@@ -109,16 +104,14 @@ def write_report(
             measures=measures,
             references=load_references(),
             clips=clips,
-            remembering=remembering,
+            remembering=_remembering(plans, [] if others is None else others.plans()),
         )
         output.table(origins(cells, _record_of(results, others)), CELLS)
         sections = list(_sections(numbers, other, output))
         output.wait()
     if left := output.left_over():
-        tell(
-            f"{out} also holds {left} figures and tables of an earlier report, which these pages do"
-            " not show"
-        )
+        kept = f"{left} figures and tables of an earlier report"
+        tell(f"{out} also holds {kept}, which these pages do not show")
     return [
         _WRITERS[name](out / file, numbers, sections)
         for name, file in FORMATS.items()
@@ -214,6 +207,21 @@ def _compared(numbers: ReportData, other: Beside | None, output: Output) -> list
         return []
     parts = comparison(numbers.scores, other, numbers.styles, numbers.exact, output)
     return [Section(f"Compared with {other.name}", "\n".join(parts))]
+
+
+def _remembering(*plans: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The methods that infer the task within an episode, of all plans."""
+    return {name for some in plans for plan in some for name in plan.get("remembering", ())}
+
+
+def _joined(
+    found: tuple[pd.DataFrame, ...], guests: tuple[pd.DataFrame, ...], others: "Results"
+) -> tuple[pd.DataFrame, ...]:
+    """Rows, cells and measures with those of methods that only the other results have."""
+    suites = list(guests[1]["suite"].unique())
+    pairs = zip(found, (*guests, others.measures(suites)), strict=True)
+    rows, cells, measures = (pd.concat(pair, ignore_index=True) for pair in pairs)
+    return rows, cells, measures.drop_duplicates()
 
 
 def _record_of(

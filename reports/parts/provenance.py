@@ -110,7 +110,7 @@ def unfinished_list(missing: pd.DataFrame) -> str:
         place = f"{method_name(method, variant)}, {family}, split {split}, budget {budget}, {seeds}"
         reason = f" ({error})" if error else ""
         lines.append(f"- {escape_markdown(f'{place}: {status}{reason}')}\n")
-    return f"### Not finished\n\nThe next run does these cells again:\n\n{''.join(lines)}"
+    return f"### Not finished\n\nThe next run does these cells:\n\n{''.join(lines)}"
 
 
 def _suites(cells: pd.DataFrame, plans: list[dict[str, Any]]) -> str:

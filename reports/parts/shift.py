@@ -108,11 +108,8 @@ def shift_figure(
         key: curve.sort_values("level") for key, curve in every.groupby([*ARM, "axis", "moment"])
     }
     drawn = {key[:2] for key in curves}
-    arms = {
-        arm: styles[arm]
-        for arm in expected[list(ARM)].itertuples(index=False, name=None)
-        if arm in drawn
-    }
+    named = expected[list(ARM)].itertuples(index=False, name=None)
+    arms = {arm: styles[arm] for arm in named if arm in drawn}
     blind = blind_policy(points[points["moment"] == START])
     figure, panels = canvas(
         len(names), title, _note(points, expected), len(moments), _PANEL, sharex="col", sharey="row"

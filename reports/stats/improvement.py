@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,8 @@ from reports.stats.bootstrap import SHARE, freedom_of, percentiles, resampled_sh
 from reports.stats.estimates import even_shares, improvement, placement_variances, present
 from reports.stats.score_matrix import APART, STRATUM, FloatArray, add_group, arms_of, checked
 from reports.stats.scores import ARM, OTHER
+
+Presence: TypeAlias = tuple[tuple[bool, ...], ...]  # [F][S] whether there is a score
 
 
 def probability_of_improvement(
@@ -105,7 +107,7 @@ def _estimate(
     p = improvement(x, y, even_shares(x), even_shares(y))
     if not interval_of(x, y):
         return float(p), np.nan, np.nan
-    x_shares, y_shares = _shares(_there(x), _there(y), seed, draws, int(corrected))
+    x_shares, y_shares = _shares(_presence(x), _presence(y), seed, draws, int(corrected))
     low, high = percentiles(improvement(x, y, x_shares, y_shares), level)
     if corrected:
         low, high = stretched(
@@ -114,18 +116,19 @@ def _estimate(
     return float(p), float(low), float(high)
 
 
-There = tuple[tuple[bool, ...], ...]  # [F][S] whether there is a score
-
-
-def _there(values: FloatArray) -> There:
+def _presence(values: FloatArray) -> Presence:
     return tuple(map(tuple, present(values).tolist()))
 
 
 @lru_cache(maxsize=4)
-def _shares(x: There, y: There, seed: int, draws: int, fewer: int) -> tuple[FloatArray, FloatArray]:
+def _shares(
+    x: Presence, y: Presence, seed: int, draws: int, fewer: int
+) -> tuple[FloatArray, FloatArray]:
     """Resamples of both; most pairs of a report have as many seeds, and so the same ones."""
     generator = np.random.default_rng(seed)
     # which scores there are decides, not what they are
-    scores = (np.where(np.array(there), 0.0, np.nan) for there in (x, y))
+    scores = (np.where(np.array(found), 0.0, np.nan) for found in (x, y))
     x_shares, y_shares = (resampled_shares(values, generator, draws, fewer) for values in scores)
+    for shares in (x_shares, y_shares):
+        shares.flags.writeable = False  # they are shared
     return x_shares, y_shares

@@ -168,8 +168,9 @@ def add_hold(points: pd.DataFrame) -> pd.DataFrame:
 def blind_policy(points: pd.DataFrame) -> pd.DataFrame:
     """The points of the task-blind multi-task policy: meta-trained, and yet to see the test task.
 
-    That is `finetune` at 0 steps, or `apb-none`, which equals it there, whichever has more seeds,
-    and without changed settings if there is one; no line where neither is finished.
+    That is `finetune` at 0 steps, or `apb-none`, which equals it there if its settings do:
+    whichever has more seeds, and without changed settings if there is one; no line where neither is
+    finished.
     """
     start = points[(points["env_steps"] == 0) & points["method"].isin(["finetune", "apb-none"])]
     if start.empty:
@@ -209,15 +210,16 @@ def with_missing_seeds(cells: pd.DataFrame, plans: Sequence[Mapping[str, Any]]) 
       plans: those that were published say how many `seeds` a line of each budget is to have.
     """
     wanted = {(plan["suite"], b): n for plan in plans for b, n in plan.get("seeds", {}).items()}
-    empty = dict.fromkeys(("adapt_id", "train_id", "train_status"), pd.NA)
     found = []
     for _, of_arm in cells[cells["variant"].fillna("") == ""].groupby(list(CELL), sort=False):
-        one = of_arm.iloc[[0]]
-        n_seeds = wanted.get((one["suite"].item(), one["budget"].item()), 0)
+        one = of_arm.iloc[0]
+        n_seeds = wanted.get((one["suite"], one["budget"]), 0)
         others = [seed for seed in range(n_seeds) if seed not in set(of_arm["seed"])]
+        unknown = dict.fromkeys(("adapt_id", "train_id", "train_status"))
         for seed in others[: max(0, n_seeds - len(of_arm))]:
-            found.append(one.assign(**empty, seed=seed, status="missing"))
-    return pd.concat([cells, *found], ignore_index=True).astype(cells.dtypes) if found else cells
+            found.append({**one, **unknown, "seed": seed, "status": "missing"})
+    lines = pd.DataFrame(found, columns=cells.columns).astype(cells.dtypes)
+    return pd.concat([cells, lines], ignore_index=True) if found else cells
 
 
 def unfinished(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
@@ -230,10 +232,9 @@ def unfinished(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         "cell_id", keep="last"
     )
     told = dict(zip(errors["cell_id"].astype(object), errors["error"].astype(object), strict=True))
-    own, trained = (missing[name].map(told).astype(object) for name in ("adapt_id", "train_id"))
-    return missing.assign(error=own.fillna(trained).fillna("")).drop(
-        columns=["adapt_id", "train_id"]
-    )
+    ids = zip(missing["adapt_id"], missing["train_id"], strict=True)
+    told_of = [next((told[name] for name in pair if name in told), "") for pair in ids]
+    return missing.assign(error=told_of).drop(columns=["adapt_id", "train_id"])
 
 
 def _status(cells: pd.DataFrame) -> "pd.Series[str]":

@@ -238,7 +238,7 @@ def test_unknown_command_and_no_command(cli):
     assert "Usage" in nothing.out
     told = " ".join(nothing.out.split())
     assert "0 done, 1 failed cells or a regression, 2 bad input, 3 time limit" in told
-    assert "4 disk full, 130 Ctrl-C, 129 SIGHUP, 143 SIGTERM" in told
+    assert "4 disk full, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM" in told
 
 
 def test_verbose_adds_the_traceback(cli):

@@ -1,5 +1,6 @@
 """Publishing a real smoke store: whole, reproducible, and refused where it is not fit to show."""
 
+import hashlib
 import re
 import shutil
 from dataclasses import replace
@@ -11,6 +12,7 @@ import torch
 
 from benchmark import publish as publishing
 from benchmark import publishable, states
+from benchmark.additions import Parts, _built_on_another
 from benchmark.arguments import InputError
 from benchmark.plugins import load_method
 from benchmark.publish import publish
@@ -326,6 +328,21 @@ class TestAdding:
         assert told == [
             f"0 cells added, 0 kept; {why}; 3 published ones left out for the same reason"
         ]
+
+    @pytest.mark.parametrize("told", [True, False])
+    def test_what_began_from_another_trained_state_is_left_out(self, told):
+        """A stage has one id wherever it runs, but not the same weights to the last bit."""
+
+        def parts(cells, built_on, state=b""):
+            table = pd.DataFrame(cells, columns=["adapt_id", "train_id"])
+            records = {name: {"built_on": built_on} if built_on else {} for name, _ in cells}
+            return Parts(*[table] * 3, plan={}, records=records, state=lambda key: state)
+
+        ours, theirs = (hashlib.sha256(state).hexdigest() for state in (b"ours", b"theirs"))
+        kept = parts([("a", "t"), ("z", None)], theirs if told else None, b"theirs")
+        fresh = [("b", "t"), ("c", "other"), ("d", None)]
+        assert list(_built_on_another(parts(fresh, ours), kept)) == [True, False, False]
+        assert list(_built_on_another(parts(fresh, theirs), kept)) == [False] * 3
 
     def test_other_software_is_refused(self, parts, store, monkeypatch):
         record = Store.record

@@ -6,8 +6,11 @@ from dataclasses import replace
 import pytest
 
 from benchmark import publish as publishing
+from benchmark import unpublished
+from benchmark.cells import expand
 from benchmark.publish import publish
 from benchmark.suites import BUDGETS, SUITES
+from methods import METHODS
 from results.publication import Publication
 from results.schema import NOT_COMPARED
 from results.store import CellKey, Store
@@ -28,7 +31,7 @@ def published(sanity, here, monkeypatch):
         if cell["slot"]["seed"] == 1:
             (first.root / CellKey(**cell["key"]).folder / "cell.json").unlink()
     publish(first.root, SANITY, here / "shipped", dirty=True, add=True)
-    monkeypatch.setattr(Publication.__init__, "__defaults__", (here / "shipped",))
+    monkeypatch.setattr("results.publication.PUBLISHED", here / "shipped")
     return here / "shipped"
 
 
@@ -39,7 +42,7 @@ def slots(store):
 
 def test_only_what_is_missing_runs_and_joins_what_was_there(cli, published, here, sanity):
     words = (*WORDS, "--suite", "sanity", "--methods", "apb-random,td3", "--unpublished")
-    assert "nothing is missing" in cli(*words, "--seeds", "1").out
+    assert "seeds 0 to 0 are published" in cli(*words, "--seeds", "1").out
     assert not (here / "store").exists()
     done = cli(*words, "--seeds", "2")
     assert (done.code, done.err) == (0, "")
@@ -65,17 +68,46 @@ def test_a_published_meta_training_is_not_run_again(cli, published, here):
     assert "2 of 2 stages done (1 of them before)" in done.out
     cli(*words, "--store", "alone")
     stores = [Store(here / name, create=False) for name in ("store", "alone")]
+    assert stores[0].measures().equals(stores[1].measures()) and len(stores[0].measures()) > 0
     ours, theirs = (store.read(["id"])[0].drop(columns=list(NOT_COMPARED)) for store in stores)
     assert ours.equals(theirs)
     (cell,) = stores[0].plans()[0]["cells"]
     train = CellKey(**cell["train_key"])
-    assert stores[0].state(train) == stores[1].state(train) == Publication().state(train)
-    assert stores[0].record(train)["commit"] == Publication().record(train)["commit"]
+    assert stores[0].state(train) == stores[1].state(train) == Publication(published).state(train)
+    assert stores[0].record(train)["commit"] == Publication(published).record(train)["commit"]
     assert "taken over" not in cli(*words, "--unpublished").out
 
 
-def test_a_state_that_was_altered_is_refused(cli, published, here):
-    state = next(published.glob("sanity/states/*"))
-    state.write_bytes(state.read_bytes()[:-1])
+@pytest.mark.parametrize("name", ["rows.csv", "training.csv", "states"])
+def test_what_was_altered_is_refused(cli, published, name):
+    path = published / "sanity" / name
+    if name == "states":
+        path = next(path.iterdir())
+    path.write_bytes(path.read_bytes()[:-1])
     words = (*WORDS, "--suite", "id", "--methods", "apb", "--seeds", "1", "--unpublished")
     assert "altered after it was published" in cli(*words).complaint
+
+
+def test_what_could_not_be_added_is_not_run(cli, published, here, monkeypatch):
+    words = (*WORDS, "--suite", "sanity", "--methods", "td3", "--unpublished")
+    assert "leave one of them out" in cli(*words, "--force").complaint
+    assert (
+        "--published is for --unpublished" in cli(*words[:-1], "--published", published).complaint
+    )
+    ours = unpublished.provenance()
+    monkeypatch.setattr(unpublished, "provenance", lambda: {**ours, "python": "3.99"})
+    assert "was published with python" in cli(*words).complaint
+    assert not (here / "store").exists()
+
+
+def test_where_nothing_is_published_everything_is_missing(cli, here):
+    words = (*WORDS, "--suite", "sanity", "--methods", "td3", "--unpublished")
+    done = cli(*words, "--published", here / "none")
+    assert (done.code, slots(here / "store")) == (0, [(0, "td3")])
+
+
+def test_another_version_of_the_suite_is_missing_whole(published, monkeypatch):
+    cells = expand(SANITY, BUDGETS["smoke"], {"td3": METHODS["td3"]}, ["point-goal"], 1, {})
+    assert unpublished.missing(cells, Publication(published)) == []
+    later = [replace(cell, suite_version=cell.suite_version + 1) for cell in cells]
+    assert unpublished.missing(later, Publication(published)) == later

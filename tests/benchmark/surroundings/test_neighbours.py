@@ -26,7 +26,7 @@ def test_packages_of_the_same_name_in_the_current_folder_do_no_harm(tmp_path, na
 
 
 def test_files_called_like_modules_that_are_needed_do_no_harm(tmp_path):
-    for name in ("random", "statistics", "tempfile", "html", "torch", "numpy"):
+    for name in ("random", "statistics", "tempfile", "html", "torch", "packaging", "cycler"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('not to be imported')\n")
     (tmp_path / "pandas").mkdir()
     (tmp_path / "pandas/__init__.py").write_text("raise RuntimeError('not to be imported')\n")

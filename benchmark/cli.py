@@ -4,9 +4,10 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -165,7 +166,10 @@ def run(
         _folder_option(about="For --unpublished: the published results. [default: the program's]"),
     ] = None,
 ) -> None:
-    """Run a suite, skipping what the store has finished and resuming what it has saved."""
+    """Run a suite, or go on with it.
+
+    What the store has finished is skipped, and what it has saved goes on.
+    """
     from benchmark import arguments
 
     # quick checks come first: the methods import torch
@@ -222,9 +226,10 @@ def tune(
     time_limit: TimeLimitOption = None,
     save_every: Annotated[str, typer.Option(help="How often unfinished stages are saved.")] = "5m",
 ) -> None:
-    """Try settings of a method on a family's tuning law and validation tasks; log every trial.
+    """Try settings of a method, and log every trial.
 
-    None of these tasks is a test task.
+    Each is meta-trained on a family's tuning law and adapted to its validation tasks, none of which
+    is a test task.
     """
     from benchmark import arguments
 
@@ -256,7 +261,9 @@ def report(
             parser=_results_folder,
         ),
     ] = None,
-    out: Annotated[Path, _folder_option(about="Folder to write the report into.")] = Path("report"),
+    out: Annotated[
+        Path, _folder_option(about="Folder to write the report into.", parser=_own_folder)
+    ] = Path("report"),
     suite: Annotated[
         list[str] | None, typer.Option(help="Only this suite. [default: every suite in the store]")
     ] = None,
@@ -349,7 +356,10 @@ def show(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Show the cells of a store, or all that is known of one: its record, its rows and its log."""
+    """Show the cells of a store, or one of them.
+
+    Of one cell all is shown: its record, its rows and its log.
+    """
     from benchmark import commands
 
     typer.echo(commands.show(store, cell))
@@ -382,7 +392,10 @@ def publish(
         ),
     ] = False,
 ) -> None:
-    """Publish a finished suite: rows per seed, manifest, report, trained states."""
+    """Publish a finished suite.
+
+    That is: rows per seed, manifest, report, and trained states.
+    """
     from benchmark import arguments
 
     if suite is None and not rerender:
@@ -452,7 +465,10 @@ def verify(
         typer.Option("--record", help=RECORD),
     ] = False,
 ) -> None:
-    """Check that published numbers follow from their rows and from the code; exit code 1 if not."""
+    """Check published numbers against their rows and the code.
+
+    The exit code is 1 if one of them does not follow.
+    """
     from benchmark import arguments
 
     if level == 1:
@@ -489,7 +505,10 @@ def references(
         "reference_returns"
     ),
 ) -> None:
-    """Turn what the suite oracle measured into the reference returns that normalise a score."""
+    """Make the reference returns that normalise a score.
+
+    They come from what the suite oracle measured.
+    """
     from benchmark import commands
 
     typer.echo(commands.references(store, out))
@@ -499,7 +518,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     words = sys.argv[1:] if arguments is None else arguments
     verbose = any(word in ("-v", "--verbose") for word in words)
-    resumes = "run" in words or (
+    resumes = bool({"run", "tune"} & {*words}) or (
         "verify" in words and any(word.split("=")[0] == "--store" for word in words)
     )
     # only films are drawn, and they say what they miss
@@ -512,7 +531,19 @@ def main(arguments: list[str] | None = None) -> None:
             verbose,
             resumes,
         )
+    if arguments is None:
+        _leave_threads(code)
     sys.exit(code)
+
+
+def _leave_threads(code: int) -> None:
+    """End at once where a plug-in has left threads, for which Python would wait."""
+    threads = threading.enumerate()
+    if any(not thread.daemon and thread is not threading.main_thread() for thread in threads):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from benchmark.arguments import InputError, check_budgets
 from benchmark.cells import Cell, expand
 from benchmark.local import LocalExecutor, Progress, TimeLimitError, how_far, stages_of
 from benchmark.plugins import PluginError, load_method, registered_methods
-from benchmark.progress import Display, duration
+from benchmark.progress import Display, counted, duration
 from benchmark.provenance import why_unknown
 from benchmark.resume import Kept
 from benchmark.seeding import Streams
@@ -73,8 +73,9 @@ def run(
     display = Display(console)
     stages = stages_of(cells)
     console.print(
-        f"suite {suite.id} at {budget.id}: {len(cells)} cells in {len(stages)} stages, {jobs}"
-        f" workers × {threads} threads, store {store}",
+        f"suite {suite.id} at {budget.id}: {counted(len(cells), 'cell')} in"
+        f" {counted(len(stages), 'stage')}, {counted(jobs, 'worker')} ×"
+        f" {counted(threads, 'thread')}, store {store}",
         soft_wrap=True,
     )
     if reason := why_unknown():

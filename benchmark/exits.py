@@ -30,6 +30,11 @@ class _TerminatedError(BaseException):
     """A SIGTERM or SIGHUP, by its number; no SystemExit, which a plug-in that exits raises too."""
 
 
+def is_termination(error: BaseException) -> bool:
+    """Whether an error is the end of the whole program."""
+    return isinstance(error, _TerminatedError)
+
+
 def _encoded(error: UnicodeError) -> tuple[str | bytes, int]:
     """Bytes of a file name that are no text as they are, so that it can be pasted; else escapes."""
     assert isinstance(error, UnicodeEncodeError)

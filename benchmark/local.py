@@ -9,8 +9,10 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -26,6 +28,7 @@ State = Literal["waiting", "running", "done", "failed"]
 _LOG = logging.getLogger(__name__)
 BUSY_WAIT_S = 1.0  # before a stage held by another process is tried again
 _LEAVE_S = 5.0  # for an idle worker to end
+MOST_ENDS = 3  # of a stage's processes by SIGTERM or SIGHUP, before it counts as failed
 GRACE_S = 60.0  # for a worker to end the step it is at and save its stage
 
 
@@ -43,6 +46,7 @@ class Progress:
     ended: float | None = None
     error: str | None = None
     not_before: float = 0.0
+    n_ended: int = 0  # how often somebody ended its process
 
     @property
     def work_left(self) -> float:
@@ -187,8 +191,11 @@ class LocalExecutor:
                 worker.leave()
 
     def _save_running(self) -> None:
-        """Ask the workers to save what they are at, and wait for it."""
-        signal.alarm(0)  # which would repeat SIGTERM, in case it was lost: it was not
+        """Ask the workers to save what they are at, and wait for it; only Ctrl-C cuts it short."""
+        with _unheard(signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
+            self._save_busy()
+
+    def _save_busy(self) -> None:
         deadline = time.monotonic() + GRACE_S
         busy = [worker for worker in self._workers if worker.entry is not None]
         if busy:
@@ -214,12 +221,18 @@ class LocalExecutor:
         worker.process.join()
         worker.connection.close()
         if worker.entry is not None and worker.process.exitcode in (TERMINATED, -signal.SIGHUP):
-            # somebody ended it before it could be saved; that is no fault of the stage
+            # somebody ended it before it could be saved; that is no fault of the stage, unless it
+            # does so itself
             worker.entry.state = "waiting"
+            worker.entry.n_ended += 1
+            if worker.entry.n_ended == MOST_ENDS:
+                self._fail(worker.entry, f"its worker process was ended {MOST_ENDS} times")
         elif worker.entry is not None:
-            error = f"its worker process {_cause(worker.process.exitcode or 0)}"
-            record_failure(self.store, worker.entry.stage, error)
-            _end(worker.entry, "failed", error)
+            self._fail(worker.entry, f"its worker process {_cause(worker.process.exitcode or 0)}")
+
+    def _fail(self, entry: Progress, error: str) -> None:
+        record_failure(self.store, entry.stage, error)
+        _end(entry, "failed", error)
 
 
 class _Worker:
@@ -308,6 +321,21 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.connection.close()
+
+
+@contextmanager
+def _unheard(*numbers: int) -> Iterator[None]:
+    """Ignore signals: an alarm that repeats SIGTERM, or another SIGTERM, would end the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.alarm(0)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def how_far(kept: Kept, steps: int) -> str:

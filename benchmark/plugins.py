@@ -13,6 +13,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
+from benchmark.exits import is_termination
 from benchmark.imports import sources
 from benchmark.isolation import undisturbed
 from methods import METHODS
@@ -99,7 +100,9 @@ def _explained(path: str) -> Iterator[None]:
             f"method {path}{_from(path)}: there is no module {error.name!r} (the current folder is"
             " searched too)"
         ) from error
-    except (Exception, SystemExit) as error:  # a script without a main guard may exit
+    except BaseException as error:  # a script without a main guard may exit
+        if isinstance(error, KeyboardInterrupt) or is_termination(error):
+            raise
         raise PluginError(
             f"method {path}{_from(path)} does not import: {type(error).__name__}: {error}"
         ) from error

@@ -85,6 +85,11 @@ class Display:
         return shown
 
 
+def counted(n: int, noun: str) -> str:
+    """Such as "1 cell" or "2 cells"."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person writes them: "42 s", "3 min", "2 h 05 min"."""
     if seconds < 90:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from benchmark.additions import Parts
 from benchmark.plugins import load_method, registered_methods
+from benchmark.progress import counted
 from benchmark.provenance import provenance, why_unknown
 from benchmark.suites import BUDGETS, SUITES, Suite
 from benchmark.unpublished import VERSIONS
@@ -64,8 +65,8 @@ def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
         seeds = of_budget.groupby(["family", "split", "method", "variant"])["seed"].nunique()
         if len(seeds) and seeds.min() < wanted:
             problems.append(
-                f"{seeds.idxmin()[2]} has {seeds.min()} seeds and budget {budget} asks for"
-                f" {wanted}: run with --seeds {wanted}"
+                f"{seeds.idxmin()[2]} has {counted(int(seeds.min()), 'seed')} and budget {budget}"
+                f" asks for {wanted}: run with --seeds {wanted}"
             )
         there = set(of_budget[["family", "split", "method"]].itertuples(index=False, name=None))
         if missing := [place for place in _asked(suite, str(budget)) if place not in there]:

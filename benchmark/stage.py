@@ -121,7 +121,8 @@ def perform(
         except StoreError:
             raise
         except (Exception, SystemExit) as reason:  # whatever a method raises is its result
-            error = " ".join(f"{type(reason).__name__}: {reason}".split())
+            said = " ".join(f"{type(reason).__name__}: {reason}".split())
+            error = said.encode(errors="backslashreplace").decode()  # tables hold text only
             rows.append(run.failed_row(stage.cell, stage.name, error))
             log.append(traceback.format_exc())
         resumed = {"resumed": saver.earlier} if saver.earlier else {}

@@ -20,6 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+_IN_THE_WAY = (errno.EISDIR, errno.ELOOP)
 _WAYS_OUT = (
     (
         (errno.ENOSPC, errno.EDQUOT),
@@ -30,6 +31,7 @@ _WAYS_OUT = (
         "permission denied: make it accessible, or choose another folder",
     ),
     ((errno.EEXIST, errno.ENOTDIR), "a file is in the place of a folder: choose another folder"),
+    (_IN_THE_WAY, "a folder or a link to itself is in the place of a file: move it away"),
 )
 
 
@@ -63,7 +65,8 @@ def explained(path: Path) -> Iterator[None]:
         known = (way_out for codes, way_out in _WAYS_OUT if error.errno in codes)
         default = f"{error.strerror or error}: check the disk, or choose another folder"
         kind = FullDiskError if error.errno in _WAYS_OUT[0][0] else StoreError
-        raise kind(f"{path}: {next(known, default)}") from error
+        place = (error.filename2 or error.filename) if error.errno in _IN_THE_WAY else path
+        raise kind(f"{place}: {next(known, default)}") from error
 
 
 def digest(data: bytes) -> str:

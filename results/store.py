@@ -314,8 +314,13 @@ class Store:
         """What store.json says, None if that cannot be read."""
         path = self.root / _STORE
         try:
-            return json.loads(read(path))["schema_version"]
-        except (DamageError, FileNotFoundError, ValueError, TypeError, KeyError):
+            with explained(path):
+                return json.loads(read(path))["schema_version"]
+        except (DamageError, ValueError, TypeError, KeyError):
+            return None
+        except StoreError:
+            if path.is_file():
+                raise
             return None
 
     def _version_of_cells(self) -> int | None:

@@ -16,8 +16,8 @@ from typing import Any
 import mujoco
 import numpy as np
 import pandas as pd
-import safetensors.torch
 import torch
+from safetensors.torch import load as load_tensors
 
 from benchmark.provenance import provenance
 from envs import FAMILIES, load_family
@@ -98,7 +98,7 @@ def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
 
 def weights_fingerprint(state: bytes) -> list[float]:
     """Σ w² and Σᵢ wᵢ cos i over the floating-point numbers of a meta-trained state."""
-    tensors = safetensors.torch.load(state)
+    tensors = load_tensors(state)
     floats = (tensors[name] for name in sorted(tensors) if tensors[name].is_floating_point())
     w = torch.cat([torch.zeros(0).double(), *(tensor.double().flatten() for tensor in floats)])
     i = torch.arange(len(w), dtype=torch.float64)

@@ -91,7 +91,7 @@ def _checks_of(publication: Publication, suite: str) -> Iterator[Check]:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.csv"))
+    return sum(path.lstat().st_size for path in folder.glob("*.csv"))
 
 
 def _looked(name: str, look: "Look", publication: Publication, suite: str) -> Check:

@@ -167,7 +167,7 @@ def test_the_method_with_the_fewest_seeds_decides(store):
     td3 = next(c for c in plan["cells"] if c["slot"]["method"] == "td3" and c["slot"]["seed"] == 1)
     plan["cells"].remove(td3)
     path.write_bytes(seal(plan))
-    assert "td3 has 1 seeds and budget smoke asks for 2: run with --seeds 2" in refused(store)
+    assert "td3 has 1 seed and budget smoke asks for 2: run with --seeds 2" in refused(store)
 
 
 def test_a_part_of_the_suite_is_refused(store, monkeypatch):

@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +91,9 @@ KEPT = re.compile(
 )
 
 
+SLOW_TO_SAVE = WANDERER.replace("        state = {", "        time.sleep(2)\n        state = {", 1)
+
+
 @pytest.fixture
 def expected(monkeypatch, here):
     """The rows of an uninterrupted run, computed here."""
@@ -174,7 +176,11 @@ def test_whatever_stops_a_run_the_next_goes_on(
     assert not list((here / "store").rglob("snapshot*"))
 
 
-@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs util-linux")
+@pytest.mark.skipif(
+    b"--ctty"
+    not in subprocess.run(["sh", "-c", "setsid --help"], capture_output=True, check=False).stdout,
+    reason="needs the setsid of util-linux",
+)
 def test_a_terminal_that_closes_loses_nothing(plugin, here, cli, monkeypatch):
     monkeypatch.setenv("PAUSE_S", "0.01")
     words = [*WORDS, "--jobs", "1", "--method", f"{plugin(WANDERER)}:Wanderer"]
@@ -184,16 +190,60 @@ def test_a_terminal_that_closes_loses_nothing(plugin, here, cli, monkeypatch):
         **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
     )
     os.close(theirs)
-    deadline = time.monotonic() + 60
-    while not list(here.glob("at-*")):
-        assert time.monotonic() < deadline and process.poll() is None, "it did not begin"
-        time.sleep(0.02)
-    time.sleep(0.5)
-    os.close(ours)
-    assert process.wait(timeout=60) == 129
+    try:
+        deadline = time.monotonic() + 60
+        while not list(here.glob("at-*")):
+            assert time.monotonic() < deadline and process.poll() is None, "it did not begin"
+            time.sleep(0.02)
+        time.sleep(0.5)
+        os.close(ours)
+        assert process.wait(timeout=60) == 129
+    finally:
+        process.kill()
     assert list((here / "store").rglob("snapshot.json"))
     monkeypatch.setenv("PAUSE_S", "0")
     assert "resumed wanderer" in cli(*words).out
+
+
+def test_a_second_termination_does_not_cut_saving_short(under_way, finish, plugin, here):
+    process, _ = under_way("--method", f"{plugin(SLOW_TO_SAVE)}:Wanderer")
+    process.terminate()
+    time.sleep(0.5)
+    process.terminate()
+    result = finish(process)
+    assert (result.code, "kept of wanderer" in result.out) == (143, True), result
+    assert "nothing" not in result.out
+    assert list((here / "store").rglob("snapshot.json"))
+
+
+@pytest.mark.parametrize("end", ["os._exit(143)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_plug_in_that_ends_its_process_fails(smoke, plugin, end):
+    ending = plugin(
+        f"class Ending(Still):\n    def adapter(self, make_env, n_tasks, streams): {end}"
+    )
+    done = smoke("--methods", "zero", "--method", f"{ending}:Ending")
+    assert (done.code, done.err) == (1, "")
+    assert "1 of 2 stages done" in done.out and "failed: ending point-goal" in done.out
+
+
+def test_a_plug_in_that_leaves_a_thread_does_not_keep_the_program(start, finish, plugin):
+    path = plugin(
+        "import threading\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "class Threaded(Still): ..."
+    )
+    process = start(*WORDS, "--methods", "none", "--method", f"{path}:Threaded")
+    done = finish(process, timeout_s=60)
+    assert (done.code, done.err) == (0, "") and "next: " in done.out
+
+
+def test_an_error_that_is_no_text_is_kept_escaped(smoke, cli, plugin):
+    path = plugin(
+        "class Odd(Still):\n    def adapter(self, make_env, n_tasks, streams):\n"
+        "        raise ValueError('caf\\udce9')"
+    )
+    done = smoke("--methods", "none", "--method", f"{path}:Odd")
+    assert (done.code, done.err) == (1, "")
+    assert r"ValueError: caf\udce9" in done.out
 
 
 def test_a_time_limit_loses_nothing(cli, plugin, here, rows_of, expected, monkeypatch):

@@ -52,28 +52,68 @@ def words(plugin, monkeypatch, here):
     return ("--methods", "none", "--method", f"{plugin(TRAINED)}:Trained", "--jobs", "1")
 
 
-@pytest.mark.parametrize("how", HARMS)
-def test_a_damaged_file_is_mended_or_named(smoke, cli, here, words, how):
+@pytest.fixture
+def trained(smoke, here, words):
+    """The folder of a finished store, and the id of its cell."""
     assert smoke(*words).code == 0
-    sound = here / "sound"
-    (here / "store").rename(sound)
+    (here / "store").rename(here / "sound")
+    (cell,) = (path.name for path in (here / "sound").glob("adapt/*/*"))
+    return here / "sound", cell
+
+
+@pytest.mark.parametrize("how", HARMS)
+def test_a_damaged_file_is_mended_or_named(smoke, cli, here, words, trained, how):
+    sound, cell = trained
     for pattern in FILES:
         shutil.rmtree(here / "store", ignore_errors=True)
         shutil.copytree(sound, here / "store")
         (path,) = (here / "store").glob(pattern)
-        (cell,) = (path.name for path in (here / "store").glob("adapt/*/*"))
         harm(path, how)
         where = str(path.relative_to(here))
         for command in (("show",), ("show", cell), ("report", "--format", "md")):
             done = cli(*command, "--store", "store")
             unknown = not path.exists() and path.name == "suite-ood.json"
             assert done.code == 0 or unknown or names(done, path), (where, command, done)
-        again = smoke(*words)
-        if again.code:
-            assert names(again, path), (where, again)
-        else:
-            assert "2 of 2 stages done" in again.out, (where, again)
-            assert cli("show", cell, "--store", "store").code == 0, where
+    # a run meets them all
+    shutil.rmtree(here / "store")
+    shutil.copytree(sound, here / "store")
+    paths = [next((here / "store").glob(pattern)) for pattern in FILES[3:]]
+    for path in paths:
+        harm(path, how)
+    again = smoke(*words)
+    if again.code:
+        assert any(names(again, path) for path in paths), again
+    else:
+        assert "2 of 2 stages done" in again.out
+        assert cli("show", cell, "--store", "store").code == 0
+
+
+@pytest.mark.parametrize("lock", [".claim.lock", ".write.lock"])
+def test_a_pipe_in_the_place_of_a_lock_keeps_nobody_waiting(cli, here, trained, lock):
+    sound, _ = trained
+    for pattern in (TRAIN_CELL, ADAPT_CELL):
+        (folder,) = sound.glob(pattern)
+        (folder / "cell.json").unlink()  # who is not done may be running
+        (folder / lock).unlink()
+        os.mkfifo(folder / lock)
+    assert cli("show", "--store", sound).code == 0
+
+
+@pytest.mark.parametrize("kind", ["folder", "loop"])
+def test_store_json_may_be_a_folder_or_a_loop(cli, smoke, here, words, trained, kind):
+    sound, cell = trained
+    (sound / "store.json").unlink()
+    if kind == "folder":
+        (sound / "store.json").mkdir()
+    else:
+        (sound / "store.json").symlink_to("store.json")
+    assert cli("show", cell, "--store", sound).code == 0
+    sound.rename(here / "store")
+    done = smoke(*words)
+    if kind == "folder":
+        assert "store.json: a folder or a link to itself is in the place" in done.complaint
+    else:
+        assert done.code == 0
 
 
 def names(done, path):

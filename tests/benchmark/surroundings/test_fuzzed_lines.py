@@ -128,14 +128,14 @@ def test_every_line_ends_as_the_help_says(prepared, cli, group):
         ends.append(done.code)
         told = (words, done)
         assert done.code in (0, 1, 2, 3), told
-        assert done.out.isprintable() or "\x1b" not in done.out, told
+        assert "\x1b" not in done.out + done.err, told
         if done.code == 2 and "-v" not in words:
             assert "Usage" in done.out or done.err.startswith("error: "), told
             assert done.err.count("\n") <= 1, told
         assert "Traceback" not in done.out + done.err or "-v" in words, told
         after = content(prepared, "store", "file", "shipped")
         assert done.code != 2 or after == before, told
-    assert {0, 2, 3} <= {*ends}, ends
+    assert len({*ends}) > 1, ends
 
 
 def content(folder, *names):

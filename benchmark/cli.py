@@ -43,6 +43,7 @@ EPILOG = (
     " again to go on), 4 disk full, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. Start with: python -m"
     " benchmark run --suite ood, then: python -m benchmark report."
 )
+THREADS_S = 5.0  # for threads to end, once a command has ended
 DEFAULT_STORE = Path("results/local")
 PUBLISHED = Path("published")  # in place of a folder, the results that came with the program
 
@@ -537,13 +538,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _leave_threads(code: int) -> None:
-    """End at once where a plug-in has left threads, for which Python would wait."""
-    threads = threading.enumerate()
-    if any(not thread.daemon and thread is not threading.main_thread() for thread in threads):
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):
-                stream.flush()
-        os._exit(code)
+    """End at once where a plug-in has left threads, for which Python would wait for ever."""
+    deadline = time.monotonic() + THREADS_S
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join(max(0.0, deadline - time.monotonic()))  # ours are about to end
+            if thread.is_alive():
+                for stream in (sys.stdout, sys.stderr):
+                    with suppress(OSError):
+                        stream.flush()
+                os._exit(code)
 
 
 @contextmanager

@@ -75,6 +75,9 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
         _mute(sys.stdout.fileno())
         return 1
     except OSError as error:
+        if error.errno == errno.EIO and error.filename is None:  # the terminal is gone
+            _mute(1, 2)
+            return 128 + signal.SIGHUP
         if error.errno == errno.ENOSPC:
             _mute(sys.stdout.fileno())
             return _complain("there is no space left where the output goes", FULL)

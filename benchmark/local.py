@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -199,10 +199,12 @@ class LocalExecutor:
         deadline = time.monotonic() + GRACE_S
         busy = [worker for worker in self._workers if worker.entry is not None]
         if busy:
-            self._note(
+            note = (
                 f"saving {len(busy)} unfinished stage{'s' * (len(busy) > 1)}; Ctrl-C again ends at"
                 " once, without"
             )
+            with suppress(OSError):  # the terminal is gone
+                self._note(note)
         for worker in busy:
             worker.process.terminate()
         while busy and (left := deadline - time.monotonic()) > 0:

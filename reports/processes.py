@@ -37,12 +37,15 @@ def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
     if executor is None:
         yield None
         return
-    with executor as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    try:
+        with executor:
+            try:
+                yield executor
+            except BaseException:
+                executor.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        executor = None  # lest its semaphores live on with this frame, in a traceback
 
 
 @contextmanager

@@ -6,13 +6,13 @@ once is never measured again, and a fixed method never meets a stale result.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 from benchmark.plugins import PluginError, load_method, registered_methods, source_digest
-from benchmark.suites import Budget, Suite
+from benchmark.suites import Budget, Suite, Variant
 from envs import load_family
 from envs.api import TaskFamily, checksum, family_version
 from envs.sealed import frozen_name
@@ -47,6 +47,7 @@ class Cell:
     seed: int
     train_tasks: int  # 0 without meta-training, as the next two
     train_steps: int  # summed over the training tasks
+    nested_in: int  # tasks that are drawn, of which the first `train_tasks` are taken; 0 for those
     adapt_steps: int  # per test task
     test_tasks: int
 
@@ -88,8 +89,10 @@ class Cell:
     def train_id(self) -> str:
         """Hash of everything that affects the trained state."""
         cell = self.trainer
+        nested = [cell.nested_in] * (cell.nested_in > 0)
         return _hash(
             [
+                *nested,
                 cell.family,
                 cell.family_version,
                 cell.train_tasks,
@@ -181,13 +184,27 @@ def expand(
             path=path,
             changed=settings.get(name, {}),
             seed=seed,
+            variant=variant,
         )
         for family in families
         for split in suite.splits
         if frozen_name(split) in load_family(family).splits()
         for seed in range(seeds)
         for name, path in methods.items()
+        for variant in _variants_of(load_method(path), suite)
     ]
+
+
+def _variants_of(method: type[Method], suite: Suite) -> Iterator[Variant]:
+    """The suite's variants that a method has; itself, where it has none of them."""
+    known = {field.name for field in fields(method.Config)}
+    found = [
+        variant
+        for variant in suite.variants
+        if variant.settings.keys() <= known
+        and (not variant.tasks or (method.meta_trains and not method.on_policy))
+    ]
+    yield from found or (Variant(),)
 
 
 def _cell(
@@ -199,12 +216,20 @@ def _cell(
     path: str,
     changed: Mapping[str, Any],
     seed: int,
+    variant: Variant,
 ) -> Cell:
     method = load_method(path)
     family = load_family(family_id)
     tasks, (train_tasks, train_steps) = family.split(split), _meta_training(method, budget, family)
     usual = resolve_config(method, budget, {})
-    config = resolve_config(method, budget, changed)
+    config = resolve_config(method, budget, {**variant.settings, **changed})
+    moved = [f"{key}={value}" for key, value in sorted(config.items()) if value != usual[key]]
+    nested_in = 0
+    if variant.tasks:
+        steps = train_steps if variant.same_total else variant.tasks * (train_steps // train_tasks)
+        train_tasks, train_steps = variant.tasks, steps
+        nested_in = max(other.tasks for other in suite.variants)
+        moved += [f"tasks={variant.tasks}", *["steps=same"] * variant.same_total]
     return Cell(
         suite=suite.id,
         suite_version=suite.version,
@@ -219,9 +244,7 @@ def _cell(
         method_source=source_digest(path),
         trained_by=_trainer(name, method),
         meta_trains=method.meta_trains,
-        variant=" ".join(
-            f"{key}={value}" for key, value in sorted(config.items()) if value != usual[key]
-        ),
+        variant=" ".join(moved),
         config=config,
         adapt_settings=tuple(
             field.name for field in fields(method.Config) if field.metadata.get("stage") == "adapt"
@@ -229,6 +252,7 @@ def _cell(
         seed=seed,
         train_tasks=train_tasks,
         train_steps=train_steps,
+        nested_in=nested_in,
         adapt_steps=budget.adapt_steps,
         test_tasks=len(tasks),
     )

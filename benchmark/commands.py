@@ -298,6 +298,8 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
         lines.append(
             f"    methods: {', '.join(suite['methods'])}; with `--methods all` every method below"
         )
+        if len(suite["variants"]) > 1:
+            lines.append(f"    each as: {'; '.join(map(_variant, suite['variants']))}")
         lines += [
             f"    families at {budget}: {', '.join(names)}"
             for budget, names in suite["families"].items()
@@ -338,6 +340,15 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
         lines.append(f"  {name} v{method['version']}: {method['about']}")
         lines.append(f"    {settings or 'no settings'}")
     return "\n".join(lines)
+
+
+def _variant(variant: Mapping[str, Any]) -> str:
+    """A suite's variant for a person."""
+    said = [f"{key}={value}" for key, value in variant["settings"].items()]
+    if variant["tasks"]:
+        steps = "as many steps in all" if variant["same_total"] else "as many steps each"
+        said.append(f"{variant['tasks']} training tasks with {steps}")
+    return " ".join(said) or "it is"
 
 
 def show(store: Path, prefix: str | None) -> str:

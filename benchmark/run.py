@@ -104,7 +104,8 @@ class Training:
 
     def _draw(self) -> tuple[Task, ...]:
         begin = self._drawn
-        tasks = self._family.sample(self._cell.train_tasks, self._generator)
+        n_tasks = self._cell.train_tasks
+        tasks = self._family.sample(max(n_tasks, self._cell.nested_in), self._generator)[:n_tasks]
         # a running index, so that a task drawn again has starts of its own
         self._drawn += max(self._cell.train_tasks, 1)
         return tuple(replace(task, index=begin + task.index) for task in tasks)

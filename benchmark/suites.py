@@ -10,6 +10,19 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A change to the methods of a suite that it asks about; the first is usually none."""
+
+    # over those of the budget; a method that lacks one of them has no such variant
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    # training tasks of an off-policy meta-training in place of the budget's, 0 for those; the tasks
+    # of a smaller number are among those of a larger one
+    tasks: int = 0
+    # with other tasks: whether all together have the budget's steps; otherwise each has its share
+    same_total: bool = False
+
+
+@dataclass(frozen=True)
 class Suite:
     """One question, and what answers it."""
 
@@ -19,6 +32,7 @@ class Suite:
     splits: tuple[str, ...]  # test splits; a family is asked about those that it has
     families: Mapping[str, tuple[str, ...]]  # by budget; at another one they have to be named
     methods: tuple[str, ...]  # the arms that run by default, in the order of the report
+    variants: tuple[Variant, ...] = (Variant(),)  # each of every method that has it
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,8 @@ DESK = ("cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand")
 ANTS = ("ant-goal", "ant-dir")  # TD3's own curve on the Ant is below standing still at desk's steps
 GAPS = ("cheetah-vel-gap", "ant-dir-4", "ant-goal-gap", "hopper-mass", "walker-mass")
 FIDELITY = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3")  # to compare with published scores
+COVERAGE = (5, 15, 30)  # training tasks
+WIDTHS = (64, 128, 256)  # of the backbone
 COMPARED = (
     "apb",
     *("maml", "maml+ft", "cavia", "cavia+ft", "pearl", "pearl+ft", "varibad", "varibad+ft"),
@@ -104,6 +120,38 @@ SUITES: dict[str, Suite] = {
             splits=("ood",),
             families=_families(("cheetah-vel",), ("ant-goal", "cheetah-vel")),
             methods=("apb", "apb-pre", "apb-post", "apb-none", "apb-unfrozen", "zero"),
+        ),
+        Suite(
+            id="coverage",
+            version=1,
+            question="Does the error fall with the number of training tasks?",
+            splits=("ood",),
+            families=_families(("hopper-rand",)),
+            methods=("apb",),
+            variants=tuple(
+                Variant(tasks=n, same_total=total) for total in (False, True) for n in COVERAGE
+            ),
+        ),
+        Suite(
+            id="architecture",
+            version=1,
+            question="How deep and how wide has the backbone to be?",
+            splits=("ood",),
+            families=_families(("cheetah-vel", "hopper-rand")),
+            methods=("apb",),
+            variants=tuple(
+                Variant({"depth": depth, "hidden": width})
+                for depth in (1, 2, 3)
+                for width in WIDTHS
+            ),
+        ),
+        Suite(
+            id="efficiency",
+            version=1,
+            question="How many steps does it take, and when has meta-training paid for itself?",
+            splits=("id", "ood"),
+            families=_families(DESK, (*DESK, *ANTS)),
+            methods=("apb", "apb-random", "td3"),
         ),
         Suite(
             id="oracle",

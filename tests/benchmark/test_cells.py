@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 import benchmark.cells
+from benchmark import run
 from benchmark.arguments import choose_settings
 from benchmark.cells import expand, resolve_config
 from benchmark.local import stages_of
@@ -377,3 +378,45 @@ class TestSettings:
             shapes.append({key: tuple(layer.shape[-2:]) for key, layer in layers.items()})
         assert shapes[0] == shapes[1]
         assert {"rho_h.w", "psi0.w", "rho_t.w", "q0.w"} <= shapes[0].keys()
+
+
+class TestVariants:
+    """A suite's own variants of a method differ in what they are said to differ in."""
+
+    def cells(self, suite, **methods):
+        names = methods or {"apb": METHODS["apb"], "zero": METHODS["zero"]}
+        return expand(SUITES[suite], SMOKE, names, ["point-goal"], 1, {})
+
+    def test_coverage_has_more_tasks_with_the_same_steps_each_or_in_all(self):
+        cells = [cell for cell in self.cells("coverage") if cell.method == "apb"]
+        found = {(cell.variant, cell.train_tasks, cell.train_steps) for cell in cells}
+        each = SMOKE.train_steps // SMOKE.train_tasks
+        assert found == {
+            *((f"tasks={n}", n, n * each) for n in (5, 15, 30)),
+            *((f"tasks={n} steps=same", n, SMOKE.train_steps) for n in (5, 15, 30)),
+        }
+        assert len({cell.train_id for cell in cells}) == 6
+        assert all(cell.config == cells[0].config for cell in cells)
+
+    def test_fewer_training_tasks_are_among_the_more(self):
+        drawn = {
+            cell.train_tasks: [task.params for task in run.Training(cell, cell.build())._tasks]
+            for cell in self.cells("coverage")
+            if cell.method == "apb" and "same" not in cell.variant
+        }
+        assert drawn[15] == drawn[30][:15] and drawn[5] == drawn[15][:5]
+
+    def test_architecture_has_every_depth_with_every_width(self):
+        cells = [cell for cell in self.cells("architecture") if cell.method == "apb"]
+        sizes = [(cell.config["depth"], cell.config["hidden"]) for cell in cells]
+        assert sizes == [(depth, width) for depth in (1, 2, 3) for width in (64, 128, 256)]
+        assert len({cell.train_id for cell in cells}) == 9
+        same = [{**cell.config, "depth": 0, "hidden": 0} for cell in cells]
+        assert all(config == same[0] for config in same)
+
+    def test_what_has_no_variant_runs_once_as_it_is(self):
+        for suite in ("coverage", "architecture"):
+            (zero,) = [cell for cell in self.cells(suite) if cell.method == "zero"]
+            assert zero.variant == ""
+        alone = expand(OOD, SMOKE, {"apb": METHODS["apb"]}, ["point-goal"], 1, {})
+        assert [cell.variant for cell in alone] == [""]

@@ -29,6 +29,7 @@ def test_list_is_complete_as_json(cli):
         "methods": list(METHODS),
     }
     assert found["suites"]["ood"]["question"].endswith("?")
+    assert len(found["suites"]["coverage"]["variants"]) == 6
     assert found["budgets"]["smoke"]["adapt_steps"] == 200
     assert found["families"]["point-goal"]["splits"]["ood"][0]["params"]["radius"] == 1
     assert found["methods"]["apb"]["defaults"]["hidden"] == 256

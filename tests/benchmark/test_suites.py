@@ -32,6 +32,17 @@ def test_the_larger_budgets_ask_about_every_locomotion_family_once():
     assert set(SUITES["id"].families["paper"]) == {*SUITES["ood"].families["paper"], "cheetah-dir"}
 
 
+def test_suites_about_apb_alone_ask_with_their_families():
+    for name, families in {
+        "coverage": ("hopper-rand",),
+        "architecture": ("cheetah-vel", "hopper-rand"),
+        "efficiency": ("cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand"),
+    }.items():
+        assert SUITES[name].families["desk"] == families
+    assert SUITES["efficiency"].methods == ("apb", "apb-random", "td3")
+    assert SUITES["efficiency"].splits == ("id", "ood")
+
+
 def test_suites_ask_with_the_arms_and_families_of_the_protocol():
     learned = ("maml", "maml+ft", "cavia", "cavia+ft", "pearl", "pearl+ft", "varibad", "varibad+ft")
     compared = ("apb", *learned, "td3", "finetune", "random", "zero")

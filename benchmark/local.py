@@ -18,6 +18,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
+from benchmark.exits import is_termination
 from benchmark.resume import SAVE_EVERY_S, Kept
 from benchmark.stage import Stage, finished, record_failure
 from benchmark.worker import TELL_EVERY_S, TERMINATED, serve
@@ -192,8 +193,15 @@ class LocalExecutor:
 
     def _save_running(self) -> None:
         """Ask the workers to save what they are at, and wait for it; only Ctrl-C cuts it short."""
-        with _unheard(signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
-            self._save_busy()
+        try:
+            with _unheard(signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
+                self._save_busy()
+        except BaseException as error:
+            if not is_termination(error):
+                raise
+            # it came on the way in, as where a terminal closes in the middle of a line
+            with _unheard(signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
+                self._save_busy()
 
     def _save_busy(self) -> None:
         deadline = time.monotonic() + GRACE_S

@@ -148,7 +148,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             id="efficiency",
             version=1,
-            question="How many steps does it take, and when has meta-training paid for itself?",
+            question="How many steps does it take, against standard RL?",
             splits=("id", "ood"),
             families=_families(DESK, (*DESK, *ANTS)),
             methods=("apb", "apb-random", "td3"),

@@ -40,7 +40,7 @@ class Family:
         return split_names(TASKS / f"{self.id}.json")
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
-        """`n` training tasks; every family has its own law."""
+        """`n` training tasks; every family has its own law, and there is none to fall back on."""
         raise NotImplementedError
 
     def at_shift(self, axis: str, shift: float, generator: np.random.Generator) -> Task:
@@ -66,10 +66,12 @@ class Family:
     ) -> Mapping[str, float]:
         """The parameters of one of `shift_axes` that lie `shift` outside the law; the others stay.
 
+        None here: a family without axes of its own has nothing to shift.
+
         Raises:
           ValueError: if none lie so far out.
         """
-        raise NotImplementedError
+        return {}
 
     def model_fields(
         self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]

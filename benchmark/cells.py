@@ -50,6 +50,7 @@ class Cell:
     nested_in: int  # tasks that are drawn, of which the first `train_tasks` are taken; 0 for those
     adapt_steps: int  # per test task
     test_tasks: int
+    probe: str  # module:Class of what else is measured in adaptation, "" for nothing
 
     @property
     def config_hash(self) -> str:
@@ -255,6 +256,7 @@ def _cell(
         nested_in=nested_in,
         adapt_steps=budget.adapt_steps,
         test_tasks=len(tasks),
+        probe=suite.probe,
     )
 
 

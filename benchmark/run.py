@@ -4,8 +4,9 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, replace
+from importlib import import_module
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from benchmark.protocol import Checkpoint, CheckpointLoop, Evaluator
 from benchmark.seeding import Streams, globals_state, load_globals_state
 from envs import load_family
 from envs.api import Task
-from methods.api import Event, Learner, Memoryless, Method
+from methods.api import Adapter, Event, Learner, Memoryless, Method
 from results.measures import ZERO_RETURN, Measure
 from results.schema import Row
 
@@ -208,6 +209,7 @@ class Adaptation:
         self._adapter = method.adapter(self._pool.make_env, len(self._tasks), self._streams)
         self._pool.settle()
         self._loop = CheckpointLoop(self._adapter, self._pool, evaluate, streams, cell.adapt_steps)
+        self._probe = load_probe(cell.probe)(cell, method, self._tasks, streams, threads)
         self._every_row: dict[str, Any] = {
             **_identity(cell),
             "n_train_tasks": n_train_tasks or cell.train_tasks or None,
@@ -235,7 +237,7 @@ class Adaptation:
         return self._adapter.updates
 
     def step(self) -> None:
-        """A step of the adapter, or an evaluation.
+        """A step of the adapter, or an evaluation and what the suite's probe measures.
 
         Raises:
           BudgetError: if it uses more than its steps.
@@ -250,18 +252,49 @@ class Adaptation:
                 **self._clock.read(),
             }
             self.rows.append(Row(**self._every_row, **told))
+        if checkpoint is not None:
+            self.measures += self._probe(self._adapter, checkpoint.used)
 
     def state_dict(self) -> dict[str, Any]:
-        """Adapter, environments, counters, and rows so far."""
+        """Adapter, environments, counters, rows and measures so far."""
         return {
             **_saved(self._adapter, self._streams, self._pool, self.rows, self._clock),
+            "measures": [asdict(measure) for measure in self.measures],
             "loop": self._loop.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.rows = _restored(state, self._adapter, self._streams, self._pool, self._clock)
+        self.measures = [Measure(**measure) for measure in state["measures"]]
         self._loop.load_state_dict(state["loop"])
+
+
+class Probe(Protocol):
+    """Measures an adapter at a checkpoint, after `used` steps of each task; changes nothing."""
+
+    def __call__(self, adapter: Adapter, used: int) -> list[Measure]:
+        """What was found."""
+        ...
+
+
+class MakeProbe(Protocol):
+    """Makes the probe of an adaptation, before its first step."""
+
+    def __call__(
+        self, cell: Cell, method: Method, tasks: Sequence[Task], streams: Streams, threads: int
+    ) -> Probe:
+        """`streams` are those of the stage, `threads` of the simulator."""
+        ...
+
+
+def load_probe(path: str) -> MakeProbe:
+    """The class at module:Class, or one that measures nothing for ""."""
+    if not path:
+        return lambda cell, method, tasks, streams, threads: lambda adapter, used: []
+    module, _, name = path.partition(":")
+    found: MakeProbe = getattr(import_module(module), name)
+    return found
 
 
 def rows_of(stage: StageRun) -> Generator[Row, None, None]:

@@ -89,9 +89,9 @@ def perform(
             return "busy", None
         if not force and finished(store, stage):
             return "done", None
-        replace = store.status(stage.key) == "done"
         if force:
             store.forget(stage.key)
+        replace = store.status(stage.key) == "done"
         log = [_first_line(stage)]
         rows: list[Row] = []
         measured: list[Measure] = []
@@ -121,8 +121,7 @@ def perform(
         except StoreError:
             raise
         except (Exception, SystemExit) as reason:  # whatever a method raises is its result
-            said = " ".join(f"{type(reason).__name__}: {reason}".split())
-            error = said.encode(errors="backslashreplace").decode()  # tables hold text only
+            error = _in_one_line(reason)
             rows.append(run.failed_row(stage.cell, stage.name, error))
             log.append(traceback.format_exc())
         resumed = {"resumed": saver.earlier} if saver.earlier else {}
@@ -137,6 +136,11 @@ def perform(
             replace=replace,
         )
         return ("failed" if error else "done"), error
+
+
+def _in_one_line(reason: BaseException) -> str:
+    said = " ".join(f"{type(reason).__name__}: {reason}".split())
+    return said.encode(errors="backslashreplace").decode()  # tables hold text only
 
 
 def _outcome(store: Store, stage: Stage, rows: list[Row], error: str | None) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Suite:
     families: Mapping[str, tuple[str, ...]]  # by budget; at another one they have to be named
     methods: tuple[str, ...]  # the arms that run by default, in the order of the report
     variants: tuple[Variant, ...] = (Variant(),)  # each of every method that has it
+    probe: str = ""  # what else is measured at each checkpoint of adaptation, module:Class
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,27 @@ SUITES: dict[str, Suite] = {
             splits=("id", "ood"),
             families=_families(DESK, (*DESK, *ANTS)),
             methods=("apb", "apb-random", "td3"),
+        ),
+        Suite(
+            id="generalisation",
+            version=1,
+            question="Does learning only linear layers make adapted policies generalise?",
+            splits=("id",),
+            families=_families(("cheetah-vel", "hopper-rand")),
+            methods=("td3", "finetune", "apb", "apb-random", "apb-unfrozen"),
+            probe="benchmark.generalisation:Generalisation",
+        ),
+        Suite(
+            id="theory",
+            version=1,
+            question="Does the bound on the error of adaptation hold, and does it tell anything?",
+            splits=("id", "ood"),
+            families=_families(
+                ("cheetah-joints", "permuted-cheetah-vel", "permuted-point-goal"),
+                fast=("permuted-point-goal", "point-rand"),
+            ),
+            methods=("apb", "apb-random"),
+            probe="benchmark.theory:Theory",
         ),
         Suite(
             id="oracle",

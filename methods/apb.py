@@ -105,6 +105,8 @@ class Apb(Method):
         self.config = config
         # the backbone ψ and whatever layer is not `own`; empty until meta-trained or loaded
         self.shared: Params = {}
+        # the training tasks' own layers [n_tasks, …], kept for analysis; no test task sees them
+        self.rho: Params = {}
 
     # Meta-training: every ρₕᵢ, ρₜᵢ, ωᵢ and ψ
 
@@ -119,7 +121,8 @@ class Apb(Method):
         return TD3Trainer(TD3Loop(env, learner, self.config, streams), self._keep)
 
     def _keep(self, pi: Params) -> None:
-        self.shared = {name: tensor for name, tensor in pi.items() if not name.startswith(self.own)}
+        self.rho = {name: tensor for name, tensor in pi.items() if name.startswith(self.own)}
+        self.shared = {name: tensor for name, tensor in pi.items() if name not in self.rho}
 
     # Adaptation: ψ frozen, ρₕ, ρₜ, ω from scratch
 
@@ -188,12 +191,13 @@ class Apb(Method):
         return partial(actor, depth=self.config.depth, activate_first=self.config.activate_first)
 
     def state_dict(self) -> dict[str, Any]:
-        """The shared network: nothing else of meta-training reaches a test task."""
-        return {"shared": self.shared}
+        """The shared network, which adaptation begins with, and the training tasks' layers."""
+        return {"shared": self.shared, "rho": self.rho}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.shared = dict(state["shared"])
+        self.rho = dict(state.get("rho", {}))  # published states of version 2 may lack it
 
 
 class ApbRandom(Apb):

@@ -15,6 +15,19 @@ from results.schema import columns_of
 
 # return of the zero action on a training task of a meta-training, mean over episodes
 ZERO_RETURN = "zero_return"
+# mean returns of a policy that was adapted to a test task, without learning: on tasks that lie `at`
+# that share of the way to others, and under noise with `at` that standard deviation
+NEIGHBOURS = "neighbours"
+ACTION_NOISE = "action_noise"
+OBSERVATION_NOISE = "observation_noise"
+# terms of APB's bound (`benchmark.theory`) for the policy of a test task
+LIPSCHITZ = "lipschitz"  # of the backbone: product of spectral norms
+LIPSCHITZ_SEEN = "lipschitz_seen"  # largest input gradient over visited states
+HEAD_NORM = "head_norm"  # spectral norm of the layer after it
+OUTSIDE = "outside"  # inputs of ten episodes that lie outside the support of meta-training
+FARTHEST = "farthest"  # of those, the largest distance from the support, 0 without any
+BOUND = "bound"
+COUNT_FREE_BOUND = "count_free_bound"
 
 
 @dataclass(frozen=True, kw_only=True)

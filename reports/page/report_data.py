@@ -12,6 +12,7 @@ from reports.parts.films import Clip
 from reports.parts.shift import shift_points
 from reports.parts.styles import method_styles
 from reports.parts.untrained import training_floors
+from reports.stats.generalisation import tried_elsewhere, with_neighbours
 from reports.stats.scores import (
     ARM,
     Arm,
@@ -23,6 +24,7 @@ from reports.stats.scores import (
     summarise,
 )
 from reports.stats.shift_axes import exact_axes
+from reports.stats.theory import bound_points
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class ReportData:
     rows: pd.DataFrame
     cells: pd.DataFrame
     scores: pd.DataFrame  # of adaptation, per seed
+    elsewhere: pd.DataFrame  # returns on neighbours and under noise, per seed
+    bounds: pd.DataFrame  # terms of APB's bound, per seed and task
     points: pd.DataFrame  # their summary, with held_to
     shifts: pd.DataFrame  # points against shift, at b = 0 and last
     normal_shifts: pd.DataFrame  # the same of normalised scores
@@ -65,6 +69,9 @@ def compute(
       ReportError: if rows contradict each other.
     """
     scores = adaptation_scores(rows, cells, references)
+    elsewhere = tried_elsewhere(rows, cells, measures)
+    if not elsewhere.empty:
+        scores = with_neighbours(scores, elsewhere)
     order = {
         method: i
         for i, method in reversed(
@@ -88,6 +95,8 @@ def compute(
         rows,
         cells,
         scores,
+        elsewhere,
+        bound_points(rows, cells, measures),
         points,
         *shifts,
         costs,

@@ -11,12 +11,18 @@ from reports.page.report_data import ReportData
 from reports.parts.cost import cost_figure, costs_of
 from reports.parts.curves import adaptation_figure, meta_training_figure
 from reports.parts.films import clips_section
+from reports.parts.generalisation import (
+    generalisation_figure,
+    generalisation_points,
+    generalisation_table,
+)
 from reports.parts.headline import findings
 from reports.parts.overall import aggregate_table, group_name, improvement_figure, profile_figure
 from reports.parts.provenance import unfinished_list
 from reports.parts.score_table import score_table, to_markdown
 from reports.parts.shift import LAST, shift_figure, shift_table
 from reports.parts.styles import focused
+from reports.parts.theory import bound_figure, correlations_table, terms_table
 from reports.parts.untrained import untrained, untrained_lines
 from reports.parts.variants import (
     variant_points,
@@ -29,7 +35,9 @@ from reports.stats.aggregates import aggregate, performance_profiles
 from reports.stats.improvement import probability_of_improvement
 from reports.stats.scores import ARM, CURVE, TABLE, Arm, last_scores, select, summarise, unfinished
 from reports.stats.shift_axes import axis_text
-from reports.text import escape_markdown, slug
+from reports.stats.theory import rank_correlations
+from reports.text import escape_markdown, method_name, slug
+from results.measures import BOUND
 
 
 def suite_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> Iterator[str]:
@@ -39,6 +47,7 @@ def suite_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> Ite
         yield f"### {escape_markdown(family)}, budget {escape_markdown(budget)}\n"
         for _, of_split in of_family.groupby("split", sort=False):
             yield from _split(numbers, of_split, out)
+        yield from _theory(numbers, (plan["suite"], str(budget), str(family)), out)
         yield from _training(numbers, plan["suite"], of_family, out)
     missing = unfinished(numbers.rows, numbers.cells)
     yield unfinished_list(missing[missing["suite"] == plan["suite"]])
@@ -128,6 +137,7 @@ def _split(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
             f"{_heading(str(axis), exact)} ([CSV](data/{data}.csv))\n\n{to_markdown(table, below)}"
         )
     yield from _shift(numbers, expected, out)
+    yield from _generalisation(numbers, expected, out)
     yield from _cost(numbers, expected, out)
     yield from clips_section(numbers.clips, key)
     for _, of_axis in scores.groupby("axis"):
@@ -166,6 +176,50 @@ def _shift(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
             yield (
                 f"{_heading(axis, exact)}: normalised score\n\n{shift_table(ends, expected, axis)}"
             )
+
+
+def _generalisation(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:
+    """Returns on neighbouring tasks and under noise, where they were measured."""
+    key = tuple(expected[list(TABLE)].iloc[0])
+    tried = select(numbers.elsewhere, TABLE, key)
+    _, budget, family, split = key
+    for axis in sorted(tried["axis"].unique()):
+        place = (*TABLE, "axis"), (*key, axis)
+        scores, there = (select(table, *place) for table in (numbers.scores, tried))
+        points = generalisation_points(scores, there)
+        name = "_".join([*map(slug, key), slug(axis), "generalisation"])
+        title = f"{family}, split {split}: adapted policies elsewhere (budget {budget})"
+        out.figure(
+            name,
+            generalisation_figure,
+            points,
+            expected,
+            styles=numbers.styles,
+            title=title,
+            end=int(scores["env_steps"].max()),
+        )
+        out.table(points, name)
+        yield f"##### On neighbouring tasks and under noise\n\n{figure_links(title, name, name)}"
+        yield generalisation_table(scores, expected)
+
+
+def _theory(numbers: ReportData, place: tuple[str, str, str], out: Output) -> Iterator[str]:
+    """The bound of adaptation's error on one family, where its terms were measured."""
+    points = select(numbers.bounds, ("suite", "budget", "family"), place)
+    if points.empty:
+        return
+    suite, budget, family = place
+    name = "_".join(map(slug, (suite, budget, family, "bound")))
+    out.table(points, name)
+    yield f"#### The bound on the error ([CSV](data/{name}.csv))\n\n{terms_table(points)}"
+    bounded = points.dropna(subset=[BOUND])
+    for arm, of_arm in bounded.groupby(list(ARM), sort=False):
+        title = f"{family}: {method_name(*arm)}, the bound and the shortfall (budget {budget})"
+        figure = f"{name}_{slug(method_name(*arm))}"
+        out.figure(figure, bound_figure, of_arm, title=title)
+        yield figure_links(title, figure, name)
+    if not bounded.empty:
+        yield correlations_table(rank_correlations(bounded))
 
 
 def _cost(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:

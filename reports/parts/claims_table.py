@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.stats.claim_tests import claim_tests, seeds_needed
+from reports.stats.claim_tests import claim_tests, claimed, seeds_needed
 from reports.stats.claims import (
     AREA,
     CLAIMS,
     CONTRADICTED,
+    EQUAL,
     FAMILIES,
     JUDGED_AT,
+    KEPT,
     LEVEL,
     MARGIN,
     NORMALISED,
@@ -25,7 +27,7 @@ from reports.stats.claims import (
     Claim,
     judgement,
 )
-from reports.stats.scores import last_scores, select
+from reports.stats.scores import last_scores
 from reports.stats.shift_axes import axis_text
 from reports.text import escape_markdown, listing, markdown_table, number, steps
 
@@ -51,6 +53,14 @@ _TESTED_BY = {
     STEPS: (
         "the steps to half of the expert's gain (permutation test of ranks; what never gets there"
         " ranks last)"
+    ),
+    KEPT: (
+        "the return on neighbouring tasks beyond that on the policy's own, both at the end of the"
+        " budget (permutation test)"
+    ),
+    EQUAL: (
+        "the return on neighbouring tasks when the return on its own first reaches what every arm"
+        " reaches (permutation test)"
     ),
     NORMALISED: (
         "the normalised score at the end of the budget (two one-sided tests of equivalence with a"
@@ -249,10 +259,8 @@ def _missing(claim: Claim, pair: tuple[str, str], scores: pd.DataFrame) -> str:
     """Why two arms are not compared: which has no score, and which scores the claim ignores."""
     last = last_scores(scores)
     arms = last[last["suite"] == claim.suite]
-    unchanged = last[last["variant"] == ""]
-    lacking = [
-        arm for arm in pair if select(unchanged, ("suite", "method"), (claim.suite, arm)).empty
-    ]
+    done = set(claimed(claim, last)["method"])
+    lacking = [arm for arm in pair if arm not in done]
     if not lacking:
         return f"suite {claim.suite} has no family and shift axis where both are finished"
     said = f"suite {claim.suite} has no finished seed of {listing(lacking)} in this report"
@@ -260,7 +268,7 @@ def _missing(claim: Claim, pair: tuple[str, str], scores: pd.DataFrame) -> str:
         said += f", of {listing(changed)} only with changed settings"
     if elsewhere := [
         str(suite)
-        for suite, of_suite in unchanged.groupby("suite")
+        for suite, of_suite in last[last["variant"] == ""].groupby("suite")
         if set(pair) <= set(of_suite["method"])
     ]:
         said += f"; both are in {listing(elsewhere)}, but the claim is about {claim.suite}"

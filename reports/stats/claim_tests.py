@@ -6,13 +6,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.stats.claims import AREA, LEVEL, MARGIN, NORMALISED, RETURN, STEPS, Claim
+from reports.stats.claims import (
+    AREA,
+    EQUAL,
+    KEPT,
+    LEVEL,
+    MARGIN,
+    NORMALISED,
+    RETURN,
+    STEPS,
+    Claim,
+)
 from reports.stats.curve_areas import adaptation_areas, horizon, steps_to
+from reports.stats.generalisation import at_equal_return, kept_on_neighbours
 from reports.stats.power import detectable_effect, pooled_deviation
 from reports.stats.score_matrix import FloatArray
 from reports.stats.scores import last_scores
 from reports.stats.significance import holm, lowest_p, permutation_test
 from reports.stats.welch import equivalence, seeds_for_equivalence, shown_margin, welch_interval
+from reports.text import method_name
 
 PLACE = ("budget", "family", "split", "axis")
 _MANY = 100  # more seeds than anybody runs
@@ -22,16 +34,18 @@ _TESTED = {
     NORMALISED: (last_scores, "normalised"),
     AREA: (lambda scores: adaptation_areas(scores, value="return_mean"), "area"),
     STEPS: (steps_to, "steps"),
+    KEPT: (kept_on_neighbours, "kept"),
+    EQUAL: (at_equal_return, "equal"),
 }
 
 
 def claim_tests(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
-    """Test a claim wherever two of its methods are finished, in their default settings.
+    """Test a claim wherever two of its arms are finished.
 
-    RETURN and AREA are compared by permutation tests of means, STEPS by permutation tests of ranks,
-    with what never gets there ranked last, and NORMALISED by two one-sided tests of equivalence
-    with MARGIN: p is of "equivalent, or better" or of "worse by more than the margin", whichever is
-    smaller. Only one of the two can be a false alarm, so they count as one test.
+    RETURN, AREA, KEPT and EQUAL are compared by permutation tests of means, STEPS by permutation
+    tests of ranks, with what never gets there ranked last, and NORMALISED by two one-sided tests of
+    equivalence with MARGIN: p is of "equivalent, or better" or of "worse by more than the margin",
+    whichever is smaller. Only one of the two can be a false alarm, so they count as one test.
 
     Args:
       scores: `adaptation_scores`.
@@ -49,7 +63,7 @@ def claim_tests(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
     Source:
       Holm 1979; Shaffer 1986 for two hypotheses of which one is true.
     """
-    table = scores[(scores["suite"] == claim.suite) & (scores["variant"] == "")]
+    table = claimed(claim, scores)
     done = _samples(table, RETURN)
     samples = {statistic: _samples(table, statistic) for statistic in claim.statistics}
     lines = []
@@ -75,6 +89,17 @@ def claim_tests(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
         if lines
         else pd.DataFrame(columns=[*PLACE, "arm", "other", "p_holm", "favours"])
     )
+
+
+def claimed(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
+    """The lines of the claim's suite, `method` being the name of the arm.
+
+    Those of methods in their default settings, and of what the claim compares.
+    """
+    mine = scores[scores["suite"] == claim.suite]
+    names = [method_name(*arm) for arm in mine[["method", "variant"]].to_numpy()]
+    compared = np.isin(names, claim.arms + claim.others)
+    return mine.assign(method=names)[(mine["variant"] == "") | compared]
 
 
 def seeds_needed(tests: pd.DataFrame) -> int | None:

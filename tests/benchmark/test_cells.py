@@ -24,9 +24,14 @@ OOD, SMOKE = SUITES["ood"], BUDGETS["smoke"]
 
 
 def cell_of(method="apb", suite=OOD, budget=SMOKE, family="point-goal", settings=None):
-    return expand(suite, budget, {method: METHODS[method]}, [family], 1, {method: settings or {}})[
-        0
-    ]
+    return expand(
+        suite,
+        budget,
+        {method: METHODS[method]},
+        families=[family],
+        seeds=1,
+        settings={method: settings or {}},
+    )[0]
 
 
 def ids(cell):
@@ -186,7 +191,9 @@ class TestIdentity:
 class TestExpansion:
     def test_every_method_family_and_seed_once(self):
         chosen = {name: METHODS[name] for name in ("apb", "td3")}
-        cells = expand(OOD, SMOKE, chosen, ["point-goal", "point-rand"], 2, {})
+        cells = expand(
+            OOD, SMOKE, chosen, families=["point-goal", "point-rand"], seeds=2, settings={}
+        )
         assert [(c.family, c.seed, c.method) for c in cells] == [
             (family, seed, method)
             for family in ("point-goal", "point-rand")
@@ -237,7 +244,9 @@ class TestExpansion:
         def splits(suite, family):
             return [
                 cell.split
-                for cell in expand(suite, SMOKE, {"zero": METHODS["zero"]}, [family], 1, {})
+                for cell in expand(
+                    suite, SMOKE, {"zero": METHODS["zero"]}, families=[family], seeds=1, settings={}
+                )
             ]
 
         assert splits(SUITES["oracle"], "point-goal") == ["id", "gap", "ood"]
@@ -245,7 +254,9 @@ class TestExpansion:
         assert splits(SUITES["gap"], "cheetah-vel-gap") == ["gap"]
 
     def test_training_comes_before_what_builds_on_it(self):
-        stages = stages_of(expand(OOD, SMOKE, METHODS, ["point-goal"], 3, {}))
+        stages = stages_of(
+            expand(OOD, SMOKE, METHODS, families=["point-goal"], seeds=3, settings={})
+        )
         for i, stage in enumerate(stages):
             if stage.name == "adapt" and stage.cell.train_key:
                 assert stage.cell.train_key in [earlier.key for earlier in stages[:i]]
@@ -385,7 +396,7 @@ class TestVariants:
 
     def cells(self, suite, **methods):
         names = methods or {"apb": METHODS["apb"], "zero": METHODS["zero"]}
-        return expand(SUITES[suite], SMOKE, names, ["point-goal"], 1, {})
+        return expand(SUITES[suite], SMOKE, names, families=["point-goal"], seeds=1, settings={})
 
     def test_coverage_has_more_tasks_with_the_same_steps_each_or_in_all(self):
         cells = [cell for cell in self.cells("coverage") if cell.method == "apb"]
@@ -418,5 +429,7 @@ class TestVariants:
         for suite in ("coverage", "architecture"):
             (zero,) = [cell for cell in self.cells(suite) if cell.method == "zero"]
             assert zero.variant == ""
-        alone = expand(OOD, SMOKE, {"apb": METHODS["apb"]}, ["point-goal"], 1, {})
+        alone = expand(
+            OOD, SMOKE, {"apb": METHODS["apb"]}, families=["point-goal"], seeds=1, settings={}
+        )
         assert [cell.variant for cell in alone] == [""]

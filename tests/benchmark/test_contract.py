@@ -22,7 +22,14 @@ pytestmark = pytest.mark.parametrize("name", METHODS)
 
 
 def cell_of(name):
-    cell = expand(SUITES["ood"], BUDGETS["smoke"], {name: METHODS[name]}, ["point-goal"], 1, {})[0]
+    cell = expand(
+        SUITES["ood"],
+        BUDGETS["smoke"],
+        {name: METHODS[name]},
+        families=["point-goal"],
+        seeds=1,
+        settings={},
+    )[0]
     # one outer step of an on-policy method
     return replace(cell, train_steps=min(cell.train_steps, 800))
 

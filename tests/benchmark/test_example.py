@@ -22,7 +22,9 @@ def cell(here, monkeypatch):
     shutil.copy(EXAMPLE, here)
     monkeypatch.syspath_prepend(here)
     method = {"hill-climbing": "example_method:HillClimbing"}
-    return expand(SUITES["ood"], BUDGETS["smoke"], method, ["point-goal"], 1, {})[0]
+    return expand(
+        SUITES["ood"], BUDGETS["smoke"], method, families=["point-goal"], seeds=1, settings={}
+    )[0]
 
 
 def test_its_curve_rises(cell):

@@ -103,7 +103,14 @@ def expected(monkeypatch, here):
         monkeypatch.syspath_prepend(here)
         methods = {"zero": METHODS["zero"], "steady": path}
         rows = []
-        for cell in expand(SUITES["ood"], BUDGETS["smoke"], methods, ["point-goal"], SEEDS, {}):
+        for cell in expand(
+            SUITES["ood"],
+            BUDGETS["smoke"],
+            methods,
+            families=["point-goal"],
+            seeds=SEEDS,
+            settings={},
+        ):
             method = cell.build()
             trained = list(run.rows_of(run.Training(cell, method))) if cell.meta_trains else []
             spent = trained[-1].env_steps if trained else None

@@ -25,7 +25,14 @@ FAMILY = PointGoal()
 
 
 def cell_of(name: str, steps: int) -> Cell:
-    cell = expand(SUITES["ood"], BUDGETS["smoke"], {name: METHODS[name]}, ["point-goal"], 1, {})[0]
+    cell = expand(
+        SUITES["ood"],
+        BUDGETS["smoke"],
+        {name: METHODS[name]},
+        families=["point-goal"],
+        seeds=1,
+        settings={},
+    )[0]
     return replace(cell, train_steps=steps)
 
 

@@ -18,7 +18,14 @@ ODD = "[/bold] :smile: [red]x"
 
 @pytest.fixture
 def table():
-    cells = expand(SUITES["ood"], BUDGETS["smoke"], {"apb": METHODS["apb"]}, ["point-goal"], 20, {})
+    cells = expand(
+        SUITES["ood"],
+        BUDGETS["smoke"],
+        {"apb": METHODS["apb"]},
+        families=["point-goal"],
+        seeds=20,
+        settings={},
+    )
     return [
         Progress(stage)
         for stage in stages_of([replace(cell, method=ODD, variant=f"{ODD}=1") for cell in cells])

@@ -104,6 +104,16 @@ def test_what_a_killed_publication_left_is_taken_up_and_swept(sanity, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["sanity"]
 
 
+def test_where_training_takes_long_the_states_of_every_seed_are_published(
+    sanity, tmp_path, unrendered, monkeypatch
+):
+    monkeypatch.setattr(publishing, "STATES_OF_ALL", ("smoke",))
+    folder = publish(sanity, SANITY, tmp_path / "out", dirty=True)
+    kept = {path.stem for path in (folder / "states").iterdir()}
+    cells = Publication(tmp_path / "out").read()[1].dropna(subset="train_id")
+    assert kept == set(cells["train_id"]) and len(kept) == 2 == cells["seed"].nunique()
+
+
 @pytest.mark.usefixtures("unrendered")
 def test_an_exchange_that_fails_puts_the_old_one_back(sanity, tmp_path, monkeypatch):
     folder = publish(sanity, SANITY, tmp_path, dirty=True)

@@ -70,7 +70,14 @@ def elsewhere():
 
 
 def cell_of(name, **changes):
-    cell = expand(SUITES["ood"], BUDGETS["smoke"], {name: METHODS[name]}, ["point-goal"], 1, {})[0]
+    cell = expand(
+        SUITES["ood"],
+        BUDGETS["smoke"],
+        {name: METHODS[name]},
+        families=["point-goal"],
+        seeds=1,
+        settings={},
+    )[0]
     # two iterations of an on-policy method, and a reset in the middle of the ladder where there are
     # any
     return replace(cell, train_steps=min(cell.train_steps, 1_700), adapt_steps=170, **changes)

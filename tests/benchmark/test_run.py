@@ -17,7 +17,12 @@ from results.schema import COLUMNS, NOT_COMPARED, Row, to_frame
 
 def cell_of(method="zero", path=None, **changes):
     cell = expand(
-        SUITES["ood"], BUDGETS["smoke"], {method: path or METHODS[method]}, ["point-goal"], 1, {}
+        SUITES["ood"],
+        BUDGETS["smoke"],
+        {method: path or METHODS[method]},
+        families=["point-goal"],
+        seeds=1,
+        settings={},
     )[0]
     return replace(cell, **changes)
 

@@ -21,9 +21,9 @@ def cell() -> Cell:
         SUITES["ood"],
         BUDGETS["smoke"],
         {"apb": "methods.apb:Apb"},
-        ["point-goal"],
-        1,
-        {"apb": TINY},
+        families=["point-goal"],
+        seeds=1,
+        settings={"apb": TINY},
     )
     return replace(cells[0], train_steps=40, adapt_steps=10)
 
@@ -85,9 +85,9 @@ def test_settings_of_adaptation_share_the_trained_state():
         SUITES["ood"],
         BUDGETS["smoke"],
         {"apb-reset": "methods.apb:ApbReset"},
-        ["point-goal"],
-        1,
-        {},
+        families=["point-goal"],
+        seeds=1,
+        settings={},
     )[0]
     other = replace(cell, config={**cell.config, "reset_period": 7})
     assert cell.adapt_settings == ("reset_period",)

@@ -100,7 +100,14 @@ def expected(monkeypatch, here):
 
     def expected(path):
         monkeypatch.syspath_prepend(here)
-        (cell,) = expand(SUITES["ood"], BUDGETS["smoke"], {"wanderer": path}, ["point-goal"], 1, {})
+        (cell,) = expand(
+            SUITES["ood"],
+            BUDGETS["smoke"],
+            {"wanderer": path},
+            families=["point-goal"],
+            seeds=1,
+            settings={},
+        )
         method = cell.build()
         trained = list(run.rows_of(run.Training(cell, method)))
         rows = [*trained, *run.rows_of(run.Adaptation(cell, method, trained[-1].env_steps))]
@@ -347,7 +354,12 @@ def test_a_plug_in_that_cannot_be_saved_runs_as_ever_and_is_told_so_once(cli, pl
 
 def test_a_disk_that_is_full_for_a_while_costs_nothing_but_a_line(tmp_path, monkeypatch):
     (cell,) = expand(
-        SUITES["ood"], BUDGETS["smoke"], {"td3": METHODS["td3"]}, ["point-goal"], 1, {}
+        SUITES["ood"],
+        BUDGETS["smoke"],
+        {"td3": METHODS["td3"]},
+        families=["point-goal"],
+        seeds=1,
+        settings={},
     )
     stage, notes, kept = Stage(cell, "adapt"), [], []
     once, full = (Store(tmp_path / name, create=True) for name in ("once", "full"))

@@ -180,7 +180,12 @@ class Redraws:
 def test_a_training_task_that_is_drawn_again_starts_afresh():
     """Of two tasks in all, four draws of two bring each one back."""
     cell = expand(
-        SUITES["id"], BUDGETS["smoke"], {"zero": METHODS["zero"]}, ["cheetah-dir"], 1, {}
+        SUITES["id"],
+        BUDGETS["smoke"],
+        {"zero": METHODS["zero"]},
+        families=["cheetah-dir"],
+        seeds=1,
+        settings={},
     )[0]
     method, made = Zero(None, None), []
     method.trainer = lambda make_env, *rest: made.append(Redraws(make_env())) or made[0]

@@ -80,14 +80,26 @@ class TestTrials:
     def test_trials_run_on_the_tuning_law_with_a_share_of_the_steps_and_seeds_of_their_own(self):
         budget = replace(SMOKE, train_steps=800, fresh_steps=4000, adapt_steps=200)
         (trial,) = trials_of(
-            "apb", METHODS["apb"], "point-goal", budget, 0, {3: {"batch": 8}}, seed=5
+            "apb",
+            METHODS["apb"],
+            "point-goal",
+            budget=budget,
+            rung=0,
+            chosen={3: {"batch": 8}},
+            seed=5,
         )
         cell = trial.cell
         assert (cell.family, cell.split, cell.test_tasks) == ("tuning-point-goal", "validation", 4)
         assert (cell.train_steps, cell.adapt_steps, cell.seed) == (200, 50, TUNED_SEED + 5)
         assert cell.config["batch"] == 8 and trial.number == 3
         (later,) = trials_of(
-            "apb", METHODS["apb"], "point-goal", budget, 1, {3: {"batch": 8}}, seed=5
+            "apb",
+            METHODS["apb"],
+            "point-goal",
+            budget=budget,
+            rung=1,
+            chosen={3: {"batch": 8}},
+            seed=5,
         )
         assert (later.cell.train_steps, later.cell.adapt_steps) == (400, 100)
         assert later.cell.train_id != cell.train_id
@@ -112,7 +124,9 @@ class TestTrials:
     def test_a_trial_whose_training_failed_has_the_worst_score_and_says_so(
         self, tmp_path, monkeypatch
     ):
-        (trial,) = trials_of("apb", METHODS["apb"], "point-goal", SMOKE, 0, {0: {}}, seed=0)
+        (trial,) = trials_of(
+            "apb", METHODS["apb"], "point-goal", budget=SMOKE, rung=0, chosen={0: {}}, seed=0
+        )
         store = Store(tmp_path / "store", create=True)
         monkeypatch.setattr("methods.core.adapt.TD3Trainer.step", lambda *_: 1 / 0)
         assert perform(store, Stage(trial.cell, "train"), 1)[0] == "failed"

@@ -108,7 +108,14 @@ def test_where_nothing_is_published_everything_is_missing(cli, here):
 
 
 def test_another_version_of_the_suite_is_missing_whole(published, monkeypatch):
-    cells = expand(SANITY, BUDGETS["smoke"], {"td3": METHODS["td3"]}, ["point-goal"], 1, {})
+    cells = expand(
+        SANITY,
+        BUDGETS["smoke"],
+        {"td3": METHODS["td3"]},
+        families=["point-goal"],
+        seeds=1,
+        settings={},
+    )
     assert unpublished.missing(cells, Publication(published)) == []
     later = [replace(cell, suite_version=cell.suite_version + 1) for cell in cells]
     assert unpublished.missing(later, Publication(published)) == later

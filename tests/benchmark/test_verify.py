@@ -285,7 +285,15 @@ def runs(made_once, published_sanity):
             patch.setattr(fresh, "METHODS", FEW)
             cells, store = ["sanity/point-goal/td3"], folder / "kept"
             asked = Asked(
-                2, None, cells, "smoke", 4, 1000, record=False, store=store, deadline=None
+                2,
+                None,
+                cells,
+                budget="smoke",
+                seeds=4,
+                first_seed=1000,
+                record=False,
+                store=store,
+                deadline=None,
             )
             assert look(asked, published_sanity, as_json=False) == 0
 

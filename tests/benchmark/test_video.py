@@ -250,7 +250,12 @@ def test_a_variant_is_run_again_with_its_settings(told, smoke, here):
 
 def test_a_film_shows_the_episode_that_was_scored_even_of_a_policy_that_draws():
     (cell,) = expand(
-        SUITES["ood"], BUDGETS["smoke"], {"random": METHODS["random"]}, ["point-goal"], 1, {}
+        SUITES["ood"],
+        BUDGETS["smoke"],
+        {"random": METHODS["random"]},
+        families=["point-goal"],
+        seeds=1,
+        settings={},
     )
     filmed = adapt_again(cell, 3, None)
     path = np.array(filmed.paths[0])
@@ -284,9 +289,14 @@ def test_the_caption_says_if_another_trained_state_was_adapted(sanity):
 
 
 def caption(ends, known):
-    cell = expand(SUITES["ood"], BUDGETS["smoke"], {"td3": METHODS["td3"]}, ["point-goal"], 1, {})[
-        0
-    ]
+    cell = expand(
+        SUITES["ood"],
+        BUDGETS["smoke"],
+        {"td3": METHODS["td3"]},
+        families=["point-goal"],
+        seeds=1,
+        settings={},
+    )[0]
     facts = {"before": -30.0, "after": -20.5, "steps": 3000, "ends": ends}
     return video._caption(cell, facts, pd.DataFrame({"return_mean": known}))
 

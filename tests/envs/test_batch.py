@@ -196,7 +196,14 @@ def test_tasks_of_another_family_and_empty_environments_are_refused(
 
 
 def test_tasks_are_frozen_plain_and_picklable() -> None:
-    task = Task("point-goal", "id", 0, {"angle": np.float64(1.0), "radius": 1}, 0.0, None)
+    task = Task(
+        "point-goal",
+        "id",
+        0,
+        params={"angle": np.float64(1.0), "radius": 1},
+        shift=0.0,
+        shift_axis=None,
+    )
     assert pickle.loads(pickle.dumps(task)) == task
     assert all(type(value) is float for value in task.params.values())
     with pytest.raises(TypeError):

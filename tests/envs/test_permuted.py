@@ -104,7 +104,14 @@ def test_training_and_id_tasks_are_the_bases_own_and_ood_tasks_are_these_permute
     drawn = family.sample(9, np.random.default_rng(4)), base.sample(9, np.random.default_rng(4))
     for ours, theirs in (drawn, (family.split("id"), base.split("id"))):
         expected = [
-            Task(family.id, t.split, t.index, {**t.params, "permutation": 0}, t.shift, t.shift_axis)
+            Task(
+                family.id,
+                t.split,
+                t.index,
+                params={**t.params, "permutation": 0},
+                shift=t.shift,
+                shift_axis=t.shift_axis,
+            )
             for t in theirs
         ]
         assert list(ours) == expected
@@ -112,7 +119,12 @@ def test_training_and_id_tasks_are_the_bases_own_and_ood_tasks_are_these_permute
         zip(family.split("ood"), base.split("id"), strict=True), start=1
     ):
         assert task == Task(
-            family.id, "ood", k - 1, {**theirs.params, "permutation": k}, 1.0, "permutation"
+            family.id,
+            "ood",
+            k - 1,
+            params={**theirs.params, "permutation": k},
+            shift=1.0,
+            shift_axis="permutation",
         )
     assert family.isomorphic == {"permutation"}
     for split in ("gap", "none"):
@@ -209,7 +221,12 @@ def test_the_reward_sees_the_bases_control_and_the_base_its_own_order() -> None:
     family = Permuted(base)
     k = next(k for k in WHOLES if permutation(k, "action", 2) == (1, 0))
     task = Task(
-        family.id, "here", 0, {**base.split("id")[0].params, "permutation": k}, 1.0, "permutation"
+        family.id,
+        "here",
+        0,
+        params={**base.split("id")[0].params, "permutation": k},
+        shift=1.0,
+        shift_axis="permutation",
     )
     env = BatchEnv(family, [task])
     env.reset()

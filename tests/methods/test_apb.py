@@ -109,7 +109,21 @@ def test_adaptation_starts_from_scratch_and_not_from_the_training_tasks(
     one, other = adapter_of(method, 40), adapter_of(method, 40, seed=1)
     assert not same(one.loop.learner.pi, other.loop.learner.pi)
     assert same(one.loop.learner.frozen, other.loop.learner.frozen)
-    assert set(method.state_dict()) == {"shared"}
+    other_rho = {name: torch.zeros_like(tensor) for name, tensor in method.rho.items()}
+    method.load_state_dict(method.state_dict() | {"rho": other_rho})
+    assert same(adapter_of(method, 40).loop.learner.pi, one.loop.learner.pi)
+
+
+def test_the_state_holds_the_whole_meta_trained_actor(meta_trained: Trained) -> None:
+    method = meta_trained()
+    other = Apb(method.spec, method.config)
+    other.load_state_dict(method.state_dict())
+    assert same(other.shared, method.shared) and same(other.rho, method.rho)
+    assert {name: tensor.shape[0] for name, tensor in other.rho.items()} == dict.fromkeys(
+        ("rho_h.w", "rho_h.b", "rho_t.w", "rho_t.b"), 3
+    )
+    other.load_state_dict({"shared": method.shared})  # as it was first published
+    assert same(other.shared, method.shared) and other.rho == {}
 
 
 @pytest.mark.parametrize("activate_first", [True, False])

@@ -333,12 +333,12 @@ def train(meta_train: Callable[..., Any], steps: int, inner_steps: int = 1) -> t
             maml.LEARNER,
             fresh,
             config,
-            streams,
-            make_env,
-            family.horizon,
-            n_tasks,
-            budget,
-            kept.append,
+            streams=streams,
+            make_env=make_env,
+            horizon=family.horizon,
+            n_tasks=n_tasks,
+            budget=budget,
+            keep=kept.append,
         )
 
     def tell(event: Event, trainer: MetaTrainer) -> None:

@@ -192,7 +192,14 @@ def test_the_inner_gradient_is_a_constant_unless_it_is_to_be_differentiated(
     problem: Problem, differentiable: bool
 ) -> None:
     phi = leaves(problem.learner.start(problem.theta, N))
-    moved = inner_step(problem.learner, problem.theta, phi, batch(0), RATE, differentiable)
+    moved = inner_step(
+        problem.learner,
+        problem.theta,
+        phi,
+        batch=batch(0),
+        rate=RATE,
+        differentiable=differentiable,
+    )
     slopes = torch.autograd.grad(sum(tensor.sum() for tensor in moved.values()), list(phi.values()))
     constant = all(torch.equal(slope, torch.ones_like(slope)) for slope in slopes)
     assert constant is not differentiable

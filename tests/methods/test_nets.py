@@ -79,7 +79,9 @@ def test_twin_critics_equal_each_critic_of_each_task() -> None:
 @pytest.mark.parametrize("activate_first", [True, False])
 def test_the_actor_is_rho_t_psi_rho_h(depth: int, shared: bool, activate_first: bool) -> None:
     lead = {"rho_h": (3,), "rho_t": (3,), "psi": () if shared else (3,)}
-    params = init_actor(4, 2, 8, depth, lead, generator(), 1.0, torch.float64)
+    params = init_actor(
+        4, 2, 8, depth=depth, lead=lead, generator=generator(), head_scale=1.0, dtype=torch.float64
+    )
     obs = torch.randn(3, 5, 4, generator=generator(1), dtype=torch.float64)
     action = actor(params, obs, depth, activate_first)
     for n in range(3):
@@ -95,13 +97,16 @@ def test_the_actor_is_rho_t_psi_rho_h(depth: int, shared: bool, activate_first: 
 def test_the_scale_of_the_head_scales_the_first_actions() -> None:
     obs, own = torch.randn(2, 5, 4, generator=generator(1)), dict.fromkeys(LAYERS, (2,))
     wide, narrow = (
-        actor(init_actor(4, 2, 8, 1, own, generator(), scale), obs, 1) for scale in (1.0, 0.1)
+        actor(
+            init_actor(4, 2, 8, depth=1, lead=own, generator=generator(), head_scale=scale), obs, 1
+        )
+        for scale in (1.0, 0.1)
     )
     torch.testing.assert_close(torch.atanh(narrow), 0.1 * torch.atanh(wide), rtol=1e-4, atol=1e-6)
 
 
 def test_only_the_named_layers_are_drawn_with_their_own_leading_axes() -> None:
-    drawn = init_actor(4, 2, 8, 2, {"rho_t": (3,), "psi": ()}, generator())
+    drawn = init_actor(4, 2, 8, depth=2, lead={"rho_t": (3,), "psi": ()}, generator=generator())
     shapes = {name: tuple(tensor.shape) for name, tensor in drawn.items()}
     psi = {"psi0.w": (8, 8), "psi0.b": (1, 8), "psi1.w": (8, 8), "psi1.b": (1, 8)}
     assert shapes == {"rho_t.w": (3, 8, 2), "rho_t.b": (3, 1, 2), **psi}

@@ -37,10 +37,10 @@ def random_rollout(seed: int) -> Rollout:
         obs,
         noise(seed + 1, T, N, E, A),
         noise(seed + 2, T, N, E),
-        terminated,
-        truncated,
-        time,
-        last,
+        terminated=terminated,
+        truncated=truncated,
+        time=time,
+        last_obs=last,
     )
 
 

@@ -85,7 +85,9 @@ def test_entropy_is_torchs() -> None:
 
 
 def theta() -> Params:
-    params = init_actor_critic(O, Z, A, 4, CONFIG.hidden, torch.Generator().manual_seed(0))
+    params = init_actor_critic(
+        O, Z, A, embedding=4, hidden=CONFIG.hidden, generator=torch.Generator().manual_seed(0)
+    )
     return {
         name: tensor.double() + 0.1 * noise(k, *tensor.shape)
         for k, (name, tensor) in enumerate(params.items())

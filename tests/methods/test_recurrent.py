@@ -87,7 +87,10 @@ def test_a_memory_depends_on_nothing_from_its_step_on_nor_on_an_earlier_trial(
 def test_truncation_cuts_gradients_and_no_values(gru: Params, truncation: int) -> None:
     x = noise(1, T, N, E, I).requires_grad_()
     start = torch.zeros(N, E, R).double()
-    whole, cut = (memories(gru, "gru", x, never(), start, length) for length in (None, truncation))
+    whole, cut = (
+        memories(gru, "gru", x, trial_ended=never(), start=start, truncation=length)
+        for length in (None, truncation)
+    )
     torch.testing.assert_close(whole, cut, rtol=0, atol=1e-12)
     gradient = torch.autograd.grad(cut[T].sum(), x)[0]
     first = (T - 1) // truncation * truncation
@@ -101,7 +104,7 @@ def test_truncation_is_a_memory_detached_in_turn(gru: Params, truncation: int) -
     x = noise(1, T, N, E, I).requires_grad_()
     start = noise(2, N, E, R).requires_grad_()
     weights = noise(3, T + 1, N, E, R)
-    result = memories(leaves, "gru", x, sometimes(), start, truncation)
+    result = memories(leaves, "gru", x, trial_ended=sometimes(), start=start, truncation=truncation)
     parts, memory = [start], start
     for begin in range(0, T, truncation):
         piece = slice(begin, begin + truncation)

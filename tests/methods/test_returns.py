@@ -75,7 +75,9 @@ def test_returns_and_advantages_equal_a_loop_per_episode(
     terminated, truncated = ends(4, *lead)
     ended = terminated | truncated
     returns, whole = discounted_returns(reward, ended, gamma), finished(ended)
-    advantage = advantages(reward, value, next_value, terminated, truncated, gamma, lam)
+    advantage = advantages(
+        reward, value, next_value, terminated=terminated, truncated=truncated, gamma=gamma, lam=lam
+    )
     for r, v, n, d, e, g, w, a in columns(
         reward, value, next_value, terminated, ended, returns, whole, advantage
     ):
@@ -83,7 +85,9 @@ def test_returns_and_advantages_equal_a_loop_per_episode(
             np.testing.assert_allclose(g[part], naive_returns(r[part], gamma), atol=1e-12)
             np.testing.assert_allclose(
                 a[part],
-                naive_advantages(r[part], v[part], n[part], d[part], gamma, lam),
+                naive_advantages(
+                    r[part], v[part], n[part], terminated=d[part], gamma=gamma, lam=lam
+                ),
                 atol=1e-12,
             )
             assert (w[part] == e[part][-1]).all()
@@ -104,7 +108,9 @@ def test_without_values_advantages_of_whole_episodes_are_their_returns() -> None
         ends(4, 3),
     )
     truncated[-1] = True
-    advantage = advantages(reward, nothing, nothing, terminated, truncated, 0.9, 1.0)
+    advantage = advantages(
+        reward, nothing, nothing, terminated=terminated, truncated=truncated, gamma=0.9, lam=1.0
+    )
     assert torch.equal(advantage, discounted_returns(reward, terminated | truncated, 0.9))
 
 
@@ -115,11 +121,26 @@ def test_a_value_follows_what_is_truncated_and_never_what_is_terminated() -> Non
         noise(3, T, 3),
         ends(4, 3),
     )
-    plain = advantages(reward, value, next_value, terminated, truncated, 0.9, 0.8)
+    plain = advantages(
+        reward, value, next_value, terminated=terminated, truncated=truncated, gamma=0.9, lam=0.8
+    )
     beyond = torch.where(terminated, 1e9, next_value)
-    assert torch.equal(advantages(reward, value, beyond, terminated, truncated, 0.9, 0.8), plain)
+    assert torch.equal(
+        advantages(
+            reward, value, beyond, terminated=terminated, truncated=truncated, gamma=0.9, lam=0.8
+        ),
+        plain,
+    )
     clock = truncated & ~terminated
-    raised = advantages(reward, value, next_value + 1.0 * clock, terminated, truncated, 0.9, 0.8)
+    raised = advantages(
+        reward,
+        value,
+        next_value + 1.0 * clock,
+        terminated=terminated,
+        truncated=truncated,
+        gamma=0.9,
+        lam=0.8,
+    )
     torch.testing.assert_close(
         (raised - plain)[clock], torch.full_like(plain[clock], 0.9), rtol=0, atol=1e-12
     )

@@ -258,7 +258,16 @@ def test_the_policy_goes_on_remembering_within_an_evaluated_episode_and_forgets_
         reward = -(next_obs[..., :2] - goal[:, None]).norm(dim=-1).float()
         none = torch.zeros(N, 10, dtype=torch.bool)
         memory = agent.remember(
-            memory, Moment(obs, action, reward, next_obs, none, none, none)
+            memory,
+            Moment(
+                obs,
+                action,
+                reward,
+                next_obs=next_obs,
+                terminated=none,
+                truncated=none,
+                trial_ended=none,
+            ),
         ).detach()
     np.testing.assert_array_equal(evaluate(policy).returns, first.returns)
 

@@ -114,7 +114,16 @@ def test_a_drawn_action_has_the_density_of_the_squashed_gaussian() -> None:
 
 
 def test_fresh_weights_are_within_the_official_bounds() -> None:
-    params = init_mlp("q", 7, 50, 2, 1, 3e-3, torch.Generator().manual_seed(0), (2,))
+    params = init_mlp(
+        "q",
+        7,
+        50,
+        layers=2,
+        n_out=1,
+        last=3e-3,
+        generator=torch.Generator().manual_seed(0),
+        lead=(2,),
+    )
     assert {name: tuple(tensor.shape) for name, tensor in params.items()} == {
         "q0.w": (2, 7, 50),
         "q0.b": (2, 1, 50),
@@ -131,7 +140,9 @@ def test_fresh_weights_are_within_the_official_bounds() -> None:
 
 
 def test_a_network_in_bfloat16_has_a_last_layer_in_float32() -> None:
-    params = init_mlp("v", 5, 16, 2, 1, 0.3, torch.Generator().manual_seed(0))
+    params = init_mlp(
+        "v", 5, 16, layers=2, n_out=1, last=0.3, generator=torch.Generator().manual_seed(0)
+    )
     params["v2.b"].fill_(300.1)  # bfloat16 knows 300 and 302
     x = torch.randn(B, 5, generator=torch.Generator().manual_seed(1))
     exact, rough = (network(params, "v", 2, x, precision) for precision in ("fp32", "bf16"))

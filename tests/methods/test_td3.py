@@ -37,7 +37,14 @@ def batch(seed: int) -> Batch:
 def learner(shared: bool = False, config: TD3Config = CONFIG) -> TD3:
     generator = torch.Generator().manual_seed(0)
     pi = init_actor(
-        O, A, D, 1, LEAD | {"psi": () if shared else (N,)}, generator, 1.0, torch.float64
+        O,
+        A,
+        D,
+        depth=1,
+        lead=LEAD | {"psi": () if shared else (N,)},
+        generator=generator,
+        head_scale=1.0,
+        dtype=torch.float64,
     )
     return TD3(ACT, pi, {}, init_critics(N, O + A, D, generator, torch.float64), config)
 
@@ -235,7 +242,10 @@ def test_bf16_gradients_point_where_fp32_gradients_do() -> None:
     flat = []
     for precision in ("fp32", "bf16"):
         generator = torch.Generator().manual_seed(0)
-        pi, omega = init_actor(O, A, 64, 1, LEAD, generator), init_critics(N, O + A, 64, generator)
+        pi, omega = (
+            init_actor(O, A, 64, depth=1, lead=LEAD, generator=generator),
+            init_critics(N, O + A, 64, generator),
+        )
         td3 = TD3(ACT, pi, {}, omega, TD3Config(precision=precision, policy_delay=1))
         data = Batch(*(tensor.float() for tensor in batch(3)))
         td3.update(data, noise(8, N, B, A).float())

@@ -16,7 +16,13 @@ def moments_of(seed: int, rate: float = 0.25) -> Moment:
     ended = torch.rand(T, N, E, generator=generator) < rate
     fell, clock = ended & (obs[..., 0] > 0), ended & (obs[..., 0] < 0.5)  # now and then both
     return Moment(
-        obs, action, torch.randn(T, N, E, generator=generator), next_obs, fell, clock, ended
+        obs,
+        action,
+        torch.randn(T, N, E, generator=generator),
+        next_obs=next_obs,
+        terminated=fell,
+        truncated=clock,
+        trial_ended=ended,
     )
 
 

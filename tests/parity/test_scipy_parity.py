@@ -3,11 +3,13 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reports.stats.intervals import student_interval
 from reports.stats.power import detectable_effect, student_quantile, student_tail
 from reports.stats.significance import permutation_test
+from reports.stats.theory import spearman
 from reports.stats.welch import equivalence, welch_interval
 
 
@@ -66,3 +68,11 @@ def test_intervals_and_equivalence_are_scipys(peer: Any, n: int, m: int) -> None
         min(max(p(1.5, "greater"), p(-1.5, "less")), p(0.0, "greater")), rel=1e-9
     )
     assert found.contradicts == pytest.approx(p(1.5, "less"), rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [3, 8, 30])
+def test_rank_correlations_are_scipys_also_with_ties(peer: Any, n: int) -> None:
+    generator = np.random.default_rng(n)
+    x, y = generator.integers(0, n, n).astype(float), generator.normal(size=n)
+    theirs = peer("scipy.stats").spearmanr(x, y).statistic
+    assert spearman(pd.Series(x), pd.Series(y)) == pytest.approx(theirs, abs=1e-12)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.stats.claim_tests import claim_tests, seeds_needed
+from reports.stats.claim_tests import claim_tests, claimed, seeds_needed
 from reports.stats.claims import (
     AREA,
     CLAIMS,
@@ -120,7 +120,7 @@ def test_fewer_samples_by_area_and_by_steps():
     late = [[-50.0, 0.0, 2.0, 9.0 + s] for s in range(4)]
     soon = [[-50.0, 6.0, 6.0, 6.0 + s / 10] for s in range(4)]
     tests = made(
-        Claim("", "", "ood", ("a",), ("b",), (AREA, STEPS)),
+        Claim("", "", "ood", arms=("a",), others=("b",), statistics=(AREA, STEPS)),
         scores_of({"a": late, "b": soon, "zero": [[-60.0]]}),
     )
     area, steps = tests.to_dict("records")
@@ -137,21 +137,21 @@ def test_fewer_samples_by_area_and_by_steps():
 
 def test_who_never_gets_there_ranks_last():
     seeds = {"a": flat([6.0, 6.0, 1.0, 6.0]), "b": flat([1.0, 0.0, 2.0, 1.0])}
-    (one,) = made(Claim("", "", "ood", ("a",), ("b",), (STEPS,)), scores_of(seeds)).to_dict(
-        "records"
-    )
+    (one,) = made(
+        Claim("", "", "ood", arms=("a",), others=("b",), statistics=(STEPS,)), scores_of(seeds)
+    ).to_dict("records")
     assert (one["middle"], one["other_middle"], one["favours"]) == (400, np.inf, True)
     # three at 400 are all of a's, or all of b's: 5 of C(8, 4) each
     assert one["p"] == pytest.approx(10 / 70)
     tied = made(
-        Claim("", "", "ood", ("a",), ("b",), (STEPS,)),
+        Claim("", "", "ood", arms=("a",), others=("b",), statistics=(STEPS,)),
         scores_of({"a": flat([0.0] * 4), "b": flat([1.0] * 4)}),
     )
     assert tied["p"].tolist() == [1.0]
 
 
 def test_near_is_tested_by_equivalence_of_normalised_scores():
-    claim = Claim("", "", "ood", ("a",), ("b",), (NORMALISED,))
+    claim = Claim("", "", "ood", arms=("a",), others=("b",), statistics=(NORMALISED,))
     (one,) = made(claim, scores_of({"a": flat(X), "b": flat(Y)})).to_dict("records")
     x, y = np.array(X) / 10, np.array(Y) / 10
     assert one["p"] == equivalence(x, y, MARGIN).supports and one["favours"] and one["reached"] == 0
@@ -169,7 +169,7 @@ def test_near_is_tested_by_equivalence_of_normalised_scores():
 
 
 def test_without_references_or_seeds_there_is_a_line_and_no_test():
-    near = Claim("", "", "ood", ("a",), ("b",), (NORMALISED,))
+    near = Claim("", "", "ood", arms=("a",), others=("b",), statistics=(NORMALISED,))
     bare = made(near, scores_of({"a": flat(X), "b": flat(Y)}, normal=False))
     assert bare[["p", "p_holm", "difference", "detectable"]].isna().all(axis=None) and bare[
         "n_seeds"
@@ -193,6 +193,16 @@ def test_other_suites_and_changed_settings_do_not_count():
     assert made(ONE, *others).empty and len(made(ONE, good, *others)) == 1
     apart = made(ONE, scores_of({"a": flat(X)}), scores_of({"b": flat(Y)}, family="hopper-rand"))
     assert apart.empty and made(ONE, good.iloc[:0]).empty
+
+
+def test_an_arm_may_be_a_method_with_other_settings():
+    claim = Claim("", "", "ood", arms=("a (n=2)",), others=("a (n=1)", "b"))
+    usual = scores_of({"a": flat([0.0] * 4), "b": flat(Y)})
+    changed = [scores_of({"a": flat(x)}, variant=f"n={n}") for n, x in ((2, X), (1, Y), (3, X))]
+    tests = made(claim, usual, *changed)
+    assert tests[["arm", "other"]].to_numpy().tolist() == [["a (n=2)", "a (n=1)"], ["a (n=2)", "b"]]
+    assert tests["difference"].tolist() == [np.mean(X) - np.mean(Y)] * 2
+    assert claimed(claim, usual)["method"].unique().tolist() == ["a", "b"]
 
 
 def drawn(claim, n_claims, n_seeds, seed):

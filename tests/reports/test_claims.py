@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmark.cells import expand
 from benchmark.suites import BUDGETS, SUITES
 from methods import METHODS
 from reports.stats.claims import (
@@ -20,20 +21,28 @@ from reports.stats.claims import (
     V1,
     judgement,
 )
+from reports.text import method_name
 
 NAN = float("nan")
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.text)
 def test_a_claim_names_arms_of_its_suite_and_families_that_are_judged(claim):
-    assert {*claim.arms, *claim.others} <= set(SUITES[claim.suite].methods) <= set(METHODS)
+    suite = SUITES[claim.suite]
+    methods = {name: METHODS[name] for name in suite.methods}
     for budget in JUDGED_AT:
-        assert budget in BUDGETS and set(SUITES[claim.suite].families[budget]) <= FAMILIES
+        assert set(suite.families[budget]) <= FAMILIES
+        cells = expand(
+            suite, BUDGETS[budget], methods, families=suite.families[budget], seeds=1, settings={}
+        )
+        assert {*claim.arms, *claim.others} <= {
+            method_name(cell.method, cell.variant) for cell in cells
+        }
 
 
 def test_both_versions_of_the_paper_are_there():
-    assert {claim.paper for claim in CLAIMS} == {*NOT_TESTED.values()} == {V1, FINAL}
-    near = [claim for claim in CLAIMS if "near" in claim.text or "on par" in claim.text]
+    assert {claim.paper for claim in CLAIMS} == {V1, FINAL} >= {*NOT_TESTED.values()}
+    near = [claim for claim in CLAIMS if "comes near" in claim.text or "on par" in claim.text]
     assert len(near) == 2 and all(claim.statistics == (NORMALISED,) for claim in near)
     (samples,) = [claim for claim in CLAIMS if "fewer samples" in claim.text]
     assert STEPS in samples.statistics and len(samples.statistics) == 2

@@ -15,11 +15,17 @@ from results.fidelity import Anchor, Ours, Published, Source, load_anchors
 
 PUBLISHED = Published(-78.6, "https://example.org/x", spread=32, seeds=1, steps=250_000)
 ANCHOR = Anchor(
-    "a", "maml", "cheetah-dir", "two ways", "after 1 step", Source("a place", "returns"), PUBLISHED
+    "a",
+    "maml",
+    "cheetah-dir",
+    task="two ways",
+    at="after 1 step",
+    source=Source("a place", "returns"),
+    published=PUBLISHED,
 )
 MEASURED = replace(
     ANCHOR,
-    ours=Ours(-149, 3, 40_000_000, "as shipped", -160, -140.5, "abc1234"),
+    ours=Ours(-149, 3, 40_000_000, settings="as shipped", low=-160, high=-140.5, commit="abc1234"),
     reason="fewer steps",
 )
 FOREIGN = replace(
@@ -105,12 +111,12 @@ def test_hostile_text_stays_text(hostile: str, tmp_path: Path) -> None:
         hostile,
         hostile,
         hostile,
-        hostile,
-        hostile,
-        Source(hostile, hostile),
-        PUBLISHED,
-        ours,
-        hostile,
+        task=hostile,
+        at=hostile,
+        source=Source(hostile, hostile),
+        published=PUBLISHED,
+        ours=ours,
+        reason=hostile,
     )
     markdown = fidelity_section([anchor, replace(anchor, family=None, ours=None)])
     assert "<script" not in markdown and "\n# [x]" not in markdown

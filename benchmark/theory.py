@@ -1,0 +1,200 @@
+"""The terms of APB's bound on the error of an adapted policy, measured.
+
+    error ≤ 2 L ‖ρₜ‖ |X_OOD| ε_max
+
+The actor is π(s) = tanh(ρₜ ψ(z)) with z = ρₕ s. L is a Lipschitz constant of ψ; X_OOD are those
+inputs z of ten episodes that lie outside the support of meta-training, the inputs that ψ had in
+the final episodes of all training tasks; ε(z) is how far z lies from the nearest of them.
+
+The paper leaves open when an input is outside. Ours: farther from the support than 99 % of the
+support's own points lie from the nearest of the others. Whatever a bound multiplies by a count
+grows with the number of inputs that were looked at, so L ‖ρₜ‖ ε_max stands beside it.
+
+Source: Park and Lee 2025 (arXiv 2509.22310), Theorem 2; the details are ours.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import jacrev, vmap
+
+from benchmark.cells import Cell
+from benchmark.protocol import EPISODES
+from benchmark.run import streams_of
+from benchmark.seeding import Streams
+from envs import load_family
+from envs.api import Env, Task
+from envs.batch import BatchEnv
+from methods.api import Adapter, Method
+from methods.core.adapt import TD3Adapter
+from methods.core.nets import LAYERS, actor, linear, mlp
+from results.measures import (
+    BOUND,
+    COUNT_FREE_BOUND,
+    FARTHEST,
+    HEAD_NORM,
+    LIPSCHITZ,
+    LIPSCHITZ_SEEN,
+    OUTSIDE,
+    Measure,
+)
+
+Weights: TypeAlias = Mapping[str, Tensor]
+
+QUANTILE = 0.99  # of distances within the support
+SUPPORT_EPISODES = 2  # of each training task
+SUPPORT_POINTS = 4_096  # at most; evenly spaced among all
+JACOBIANS = 256  # inputs of each task whose gradient is looked at; evenly spaced
+
+
+class Theory:
+    """Measures the terms for the policies that a TD3-type method has adapted.
+
+    Args:
+      cell: of the adaptation.
+      method: as adaptation begins with it. Only what APB meta-trained has a support; for other
+        methods only L and ‖ρₜ‖ are measured, and for those without (ρₕ, ψ, ρₜ) nothing.
+      tasks: N test tasks.
+      streams: of the stage. threads: of the simulator.
+    """
+
+    def __init__(
+        self, cell: Cell, method: Method, tasks: Sequence[Task], streams: Streams, threads: int = 1
+    ) -> None:
+        self._cell = cell
+        self._tasks = tasks
+        self._threads = threads
+        self._seed = streams.child("theory").integer("episodes")
+        rho: Weights = getattr(method, "rho", {})
+        # a layer that all tasks share has one space behind it, and no ρₕ of its own
+        self._support = (
+            support(cell, {**rho, **method.shared}, threads)  # type: ignore[attr-defined]
+            if "rho_h.w" in rho
+            else None
+        )
+
+    def __call__(self, adapter: Adapter, used: int) -> list[Measure]:
+        """The terms of each task after `used` steps."""
+        if not isinstance(adapter, TD3Adapter):
+            return []
+        learner = adapter.loop.learner
+        weights = {**learner.pi, **learner.frozen}
+        if not all(any(name.startswith(layer) for name in weights) for layer in LAYERS):
+            return []
+        env = BatchEnv(
+            load_family(self._cell.family), self._tasks, EPISODES, self._threads, self._seed
+        )
+        with torch.no_grad():
+            inputs = inputs_of(env, weights, self._cell.config)
+        found = [
+            terms(weights, i, z, support=self._support, config=self._cell.config)
+            for i, z in enumerate(inputs)
+        ]
+        return [
+            Measure(name=name, env_steps=used, task_index=task.index, value=value)
+            for task, of_task in zip(self._tasks, found, strict=True)
+            for name, value in of_task.items()
+        ]
+
+
+@dataclass(frozen=True)
+class Support:
+    """Inputs of ψ in meta-training [points, D], and the distance from which one is outside."""
+
+    points: Tensor
+    threshold: float
+
+
+def support(cell: Cell, weights: Weights, threads: int = 1) -> Support:
+    """The inputs that ψ has when each training task is played by its own meta-trained policy.
+
+    Args:
+      cell: whose meta-training it was; its training tasks are drawn again.
+      weights: the meta-trained actor, with an axis of the training tasks where they have layers of
+        their own.
+    """
+    trainer, streams = cell.trainer, streams_of(cell.trainer, "train")
+    family = load_family(cell.family)
+    n_tasks = trainer.train_tasks
+    drawn = family.sample(max(n_tasks, trainer.nested_in), streams.numpy("tasks"))[:n_tasks]
+    seed = streams.child("theory").integer("support")
+    env = BatchEnv(family, drawn, SUPPORT_EPISODES, threads, seed)
+    with torch.no_grad():
+        points = _spaced(torch.cat(inputs_of(env, weights, cell.config)), SUPPORT_POINTS)
+        distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+        nearest = distances.fill_diagonal_(float("inf")).amin(1)
+    return Support(points, float(torch.quantile(nearest, QUANTILE)))
+
+
+def inputs_of(env: Env, weights: Weights, config: Mapping[str, Any]) -> list[Tensor]:
+    """z = ρₕ s at every step of one episode in each copy of each task, a tensor [points, D] each.
+
+    Actions are the policy's own, without noise.
+    """
+    depth, first = config["depth"], config.get("activate_first", True)
+    obs = env.reset()
+    running = np.ones(obs.shape[:2], bool)
+    seen: list[list[Tensor]] = [[] for _ in range(env.n_tasks)]
+    while running.any():
+        s = torch.from_numpy(obs)
+        z = linear(weights, "rho_h", s)
+        for i, of_task in enumerate(seen):
+            of_task.append(z[i, running[i]])
+        step = env.step(actor(weights, s, depth, activate_first=first).numpy())
+        ended = step.terminated | step.truncated
+        running &= ~ended
+        obs = env.reset(ended) if ended.any() and running.any() else step.obs
+    return [torch.cat(of_task) for of_task in seen]
+
+
+def terms(
+    weights: Weights, i: int, z: Tensor, support: Support | None, config: Mapping[str, Any]
+) -> dict[str, float]:
+    """The terms of the bound for task i, whose policy gave ψ the inputs z [points, D]."""
+    own = {name: tensor[i] if tensor.ndim == 3 else tensor for name, tensor in weights.items()}
+    layers = tuple(f"psi{layer}" for layer in range(config["depth"]))
+    lipschitz = float(np.prod([_norm(own[f"{name}.w"]) for name in layers]))
+    head = _norm(own["rho_t.w"])
+    seen = input_gradient(
+        own, layers, _spaced(z, JACOBIANS), first=config.get("activate_first", True)
+    )
+    found = {LIPSCHITZ: lipschitz, LIPSCHITZ_SEEN: seen, HEAD_NORM: head}
+    if support is None:
+        return found
+    nearest = torch.cdist(z, support.points, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+    outside = nearest[nearest > support.threshold]
+    farthest = float(outside.max()) if len(outside) else 0.0
+    return found | {
+        OUTSIDE: float(len(outside)),
+        FARTHEST: farthest,
+        BOUND: 2 * lipschitz * head * len(outside) * farthest,
+        COUNT_FREE_BOUND: lipschitz * head * farthest,
+    }
+
+
+def input_gradient(weights: Weights, layers: tuple[str, ...], z: Tensor, first: bool) -> float:
+    """The largest spectral norm of ∂ψ/∂z over inputs z [points, D]: a lower bound of L."""
+
+    def psi(one: Tensor) -> Tensor:
+        h = one[None].relu() if first else one[None]
+        return mlp(weights, layers, h).relu()[0]
+
+    jacobian: Tensor = vmap(jacrev(psi))(z)
+    return float(torch.linalg.matrix_norm(jacobian, 2).max())
+
+
+def _norm(w: Tensor) -> float:
+    return float(torch.linalg.matrix_norm(w, 2))
+
+
+def _spaced(points: Tensor, n: int) -> Tensor:
+    """At most n of the points, evenly spaced."""
+    if len(points) <= n:
+        return points
+    places: NDArray[np.int64] = np.linspace(0, len(points) - 1, n).round().astype(np.int64)
+    return points[torch.from_numpy(places)]

@@ -155,6 +155,17 @@ SUITES: dict[str, Suite] = {
             methods=("apb", "apb-random", "td3"),
         ),
         Suite(
+            id="exploration",
+            version=1,
+            question="Does exploring with perturbed linear layers, or starting anew, help?",
+            splits=("ood",),
+            families=_families(("cheetah-vel",), ("cheetah-vel", "ant-goal")),
+            methods=(
+                *("apb", "apb-evolve", "apb-reset", "apb-random", "apb-evolve-random"),
+                *("td3", "td3-evolve"),
+            ),
+        ),
+        Suite(
             id="generalisation",
             version=1,
             question="Does learning only linear layers make adapted policies generalise?",

@@ -10,6 +10,8 @@ METHODS: dict[str, str] = {
     "apb-none": "methods.apb:ApbNone",
     "apb-unfrozen": "methods.apb:ApbUnfrozen",
     "apb-reset": "methods.apb:ApbReset",
+    "apb-evolve": "methods.apb:ApbEvolve",
+    "apb-evolve-random": "methods.apb:ApbEvolveRandom",
     "finetune": "methods.finetune:Finetune",
     "maml": "methods.maml:Maml",
     "maml-5": "methods.maml:MamlFive",
@@ -24,6 +26,7 @@ METHODS: dict[str, str] = {
     "rl2": "methods.rl2:Rl2",
     "rl2+ft": "methods.rl2:Rl2Finetuned",
     "td3": "methods.td3:Td3",
+    "td3-evolve": "methods.td3:Td3Evolve",
     "random": "methods.bounds:Random",
     "zero": "methods.bounds:Zero",
 }

@@ -18,7 +18,9 @@ Its ablations are here too, each the same but for one thing:
   alone is worth;
 - `apb-unfrozen`: adapts the backbone that `apb` meta-trains, a copy for each test task, together
   with fresh ρₕ, ρₜ, ω;
-- `apb-reset`: draws ρₕ, ρₜ, ω anew from time to time, as the paper does.
+- `apb-reset`: draws ρₕ, ρₜ, ω anew from time to time, as the paper does;
+- `apb-evolve`, `apb-evolve-random`: explore with a population of perturbed (ρₕ, ρₜ) around the
+  meta-trained backbone, or around a random one.
 
 Differences from the paper, or choices it leaves open:
 - the losses are TD3's (twin critics, delayed and smoothed), as in the paper's action-space
@@ -28,12 +30,13 @@ Differences from the paper, or choices it leaves open:
 - a fresh ρₜ has `head_scale` times torch's default scale, which decides the return before any
   adaptation (b = 0);
 - "aggregated" is the sum over tasks; Adam makes the scale immaterial;
-- exploration is Gaussian action noise; the evolutionary search over (ρₕ, ρₜ) is not implemented;
+- exploration is Gaussian action noise; the evolutionary search over (ρₕ, ρₜ), the paper's other
+  protocol, is `apb-evolve`, whose details are ours (methods/core/evolve.py);
 - resets are left to `apb-reset`, since within our budgets they cost more than they give: a reset
   draws what the task owns and ω anew, with their optimisers and targets, keeps replay, and waits
   where it would fall in the last tenth before an evaluation.
 
-Read on in: methods/core/td3.py, methods/core/adapt.py.
+Read on in: methods/core/td3.py, methods/core/adapt.py, methods/core/evolve.py.
 """
 
 from collections.abc import Mapping
@@ -46,6 +49,7 @@ from torch import Tensor
 
 from methods.api import Adapter, Frozen, MakeEnv, Memoryless, Method, Spec, Streams, Trainer
 from methods.core.adapt import TD3Adapter, TD3Loop, TD3Trainer
+from methods.core.evolve import EvolvingAdapter, PopulationConfig
 from methods.core.nets import LAYERS, Params, actor, init_actor, init_critics, spread
 from methods.core.ranges import check_ranges
 from methods.core.td3 import TD3, TD3Config
@@ -79,6 +83,11 @@ class ApbResetConfig(ApbConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ranges(self, {"reset_period": (1, 10**9)})
+
+
+@dataclass(frozen=True)
+class ApbEvolveConfig(ApbConfig, PopulationConfig):
+    """Settings of `apb-evolve` beside APB's."""
 
 
 class Apb(Method):
@@ -133,16 +142,18 @@ class Apb(Method):
     def _adapter(
         self, make_env: MakeEnv, n_tasks: int, streams: Streams, reset_period: int = 0
     ) -> Adapter:
-        rho, omega = self._fresh(n_tasks, streams.torch("init"))
-        learner = self._learner(rho, self._frozen(streams), omega)
         return TD3Adapter(
             make_env(),
-            learner,
+            self._adapting(n_tasks, streams),
             self.config,
             streams=streams,
             fresh=partial(self._fresh, n_tasks),
             reset_period=reset_period,
         )
+
+    def _adapting(self, n_tasks: int, streams: Streams) -> TD3:
+        rho, omega = self._fresh(n_tasks, streams.torch("init"))
+        return self._learner(rho, self._frozen(streams), omega)
 
     def _fresh(self, n_tasks: int, generator: torch.Generator) -> tuple[Params, Params]:
         """What a test task begins with, and again after a reset: its own layers and its critics."""
@@ -259,3 +270,24 @@ class ApbReset(Apb):
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
         """As APB's, with resets."""
         return self._adapter(make_env, n_tasks, streams, self.config.reset_period)
+
+
+class ApbEvolve(Apb):
+    """APB that explores with a population of perturbed linear layers."""
+
+    version: ClassVar[int] = 1
+    trained_by: ClassVar[str] = "apb"
+    Config: ClassVar[type[ApbEvolveConfig]] = ApbEvolveConfig
+    config: ApbEvolveConfig
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
+        """As APB's, with a population for each task."""
+        env = make_env(copies=self.config.population)
+        return EvolvingAdapter(env, self._adapting(n_tasks, streams), self.config, streams)
+
+
+class ApbEvolveRandom(ApbEvolve, ApbRandom):
+    """The same around a backbone that stays as it was drawn."""
+
+    trained_by: ClassVar[str] = ""
+    meta_trains: ClassVar[bool] = False

@@ -3,7 +3,8 @@
 Every test task starts from nothing and gets its own actor, twin critics, replay and noise; the
 tasks run side by side only to share the hardware. The actor is APB's composition (ρₕ, ψ, ρₜ) with
 the same widths, all of it trained, so that the comparison with APB isolates what meta-training and
-freezing do.
+freezing do. `td3-evolve` explores with a population of perturbed actors instead of action noise
+alone, to be compared with `apb-evolve`.
 
 Paper: Fujimoto, van Hoof and Meger 2018, "Addressing Function Approximation Error in Actor-Critic
 Methods" (arXiv 1802.09477). Official code: sfujim/TD3.
@@ -13,17 +14,24 @@ Differences from the official code:
 - budgets change some settings (`benchmark/suites.py`): smoke and quick have a shorter-sighted,
   faster learner, desk narrower networks.
 
-Read on in: methods/core/td3.py, methods/core/adapt.py.
+Read on in: methods/core/td3.py, methods/core/adapt.py, methods/core/evolve.py.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
-from methods.api import MakeEnv, Method, Streams
+from methods.api import Adapter, MakeEnv, Method, Streams
 from methods.core.adapt import TD3Adapter
+from methods.core.evolve import EvolvingAdapter, PopulationConfig
 from methods.core.nets import LAYERS, actor, init_actor, init_critics
 from methods.core.td3 import TD3, TD3Config
+
+
+@dataclass(frozen=True)
+class Td3EvolveConfig(PopulationConfig):
+    """Settings of `td3-evolve`."""
 
 
 class Td3(Method):
@@ -41,8 +49,11 @@ class Td3(Method):
     Config: TypeAlias = TD3Config
     config: TD3Config
 
-    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3Adapter:
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
         """Fresh networks for each of `n_tasks`, all parameters trained."""
+        return TD3Adapter(make_env(), self._learner(n_tasks, streams), self.config, streams)
+
+    def _learner(self, n_tasks: int, streams: Streams) -> TD3:
         config, (n_obs, n_act, *_), generator = self.config, self.spec, streams.torch("init")
         pi = init_actor(
             n_obs,
@@ -53,5 +64,16 @@ class Td3(Method):
             generator=generator,
         )
         omega = init_critics(n_tasks, n_obs + n_act, config.hidden, generator)
-        learner = TD3(partial(actor, depth=config.depth), pi, {}, omega, config)
-        return TD3Adapter(make_env(), learner, config, streams)
+        return TD3(partial(actor, depth=config.depth), pi, {}, omega, config)
+
+
+class Td3Evolve(Td3):
+    """TD3 that explores with a population of perturbed actors."""
+
+    Config: TypeAlias = Td3EvolveConfig
+    config: Td3EvolveConfig
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
+        """As `td3`'s, with a population for each task."""
+        env = make_env(copies=self.config.population)
+        return EvolvingAdapter(env, self._learner(n_tasks, streams), self.config, streams)

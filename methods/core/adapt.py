@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.api import Env, FloatArray
+from envs.api import Env, FloatArray, Step
 from methods.api import Event, Memoryless, Streams
 from methods.core.nets import Params
 from methods.core.replay import Batch, Replay
@@ -15,14 +15,15 @@ from methods.core.td3 import TD3, TD3Config
 
 
 class Collector:
-    """Steps an environment of one copy per task with Gaussian action noise, after a warm-up.
+    """Steps an environment with Gaussian action noise, after a warm-up.
 
     Args:
-      env: an environment with E = 1.
+      env: E copies of each of N tasks.
       noise: std of the acting noise, in action units.
-      warmup: environment steps per task of the warm-up.
+      warmup: environment steps per task of the warm-up, of all its copies together.
       capacity: transitions kept per task.
       blind: whether the actions of the warm-up are uniform random ones, not the policy's.
+      noisy: how many copies of each task act with noise, the first ones; None for all.
     """
 
     def __init__(
@@ -33,23 +34,25 @@ class Collector:
         capacity: int,
         streams: Streams,
         blind: bool = True,
+        noisy: int | None = None,
     ) -> None:
         self.env = env
+        self.noisy = noisy
         self.noise = noise
         self.warmup = warmup
         self.blind = blind
         self.steps = 0
         self.replay = Replay(env.n_tasks, capacity, env.observation_size, env.action_size)
         self._generator = streams.torch("exploration")
-        self._obs: FloatArray | None = None  # [N, 1, O], None before the first episode
+        self._obs: FloatArray | None = None  # [N, E, O], None before the first episode
 
     @property
     def warming_up(self) -> bool:
         """Whether the next step belongs to the warm-up."""
         return self.steps < self.warmup
 
-    def step(self, act: Callable[[Tensor], Tensor]) -> None:
-        """One step of every task with the policy `act`: obs [N, 1, O] → action [N, 1, A]."""
+    def step(self, act: Callable[[Tensor], Tensor]) -> Step:
+        """One step of every copy with the policy `act`: obs [N, E, O] → action [N, E, A]."""
         if self._obs is None:
             self._obs = self.env.reset()
         obs = torch.from_numpy(self._obs)
@@ -66,13 +69,16 @@ class Collector:
         )
         ended = step.terminated | step.truncated
         self._obs = self.env.reset(ended) if ended.any() else step.obs
-        self.steps += 1
+        self.steps += self.env.copies
+        return step
 
     def _explore(self, obs: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
         shape = (*obs.shape[:2], self.env.action_size)
         if self.blind and self.warming_up:
             return torch.empty(shape).uniform_(-1.0, 1.0, generator=self._generator)
         noise = torch.empty(shape).normal_(0.0, self.noise, generator=self._generator)
+        if self.noisy is not None:
+            noise[:, self.noisy :] = 0.0
         return (act(obs).to(torch.float32) + noise).clamp_(-1.0, 1.0)
 
     def state_dict(self) -> dict[str, Any]:

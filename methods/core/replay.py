@@ -36,17 +36,21 @@ class Replay:
         return min(self._added, self._data.shape[1])
 
     def add(self, batch: Batch) -> None:
-        """Append one transition of each task: a batch with B = 1."""
-        row = self._data[:, self._added % self._data.shape[1]]
+        """Append B transitions of each task, fewer than C."""
         columns = [
-            batch.obs[:, 0],
-            batch.action[:, 0],
-            batch.reward,
-            batch.next_obs[:, 0],
-            batch.terminated,
+            batch.obs,
+            batch.action,
+            batch.reward[..., None],
+            batch.next_obs,
+            batch.terminated[..., None],
         ]
-        row.copy_(torch.cat(columns, 1))
-        self._added += 1
+        rows = torch.cat(columns, -1)
+        begin, capacity = self._added % self._data.shape[1], self._data.shape[1]
+        fits = min(rows.shape[1], capacity - begin)
+        self._data[:, begin : begin + fits].copy_(rows[:, :fits])
+        if fits < rows.shape[1]:
+            self._data[:, : rows.shape[1] - fits].copy_(rows[:, fits:])
+        self._added += rows.shape[1]
 
     def sample(self, size: int, generator: torch.Generator) -> Batch:
         """`size` transitions of each task, drawn uniformly with replacement, in one gather."""

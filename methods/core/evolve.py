@@ -1,0 +1,213 @@
+"""Exploration in parameter space: TD3 whose experience a population of perturbed actors gathers.
+
+For each task, P actors play side by side: the learner's own, with action noise, and P − 1 whose
+parameters differ from it by δₚ ~ N(0, diag σ²), without. All that they see goes into one replay,
+and the learner takes as many gradient steps as the task has seen environment steps, as TD3 does.
+The perturbed ones are carried along by those. After an episode the best are recombined,
+
+    π ← π + Σᵢ λᵢ δᵢ,   σ² ← Σᵢ λᵢ δᵢ² + (f σ₀)²,   λᵢ ∝ log((K + 1) / i),  i = 1 … K
+
+over the K = max(1, P / 2) with the highest returns, the best first, and new δ are drawn. σ₀ is a
+share of 1/√I, torch's scale for a layer of I inputs, and f keeps σ from vanishing. With P = 1 this
+is TD3.
+
+Sources: Pourchot and Sigaud 2019, "CEM-RL" (arXiv 1810.01222), for the recombination and the
+weights; Plappert et al. 2018, "Parameter Space Noise for Exploration" (arXiv 1706.01905), for
+perturbing the actor that learns. APB's paper leaves the details open, and these are ours: CEM-RL
+gives half of the population gradient steps of its own, and lets σ's floor decay.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import log
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.api import Env
+from methods.api import Memoryless, Streams
+from methods.core.adapt import Collector
+from methods.core.nets import Params
+from methods.core.ranges import check_ranges
+from methods.core.td3 import TD3, TD3Config
+
+
+@dataclass(frozen=True)
+class PopulationConfig(TD3Config):
+    """Settings of the population beside TD3's; all ours."""
+
+    population: int = field(default=5, metadata={"stage": "adapt"})  # actors of each task, P
+    # σ₀, in units of 1/√I
+    param_noise: float = field(default=0.1, metadata={"stage": "adapt"})
+    # f, as a share of σ₀
+    noise_floor: float = field(default=0.1, metadata={"stage": "adapt"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(
+            self,
+            {"population": (1, 1000), "param_noise": (0.0, 100.0), "noise_floor": (0.0, 1.0)},
+        )
+
+
+class Population:
+    """The perturbations δ [N, P, …] of the actors of N tasks, and how they are recombined.
+
+    The first of each task stays 0: it is the learner's own actor.
+
+    Args:
+      pi: the learner's actor, every tensor with a leading axis [N].
+      generator: of the draws.
+    """
+
+    def __init__(self, pi: Params, config: PopulationConfig, generator: torch.Generator) -> None:
+        self._size = config.population
+        self._generator = generator
+        self._least = {
+            name: torch.full_like(tensor, (config.param_noise / _inputs(pi, name) ** 0.5) ** 2)
+            for name, tensor in pi.items()
+        }
+        self.variance = {name: tensor.clone() for name, tensor in self._least.items()}
+        for tensor in self._least.values():
+            tensor.mul_(config.noise_floor**2)
+        self.delta: Params = {}
+        self.draw()
+
+    def draw(self) -> None:
+        """New perturbations of all but the first."""
+        for name, variance in self.variance.items():
+            n_tasks, *sizes = variance.shape
+            noise = torch.empty(n_tasks, self._size, *sizes).normal_(generator=self._generator)
+            noise[:, 0] = 0.0
+            self.delta[name] = noise * variance.sqrt()[:, None]
+
+    def actors(self, pi: Params) -> Params:
+        """The parameters [N, P, …] of all actors."""
+        return {name: tensor[:, None] + self.delta[name] for name, tensor in pi.items()}
+
+    def recombine(self, pi: Params, returns: Tensor) -> None:
+        """Move `pi` and the variances to the elites of each task, for returns [N, P]."""
+        n_elites = max(1, self._size // 2)
+        weights = torch.tensor([log((n_elites + 1) / i) for i in range(1, n_elites + 1)])
+        weights = (weights / weights.sum()).to(torch.float32)
+        elites = returns.argsort(dim=1, descending=True, stable=True)[:, :n_elites]
+        tasks = torch.arange(len(elites))[:, None]
+        for name, tensor in pi.items():
+            best = self.delta[name][tasks, elites]  # [N, K, …]
+            tensor += torch.einsum("k,nk...->n...", weights, best)
+            spread = torch.einsum("k,nk...->n...", weights, best.square())
+            self.variance[name] = spread + self._least[name]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Perturbations and variances."""
+        return {"delta": dict(self.delta), "variance": dict(self.variance)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.delta = dict(state["delta"])
+        self.variance = dict(state["variance"])
+
+
+class EvolvingAdapter:
+    """Adaptation by TD3 with a `Population`.
+
+    Args:
+      env: `population` copies of each test task.
+      learner: begins with fresh task parameters, all of which are perturbed.
+      streams: named generators; those of `TD3Loop`, and "population".
+    Raises:
+      ValueError: if an episode's steps are no multiple of the population: checkpoints would fall
+        between its members.
+    """
+
+    def __init__(self, env: Env, learner: TD3, config: PopulationConfig, streams: Streams) -> None:
+        if env.horizon % config.population:
+            raise ValueError(
+                f"population={config.population} must divide an episode's {env.horizon} steps"
+            )
+        self.learner = learner
+        self._config = config
+        warmup = config.warmup_episodes * env.horizon
+        self.collector = Collector(
+            env, config.exploration_noise, warmup, config.replay, streams, noisy=1
+        )
+        self._replay_generator = streams.torch("replay")
+        self._noise_generator = streams.torch("target-noise")
+        self._population_generator = streams.torch("population")
+        self.population = Population(learner.pi, config, self._population_generator)
+        self._returns = torch.zeros(env.n_tasks, env.copies)  # of the first episode since the draw
+        self._running = torch.ones(env.n_tasks, env.copies)
+        self._time = 0  # steps since the draw
+
+    @property
+    def updates(self) -> int:
+        """Critic updates so far, per task."""
+        return self.learner.updates
+
+    def step(self, limit: int) -> None:
+        """One step of every actor, as many updates, and at an episode's end the recombination."""
+        warming_up = self.collector.warming_up
+        step = self.collector.step(self._act)
+        self._returns += self._running * torch.from_numpy(step.reward)
+        self._running *= torch.from_numpy(~(step.terminated | step.truncated))
+        if not warming_up:
+            for _ in range(self._config.population):
+                self._update()
+        self._time += 1
+        if self._time == self.collector.env.horizon:
+            if not self.collector.warming_up and not warming_up:
+                self.population.recombine(self.learner.pi, self._returns)
+            self.population.draw()
+            self._returns.zero_()
+            self._running.fill_(1.0)
+            self._time = 0
+
+    def _act(self, obs: Tensor) -> Tensor:
+        """Actions [N, P, A] of each actor for its own obs [N, P, O]."""
+        actors = self.population.actors(self.learner.pi) | self.learner.frozen
+        return self.learner.actor(actors, obs[..., None, :])[..., 0, :]
+
+    def _update(self) -> None:
+        batch = self.collector.replay.sample(self._config.batch, self._replay_generator)
+        noise = torch.empty_like(batch.action).normal_(
+            0.0, self._config.policy_noise, generator=self._noise_generator
+        )
+        self.learner.update(batch, noise)
+
+    def policy(self, generator: np.random.Generator) -> Memoryless:
+        """The learner's actor, deterministic, from a copy of its parameters; it draws nothing."""
+        learner = self.learner
+        params = {name: tensor.clone() for name, tensor in (learner.pi | learner.frozen).items()}
+        return Memoryless(lambda obs: learner.actor(params, torch.from_numpy(obs)).numpy())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the frozen parameters, which are the method's."""
+        return {
+            "learner": self.learner.state_dict(),
+            "collector": self.collector.state_dict(),
+            "population": self.population.state_dict(),
+            "episode": {"returns": self._returns.clone(), "running": self._running.clone()},
+            "time": self._time,
+            "generators": [generator.get_state() for generator in self._generators()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.learner.load_state_dict(state["learner"])
+        self.collector.load_state_dict(state["collector"])
+        self.population.load_state_dict(state["population"])
+        self._returns.copy_(state["episode"]["returns"])
+        self._running.copy_(state["episode"]["running"])
+        self._time = state["time"]
+        for generator, saved in zip(self._generators(), state["generators"], strict=True):
+            generator.set_state(saved)
+
+    def _generators(self) -> tuple[torch.Generator, ...]:
+        return self._replay_generator, self._noise_generator, self._population_generator
+
+
+def _inputs(pi: Params, name: str) -> int:
+    """I of the layer that a tensor belongs to."""
+    return pi[f"{name.rpartition('.')[0]}.w"].shape[-2]

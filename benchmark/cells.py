@@ -16,6 +16,7 @@ from benchmark.suites import Budget, Suite, Variant
 from envs import load_family
 from envs.api import TaskFamily, checksum, family_version
 from envs.sealed import frozen_name
+from envs.told import told
 from methods.api import Method, Spec
 from results.schema import PROTOCOL_VERSION
 from results.store import CellKey
@@ -138,9 +139,14 @@ class Cell:
     def build(self) -> Method:
         """A fresh instance of the method."""
         method = load_method(self.method_path)
-        family = load_family(self.family)
+        family = self.seen_family()
         spec = Spec(family.observation_size, family.action_size, family.horizon, family.kind)
         return method(spec, method.Config(**self.config))
+
+    def seen_family(self) -> TaskFamily:
+        """The family as the method observes it."""
+        family = load_family(self.family)
+        return told(family) if load_method(self.method_path).told else family
 
     def plan(self) -> dict[str, Any]:
         """The cell as the store's plan lists it."""

@@ -66,7 +66,7 @@ def adapt_again(
     method = cell.build()
     if state is not None:
         method.load_state_dict(states.from_bytes(state))
-    family = load_family(cell.family)
+    family = cell.seen_family()
     tasks = family.split(cell.split)
     pool = TaskPool(family, tasks, streams, progress=progress)
     watch = _Watch(family, tasks, streams)

@@ -13,7 +13,6 @@ import numpy as np
 from benchmark.cells import Cell
 from benchmark.protocol import EPISODES, Evaluator
 from benchmark.seeding import Streams
-from envs import load_family
 from envs.api import BoolArray, FloatArray, Step, Task, TaskFamily
 from envs.batch import BatchEnv
 from methods.api import Adapter, Method, Policy
@@ -39,7 +38,7 @@ class Generalisation:
     def __init__(
         self, cell: Cell, method: Method, tasks: Sequence[Task], streams: Streams, threads: int = 1
     ) -> None:
-        family = load_family(cell.family)
+        family = cell.seen_family()
         self._streams = streams.child("generalisation")
         others = family.sample(OTHERS, self._streams.numpy("others"))
         self._n_tasks = len(tasks)

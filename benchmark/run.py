@@ -15,7 +15,6 @@ from benchmark.cells import Cell
 from benchmark.pool import DivergenceError, TaskPool, UnsavableError
 from benchmark.protocol import Checkpoint, CheckpointLoop, Evaluator
 from benchmark.seeding import Streams, globals_state, load_globals_state
-from envs import load_family
 from envs.api import Task
 from methods.api import Adapter, Event, Learner, Memoryless, Method
 from results.measures import ZERO_RETURN, Measure
@@ -76,7 +75,7 @@ class Training:
     def __init__(
         self, cell: Cell, method: Method, threads: int = 1, progress: TellSteps = lambda used: None
     ) -> None:
-        family, streams = load_family(cell.family), streams_of(cell, "train")
+        family, streams = cell.seen_family(), streams_of(cell, "train")
         self._cell = cell
         self._family = family
         self._clock = _Clock()
@@ -198,7 +197,7 @@ class Adaptation:
         progress: TellSteps = lambda used: None,
         n_train_tasks: int | None = None,
     ) -> None:
-        family, streams = load_family(cell.family), streams_of(cell, "adapt")
+        family, streams = cell.seen_family(), streams_of(cell, "adapt")
         self._tasks = family.split(cell.split)
         self._clock = _Clock()
         self.rows = list[Row]()

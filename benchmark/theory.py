@@ -27,7 +27,6 @@ from benchmark.cells import Cell
 from benchmark.protocol import EPISODES
 from benchmark.run import streams_of
 from benchmark.seeding import Streams
-from envs import load_family
 from envs.api import Env, Task
 from envs.batch import BatchEnv
 from methods.api import Adapter, Method
@@ -86,9 +85,7 @@ class Theory:
         weights = {**learner.pi, **learner.frozen}
         if not all(any(name.startswith(layer) for name in weights) for layer in LAYERS):
             return []
-        env = BatchEnv(
-            load_family(self._cell.family), self._tasks, EPISODES, self._threads, self._seed
-        )
+        env = BatchEnv(self._cell.seen_family(), self._tasks, EPISODES, self._threads, self._seed)
         with torch.no_grad():
             inputs = inputs_of(env, weights, self._cell.config)
         found = [
@@ -119,7 +116,7 @@ def support(cell: Cell, weights: Weights, threads: int = 1) -> Support:
         their own.
     """
     trainer, streams = cell.trainer, streams_of(cell.trainer, "train")
-    family = load_family(cell.family)
+    family = trainer.seen_family()
     n_tasks = trainer.train_tasks
     drawn = family.sample(max(n_tasks, trainer.nested_in), streams.numpy("tasks"))[:n_tasks]
     seed = streams.child("theory").integer("support")

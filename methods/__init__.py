@@ -13,6 +13,7 @@ METHODS: dict[str, str] = {
     "apb-evolve": "methods.apb:ApbEvolve",
     "apb-evolve-random": "methods.apb:ApbEvolveRandom",
     "finetune": "methods.finetune:Finetune",
+    "context-td3": "methods.finetune:ContextTd3",
     "maml": "methods.maml:Maml",
     "maml-5": "methods.maml:MamlFive",
     "maml+ft": "methods.maml:MamlFinetuned",

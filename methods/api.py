@@ -137,6 +137,8 @@ class Method:
     trained_by: ClassVar[str] = ""
     # whether its policies find out the task within an evaluated episode
     remembers: ClassVar[bool] = False
+    # whether it is told the task's parameters, behind the observation: no entrant, a reference
+    told: ClassVar[bool] = False
     # what tuning tries: settings, each with its values
     space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 

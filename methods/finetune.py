@@ -18,6 +18,10 @@ Choices, all ours:
 - sizes are those of the other TD3-type methods, and settings have the same defaults;
 - nothing is reset, as in `td3`.
 
+`context-td3` is the same with an actor and critics that are told the task's parameters: what it
+cannot do is not for want of finding out the task. It separates the parts of other methods' losses
+and is no entrant itself.
+
 Read on in: methods/core/adapt.py, methods/core/td3.py.
 """
 
@@ -111,3 +115,9 @@ class Finetune(Method):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.pi = dict(state["pi"])
+
+
+class ContextTd3(Finetune):
+    """Multi-task TD3 that is told the parameters of every task, in training and at test."""
+
+    told: ClassVar[bool] = True

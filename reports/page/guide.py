@@ -71,3 +71,10 @@ by chance; several seeds, and methods that nobody fitted, tell how much.
 ([CSV](data/sealed-tasks.csv))
 
 """
+
+LOSSES = (
+    "Against context-td3, which is told the parameters of its task and reaches R in the end:"
+    " zero-shot is R less the return before any step, ceiling is R less the return in the end, and"
+    " speed is the return in the end less the mean height of the curve over log b. The smaller, the"
+    " better.\n"
+)

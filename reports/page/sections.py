@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports.page.guide import LOSSES
 from reports.page.output import Output
 from reports.page.report_data import ReportData
 from reports.parts.cost import cost_figure, costs_of
@@ -17,6 +18,7 @@ from reports.parts.generalisation import (
     generalisation_table,
 )
 from reports.parts.headline import findings
+from reports.parts.loss_parts import loss_parts_table
 from reports.parts.overall import aggregate_table, group_name, improvement_figure, profile_figure
 from reports.parts.provenance import unfinished_list
 from reports.parts.score_table import score_table, to_markdown
@@ -33,6 +35,7 @@ from reports.parts.variants import (
 )
 from reports.stats.aggregates import aggregate, performance_profiles
 from reports.stats.improvement import probability_of_improvement
+from reports.stats.loss_parts import loss_parts
 from reports.stats.scores import ARM, CURVE, TABLE, Arm, last_scores, select, summarise, unfinished
 from reports.stats.shift_axes import axis_text
 from reports.stats.theory import rank_correlations
@@ -137,6 +140,7 @@ def _split(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
             f"{_heading(str(axis), exact)} ([CSV](data/{data}.csv))\n\n{to_markdown(table, below)}"
         )
     yield from _shift(numbers, expected, out)
+    yield from _losses(scores, expected, exact, out)
     yield from _generalisation(numbers, expected, out)
     yield from _cost(numbers, expected, out)
     yield from clips_section(numbers.clips, key)
@@ -176,6 +180,20 @@ def _shift(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
             yield (
                 f"{_heading(axis, exact)}: normalised score\n\n{shift_table(ends, expected, axis)}"
             )
+
+
+def _losses(
+    scores: pd.DataFrame, expected: pd.DataFrame, exact: frozenset[str], out: Output
+) -> Iterator[str]:
+    """The parts of each method's loss, where a policy that is told its task was measured."""
+    parts = loss_parts(scores)
+    if parts.empty:
+        return
+    name = "_".join([*map(slug, expected[list(TABLE)].iloc[0]), "losses"])
+    out.table(parts, name)
+    yield f"##### Where the loss comes from\n\n{LOSSES}"
+    for axis, of_axis in parts.groupby("axis"):
+        yield f"{_heading(str(axis), exact)}\n\n{loss_parts_table(of_axis, expected)}"
 
 
 def _generalisation(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:

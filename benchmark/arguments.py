@@ -14,6 +14,7 @@ from benchmark.isolation import undisturbed
 from benchmark.plugins import load_method, registered_methods
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from envs import FAMILIES, has_tuning_law, is_family, load_family
+from envs.levels import has_split
 from envs.permuted import PREFIX
 from envs.sealed import sealed_name
 
@@ -82,7 +83,7 @@ def choose_families(suite: Suite, budget: Budget, text: str | None) -> list[str]
                 name,
                 [PREFIX + base for base in FAMILIES] if name.startswith(PREFIX) else FAMILIES,
             )
-        if not set(suite.splits) & set(load_family(name).splits()):
+        if not any(has_split(load_family(name), split) for split in suite.splits):
             wanted = " or ".join(map(repr, suite.splits))
             raise InputError(
                 f"family {name!r} has no split {wanted}, which suite {suite.id!r} needs; leave"

@@ -15,7 +15,7 @@ from benchmark.plugins import PluginError, load_method, registered_methods, sour
 from benchmark.suites import Budget, Suite, Variant
 from envs import load_family
 from envs.api import TaskFamily, checksum, family_version
-from envs.sealed import frozen_name
+from envs.levels import has_split
 from envs.told import told
 from methods.api import Method, Spec
 from results.schema import PROTOCOL_VERSION
@@ -49,6 +49,7 @@ class Cell:
     train_tasks: int  # 0 without meta-training, as the next two
     train_steps: int  # summed over the training tasks
     nested_in: int  # tasks that are drawn, of which the first `train_tasks` are taken; 0 for those
+    law: float  # share of the law that they are from, those nearest its middle
     adapt_steps: int  # per test task
     test_tasks: int
     probe: str  # module:Class of what else is measured in adaptation, "" for nothing
@@ -91,10 +92,10 @@ class Cell:
     def train_id(self) -> str:
         """Hash of everything that affects the trained state."""
         cell = self.trainer
-        nested = [cell.nested_in] * (cell.nested_in > 0)
+        drawn = [cell.nested_in] * (cell.nested_in > 0) + [cell.law] * (cell.law < 1)
         return _hash(
             [
-                *nested,
+                *drawn,
                 cell.family,
                 cell.family_version,
                 cell.train_tasks,
@@ -195,7 +196,7 @@ def expand(
         )
         for family in families
         for split in suite.splits
-        if frozen_name(split) in load_family(family).splits()
+        if has_split(load_family(family), split)
         for seed in range(seeds)
         for name, path in methods.items()
         for variant in _variants_of(load_method(path), suite)
@@ -237,6 +238,7 @@ def _cell(
         train_tasks, train_steps = variant.tasks, steps
         nested_in = max(other.tasks for other in suite.variants)
         moved += [f"tasks={variant.tasks}", *["steps=same"] * variant.same_total]
+        moved += [f"law={variant.law}"] * (variant.law < 1)
     return Cell(
         suite=suite.id,
         suite_version=suite.version,
@@ -260,6 +262,7 @@ def _cell(
         train_tasks=train_tasks,
         train_steps=train_steps,
         nested_in=nested_in,
+        law=variant.law if variant.tasks else 1.0,
         adapt_steps=budget.adapt_steps,
         test_tasks=len(tasks),
         probe=suite.probe,

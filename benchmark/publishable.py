@@ -13,6 +13,7 @@ from benchmark.suites import BUDGETS, SUITES, Suite
 from benchmark.unpublished import VERSIONS
 from envs import load_family
 from envs.api import family_version
+from envs.levels import has_split
 from results.files import to_json
 from results.schema import PROTOCOL_VERSION
 
@@ -85,7 +86,7 @@ def _asked(suite: Suite, budget: str) -> list[tuple[str, str, str]]:
         (family, split)
         for family in families
         for split in suite.splits
-        if split in load_family(family).splits()
+        if has_split(load_family(family), split)
     ]
     return [(family, split, method) for family, split in places for method in suite.methods]
 

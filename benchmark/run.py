@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
+from math import ceil
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -15,7 +16,8 @@ from benchmark.cells import Cell
 from benchmark.pool import DivergenceError, TaskPool, UnsavableError
 from benchmark.protocol import Checkpoint, CheckpointLoop, Evaluator
 from benchmark.seeding import Streams, globals_state, load_globals_state
-from envs.api import Task
+from envs.api import Task, TaskFamily
+from envs.laws import middle
 from methods.api import Adapter, Event, Learner, Memoryless, Method
 from results.measures import ZERO_RETURN, Measure
 from results.schema import Row
@@ -104,8 +106,7 @@ class Training:
 
     def _draw(self) -> tuple[Task, ...]:
         begin = self._drawn
-        n_tasks = self._cell.train_tasks
-        tasks = self._family.sample(max(n_tasks, self._cell.nested_in), self._generator)[:n_tasks]
+        tasks = training_tasks(self._cell, self._family, self._generator)
         # a running index, so that a task drawn again has starts of its own
         self._drawn += max(self._cell.train_tasks, 1)
         return tuple(replace(task, index=begin + task.index) for task in tasks)
@@ -176,6 +177,15 @@ class Training:
         self._generator.bit_generator.state = state["tasks"]
         self._drawn = state["drawn"]
         self._told = state["told"]
+
+
+def training_tasks(
+    cell: Cell, family: TaskFamily, generator: np.random.Generator
+) -> tuple[Task, ...]:
+    """Draw the training tasks of a cell; among more, if they are to be nested or narrower."""
+    drawn = max(cell.train_tasks, cell.nested_in)
+    tasks = family.sample(ceil(drawn / cell.law), generator)
+    return middle(tasks, drawn)[: cell.train_tasks]
 
 
 class Adaptation:

@@ -20,6 +20,8 @@ class Variant:
     tasks: int = 0
     # with other tasks: whether all together have the budget's steps; otherwise each has its share
     same_total: bool = False
+    # share of the law that training tasks are from, those nearest its middle
+    law: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ ANTS = ("ant-goal", "ant-dir")  # TD3's own curve on the Ant is below standing s
 GAPS = ("cheetah-vel-gap", "ant-dir-4", "ant-goal-gap", "hopper-mass", "walker-mass")
 FIDELITY = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3")  # to compare with published scores
 COVERAGE = (5, 15, 30)  # training tasks
+LAWS = (0.5, 1.0)  # shares of the law
 WIDTHS = (64, 128, 256)  # of the backbone
 COMPARED = (
     "apb",
@@ -155,6 +158,14 @@ SUITES: dict[str, Suite] = {
             methods=("apb", "apb-random", "td3"),
         ),
         Suite(
+            id="shift",
+            version=1,
+            question="How far from the training distribution does each method adapt?",
+            splits=("shift",),
+            families=_families(("cheetah-vel", "ant-goal", "hopper-rand")),
+            methods=COMPARED,
+        ),
+        Suite(
             id="exploration",
             version=1,
             question="Does exploring with perturbed linear layers, or starting anew, help?",
@@ -185,6 +196,17 @@ SUITES: dict[str, Suite] = {
             ),
             methods=("apb", "apb-random"),
             probe="benchmark.theory:Theory",
+        ),
+        Suite(
+            id="diversity",
+            version=1,
+            question="Do linear layers become the bottleneck as training tasks differ more?",
+            splits=("id", "ood"),
+            families=_families(("cheetah-vel",)),
+            methods=("apb", "apb-unfrozen"),
+            variants=tuple(
+                Variant(tasks=n, same_total=True, law=law) for law in LAWS for n in COVERAGE
+            ),
         ),
         Suite(
             id="oracle",

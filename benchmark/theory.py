@@ -25,7 +25,7 @@ from torch.func import jacrev, vmap
 
 from benchmark.cells import Cell
 from benchmark.protocol import EPISODES
-from benchmark.run import streams_of
+from benchmark.run import streams_of, training_tasks
 from benchmark.seeding import Streams
 from envs.api import Env, Task
 from envs.batch import BatchEnv
@@ -117,8 +117,7 @@ def support(cell: Cell, weights: Weights, threads: int = 1) -> Support:
     """
     trainer, streams = cell.trainer, streams_of(cell.trainer, "train")
     family = trainer.seen_family()
-    n_tasks = trainer.train_tasks
-    drawn = family.sample(max(n_tasks, trainer.nested_in), streams.numpy("tasks"))[:n_tasks]
+    drawn = training_tasks(trainer, family, streams.numpy("tasks"))
     seed = streams.child("theory").integer("support")
     env = BatchEnv(family, drawn, SUPPORT_EPISODES, threads, seed)
     with torch.no_grad():

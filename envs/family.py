@@ -17,6 +17,7 @@ from envs.api import (
     load_split,
     split_names,
 )
+from envs.levels import SHIFT, has_split, shift_tasks
 from envs.sealed import is_sealed, sealed_tasks
 
 
@@ -30,9 +31,11 @@ class Family:
     shift_axes: ClassVar[tuple[str, ...]] = ()
 
     def split(self, name: str) -> tuple[Task, ...]:
-        """The frozen test tasks of a split, or those of its sealed counterpart."""
+        """The frozen test tasks of a split, those of its sealed counterpart, or finer ones."""
         if is_sealed(name):
             return sealed_tasks(self, name)
+        if name == SHIFT and has_split(self, name):
+            return shift_tasks(self)
         return load_split(TASKS / f"{self.id}.json", name)
 
     def splits(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.api import FloatArray
+from envs.api import FloatArray, Task
 
 
 def stratified(n: int, generator: np.random.Generator) -> FloatArray:
@@ -80,3 +80,17 @@ def beyond(bands: Sequence[tuple[float, float]], shift: float) -> list[float]:
     edges = [high + shift for _, high in bands[:-1]] + [low - shift for low, _ in bands[1:]]
     inside = [place for place in edges if np.isclose(distance(place, bands), shift)]
     return list(dict.fromkeys(inside)) or [bands[-1][1] + shift]
+
+
+def middle(tasks: Sequence[Task], n: int) -> tuple[Task, ...]:
+    """The n of some tasks whose parameters lie nearest their mean, in the order of the tasks.
+
+    Distances are Euclidean, in deviations of each parameter.
+    """
+    if n >= len(tasks):
+        return tuple(tasks)
+    values = np.array([list(task.params.values()) for task in tasks])
+    deviation = values.std(axis=0)
+    away = (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    nearest = np.argsort(np.vecdot(away, away), kind="stable")[:n]
+    return tuple(tasks[i] for i in sorted(nearest))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.api import AND, BoolArray, FloatArray, Task, TaskFamily
+from envs.levels import SHIFT, shift_tasks
 from envs.sealed import is_sealed, sealed_tasks
 
 PREFIX = "permuted-"
@@ -76,6 +77,8 @@ class Permuted:
         """
         if is_sealed(name):
             return sealed_tasks(self, name)
+        if name == SHIFT:
+            return shift_tasks(self)
         if name not in self.splits():
             raise ValueError(
                 f"family {self.id} has no split {name!r}; it has {', '.join(self.splits())}"

@@ -78,3 +78,14 @@ LOSSES = (
     " speed is the return in the end less the mean height of the curve over log b. The smaller, the"
     " better.\n"
 )
+
+RADIUS = (
+    "The largest distance up to which half of the gain that can be had is reached at the end,"
+    " scaled by {}:"
+)
+
+BREAK_EVEN = (
+    "Steps on a test task until half of the expert's gain, medians over seeds, against those of"
+    " td3, which learns each task alone: after so many test tasks the steps of meta-training are"
+    " won back.\n"
+)

@@ -13,6 +13,7 @@ from reports.parts.shift import shift_points
 from reports.parts.styles import method_styles
 from reports.parts.untrained import training_floors
 from reports.stats.generalisation import tried_elsewhere, with_neighbours
+from reports.stats.radius import adaptation_radius
 from reports.stats.scores import (
     ARM,
     Arm,
@@ -40,6 +41,7 @@ class ReportData:
     points: pd.DataFrame  # their summary, with held_to
     shifts: pd.DataFrame  # points against shift, at b = 0 and last
     normal_shifts: pd.DataFrame  # the same of normalised scores
+    radii: pd.DataFrame  # how far methods adapt
     costs: pd.DataFrame  # final scores and what they cost
     training: pd.DataFrame  # scores of meta-training, per seed
     floors: pd.DataFrame  # how their end compares with the zero action, per seed
@@ -99,6 +101,7 @@ def compute(
         bound_points(rows, cells, measures),
         points,
         *shifts,
+        adaptation_radius(levels),
         costs,
         training,
         floors,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.page.guide import LOSSES
+from reports.page.guide import BREAK_EVEN, LOSSES, RADIUS
 from reports.page.output import Output
 from reports.page.report_data import ReportData
 from reports.parts.cost import cost_figure, costs_of
@@ -21,6 +21,7 @@ from reports.parts.headline import findings
 from reports.parts.loss_parts import loss_parts_table
 from reports.parts.overall import aggregate_table, group_name, improvement_figure, profile_figure
 from reports.parts.provenance import unfinished_list
+from reports.parts.reach import break_even_table, radius_table
 from reports.parts.score_table import score_table, to_markdown
 from reports.parts.shift import LAST, shift_figure, shift_table
 from reports.parts.styles import focused
@@ -34,6 +35,7 @@ from reports.parts.variants import (
     variants_table,
 )
 from reports.stats.aggregates import aggregate, performance_profiles
+from reports.stats.break_even import break_even
 from reports.stats.improvement import probability_of_improvement
 from reports.stats.loss_parts import loss_parts
 from reports.stats.scores import ARM, CURVE, TABLE, Arm, last_scores, select, summarise, unfinished
@@ -140,6 +142,7 @@ def _split(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
             f"{_heading(str(axis), exact)} ([CSV](data/{data}.csv))\n\n{to_markdown(table, below)}"
         )
     yield from _shift(numbers, expected, out)
+    yield from _break_even(scores, expected, exact, out)
     yield from _losses(scores, expected, exact, out)
     yield from _generalisation(numbers, expected, out)
     yield from _cost(numbers, expected, out)
@@ -180,6 +183,23 @@ def _shift(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
             yield (
                 f"{_heading(axis, exact)}: normalised score\n\n{shift_table(ends, expected, axis)}"
             )
+        if not (radii := select(numbers.radii, (*TABLE, "axis"), (*key, axis))).empty:
+            scaled_by = radii["scaled_by"].iloc[0]
+            yield f"{RADIUS.format(scaled_by)}\n\n{radius_table(radii, expected)}"
+
+
+def _break_even(
+    scores: pd.DataFrame, expected: pd.DataFrame, exact: frozenset[str], out: Output
+) -> Iterator[str]:
+    """After how many test tasks meta-training has paid, where it can be told."""
+    found = break_even(scores)
+    if found.empty:
+        return
+    name = "_".join([*map(slug, expected[list(TABLE)].iloc[0]), "break-even"])
+    out.table(found, name)
+    yield f"##### When meta-training pays\n\n{BREAK_EVEN}"
+    for axis, of_axis in found.groupby("axis"):
+        yield f"{_heading(str(axis), exact)}\n\n{break_even_table(of_axis, expected)}"
 
 
 def _losses(

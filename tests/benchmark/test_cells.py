@@ -3,6 +3,7 @@
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import benchmark.cells
@@ -416,6 +417,33 @@ class TestVariants:
             if cell.method == "apb" and "same" not in cell.variant
         }
         assert drawn[15] == drawn[30][:15] and drawn[5] == drawn[15][:5]
+
+    def test_diversity_has_as_many_tasks_from_less_of_the_law(self):
+        cells = [cell for cell in self.cells("diversity") if cell.split == "id"]
+        cells = [cell for cell in cells if cell.method == "apb"]
+        assert {(cell.train_tasks, cell.law) for cell in cells} == {
+            (n, law) for n in (5, 15, 30) for law in (0.5, 1.0)
+        }
+        assert {cell.train_steps for cell in cells} == {SMOKE.train_steps}
+        assert len({cell.train_id for cell in cells}) == 6
+        assert {cell.variant for cell in cells if cell.train_tasks == 5} == {
+            "tasks=5 steps=same law=0.5",
+            "tasks=5 steps=same",
+        }
+        angles = {
+            (cell.train_tasks, cell.law): [
+                task.params["angle"] for task in run.Training(cell, cell.build())._tasks
+            ]
+            for cell in cells
+        }
+        for n in (5, 15, 30):
+            assert len(angles[n, 0.5]) == n and np.ptp(angles[n, 0.5]) < 0.8 * np.ptp(
+                angles[n, 1.0]
+            )
+        assert angles[5, 0.5] == angles[30, 0.5][:5]
+        covering = [cell for cell in self.cells("coverage") if cell.method == "apb"]
+        same = {cell.train_id for cell in covering} & {cell.train_id for cell in cells}
+        assert len(same) == 3  # suites share what is trained alike
 
     def test_architecture_has_every_depth_with_every_width(self):
         cells = [cell for cell in self.cells("architecture") if cell.method == "apb"]

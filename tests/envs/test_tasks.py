@@ -21,7 +21,7 @@ from envs.api import (
     split_names,
 )
 from envs.cheetah import CheetahVel
-from envs.laws import stratified
+from envs.laws import middle, stratified
 from envs.point import PointGoal, PointRand
 
 PI = np.pi
@@ -233,3 +233,24 @@ def test_a_law_says_how_many_tasks_it_has(family_id: str) -> None:
     drawn = {tuple(task.params.items()) for task in family.sample(60, np.random.default_rng(0))}
     assert len(drawn) == (family.law_size or 60)
     assert load_family(f"permuted-{family_id}").law_size == family.law_size
+
+
+@pytest.mark.parametrize("family_id", ["point-goal", "hopper-rand", "cheetah-joints"])
+def test_the_middle_of_a_law_is_what_lies_nearest_its_mean(family_id: str) -> None:
+    tasks = load_family(family_id).sample(12, np.random.default_rng(0))
+    names = sorted(tasks[0].params)
+
+    def away(task: Task) -> float:
+        total = 0.0
+        for name in names:
+            values = [other.params[name] for other in tasks]
+            if np.std(values) > 0:
+                total += ((task.params[name] - np.mean(values)) / np.std(values)) ** 2
+        return total
+
+    kept = middle(tasks, 5)
+    assert [task.index for task in kept] == sorted(task.index for task in kept)
+    assert max(away(task) for task in kept) <= min(
+        away(task) + 1e-9 for task in tasks if task not in kept
+    )
+    assert middle(tasks, 12) == middle(tasks, 99) == tasks

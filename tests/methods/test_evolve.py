@@ -197,3 +197,17 @@ def test_the_search_alone_finds_the_goal_around_a_random_backbone(
     for _ in range(30 * 50):
         adapter.step(20_000)
     assert (earned() > before + 10).all() and earned().mean() > -30
+
+
+def test_arms_perturb_what_their_task_learns_and_nothing_else() -> None:
+    """A population moves as many weights as gradients do: the linear layers, or all of TD3's."""
+    apb, _ = adapter_of(ApbEvolveConfig(**SMALL), kind=ApbEvolveRandom)
+    td3, _ = adapter_of(Td3EvolveConfig(**SMALL))
+    layers = {f"{layer}.{part}" for layer in ("rho_h", "rho_t") for part in "wb"}
+    assert set(apb.population.delta) == layers == set(apb.learner.pi)
+    assert set(td3.population.delta) == layers | {"psi0.w", "psi0.b"} and not td3.learner.frozen
+    assert set(apb.learner.frozen) == {"psi0.w", "psi0.b"}
+    frozen = {name: tensor.clone() for name, tensor in apb.learner.frozen.items()}
+    for _ in range(60):
+        apb.step(1_000)
+    assert same(frozen, apb.learner.frozen)

@@ -77,8 +77,9 @@ def layers(params: dict[str, Tensor]) -> set[str]:
 
 
 def state_of(method: Any) -> dict[str, Tensor]:
-    (params,) = method.state_dict().values()
-    return dict(params)
+    """What meta-training hands to adaptation."""
+    state = method.state_dict()
+    return dict(state["pi" if "pi" in state else "shared"])
 
 
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
@@ -93,6 +94,8 @@ def test_layers_of_a_tasks_own_have_a_task_axis_and_the_others_are_what_meta_tra
 ) -> None:
     own, _, _ = CLAIMS[kind]
     assert layers(state_of(meta_trained(kind))) == {"rho_h", "psi0", "rho_t"} - own
+    kept = meta_trained(kind).state_dict().get("rho", {})
+    assert layers(kept) == own and all(len(tensor) == N for tensor in kept.values())
     # none of them has a task axis
     assert all(tensor.ndim == 2 for tensor in state_of(meta_trained(kind)).values())
 

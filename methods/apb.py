@@ -282,8 +282,7 @@ class ApbEvolve(Apb):
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
         """As APB's, with a population for each task."""
-        env = make_env(copies=self.config.population)
-        return EvolvingAdapter(env, self._adapting(n_tasks, streams), self.config, streams)
+        return EvolvingAdapter(make_env, self._adapting(n_tasks, streams), self.config, streams)
 
 
 class ApbEvolveRandom(ApbEvolve, ApbRandom):

@@ -75,5 +75,4 @@ class Td3Evolve(Td3):
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
         """As `td3`'s, with a population for each task."""
-        env = make_env(copies=self.config.population)
-        return EvolvingAdapter(env, self._learner(n_tasks, streams), self.config, streams)
+        return EvolvingAdapter(make_env, self._learner(n_tasks, streams), self.config, streams)

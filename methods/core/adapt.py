@@ -55,9 +55,18 @@ class Collector:
         """One step of every copy with the policy `act`: obs [N, E, O] → action [N, E, A]."""
         if self._obs is None:
             self._obs = self.env.reset()
-        obs = torch.from_numpy(self._obs)
+        step = self._step(self.env, torch.from_numpy(self._obs), act)
+        ended = step.terminated | step.truncated
+        self._obs = self.env.reset(ended) if ended.any() else step.obs
+        return step
+
+    def step_apart(self, env: Env, act: Callable[[Tensor], Tensor]) -> None:
+        """One step of every copy of another environment, each the first of its episode."""
+        self._step(env, torch.from_numpy(env.reset()), act)
+
+    def _step(self, env: Env, obs: Tensor, act: Callable[[Tensor], Tensor]) -> Step:
         action = self._explore(obs, act)
-        step = self.env.step(action.numpy())
+        step = env.step(action.numpy())
         self.replay.add(
             Batch(
                 obs,
@@ -67,9 +76,7 @@ class Collector:
                 torch.from_numpy(step.terminated).to(torch.float32),
             )
         )
-        ended = step.terminated | step.truncated
-        self._obs = self.env.reset(ended) if ended.any() else step.obs
-        self.steps += self.env.copies
+        self.steps += env.copies
         return step
 
     def _explore(self, obs: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:

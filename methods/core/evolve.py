@@ -26,8 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.api import Env
-from methods.api import Memoryless, Streams
+from methods.api import MakeEnv, Memoryless, Streams
 from methods.core.adapt import Collector
 from methods.core.nets import Params
 from methods.core.ranges import check_ranges
@@ -114,19 +113,16 @@ class EvolvingAdapter:
     """Adaptation by TD3 with a `Population`.
 
     Args:
-      env: `population` copies of each test task.
+      make_env: makes `population` copies of each test task.
       learner: begins with fresh task parameters, all of which are perturbed.
       streams: named generators; those of `TD3Loop`, and "population".
-    Raises:
-      ValueError: if an episode's steps are no multiple of the population: checkpoints would fall
-        between its members.
     """
 
-    def __init__(self, env: Env, learner: TD3, config: PopulationConfig, streams: Streams) -> None:
-        if env.horizon % config.population:
-            raise ValueError(
-                f"population={config.population} must divide an episode's {env.horizon} steps"
-            )
+    def __init__(
+        self, make_env: MakeEnv, learner: TD3, config: PopulationConfig, streams: Streams
+    ) -> None:
+        self._make_env = make_env
+        env = make_env(copies=config.population)
         self.learner = learner
         self._config = config
         warmup = config.warmup_episodes * env.horizon
@@ -147,34 +143,47 @@ class EvolvingAdapter:
         return self.learner.updates
 
     def step(self, limit: int) -> None:
-        """One step of every actor, as many updates, and at an episode's end the recombination."""
+        """One step of every actor, as many updates, and at an episode's end the recombination.
+
+        Where fewer steps are left than there are actors, the learner's own takes them, each from a
+        start of its own.
+        """
         warming_up = self.collector.warming_up
+        if limit < self._config.population:
+            self.collector.step_apart(self._make_env(copies=limit), self.learner.act)
+            if not warming_up:
+                self._update(limit)
+            return
         step = self.collector.step(self._act)
         self._returns += self._running * torch.from_numpy(step.reward)
         self._running *= torch.from_numpy(~(step.terminated | step.truncated))
         if not warming_up:
-            for _ in range(self._config.population):
-                self._update()
+            self._update(self._config.population)
         self._time += 1
         if self._time == self.collector.env.horizon:
-            if not self.collector.warming_up and not warming_up:
-                self.population.recombine(self.learner.pi, self._returns)
-            self.population.draw()
-            self._returns.zero_()
-            self._running.fill_(1.0)
-            self._time = 0
+            self._recombine(judged=not warming_up)
 
     def _act(self, obs: Tensor) -> Tensor:
         """Actions [N, P, A] of each actor for its own obs [N, P, O]."""
         actors = self.population.actors(self.learner.pi) | self.learner.frozen
         return self.learner.actor(actors, obs[..., None, :])[..., 0, :]
 
-    def _update(self) -> None:
-        batch = self.collector.replay.sample(self._config.batch, self._replay_generator)
-        noise = torch.empty_like(batch.action).normal_(
-            0.0, self._config.policy_noise, generator=self._noise_generator
-        )
-        self.learner.update(batch, noise)
+    def _recombine(self, judged: bool) -> None:
+        """Draw a new population, around the elites of this one if it was `judged`."""
+        if judged:
+            self.population.recombine(self.learner.pi, self._returns)
+        self.population.draw()
+        self._returns.zero_()
+        self._running.fill_(1.0)
+        self._time = 0
+
+    def _update(self, times: int) -> None:
+        for _ in range(times):
+            batch = self.collector.replay.sample(self._config.batch, self._replay_generator)
+            noise = torch.empty_like(batch.action).normal_(
+                0.0, self._config.policy_noise, generator=self._noise_generator
+            )
+            self.learner.update(batch, noise)
 
     def policy(self, generator: np.random.Generator) -> Memoryless:
         """The learner's actor, deterministic, from a copy of its parameters; it draws nothing."""

@@ -13,6 +13,7 @@ from benchmark.pool import TaskPool
 from benchmark.seeding import Streams
 from benchmark.suites import BUDGETS, SUITES
 from envs.point import PointGoal
+from envs.told import told
 from methods import METHODS
 from methods.api import Method
 
@@ -58,7 +59,8 @@ class Bench:
     """An adapter with the environments it made; all benches of one `tasks` are alike."""
 
     def __init__(self, method, tasks=TASKS, allowed=10_000):
-        self.pool, self.envs = TaskPool(PointGoal(), tasks, STREAMS, allowed=allowed), []
+        family = told(PointGoal()) if method.told else PointGoal()
+        self.pool, self.envs = TaskPool(family, tasks, STREAMS, allowed=allowed), []
         self.adapter = method.adapter(self.make_env, len(tasks), STREAMS.child("method"))
 
     def make_env(self, copies=1, task_ids=None):
@@ -74,7 +76,8 @@ class Bench:
 
     def actions(self):
         policy = self.adapter.policy(np.random.default_rng(0))
-        obs = np.random.default_rng(1).normal(size=(self.pool.used.size, 7, 4)).astype(np.float32)
+        size = (self.pool.used.size, 7, self.pool.family.observation_size)
+        obs = np.random.default_rng(1).normal(size=size).astype(np.float32)
         policy.reset(np.ones(obs.shape[:2], bool))
         return policy.act(obs)
 
@@ -133,7 +136,7 @@ def test_it_keeps_to_its_limit(name, trained, limit):
 def test_a_policy_is_frozen(name, trained):
     bench = Bench(trained)
     bench.go(60)
-    obs = np.ones((3, 2, 4), np.float32)
+    obs = np.ones((3, 2, bench.pool.family.observation_size), np.float32)
     policies = [bench.adapter.policy(np.random.default_rng(0)) for _ in range(2)]
     for policy in policies:
         policy.reset(np.ones((3, 2), bool))

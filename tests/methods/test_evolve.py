@@ -151,9 +151,16 @@ def test_only_the_first_episode_since_the_draw_is_judged(monkeypatch: pytest.Mon
     assert over.any() and (earned > -40).any()
 
 
-def test_a_population_that_does_not_divide_an_episode_is_refused() -> None:
-    with pytest.raises(ValueError, match="population=3 must divide an episode's 50 steps"):
-        adapter_of(Td3EvolveConfig(**SMALL, population=3))
+def test_the_learner_takes_the_steps_that_are_too_few_for_all() -> None:
+    config = Td3EvolveConfig(**(SMALL | {"warmup_episodes": 0}), population=5)
+    adapter, tasks = adapter_of(config)
+    for limit in (12, 7, 2):
+        tasks.allowed = limit + int(tasks.used[0])
+        adapter.step(limit)
+    assert tasks.used.tolist() == [12] * 3
+    assert adapter.updates == len(adapter.collector.replay) == 12
+    starts = adapter.collector.replay.at(torch.tensor([[10, 11]] * 3)).obs
+    assert (starts[..., :2].abs() <= 0.05).all() and (starts[..., 2:] == 0).all()
 
 
 def test_replay_takes_several_transitions_at_once_also_around_its_end() -> None:

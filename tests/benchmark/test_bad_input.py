@@ -15,7 +15,7 @@ RUN = {
     "--suite": "--suite",
     "--budget quik": "unknown budget 'quik'; did you mean quick",
     "--budget zzzzz": (
-        "unknown budget 'zzzzz'; known: smoke, quick, desk, paper, oracle-fast, oracle"
+        "unknown budget 'zzzzz'; known: smoke, quick, desk, paper, oracle-fast, oracle-desk, oracle"
     ),
     "--families point-gaol": "unknown family 'point-gaol'; did you mean point-goal",
     "--families permuted-point-gaol": (

@@ -134,6 +134,7 @@ class Cell:
             self.split_checksum,
             self.adapt_steps,
             PROTOCOL_VERSION,
+            *[self.probe] * bool(self.probe),
         ]
         return CellKey("adapt", self.suite, self.suite_version, _hash(moves))
 

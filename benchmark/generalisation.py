@@ -123,7 +123,8 @@ class Spread:
         """Actions [N·K, E, A] for observations [N·K, E, O]."""
         seen = self._with_noise(obs, self._observation_noise)
         action = self._policy.act(seen.reshape(self._n_tasks, -1, obs.shape[-1]))
-        return self._with_noise(action.reshape(*obs.shape[:2], -1), self._action_noise)
+        within = np.clip(action.reshape(*obs.shape[:2], -1), -1.0, 1.0)  # as environments do
+        return self._with_noise(within, self._action_noise)
 
     def observe(self, step: Step) -> None:
         """See the outcome of the last action, without noise."""

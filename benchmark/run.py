@@ -275,7 +275,7 @@ class Adaptation:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.rows = _restored(state, self._adapter, self._streams, self._pool, self._clock)
-        self.measures = [Measure(**measure) for measure in state["measures"]]
+        self.measures = [Measure(**measure) for measure in state.get("measures", ())]
         self._loop.load_state_dict(state["loop"])
 
 

@@ -188,7 +188,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             id="theory",
             version=1,
-            question="Does the bound on the error of adaptation hold, and does it tell anything?",
+            question="Does the bound on the error of adaptation tell anything?",
             splits=("id", "ood"),
             families=_families(
                 ("cheetah-joints", "permuted-cheetah-vel", "permuted-point-goal"),

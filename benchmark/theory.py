@@ -3,16 +3,18 @@
     error ≤ 2 L ‖ρₜ‖ |X_OOD| ε_max
 
 The actor is π(s) = tanh(ρₜ ψ(z)) with z = ρₕ s. L is a Lipschitz constant of ψ; X_OOD are those
-inputs z of ten episodes that lie outside the support of meta-training, the inputs that ψ had in
-the final episodes of all training tasks; ε(z) is how far z lies from the nearest of them.
+inputs z of ten episodes that lie outside the support of meta-training, ε(z) is how far z lies from
+the nearest point of it. The support are the inputs that ψ has where each meta-trained policy plays
+its own training task: two episodes, without noise.
 
 The paper leaves open when an input is outside. Ours: farther from the support than 99 % of the
-support's own points lie from the nearest of the others. Whatever a bound multiplies by a count
+support's own points lie from the nearest of another episode. Whatever a bound multiplies by a count
 grows with the number of inputs that were looked at, so L ‖ρₜ‖ ε_max stands beside it.
 
 Source: Park and Lee 2025 (arXiv 2509.22310), Theorem 2; the details are ours.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -24,14 +26,15 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 
 from benchmark.cells import Cell
+from benchmark.pool import finite_actions
 from benchmark.protocol import EPISODES
 from benchmark.run import streams_of, training_tasks
 from benchmark.seeding import Streams
 from envs.api import Env, Task
 from envs.batch import BatchEnv
 from methods.api import Adapter, Method
-from methods.core.adapt import TD3Adapter
 from methods.core.nets import LAYERS, actor, linear, mlp
+from methods.core.td3 import TD3
 from results.measures import (
     BOUND,
     COUNT_FREE_BOUND,
@@ -57,7 +60,7 @@ class Theory:
     Args:
       cell: of the adaptation.
       method: as adaptation begins with it. Only what APB meta-trained has a support; for other
-        methods only L and ‖ρₜ‖ are measured, and for those without (ρₕ, ψ, ρₜ) nothing.
+        TD3-type methods only L and ‖ρₜ‖ are measured, and for those without (ρₕ, ψ, ρₜ) nothing.
       tasks: N test tasks.
       streams: of the stage. threads: of the simulator.
     """
@@ -70,6 +73,12 @@ class Theory:
         self._threads = threads
         self._seed = streams.child("theory").integer("episodes")
         rho: Weights = getattr(method, "rho", {})
+        owns = bool(getattr(method, "own", False))
+        if method.meta_trains and owns and not rho:
+            logging.getLogger(__name__).warning(
+                "the trained state holds no layers of its training tasks, as older ones do not: the"
+                " bound is not measured; run the meta-training again, with --force"
+            )
         # a layer that all tasks share has one space behind it, and no ρₕ of its own
         self._support = (
             support(cell, {**rho, **method.shared}, threads)  # type: ignore[attr-defined]
@@ -79,9 +88,9 @@ class Theory:
 
     def __call__(self, adapter: Adapter, used: int) -> list[Measure]:
         """The terms of each task after `used` steps."""
-        if not isinstance(adapter, TD3Adapter):
+        learner = getattr(adapter, "learner", None)
+        if not isinstance(learner, TD3):
             return []
-        learner = adapter.loop.learner
         weights = {**learner.pi, **learner.frozen}
         if not all(any(name.startswith(layer) for name in weights) for layer in LAYERS):
             return []
@@ -90,7 +99,9 @@ class Theory:
             inputs = inputs_of(env, weights, self._cell.config)
         found = [
             terms(weights, i, z, support=self._support, config=self._cell.config)
-            for i, z in enumerate(inputs)
+            if _finite(weights, i)
+            else {}
+            for i, (z, _) in enumerate(inputs)
         ]
         return [
             Measure(name=name, env_steps=used, task_index=task.index, value=value)
@@ -121,31 +132,39 @@ def support(cell: Cell, weights: Weights, threads: int = 1) -> Support:
     seed = streams.child("theory").integer("support")
     env = BatchEnv(family, drawn, SUPPORT_EPISODES, threads, seed)
     with torch.no_grad():
-        points = _spaced(torch.cat(inputs_of(env, weights, cell.config)), SUPPORT_POINTS)
+        inputs = inputs_of(env, weights, cell.config)
+        points = _spaced(torch.cat([z for z, _ in inputs]), SUPPORT_POINTS)
+        episodes = [i * SUPPORT_EPISODES + copy for i, (_, copy) in enumerate(inputs)]
+        episode = _spaced(torch.cat(episodes), SUPPORT_POINTS)
         distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-        nearest = distances.fill_diagonal_(float("inf")).amin(1)
+        distances[episode[:, None] == episode] = float("inf")
+        nearest = distances.amin(1)
     return Support(points, float(torch.quantile(nearest, QUANTILE)))
 
 
-def inputs_of(env: Env, weights: Weights, config: Mapping[str, Any]) -> list[Tensor]:
-    """z = ρₕ s at every step of one episode in each copy of each task, a tensor [points, D] each.
+def inputs_of(env: Env, weights: Weights, config: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
+    """z = ρₕ s at every step of one episode in each copy of each task: [points, D] of each task,
+    and the copy [points] that each is of.
 
-    Actions are the policy's own, without noise.
+    Actions are the policy's own, without noise; those that are not finite are 0.
     """
     depth, first = config["depth"], config.get("activate_first", True)
     obs = env.reset()
     running = np.ones(obs.shape[:2], bool)
     seen: list[list[Tensor]] = [[] for _ in range(env.n_tasks)]
+    copies: list[list[Tensor]] = [[] for _ in range(env.n_tasks)]
     while running.any():
         s = torch.from_numpy(obs)
         z = linear(weights, "rho_h", s)
-        for i, of_task in enumerate(seen):
-            of_task.append(z[i, running[i]])
-        step = env.step(actor(weights, s, depth, activate_first=first).numpy())
+        for i in range(env.n_tasks):
+            seen[i].append(z[i, running[i]])
+            copies[i].append(torch.from_numpy(np.flatnonzero(running[i])))
+        action, _ = finite_actions(actor(weights, s, depth, activate_first=first).numpy())
+        step = env.step(action)
         ended = step.terminated | step.truncated
         running &= ~ended
         obs = env.reset(ended) if ended.any() and running.any() else step.obs
-    return [torch.cat(of_task) for of_task in seen]
+    return [(torch.cat(z), torch.cat(of)) for z, of in zip(seen, copies, strict=True)]
 
 
 def terms(
@@ -182,6 +201,12 @@ def input_gradient(weights: Weights, layers: tuple[str, ...], z: Tensor, first: 
 
     jacobian: Tensor = vmap(jacrev(psi))(z)
     return float(torch.linalg.matrix_norm(jacobian, 2).max())
+
+
+def _finite(weights: Weights, i: int) -> bool:
+    """Whether the policy of task i has not diverged."""
+    own = (tensor[i] if tensor.ndim == 3 else tensor for tensor in weights.values())
+    return all(bool(tensor.isfinite().all()) for tensor in own)
 
 
 def _norm(w: Tensor) -> float:

@@ -20,6 +20,8 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 
 # a shift axis of every family: rewards × 10^±shift, by the task parameter of this name
 REWARD_SCALE = "reward_scale"
+# the same, one way only: returns of large and of small rewards are no numbers to average
+REWARD_UP, REWARD_DOWN = "reward_scale_up", "reward_scale_down"
 AND = "+"  # joins shift axes that are shifted together
 
 TASKS = Path(__file__).parent / "tasks"  # the frozen test tasks, one file per family
@@ -168,8 +170,9 @@ class TaskFamily(Protocol):
         What `axis` leaves open, such as the side or the other parameters, is drawn.
 
         Args:
-          axis: one of `shift_axes`, REWARD_SCALE, or several of them joined by AND.
-          shift: the distance, in the unit of the axis; of REWARD_SCALE the decimal logarithm.
+          axis: one of `shift_axes`, REWARD_SCALE, REWARD_UP or REWARD_DOWN, or several of them
+            joined by AND.
+          shift: the distance, in the unit of the axis; of a reward scale the decimal logarithm.
         Raises:
           ValueError: if there is no such axis, or nothing lies so far out.
         """

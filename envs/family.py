@@ -9,7 +9,9 @@ import numpy as np
 
 from envs.api import (
     AND,
+    REWARD_DOWN,
     REWARD_SCALE,
+    REWARD_UP,
     TASKS,
     BoolArray,
     FloatArray,
@@ -52,8 +54,10 @@ class Family:
             raise ValueError(f"a shift is a distance above 0, got {shift}")
         params = dict(self.sample(1, generator)[0].params)
         for name in axis.split(AND):
-            if name == REWARD_SCALE:
-                params[REWARD_SCALE] = 10.0 ** (shift * float(generator.choice((-1.0, 1.0))))
+            if name in (REWARD_SCALE, REWARD_UP, REWARD_DOWN):
+                way = {REWARD_UP: 1.0, REWARD_DOWN: -1.0}.get(name)
+                way = float(generator.choice((-1.0, 1.0))) if way is None else way
+                params[REWARD_SCALE] = 10.0 ** (shift * way)
             elif name in self.shift_axes:
                 params |= self.shifted(name, shift, generator)
             else:

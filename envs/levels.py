@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from envs.api import REWARD_SCALE, Task, checksum
+from envs.api import REWARD_DOWN, REWARD_UP, Task, checksum
 from envs.sealed import Shiftable, frozen_name
 
 SHIFT = "shift"
@@ -57,23 +57,21 @@ def shift_tasks(family: Leveled) -> tuple[Task, ...]:
         if axis in farthest
         for share in SHARES
     ]
-    levels += [(REWARD_SCALE, scale) for scale in SCALES]
+    levels += [(way, scale) for way in (REWARD_DOWN, REWARD_UP) for scale in SCALES]
     found = [task for axis, shift in levels for task in _at(family, axis, shift, generator)]
     return tuple(replace(task, split=SHIFT, index=i) for i, task in enumerate(found))
 
 
 def _at(family: Leveled, axis: str, shift: float, generator: np.random.Generator) -> Iterator[Task]:
-    """Up to EACH tasks that differ on the axis; of reward scales one up and one down."""
-    seen: list[object] = []
+    """Up to EACH tasks that differ."""
+    seen: list[dict[str, float]] = []
     for _ in range(_TRIES):
         try:
             task = family.at_shift(axis, shift, generator)
         except ValueError:
             return
-        params = dict(task.params)
-        kind = params[REWARD_SCALE] if axis == REWARD_SCALE else params
-        if kind not in seen:
-            seen.append(kind)
+        if (params := dict(task.params)) not in seen:
+            seen.append(params)
             yield task
         if len(seen) == EACH:
             return

@@ -10,6 +10,7 @@ import numpy as np
 from envs.api import FloatArray, TaskFamily
 
 _DRAWN = 1_000  # tasks of the law, to tell how its parameters lie
+_UNTOLD = {"permutation"}  # a number of an order, whose size says nothing
 
 
 class Told:
@@ -19,13 +20,13 @@ class Told:
 
     m and d are mean and standard deviation of each parameter in the training law, d = 1 for one
     that does not vary. The parameters stand in alphabetical order. A reward scale is not among
-    them, as training tasks have none.
+    them, as training tasks have none, nor is the number of a permutation.
     """
 
     def __init__(self, base: TaskFamily) -> None:
         self.base = base
         drawn = base.sample(_DRAWN, np.random.default_rng(0))
-        self._names = sorted(drawn[0].params)
+        self._names = sorted(drawn[0].params.keys() - _UNTOLD)
         values = np.array([[task.params[name] for name in self._names] for task in drawn])
         deviation = values.std(axis=0)
         self._mean, self._deviation = values.mean(axis=0), np.where(deviation > 0, deviation, 1.0)

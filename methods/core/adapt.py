@@ -60,6 +60,10 @@ class Collector:
         self._obs = self.env.reset(ended) if ended.any() else step.obs
         return step
 
+    def begin_anew(self) -> None:
+        """Leave the episodes that are under way; the next step is the first of new ones."""
+        self._obs = None
+
     def step_apart(self, env: Env, act: Callable[[Tensor], Tensor]) -> None:
         """One step of every copy of another environment, each the first of its episode."""
         self._step(env, torch.from_numpy(env.reset()), act)
@@ -231,9 +235,14 @@ class TD3Adapter:
         self.loop = TD3Loop(env, learner, config, streams, trained_actor)
 
     @property
+    def learner(self) -> TD3:
+        """What learns."""
+        return self.loop.learner
+
+    @property
     def updates(self) -> int:
         """Critic updates so far, per task, over all resets."""
-        return self.loop.learner.updates
+        return self.learner.updates
 
     def step(self, limit: int) -> None:
         """Step every task once and update; the next evaluation is `limit` steps away."""

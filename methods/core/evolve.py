@@ -136,6 +136,7 @@ class EvolvingAdapter:
         self._returns = torch.zeros(env.n_tasks, env.copies)  # of the first episode since the draw
         self._running = torch.ones(env.n_tasks, env.copies)
         self._time = 0  # steps since the draw
+        self._judged = not self.collector.warming_up  # whether this population acts all the time
 
     @property
     def updates(self) -> int:
@@ -161,18 +162,21 @@ class EvolvingAdapter:
             self._update(self._config.population)
         self._time += 1
         if self._time == self.collector.env.horizon:
-            self._recombine(judged=not warming_up)
+            self._recombine()
 
     def _act(self, obs: Tensor) -> Tensor:
         """Actions [N, P, A] of each actor for its own obs [N, P, O]."""
         actors = self.population.actors(self.learner.pi) | self.learner.frozen
         return self.learner.actor(actors, obs[..., None, :])[..., 0, :]
 
-    def _recombine(self, judged: bool) -> None:
-        """Draw a new population, around the elites of this one if it was `judged`."""
-        if judged:
-            self.population.recombine(self.learner.pi, self._returns)
+    def _recombine(self) -> None:
+        """Draw a new population, around the elites of this one; its episodes begin together."""
+        if self._config.population > 1:
+            self.collector.begin_anew()
+            if self._judged:
+                self.population.recombine(self.learner.pi, self._returns)
         self.population.draw()
+        self._judged = not self.collector.warming_up
         self._returns.zero_()
         self._running.fill_(1.0)
         self._time = 0
@@ -199,6 +203,7 @@ class EvolvingAdapter:
             "population": self.population.state_dict(),
             "episode": {"returns": self._returns.clone(), "running": self._running.clone()},
             "time": self._time,
+            "judged": self._judged,
             "generators": [generator.get_state() for generator in self._generators()],
         }
 
@@ -210,6 +215,7 @@ class EvolvingAdapter:
         self._returns.copy_(state["episode"]["returns"])
         self._running.copy_(state["episode"]["running"])
         self._time = state["time"]
+        self._judged = state["judged"]
         for generator, saved in zip(self._generators(), state["generators"], strict=True):
             generator.set_state(saved)
 

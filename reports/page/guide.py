@@ -26,8 +26,8 @@ others, since methods with such layers are at home there.
 
 **Normalised scores** are per task (J − J₀) / (J_oracle − J₀), unclipped: 0 is the better of zero
 and random action, 1 where TD3 ends that learns the task alone, in 20 000 steps on the point
-families, a million elsewhere. These references are fixed data; "–" where a task has none yet, "?"
-where the two are hardly apart.
+families, 300 000 or more elsewhere. These references are fixed data; "–" where a task has none yet,
+"?" where the two are hardly apart.
 """
 
 CLAIMS = """\

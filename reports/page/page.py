@@ -218,10 +218,13 @@ def _joined(
     found: tuple[pd.DataFrame, ...], guests: tuple[pd.DataFrame, ...], others: "Results"
 ) -> tuple[pd.DataFrame, ...]:
     """Rows, cells and measures with those of methods that only the other results have."""
-    suites = list(guests[1]["suite"].unique())
-    pairs = zip(found, (*guests, others.measures(suites)), strict=True)
+    theirs = others.measures(list(guests[1]["suite"].unique()))
+    ours = {*found[1]["adapt_id"].dropna(), *found[1]["train_id"].dropna()}
+    joining = {*guests[1]["adapt_id"].dropna(), *guests[1]["train_id"].dropna()} - ours
+    theirs = theirs[theirs["cell_id"].isin(joining)]
+    pairs = zip(found, (*guests, theirs), strict=True)
     rows, cells, measures = (pd.concat(pair, ignore_index=True) for pair in pairs)
-    return rows, cells, measures.drop_duplicates()
+    return rows, cells, measures
 
 
 def _record_of(

@@ -82,7 +82,7 @@ def verdicts_table(tests: Mapping[Claim, pd.DataFrame]) -> str:
         for claim, found in tests.items()
     ]
     lines += [
-        [escape_markdown(text), paper, "shown by the suite theory, not tested", "–", "–"]
+        [escape_markdown(text), paper, "not tested; the suite theory shows its terms", "–", "–"]
         for text, paper in NOT_TESTED.items()
     ]
     header = ["claim", "of", "verdict", "for, against, undecided", "the same on toys"]

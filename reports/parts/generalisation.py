@@ -8,7 +8,7 @@ import pandas as pd
 from reports.parts.captions import seeds_note
 from reports.parts.drawing import Style, band_alpha, canvas, draw_points, legend, short_steps
 from reports.parts.styles import themed
-from reports.stats.generalisation import CURVE, PLACES, at_equal_return, kept_on_neighbours
+from reports.stats.generalisation import PLACES, SEED_CURVE, at_equal_return, kept_on_neighbours
 from reports.stats.scores import ARM, GROUP, Arm, last_scores, select, summarise
 from reports.text import escape_markdown, markdown_table, method_name, number, plus_minus
 
@@ -27,7 +27,7 @@ def generalisation_points(scores: pd.DataFrame, elsewhere: pd.DataFrame) -> pd.D
     Returns:
       Summary per GROUP, `name` and `at`, where 0 is the task itself.
     """
-    on = [*CURVE, "env_steps"]
+    on = [*SEED_CURVE, "env_steps"]
     last = last_scores(scores)[[*on, "return_mean"]]
     there = elsewhere.merge(last[on], on=on)
     tried = last.merge(there[on].drop_duplicates(), on=on)

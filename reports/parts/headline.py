@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from reports.stats.intervals import FEW_SEEDS
-from reports.stats.scores import ARM, BOUNDS, last_scores, summarise
+from reports.stats.scores import ARM, BOUNDS, TOLD, last_scores, summarise
 from reports.stats.shift_axes import axis_text
 from reports.text import escape_markdown, listing, method_name, number, steps
 
@@ -28,7 +28,7 @@ def findings(scores: pd.DataFrame, exact: Collection[str]) -> Iterator[str]:
 
 
 def _sentence(last: pd.DataFrame) -> str:
-    learners = last[~last["method"].isin(BOUNDS)].dropna(subset=["return_mean"])
+    learners = last[~last["method"].isin((*BOUNDS, TOLD))].dropna(subset=["return_mean"])
     if learners.empty:
         return "no method that learns is finished."
     said = [

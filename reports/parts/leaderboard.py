@@ -12,7 +12,7 @@ from reports.parts.styles import themed
 from reports.stats.claims import FAMILIES, JUDGED_AT, META_RL
 from reports.stats.leaderboard import AREA, END, START
 from reports.stats.score_matrix import add_group
-from reports.stats.scores import ARM, BOUNDS, Arm, select
+from reports.stats.scores import ARM, BOUNDS, TOLD, Arm, select
 from reports.text import (
     escape_label,
     escape_markdown,
@@ -70,7 +70,9 @@ def leader_sentences(board: pd.DataFrame) -> Iterator[str]:
       A paragraph for each group of strata.
     """
     for group, lines in board.groupby("group", sort=False):
-        shown = lines[~lines["method"].isin(BOUNDS) & lines[END].notna() & lines["complete"]]
+        shown = lines[
+            ~lines["method"].isin((*BOUNDS, TOLD)) & lines[END].notna() & lines["complete"]
+        ]
         told = []
         if ranked := shown.to_dict("records"):
             where = escape_markdown(f"{group_name(str(group))} ({lines['strata'].iloc[0]})")

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from reports.stats.curve_areas import steps_to
-from reports.stats.scores import GROUP, TABLE
+from reports.stats.scores import BOUNDS, GROUP, TABLE, TOLD
 
 STANDARD = "td3"  # learns each task alone
-_PLACE = (*TABLE, "axis")
+_ON_AXIS = (*TABLE, "axis")
 
 
 def break_even(scores: pd.DataFrame) -> pd.DataFrame:
@@ -33,7 +33,8 @@ def break_even(scores: pd.DataFrame) -> pd.DataFrame:
       where neither gets there or there are no references.
     """
     columns = [*GROUP, "meta_env_steps", "steps", "standard_steps", "tasks"]
-    known = scores.dropna(subset=["normalised"])
+    learners = scores[~scores["method"].isin((*BOUNDS, TOLD))]
+    known = learners[learners.groupby(list(GROUP))["normalised"].transform("count") > 0]
     if known.empty:
         return pd.DataFrame(columns=columns)
     steps = steps_to(known).dropna(subset=["steps"])
@@ -41,7 +42,7 @@ def break_even(scores: pd.DataFrame) -> pd.DataFrame:
     standard = medians[(medians["method"] == STANDARD) & (medians["variant"] == "")]
     alone = dict(
         zip(
-            standard[list(_PLACE)].itertuples(index=False, name=None),
+            standard[list(_ON_AXIS)].itertuples(index=False, name=None),
             standard["steps"],
             strict=True,
         )
@@ -50,8 +51,8 @@ def break_even(scores: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for one in medians.itertuples(index=False):
         key = tuple(getattr(one, name) for name in GROUP)
-        if key[: len(_PLACE)] in alone and (one.method, one.variant) != (STANDARD, ""):
-            t = alone[key[: len(_PLACE)]]
+        if key[: len(_ON_AXIS)] in alone and (one.method, one.variant) != (STANDARD, ""):
+            t = alone[key[: len(_ON_AXIS)]]
             lines.append((*key, cost[key], one.steps, t, tasks_needed(cost[key], one.steps, t)))
     return pd.DataFrame(lines, columns=columns)
 

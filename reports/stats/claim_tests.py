@@ -65,7 +65,11 @@ def claim_tests(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
     """
     table = claimed(claim, scores)
     done = _samples(table, RETURN)
-    samples = {statistic: _samples(table, statistic) for statistic in claim.statistics}
+    compared = table[table["method"].isin(claim.arms + claim.others)]
+    samples = {
+        statistic: _samples(compared if statistic == EQUAL else table, statistic)
+        for statistic in claim.statistics
+    }
     lines = []
     spent = _spent(table)
     for place in dict.fromkeys(key[:-1] for key in done):

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from reports.stats.score_matrix import FloatArray
-from reports.stats.scores import GROUP, IN_DISTRIBUTION, TABLE, last_scores
+from reports.stats.scores import BOUNDS, GROUP, IN_DISTRIBUTION, TABLE, last_scores
 from results.measures import ACTION_NOISE, NEIGHBOURS, OBSERVATION_NOISE
 
-CURVE = (*GROUP, "seed")  # of one adaptation
+SEED_CURVE = (*GROUP, "seed")  # of one adaptation
 PLACES = {  # what a policy was tried on, and what `at` means there
     NEIGHBOURS: "share of the way to another task",
     ACTION_NOISE: "deviation of the action noise",
@@ -32,7 +32,7 @@ def tried_elsewhere(
       One line per GROUP, seed, `env_steps`, `name` and `at`, sorted: `return_mean`. The axis is
       that of the tasks that the policies were adapted to.
     """
-    columns = [*CURVE, "env_steps", "name", "at"]
+    columns = [*SEED_CURVE, "env_steps", "name", "at"]
     if measures is None or not (wanted := measures["name"].isin(list(PLACES))).any():
         return pd.DataFrame(columns=[*columns, "return_mean"])
     axes = rows.loc[rows["stage"] == "adapt", ["cell_id", "task_index", "shift_axis"]]
@@ -53,7 +53,7 @@ def tried_elsewhere(
 def with_neighbours(scores: pd.DataFrame, elsewhere: pd.DataFrame) -> pd.DataFrame:
     """`scores`, from `adaptation_scores`, with `neighbours`: the mean return over all distances."""
     near = elsewhere[elsewhere["name"] == NEIGHBOURS]
-    on = [*CURVE, "env_steps"]
+    on = [*SEED_CURVE, "env_steps"]
     means = near.groupby(on)["return_mean"].mean().rename("neighbours").reset_index()
     return scores.merge(means.astype({"neighbours": float}), on=on, how="left")
 
@@ -70,26 +70,27 @@ def kept_on_neighbours(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_equal_return(scores: pd.DataFrame) -> pd.DataFrame:
-    """The return on neighbours when each seed first reaches the return that every arm reaches.
+    """The return on neighbours when each seed first reaches the return that all seeds reach.
 
-    That return is the lowest, over the arms of a table and axis, of the mean over seeds of their
-    best checkpoints. Between two checkpoints both returns are interpolated on a straight line.
+    That return is the lowest best checkpoint of any seed of the arms in the table that learn.
+    Between two checkpoints both returns are interpolated on a straight line.
 
+    Args:
+      scores: with `neighbours`, of the arms that are to be compared.
     Returns:
       One line per GROUP and seed: `home`, the return that is reached, and `equal`, that on
-      neighbours, NaN for a seed that never gets there.
+      neighbours, NaN for a seed that begins above it.
     """
-    tried = _tried(scores)
-    best = tried.groupby(list(CURVE))["return_mean"].max().reset_index()
-    arms = best.groupby(list(GROUP))["return_mean"].mean().reset_index()
-    level = arms.groupby([*TABLE, "axis"])["return_mean"].min().rename("home").reset_index()
+    tried = _tried(scores[~scores["method"].isin(BOUNDS)])
+    best = tried.groupby(list(SEED_CURVE))["return_mean"].max().reset_index()
+    level = best.groupby([*TABLE, "axis"])["return_mean"].min().rename("home").reset_index()
     ordered = tried.sort_values("env_steps").merge(level, on=[*TABLE, "axis"])
     found = [
         (*key, curve["home"].iloc[0], _first_at(*curve[names].to_numpy(float).T))
         for names in [["home", "return_mean", "neighbours"]]
-        for key, curve in ordered.groupby(list(CURVE))
+        for key, curve in ordered.groupby(list(SEED_CURVE))
     ]
-    return pd.DataFrame(found, columns=[*CURVE, "home", "equal"])
+    return pd.DataFrame(found, columns=[*SEED_CURVE, "home", "equal"])
 
 
 def _tried(scores: pd.DataFrame) -> pd.DataFrame:
@@ -105,5 +106,5 @@ def _first_at(level: FloatArray, home: FloatArray, near: FloatArray) -> float:
         return float("nan")
     i = reached[0]
     if i == 0:
-        return float(near[0])
+        return float(near[0]) if home[0] == level[0] else float("nan")
     return float(np.interp(level[i], home[i - 1 : i + 1], near[i - 1 : i + 1]))

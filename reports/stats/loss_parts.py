@@ -15,15 +15,14 @@ from math import nan
 import numpy as np
 import pandas as pd
 
-from reports.stats.curve_areas import adaptation_areas
+from reports.stats.curve_areas import ZERO, adaptation_areas
 from reports.stats.intervals import STUDENT, spread
 from reports.stats.score_matrix import FloatArray
-from reports.stats.scores import GROUP, TABLE, last_scores
+from reports.stats.scores import BOUNDS, GROUP, TABLE, TOLD, last_scores
 from reports.stats.welch import welch_interval
 
-TOLD = "context-td3"  # the method that is told its task
 PARTS = ("zero_shot", "speed", "ceiling")
-_PLACE = (*TABLE, "axis")
+_ON_AXIS = (*TABLE, "axis")
 
 
 def loss_parts(scores: pd.DataFrame) -> pd.DataFrame:
@@ -32,29 +31,37 @@ def loss_parts(scores: pd.DataFrame) -> pd.DataFrame:
     Args:
       scores: `adaptation_scores`.
     Returns:
-      One line per GROUP and `part` (of PARTS), sorted: `mean` over seeds with its 95 % interval
-      `low`, `high`, NaN for fewer than three seeds of either; `n_seeds`. Differences from R have
-      Welch's interval, as R has seeds of its own, and speed has Student's.
+      One line per GROUP and `part` (of PARTS), sorted, without the bounds: `mean` over seeds with
+      its 95 % interval `low`, `high`, NaN for fewer than three seeds of either; `n_seeds`.
+      Differences from R have Welch's interval, as R has seeds of its own, and speed has Student's.
+      Of TOLD itself zero-shot is paired by seed, and its ceiling is 0 by definition.
     """
     last = last_scores(scores.dropna(subset=["return_mean"]))
+    last = last[~last["method"].isin(BOUNDS)]
     told = last[(last["method"] == TOLD) & (last["variant"] == "")]
-    reached = {place: lines["return_mean"].to_numpy() for place, lines in told.groupby([*_PLACE])}
+    reached = {place: lines["return_mean"].to_numpy() for place, lines in told.groupby([*_ON_AXIS])}
     columns = [*GROUP, "part", "mean", "low", "high", "n_seeds"]
-    places = last[list(_PLACE)].itertuples(index=False, name=None)
+    places = last[list(_ON_AXIS)].itertuples(index=False, name=None)
     here = last[[place in reached for place in places]]
     if here.empty:
         return pd.DataFrame(columns=columns)
     start = scores[scores["env_steps"] == 0].set_index([*GROUP, "seed"])["return_mean"]
-    areas = adaptation_areas(scores, value="return_mean").set_index([*GROUP, "seed"])["area"]
+    # without the zero action, at which areas are floored: a curve may lie below it
+    learners = scores[scores["method"] != ZERO]
+    areas = adaptation_areas(learners, value="return_mean").set_index([*GROUP, "seed"])["area"]
     lines: list[tuple[object, ...]] = []
     for key, of_arm in here.groupby([*GROUP]):
         seeds = pd.MultiIndex.from_frame(of_arm[[*GROUP, "seed"]])
         end = of_arm["return_mean"].to_numpy()
-        r = reached[key[: len(_PLACE)]]
+        r = reached[key[: len(_ON_AXIS)]]
+        begin, area = (table.reindex(seeds).to_numpy() for table in (start, areas))
+        itself = key[len(_ON_AXIS) :] == (TOLD, "")
+        zero_shot = _student(end - begin) if itself else _less(r, begin)
+        ceiling = (0.0, nan, nan, end.size) if itself else _less(r, end)
         lines += [
-            (*key, "zero_shot", *_less(r, start.reindex(seeds).to_numpy())),
-            (*key, "speed", *_student(end - areas.reindex(seeds).to_numpy())),
-            (*key, "ceiling", *_less(r, end)),
+            (*key, "zero_shot", *zero_shot),
+            (*key, "speed", *_student(end - area)),
+            (*key, "ceiling", *ceiling),
         ]
     return pd.DataFrame(lines, columns=columns)
 

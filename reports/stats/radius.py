@@ -10,10 +10,10 @@ import pandas as pd
 
 from reports.stats.intervals import STUDENT, spread
 from reports.stats.score_matrix import FloatArray
-from reports.stats.scores import ARM, BOUNDS, GROUP, IN_DISTRIBUTION, TABLE
+from reports.stats.scores import ARM, BOUNDS, GROUP, IN_DISTRIBUTION, TABLE, TOLD
 
 HALF = 0.5
-_PLACE = (*TABLE, "axis")
+_ON_AXIS = (*TABLE, "axis")
 
 
 def adaptation_radius(levels: pd.DataFrame, threshold: float = HALF) -> pd.DataFrame:
@@ -29,13 +29,13 @@ def adaptation_radius(levels: pd.DataFrame, threshold: float = HALF) -> pd.DataF
       "the best here".
     """
     columns = [*GROUP, "mean", "low", "high", "n_seeds", "farthest", "beyond", "scaled_by"]
-    n_levels = levels.groupby(list(_PLACE))["level"].transform("nunique")
+    n_levels = levels.groupby(list(_ON_AXIS))["level"].transform("nunique")
     tried = levels[(n_levels > 1) & (levels["axis"] != IN_DISTRIBUTION)]
     if tried.empty:
         return pd.DataFrame(columns=columns)
     ends = tried.groupby([*GROUP, "seed"])["env_steps"].transform("max")
     lines = []
-    for place, at_end in tried[tried["env_steps"] == ends].groupby(list(_PLACE)):
+    for place, at_end in tried[tried["env_steps"] == ends].groupby(list(_ON_AXIS)):
         gains, scaled_by = _gains(at_end)
         learners = at_end.assign(gain=gains)
         for arm, of_arm in learners[~learners["method"].isin(BOUNDS)].groupby(list(ARM)):
@@ -77,7 +77,8 @@ def _gains(at_end: pd.DataFrame) -> "tuple[pd.Series[float], str]":
         return at_end["normalised"], "references"
     means = at_end.groupby(["level", *ARM])["return_mean"].mean().reset_index()
     floor = means[means["method"] == "zero"].set_index("level")["return_mean"]
-    best = means.groupby("level")["return_mean"].max()
+    best = means[means["method"] != TOLD].groupby("level")["return_mean"].max()
     low, high = (at_end["level"].map(by_level) for by_level in (floor, best))
-    width = (high - low).where(high > low)
-    return (at_end["return_mean"] - low) / width, "the best here"
+    gains = (at_end["return_mean"] - low) / (high - low).where(high > low)
+    # where nobody beats doing nothing, nothing is gained
+    return gains.where(high > low, 0.0).where(low.notna()), "the best here"

@@ -18,6 +18,7 @@ from results.references import REFERENCE_COLUMNS, TASK_COLUMNS, normalised
 
 IN_DISTRIBUTION = "in-distribution"  # the axis of tasks that have none
 BOUNDS = ("random", "zero")  # references, not learners
+TOLD = "context-td3"  # a reference that learns, and is told the parameters of its task
 Arm: TypeAlias = tuple[str, str]  # method, variant
 TABLE = ("suite", "budget", "family", "split")
 ARM = ("method", "variant")

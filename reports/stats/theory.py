@@ -23,7 +23,7 @@ from results.measures import (
 )
 
 TERMS = (LIPSCHITZ, LIPSCHITZ_SEEN, HEAD_NORM, OUTSIDE, FARTHEST, BOUND, COUNT_FREE_BOUND)
-PLACE = ("suite", "budget", "family", *ARM)
+ARM_PLACE = ("suite", "budget", "family", *ARM)
 _LEAST = 3  # tasks that have ranks worth comparing
 
 
@@ -36,11 +36,12 @@ def bound_points(
       rows: the store's rows. cells: the expected cells with their status.
       measures: as `results.store.Store.measures` gives them; None for none.
     Returns:
-      One line per PLACE, seed, `split` and `task_index`, sorted: `axis`, `TERMS`, `return_mean`,
-      and `shortfall`, by how much the return falls short of the best on that task of any method,
-      seed and checkpoint in the same table.
+      One line per ARM_PLACE, seed, `split` and `task_index`, sorted: `axis`, `TERMS`,
+      `return_mean`, and `shortfall`, by how much the return falls short of the best on that task of
+      any method, seed and checkpoint in the same table.
     """
-    columns = [*PLACE, "seed", "split", "task_index", "axis", *TERMS, "return_mean", "shortfall"]
+    keys = [*ARM_PLACE, "seed", "split", "task_index"]
+    columns = [*keys, "axis", *TERMS, "return_mean", "shortfall"]
     if measures is None or not (wanted := measures["name"].isin(TERMS)).any():
         return pd.DataFrame(columns=columns)
     last = measures[wanted]
@@ -58,9 +59,9 @@ def bound_points(
     found["axis"] = found["shift_axis"].astype(object).fillna(IN_DISTRIBUTION)
     found["shortfall"] = found["best"] - found["return_mean"]
     numbers = dict.fromkeys([*TERMS, "return_mean", "shortfall"], float)
-    texts = {name: found[name].astype(object).fillna("").astype(str) for name in PLACE}
+    texts = {name: found[name].astype(object).fillna("").astype(str) for name in ARM_PLACE}
     found = found.assign(**texts)[columns].astype(numbers)
-    return found.sort_values(columns[:8], ignore_index=True)
+    return found.sort_values(keys, ignore_index=True)
 
 
 def rank_correlations(
@@ -75,16 +76,16 @@ def rank_correlations(
       points: `bound_points`.
       terms: its columns to correlate.
     Returns:
-      One line per PLACE and `term`: `mean` over seeds, `low`, `high`, `n_seeds`, `interval`.
+      One line per ARM_PLACE and `term`: `mean` over seeds, `low`, `high`, `n_seeds`, `interval`.
     Source:
       Spearman 1904. The seed is the unit of replication, so the interval is Student's over seeds.
     """
     lines = []
-    for key, of_arm in points.groupby(list(PLACE), sort=False):
+    for key, of_arm in points.groupby(list(ARM_PLACE), sort=False):
         for term in terms:
             seeds = [spearman(seed[term], seed["shortfall"]) for _, seed in of_arm.groupby("seed")]
             lines.append((*key, term, *spread(seeds)))
-    columns = [*PLACE, "term", "mean", "low", "high", "n_seeds", "interval"]
+    columns = [*ARM_PLACE, "term", "mean", "low", "high", "n_seeds", "interval"]
     return pd.DataFrame(lines, columns=columns)
 
 

@@ -165,13 +165,25 @@ def test_the_support_is_that_of_the_tasks_that_were_trained_on(trained, monkeypa
     found = support(cell, {**method.rho, **method.shared})
     assert [task.params for task in drawn[0]] == [task.params for task in tasks]
     assert found.points.shape == (len(tasks) * theory.SUPPORT_EPISODES * 50, 16)
-    distances = torch.cdist(found.points, found.points, compute_mode="donot_use_mm_for_euclid_dist")
-    inside = distances.fill_diagonal_(torch.inf).amin(1) <= found.threshold
-    assert inside.double().mean() == pytest.approx(0.99, abs=0.005)
+    # no episode ends early: points of a task come step by step, the copies of each in turn
+    episode = torch.arange(len(tasks))[:, None, None] * 2 + torch.arange(2).expand(50, 2)
+    episode = episode.flatten().tolist()
+    points = found.points.double()
+    nearest = [
+        min(
+            float((one - other).norm())
+            for other, theirs in zip(points, episode, strict=True)
+            if theirs != mine
+        )
+        for one, mine in zip(points[::7], episode[::7], strict=True)
+    ]
+    inside = np.mean(np.array(nearest) <= found.threshold)
+    assert inside == pytest.approx(0.99, abs=0.02)
 
 
 @pytest.mark.parametrize(
-    ("name", "measured"), [("apb-random", 3), ("td3", 3), ("apb", 7), ("pearl", 0), ("zero", 0)]
+    ("name", "measured"),
+    [("apb-random", 3), ("td3", 3), ("apb", 7), ("apb-evolve-random", 3), ("zero", 0)],
 )
 def test_what_is_measured_of_other_methods(name, measured, trained):
     if name == "apb":
@@ -272,4 +284,30 @@ def test_inputs_stop_where_an_episode_ends(monkeypatch):
         ended = step.terminated | step.truncated
         running &= ~ended
         obs = again.reset(ended) if ended.any() and running.any() else step.obs
-    assert [len(z) for z in found] == lengths.sum(1).tolist() and lengths.max() < 200
+    assert [len(z) for z, _ in found] == lengths.sum(1).tolist() and lengths.max() < 200
+    counted = [np.bincount(copies, minlength=3).tolist() for _, copies in found]
+    assert counted == lengths.tolist()
+
+
+def test_a_diverged_task_has_no_terms_and_the_others_have_theirs(trained):
+    method, cell, _ = trained
+    tasks = load_family(cell.family).split("ood")
+    under_way = Adaptation(cell, method, None)
+    while not under_way.measures:
+        under_way.step()
+    adapter = under_way._adapter
+    adapter.learner.pi["rho_t.w"][2] = torch.nan
+    found = Theory(cell, method, tasks, Streams(0, "x"))(adapter, 0)
+    measured = {m.task_index for m in found}
+    assert measured == {task.index for task in tasks} - {tasks[2].index}
+    assert np.isfinite([m.value for m in found]).all()
+
+
+def test_a_state_without_the_layers_of_its_training_tasks_is_said(trained, caplog):
+    method, cell, _ = trained
+    older = cell.build()
+    older.load_state_dict({"shared": method.shared})
+    tasks = load_family(cell.family).split("ood")
+    probe = Theory(cell, older, tasks, Streams(0, "x"))
+    assert "holds no layers of its training tasks" in caplog.text
+    assert probe._support is None

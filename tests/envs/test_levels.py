@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from envs import FAMILIES, load_family
-from envs.api import REWARD_SCALE, TASKS
+from envs.api import REWARD_DOWN, REWARD_SCALE, REWARD_UP, TASKS, split_names
 from envs.batch import BatchEnv
 from envs.levels import SCALES, SHARES, SHIFT, has_split, shift_tasks
 from envs.permuted import PREFIX
@@ -24,9 +24,11 @@ def test_levels_lie_at_shares_of_the_farthest_frozen_task(family_id: str) -> Non
         farthest = max(task.shift for task in frozen if task.shift_axis == axis)
         levels = {task.shift for task in tasks if task.shift_axis == axis}
         assert levels <= {share * farthest for share in SHARES} and farthest in levels
-    scales = sorted(task.params[REWARD_SCALE] for task in tasks if task.shift_axis == REWARD_SCALE)
-    assert scales == pytest.approx([0.1, 10**-0.5, 10**0.5, 10.0])
-    assert {task.shift for task in tasks if task.shift_axis == REWARD_SCALE} == set(SCALES)
+    for way, sign in ((REWARD_UP, 1), (REWARD_DOWN, -1)):
+        scaled = [task for task in tasks if task.shift_axis == way]
+        assert {task.shift for task in scaled} == set(SCALES)
+        for task in scaled:
+            assert task.params[REWARD_SCALE] == pytest.approx(10 ** (sign * task.shift))
     assert len({(task.shift_axis, *task.params.items()) for task in tasks}) == len(tasks)
 
 
@@ -53,7 +55,18 @@ def test_who_has_no_distances_has_no_such_split() -> None:
     assert not has_split(one, "nonsense")
 
 
-def test_frozen_tasks_are_no_others_than_before() -> None:
-    """The finer split is computed, so no file of frozen tasks may hold one of its name."""
+def test_no_file_of_frozen_tasks_has_a_split_of_that_name() -> None:
     for path in TASKS.glob("*.json"):
-        assert SHIFT not in load_family(path.stem).splits() if path.stem in FAMILIES else True
+        assert SHIFT not in split_names(path)
+
+
+def test_sealed_rewards_are_scaled_the_same_way() -> None:
+    family = load_family("cheetah-vel")
+    frozen, sealed = family.split(SHIFT), family.split(sealed_name(SHIFT, 5))
+    for way in (REWARD_UP, REWARD_DOWN):
+        found = [
+            [task.params[REWARD_SCALE] for task in tasks if task.shift_axis == way]
+            for tasks in (frozen, sealed)
+        ]
+        assert len(found[0]) == len(found[1])
+        assert all((scale > 1) == (way == REWARD_UP) for scale in found[0] + found[1])

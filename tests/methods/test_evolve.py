@@ -144,11 +144,31 @@ def test_only_the_first_episode_since_the_draw_is_judged(monkeypatch: pytest.Mon
         return found
 
     monkeypatch.setattr(adapter.collector, "step", watched)
-    for _ in range(50):
+    for draw in range(3):
+        earned.zero_()
+        over.zero_()
+        for _ in range(50):
+            adapter.step(1_000)
+        torch.testing.assert_close(judged[draw], earned)
+        assert over.any() and (earned > -40).any()
+    # each draw's episodes begin at the start, wherever the last ones had come to
+    places = adapter.collector.replay.at(torch.arange(500, 505).expand(3, 5)).obs
+    assert (places[..., :2].abs() <= 0.05).all()
+
+
+@pytest.mark.parametrize("size", [2, 5, 10])
+def test_who_acted_at_random_is_not_judged(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter, _ = adapter_of(Td3EvolveConfig(**SMALL | {"warmup_episodes": 3}, population=size))
+    times: list[int] = []
+    monkeypatch.setattr(
+        adapter.population, "recombine", lambda pi, returns: times.append(adapter.collector.steps)
+    )
+    for _ in range(300 // size):
         adapter.step(1_000)
-    (returns,) = judged
-    torch.testing.assert_close(returns, earned)
-    assert over.any() and (earned > -40).any()
+    # the warm-up has 150 steps; a population is judged if it began after them
+    draws = range(0, 10_000, 50 * size)
+    expected = [begin + 50 * size for begin in draws if begin >= 150 and begin + 50 * size <= 300]
+    assert times == expected
 
 
 def test_the_learner_takes_the_steps_that_are_too_few_for_all() -> None:

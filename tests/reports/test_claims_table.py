@@ -270,7 +270,7 @@ def test_one_table_has_every_claim_with_its_verdict_and_how_many_tests_say_so(
         "–",
     )
     assert {found[text]["verdict"] for text in NOT_TESTED} == {
-        "shown by the suite theory, not tested"
+        "not tested; the suite theory shows its terms"
     }
     assert found[CLAIMS[2].text]["verdict"] == "not judged yet"
 

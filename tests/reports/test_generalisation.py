@@ -87,22 +87,25 @@ def test_what_is_kept_is_judged_at_the_end():
     assert kept.to_dict() == {("apb", 0): -4, ("apb", 1): -4, ("td3", 0): -30, ("td3", 1): -30}
 
 
-def test_at_equal_return_a_policy_is_taken_where_it_first_earns_what_all_arms_earn():
-    """apb ends at −20 + seed, td3 at −10 + seed: the return that all reach is −19.5."""
+def test_at_equal_return_a_policy_is_taken_where_it_first_earns_what_all_seeds_earn():
+    """apb ends at −20 + seed, td3 at −10 + seed: the return that all reach is −20."""
     equal = at_equal_return(scored()[0]).set_index(["method", "seed"])
-    assert set(equal["home"]) == {-19.5}
-    assert np.isnan(equal.loc[("apb", 0), "equal"])  # it never gets there
+    assert set(equal["home"]) == {-20.0}
+    assert equal.loc[("apb", 0), "equal"] == -24
     # between −39 and −19, with neighbours at −41 and −23
-    assert equal.loc[("apb", 1), "equal"] == pytest.approx(np.interp(-19.5, [-39, -19], [-41, -23]))
-    assert equal.loc[("td3", 0), "equal"] == pytest.approx(np.interp(-19.5, [-50, -10], [-60, -40]))
-    assert equal.loc[("td3", 1), "equal"] == pytest.approx(np.interp(-19.5, [-49, -9], [-59, -39]))
+    assert equal.loc[("apb", 1), "equal"] == pytest.approx(np.interp(-20, [-39, -19], [-41, -23]))
+    assert equal.loc[("td3", 0), "equal"] == pytest.approx(np.interp(-20, [-50, -10], [-60, -40]))
+    assert equal.loc[("td3", 1), "equal"] == pytest.approx(np.interp(-20, [-49, -9], [-59, -39]))
 
 
-def test_who_begins_above_that_return_is_taken_at_its_beginning():
+def test_bounds_do_not_lower_that_return_and_who_begins_above_it_has_none():
     table = scored()[0]
+    zero = table[table["method"] == "td3"].assign(method="zero", return_mean=-99.0)
+    both = at_equal_return(pd.concat([table, zero], ignore_index=True))
+    assert set(both["home"]) == {-20.0} and set(both["method"]) == {"apb", "td3"}
     higher = table["return_mean"].where(table["method"] != "td3", table["return_mean"] + 100)
     equal = at_equal_return(table.assign(return_mean=higher)).set_index(["method", "seed"])["equal"]
-    assert equal["td3", 0] == -60 and equal["td3", 1] == -59
+    assert equal["td3"].isna().all() and equal["apb"].notna().all()
 
 
 def test_the_claim_is_tested_by_both():
@@ -113,8 +116,12 @@ def test_the_claim_is_tested_by_both():
     tests = claim_tests(claim, scores).set_index("statistic")
     assert tests.loc[KEPT, "difference"] == 26 and tests.loc[KEPT, "favours"]
     assert tests.loc[KEPT, "p"] == pytest.approx(2 / 924)
-    # three of apb's seeds end below the mean of them all
-    assert tests.loc[EQUAL, ["n_seeds", "n_other"]].tolist() == [3, 6]
+    assert tests.loc[EQUAL, ["n_seeds", "n_other"]].tolist() == [6, 6]
+    other = scores[scores["method"] == "td3"].assign(
+        method="finetune", return_mean=scores["return_mean"] - 30
+    )
+    among = claim_tests(claim, pd.concat([scores, other], ignore_index=True))
+    assert among.set_index("statistic").loc[EQUAL, "p"] == tests.loc[EQUAL, "p"]
     before = claim_tests(claim, scores.drop(columns="neighbours"))
     assert before["p"].isna().all() and len(before) == 2
 
@@ -125,8 +132,12 @@ def test_the_table_says_both_and_how_many_seeds_got_there():
         [cell.strip() for cell in line.strip("| ").split(" | ")]
         for line in generalisation_table(scores, expected).splitlines()
     ]
-    assert lines[0][-1] == "on neighbours, when home is −19.5"
-    assert lines[2][0] == "apb" and lines[2][-1].endswith("(1 of 2 seeds)")
+    assert lines[0][-1] == "on neighbours, when home is −20.0"
+    assert lines[2][0] == "apb" and lines[2][-1].startswith("−23.9")
+    above = scores.assign(
+        return_mean=scores["return_mean"] + 100 * (scores["method"] == "td3") * scores["seed"]
+    )
+    assert "(1 of 2 seeds)" in generalisation_table(above, expected)
     assert lines[3][3].startswith("−30")
 
 

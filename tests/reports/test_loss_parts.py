@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from reports.parts.loss_parts import loss_parts_table
-from reports.stats.loss_parts import PARTS, TOLD, loss_parts
+from reports.stats.loss_parts import PARTS, loss_parts
+from reports.stats.scores import TOLD
 from reports.stats.welch import welch_interval
 
 CURVE = (0, 100, 200, 400)
@@ -36,7 +37,7 @@ TABLE = {
     TOLD: [[-20, -15, -12, -10 + s] for s in range(4)],  # reaches −8.5
     "apb": [[-60, -40, -20, -14 + s] for s in (0, 2, 4)],
     "maml": [[-50, -45]],  # one seed, and it stops early
-    "zero": [[-70]],
+    "zero": [[-30]],  # better than what apb begins with
 }
 
 
@@ -57,7 +58,10 @@ def test_each_part_is_what_it_says():
     alone = parts.loc["maml"]
     assert alone.loc["ceiling", "mean"] == pytest.approx(-8.5 + 45)
     assert alone[["low", "high"]].isna().all(axis=None)
-    assert parts.loc[("zero", "speed"), "mean"] == 0
+    # itself: zero-shot by seed, and no interval of a difference from itself
+    assert parts.loc[(TOLD, "zero_shot"), "mean"] == -8.5 + 20
+    assert parts.loc[(TOLD, "ceiling"), ["low", "high"]].isna().all()
+    assert "zero" not in parts.index.get_level_values("method")
 
 
 def test_without_the_told_policy_there_are_no_parts():
@@ -72,7 +76,7 @@ def test_without_the_told_policy_there_are_no_parts():
 
 def test_the_table_has_the_order_of_the_suite_and_every_part():
     parts = loss_parts(scores_of(TABLE))
-    expected = pd.DataFrame({"method": ["apb", "zero", "unfinished"], "variant": ""})
+    expected = pd.DataFrame({"method": ["apb", "maml", "unfinished"], "variant": ""})
     lines = loss_parts_table(parts, expected).splitlines()
-    assert [line.split(" | ")[0].strip("| ") for line in lines] == ["method", "---", "apb", "zero"]
+    assert [line.split(" | ")[0].strip("| ") for line in lines] == ["method", "---", "apb", "maml"]
     assert all(len(line.split(" | ")) == 1 + len(PARTS) for line in lines)

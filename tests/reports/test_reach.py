@@ -84,7 +84,20 @@ def test_axes_without_levels_and_policies_that_learn_nothing_have_none():
     assert adaptation_radius(single.assign(axis="in-distribution")).empty
     assert adaptation_radius(single.iloc[:0]).empty
     nobody = adaptation_radius(levels_of({"apb": [[-10.0] * 3], "zero": [[-10.0] * 3]}))
-    assert nobody["mean"].isna().all() and nobody["n_seeds"].tolist() == [0]
+    assert nobody["mean"].tolist() == [0.0] and nobody["n_seeds"].tolist() == [1]
+
+
+def test_where_nobody_gains_the_radius_ends_and_no_seed_is_dropped():
+    table = {"apb": [[0.0, 0.0, -20.0]] * 2 + [[-12.0] * 3], "zero": [[-10.0] * 3]}
+    (one,) = adaptation_radius(levels_of(table)).to_dict("records")
+    # two seeds gain 10/6 of the best mean at level 2, and nothing at level 4: half is left at 3.4
+    assert one["n_seeds"] == 3 and one["mean"] == pytest.approx((3.4 + 3.4 + 0.0) / 3)
+
+
+def test_a_policy_that_is_told_its_task_scales_nobody():
+    table = {"apb": [[0.0] * 3], "context-td3": [[90.0] * 3], "zero": [[-10.0] * 3]}
+    radii = adaptation_radius(levels_of(table)).set_index("method")
+    assert radii.loc["apb", "mean"] == 4.0
 
 
 @pytest.mark.parametrize("n_seeds", [5, 10])

@@ -418,6 +418,15 @@ class TestVariants:
         }
         assert drawn[15] == drawn[30][:15] and drawn[5] == drawn[15][:5]
 
+    def test_what_a_suite_measures_besides_belongs_to_it_alone(self):
+        ids = {
+            suite: [cell.adapt_key.id for cell in self.cells(suite) if cell.split == "id"]
+            for suite in ("id", "generalisation", "theory")
+        }
+        assert len({name for found in ids.values() for name in found}) == 6
+        trained = {cell.train_id for suite in ids for cell in self.cells(suite)}
+        assert len(trained) == 2  # of apb, and what stands for none of zero
+
     def test_diversity_has_as_many_tasks_from_less_of_the_law(self):
         cells = [cell for cell in self.cells("diversity") if cell.split == "id"]
         cells = [cell for cell in cells if cell.method == "apb"]

@@ -13,6 +13,7 @@ import pytest
 
 import reports
 from reports import ReportError
+from reports.page.page import _joined
 from reports.page.page import write_report as write_pages
 from reports.parts.provenance import shortfalls
 from results.store import Store, StoreError
@@ -330,3 +331,28 @@ def test_what_cannot_be_read_is_told_before_any_page():
         " repeat them",
     ]
     assert list(shortfalls(cells.iloc[[0, 4]])) == []
+
+
+def test_measures_of_what_both_have_are_the_reports_own():
+    """Those of guests join; another machine's of the same stage would count twice."""
+
+    def cells_of(*names):
+        return pd.DataFrame(
+            {"suite": "s", "adapt_id": names, "train_id": [f"t-{n}" for n in names]}
+        )
+
+    def measures_of(value, *stages):
+        return pd.DataFrame({"cell_id": stages, "name": "n", "value": value})
+
+    class Others:
+        def measures(self, suites):
+            assert suites == ["s"]
+            return measures_of(2.0, "a", "b", "t-a", "t-b")
+
+    rows = pd.DataFrame({"cell_id": ["a"]})
+    ours = rows, cells_of("a"), measures_of(1.0, "a", "t-a")
+    guests = pd.DataFrame({"cell_id": ["b"]}), cells_of("b")
+    found = _joined(ours, guests, Others())
+    assert found[0]["cell_id"].tolist() == ["a", "b"]
+    told = found[2].set_index("cell_id")["value"].to_dict()
+    assert len(found[2]) == 4 and told == {"a": 1.0, "t-a": 1.0, "b": 2.0, "t-b": 2.0}

@@ -33,6 +33,7 @@ NAMES = {
     COUNT_FREE_BOUND: "L ‖ρₜ‖ ε_max",
 }
 _PANEL = (4.0, 3.2)  # inches
+_WIDE = 10  # so many times the median do not fit on a linear axis
 _MARKERS = "osD^v<>P"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 
@@ -62,7 +63,8 @@ def bound_figure(points: pd.DataFrame, title: str) -> "Figure":
                 label=escape_label(f"{split}: {axis}"),
                 gid=f"dots:{split}:{axis}",
             )
-        axes.set_xscale("symlog", linthresh=max(float(points[term].quantile(0.1)), 1e-3))
+        if points[term].max() > _WIDE * points[term].median():
+            axes.set_xscale("symlog", linthresh=max(float(points[term].quantile(0.1)), 1e-3))
         axes.set_xlabel(escape_label(NAMES[term]))
     panels[0].set_ylabel("return short of the best")
     handles, names = panels[0].get_legend_handles_labels()

@@ -37,7 +37,7 @@ NASTY = [
 ]
 # the first two of each are good ones
 KNOWN = {
-    "--suite": ["ood", "id", "sanity", "placement", "oracle", "odo"],
+    "--suite": ["ood", "id", "sanity", "placement", "shift", "oracle", "odo"],
     "--budget": ["smoke", "quick", "desk", "paper", "oracle-fast"],
     "--methods": ["td3", "td3,apb", "all", "zero", "none", "all,none", "apb-random, zero", "tdd3"],
     "--families": ["point-goal", "cheetah-vel,point-goal", "permuted-point-goal", "pointgoal"],

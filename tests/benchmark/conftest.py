@@ -104,11 +104,15 @@ class Result:
 
 
 @pytest.fixture(autouse=True)
-def _ctrl_c_is_heard():
-    """Heed Ctrl-C: a shell's background jobs ignore it, and so would every process they start."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _signals_are_heard():
+    """Heed Ctrl-C and a closing terminal: what a shell starts in the background ignores the one,
+    what `nohup` starts the other, and so would every process that they start.
+    """
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    closing = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGHUP, closing)
 
 
 @pytest.fixture(autouse=True)

@@ -191,7 +191,7 @@ def test_whatever_stops_a_run_the_next_goes_on(
     reason="needs the setsid of util-linux",
 )
 def test_a_terminal_that_closes_loses_nothing(plugin, here, cli, monkeypatch):
-    monkeypatch.setenv("PAUSE_S", "0.01")
+    monkeypatch.setenv("PAUSE_S", "0.05")  # so that meta-training lasts ten seconds
     words = [*WORDS, "--jobs", "1", "--method", f"{plugin(WANDERER)}:Wanderer"]
     try:
         ours, theirs = os.openpty()

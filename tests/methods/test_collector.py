@@ -21,7 +21,7 @@ class Recorder:
     def __init__(self, env: BatchEnv) -> None:
         self.env, self.actions, self.before = env, list[FloatArray](), list[FloatArray]()
         self.steps = list[Step]()
-        self.n_tasks, self.horizon = env.n_tasks, env.horizon
+        self.n_tasks, self.copies, self.horizon = env.n_tasks, env.copies, env.horizon
         self.observation_size, self.action_size = env.observation_size, env.action_size
         self.obs = np.zeros(0, np.float32)
 

@@ -347,7 +347,8 @@ def _variant(variant: Mapping[str, Any]) -> str:
     said = [f"{key}={value}" for key, value in variant["settings"].items()]
     if variant["tasks"]:
         steps = "as many steps in all" if variant["same_total"] else "as many steps each"
-        said.append(f"{variant['tasks']} training tasks with {steps}")
+        law = f" from the middle {variant['law']:.0%} of the law" * (variant["law"] < 1)
+        said.append(f"{variant['tasks']} training tasks{law} with {steps}")
     return " ".join(said) or "it is"
 
 

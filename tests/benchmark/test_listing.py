@@ -49,6 +49,15 @@ def test_list_is_complete_for_a_person(cli):
         assert name in text
 
 
+def test_list_tells_the_variants_of_a_suite_apart(cli):
+    lines = cli("list").out.splitlines()
+    for suite in ("coverage", "architecture", "diversity"):
+        at = next(i for i, line in enumerate(lines) if line.startswith(f"  {suite}: "))
+        told = next(line for line in lines[at:] if "each as: " in line).partition("each as: ")[2]
+        variants = told.split("; ")
+        assert len(set(variants)) == len(variants) == len(SUITES[suite].variants)
+
+
 def test_list_shows_methods_of_other_distributions(cli, plugin, monkeypatch):
     source = """
     @dataclass(frozen=True)

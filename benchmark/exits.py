@@ -110,6 +110,7 @@ def _termination_raised() -> Iterator[None]:
     terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def leave(number: int, frame: Any) -> NoReturn:
+        """Raise, and ask again soon in case that is lost."""
         nonlocal asked
         asked = signal.Signals(number) if number != signal.SIGALRM else asked
         signal.alarm(_AGAIN_S)  # raised in a destructor, it would be lost

@@ -112,6 +112,7 @@ class _Watched:
         return action
 
     def observe(self, step: Step) -> None:
+        """Note where the simulation is, until its first episode ends."""
         if not self._over and np.isfinite(self._positions).all():
             self.path.append(self._positions.copy())
         self._over |= bool(step.terminated[self._at] or step.truncated[self._at])

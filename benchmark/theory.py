@@ -32,6 +32,7 @@ from benchmark.run import streams_of, training_tasks
 from benchmark.seeding import Streams
 from envs.api import Env, Task
 from envs.batch import BatchEnv
+from methods.apb import Apb
 from methods.api import Adapter, Method
 from methods.core.nets import LAYERS, actor, linear, mlp
 from methods.core.td3 import TD3
@@ -72,19 +73,16 @@ class Theory:
         self._tasks = tasks
         self._threads = threads
         self._seed = streams.child("theory").integer("episodes")
-        rho: Weights = getattr(method, "rho", {})
-        owns = bool(getattr(method, "own", False))
-        if method.meta_trains and owns and not rho:
-            logging.getLogger(__name__).warning(
-                "the trained state holds no layers of its training tasks, as older ones do not: the"
-                " bound is not measured; run the meta-training again, with --force"
-            )
-        # a layer that all tasks share has one space behind it, and no ρₕ of its own
-        self._support = (
-            support(cell, {**rho, **method.shared}, threads)  # type: ignore[attr-defined]
-            if "rho_h.w" in rho
-            else None
-        )
+        self._support: Support | None = None
+        if isinstance(method, Apb) and method.meta_trains and method.own:
+            if not method.rho:
+                logging.getLogger(__name__).warning(
+                    "the trained state holds no layers of its training tasks, as older ones do not:"
+                    " the bound is not measured; run the meta-training again, with --force"
+                )
+            # a layer that all tasks share has one space behind it, and no ρₕ of its own
+            elif "rho_h.w" in method.rho:
+                self._support = support(cell, {**method.rho, **method.shared}, threads)
 
     def __call__(self, adapter: Adapter, used: int) -> list[Measure]:
         """The terms of each task after `used` steps."""

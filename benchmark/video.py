@@ -189,6 +189,7 @@ def _filmed(
     told = time.monotonic()
 
     def progress(used: int) -> None:
+        """Tell the steps now and then."""
         nonlocal told
         if time.monotonic() - told > _TELL_EVERY_S:
             told = time.monotonic()

@@ -65,6 +65,7 @@ def serve(connection: Connection, store: Store, threads: int, save_every_s: floa
         told = 0.0
 
         def tell(kind: str, value: Any) -> None:
+            """Pass on what is told, steps only now and then."""
             nonlocal told
             now = time.monotonic()
             if kind == "used" and now - told <= TELL_EVERY_S:

@@ -83,6 +83,7 @@ def actor_critic(params: Mapping[str, Tensor], state: Tensor, latent: Tensor) ->
     """Policy and value at states [..., B, O] with latents [..., B, Z]."""
 
     def net(name: str) -> Tensor:
+        """The output of the network `name`, for state and latent."""
         seen = linear(params, f"{name}_s", state)
         known = linear(params, f"{name}_m", latent)
         h = torch.cat([seen.tanh(), known.tanh()], -1)

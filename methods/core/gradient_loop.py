@@ -199,6 +199,7 @@ class GradientAdapter:
         draws = torch.Generator().manual_seed(int(generator.integers(2**63)))
 
         def act(obs: FloatArray) -> FloatArray:
+            """Actions [N, E, A]: draws where evaluation is stochastic, means otherwise."""
             with torch.no_grad():
                 outputs = policy(params, torch.from_numpy(obs))
                 action = sampled(outputs, draws) if self._config.stochastic else outputs[0]

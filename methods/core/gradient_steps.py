@@ -239,6 +239,7 @@ def task_step(
     gradient = torch.autograd.grad(surrogate(now, before, batch).sum(), like, retain_graph=True)
 
     def evaluate(vector: Tensor) -> tuple[Tensor, Tensor]:
+        """Surrogate and mean KL [N] at the parameters `vector` [N, P]."""
         with torch.no_grad():
             outputs = policy(
                 dict(zip(trained, unflatten(vector, like, lead), strict=True)), batch.obs

@@ -130,6 +130,7 @@ def _in_segments(
     missing = len(starts) * length - steps
 
     def side_by_side(values: Tensor) -> Tensor:
+        """[T, …, B, ·] as segments beside each other, the last filled up with zeros."""
         padded = (
             torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing else values
         )

@@ -257,6 +257,7 @@ def gradient_of(loss: Callable[..., Tensor], compiled: bool) -> Gradient:
     """
 
     def eager(params: Params, *args: Any) -> Params:
+        """Without a compiler."""
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
         return dict(
             zip(
@@ -269,6 +270,7 @@ def gradient_of(loss: Callable[..., Tensor], compiled: bool) -> Gradient:
     fused: Gradient | None = torch.compile(torch.func.grad(loss))
 
     def call(params: Params, *args: Any) -> Params:
+        """Compiled, as long as that works."""
         nonlocal fused
         if fused is not None:
             try:

@@ -73,6 +73,7 @@ by chance; several seeds, and methods that nobody fitted, tell how much.
 """
 
 LOSSES = (
+    "##### Where the loss comes from\n\n"
     "Against context-td3, which is told the parameters of its task and reaches R in the end:"
     " zero-shot is R less the return before any step, ceiling is R less the return in the end, and"
     " speed is the return in the end less the mean height of the curve over log b. The smaller, the"
@@ -85,6 +86,7 @@ RADIUS = (
 )
 
 BREAK_EVEN = (
+    "##### When meta-training pays\n\n"
     "Steps on a test task until half of the expert's gain, medians over seeds, against those of"
     " td3, which learns each task alone: after so many test tasks the steps of meta-training are"
     " won back.\n"

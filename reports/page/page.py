@@ -233,6 +233,7 @@ def _record_of(
     """Look up the record of a stage in the results, then in the others."""
 
     def record(key: "CellKey") -> dict[str, Any]:
+        """Of the results; of the others where those have none."""
         from results.files import StoreError
 
         try:

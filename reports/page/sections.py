@@ -1,6 +1,6 @@
 """Numbers → the parts of a page about one suite, with its figures and tables, in Markdown."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -142,8 +142,13 @@ def _split(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
             f"{_heading(str(axis), exact)} ([CSV](data/{data}.csv))\n\n{to_markdown(table, below)}"
         )
     yield from _shift(numbers, expected, out)
-    yield from _break_even(scores, expected, exact, out)
-    yield from _losses(scores, expected, exact, out)
+    for found, data, heading, table in (
+        (break_even(scores), "break-even", BREAK_EVEN, break_even_table),
+        (loss_parts(scores), "losses", LOSSES, loss_parts_table),
+    ):
+        yield from _tables(
+            found, data, heading, table=table, expected=expected, exact=exact, out=out
+        )
     yield from _generalisation(numbers, expected, out)
     yield from _cost(numbers, expected, out)
     yield from clips_section(numbers.clips, key)
@@ -188,32 +193,22 @@ def _shift(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
             yield f"{RADIUS.format(scaled_by)}\n\n{radius_table(radii, expected)}"
 
 
-def _break_even(
-    scores: pd.DataFrame, expected: pd.DataFrame, exact: frozenset[str], out: Output
+def _tables(
+    found: pd.DataFrame,
+    name: str,
+    heading: str,
+    table: Callable[[pd.DataFrame, pd.DataFrame], str],
+    expected: pd.DataFrame,
+    exact: frozenset[str],
+    out: Output,
 ) -> Iterator[str]:
-    """After how many test tasks meta-training has paid, where it can be told."""
-    found = break_even(scores)
+    """A heading and a table per shift axis, and the numbers as CSV; nothing where none are."""
     if found.empty:
         return
-    name = "_".join([*map(slug, expected[list(TABLE)].iloc[0]), "break-even"])
-    out.table(found, name)
-    yield f"##### When meta-training pays\n\n{BREAK_EVEN}"
+    out.table(found, "_".join([*map(slug, expected[list(TABLE)].iloc[0]), name]))
+    yield heading
     for axis, of_axis in found.groupby("axis"):
-        yield f"{_heading(str(axis), exact)}\n\n{break_even_table(of_axis, expected)}"
-
-
-def _losses(
-    scores: pd.DataFrame, expected: pd.DataFrame, exact: frozenset[str], out: Output
-) -> Iterator[str]:
-    """The parts of each method's loss, where a policy that is told its task was measured."""
-    parts = loss_parts(scores)
-    if parts.empty:
-        return
-    name = "_".join([*map(slug, expected[list(TABLE)].iloc[0]), "losses"])
-    out.table(parts, name)
-    yield f"##### Where the loss comes from\n\n{LOSSES}"
-    for axis, of_axis in parts.groupby("axis"):
-        yield f"{_heading(str(axis), exact)}\n\n{loss_parts_table(of_axis, expected)}"
+        yield f"{_heading(str(axis), exact)}\n\n{table(of_axis, expected)}"
 
 
 def _generalisation(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:

@@ -50,6 +50,7 @@ def themed(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def themed(*args: P.args, **kwargs: P.kwargs) -> R:
+        """`function`, with the theme set meanwhile."""
         import seaborn as sns
         from matplotlib import style
 

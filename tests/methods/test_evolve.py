@@ -13,6 +13,7 @@ from benchmark.seeding import Streams
 from envs.point import PointGoal
 from methods.apb import ApbEvolveConfig, ApbEvolveRandom
 from methods.api import Spec
+from methods.core.adapt import TD3Adapter
 from methods.core.evolve import EvolvingAdapter, Population, PopulationConfig
 from methods.core.nets import Params, actor
 from methods.core.replay import Batch, Replay
@@ -46,7 +47,8 @@ def test_a_population_of_one_is_td3() -> None:
     for left in range(160, 0, -1):
         evolving.step(left)
         plain.step(left)
-    learner = plain.loop.learner  # type: ignore[attr-defined]
+    assert isinstance(plain, TD3Adapter)
+    learner = plain.learner
     assert same(evolving.learner.pi, learner.pi) and same(evolving.learner.omega, learner.omega)
     assert evolving.updates == plain.updates == 110
 

@@ -236,11 +236,14 @@ PEARL = "methods.pearl:PearlConfig"
 PPO = "methods.core.actor_critic:PPOConfig"
 VARIBAD = "methods.varibad:VaribadConfig"
 RL2 = "methods.rl2:Rl2Config"
+TD3_STAGE = "methods.core.td3_stage:TD3StageConfig"
 
 # Short horizons and few steps want a short-sighted, quick learner. What smoke and quick share was
 # chosen by hand, on point-goal, whose test tasks at radius 2 were among the tries; quick has what
 # its tuning says on top.
 _QUICK_TD3 = {"gamma": 0.9, "tau": 0.02, "learning_rate": 2e-3, "exploration_noise": 0.3}
+_SMOKE_TD3 = {**_QUICK_TD3, "hidden": 16, "batch": 16}
+_TUNED_TD3 = {**_QUICK_TD3, "hidden": 64, "batch": 64, "tau": 5e-3}
 # The same holds of PPO, tried on the training law: a trial has 100 steps there, not 400, and
 # updates are few.
 _QUICK_PPO = {"gamma": 0.95, "learning_rate": 2e-3, "minibatches": 3, "copies": 2}
@@ -283,6 +286,15 @@ _DESK_TD3 = {
     "tau": 0.02,
 }
 
+# The official widths, batch and rate.
+_PAPER_TD3 = {"hidden": 256, "batch": 256, "learning_rate": 3e-4, "compile": True}
+
+
+def _afterwards(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """TD3's settings as those of a stage of it."""
+    return {f"td3_{name}": value for name, value in settings.items()}
+
+
 BUDGETS: dict[str, Budget] = {
     budget.id: budget
     for budget in (
@@ -298,7 +310,8 @@ BUDGETS: dict[str, Budget] = {
             fresh_steps=4_000,
             # no warm-up: five episodes of it would leave no update to try
             settings={
-                TD3: {**_QUICK_TD3, "hidden": 16, "batch": 16, "warmup_episodes": 0},
+                TD3: {**_SMOKE_TD3, "warmup_episodes": 0},
+                TD3_STAGE: _afterwards({**_SMOKE_TD3, "warmup_episodes": 1}),
                 GRADIENT: {"hidden": 16, "episodes": 2},
                 PEARL: {
                     "hidden": 16,
@@ -339,7 +352,8 @@ BUDGETS: dict[str, Budget] = {
             # widths apart, what differs from smoke was chosen on point-goal's tuning law:
             # results/tuning/quick_point-goal_*.csv
             settings={
-                TD3: {**_QUICK_TD3, "hidden": 64, "batch": 64, "tau": 5e-3},
+                TD3: _TUNED_TD3,
+                TD3_STAGE: _afterwards(_TUNED_TD3),
                 APB: {"tau": 0.02, "depth": 3, "linear_rate": 3.0},
                 APB_RESET: {"reset_period": 1_000},
                 FINETUNE: {"tau": 0.02, "depth": 2, "exploration_noise": 0.2},
@@ -374,6 +388,7 @@ BUDGETS: dict[str, Budget] = {
             # tuning law: results/tuning/desk_cheetah-vel_*.csv
             settings={
                 TD3: _DESK_TD3,
+                TD3_STAGE: _afterwards(_DESK_TD3),
                 APB: {
                     "depth": 1,
                     "learning_rate": 1e-3,
@@ -413,8 +428,9 @@ BUDGETS: dict[str, Budget] = {
             fresh_tasks=20,
             fresh_steps=100_000_000,
             settings={
-                # the official widths, batch and rate of TD3; the reset period is ours
-                TD3: {"hidden": 256, "batch": 256, "learning_rate": 3e-4, "compile": True},
+                # the reset period is ours
+                TD3: _PAPER_TD3,
+                TD3_STAGE: _afterwards(_PAPER_TD3),
                 APB_RESET: {"reset_period": 100_000},
                 PEARL: {"updates_per_step": 0.0625},  # about the official million of gradient steps
             },
@@ -444,7 +460,7 @@ BUDGETS: dict[str, Budget] = {
             train_steps=0,
             adapt_steps=1_000_000,
             seeds=3,
-            settings={TD3: {"hidden": 256, "batch": 256, "learning_rate": 3e-4, "compile": True}},
+            settings={TD3: _PAPER_TD3},
         ),
     )
 }

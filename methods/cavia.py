@@ -11,7 +11,8 @@ Meta-Learning" (arXiv 1810.03642). Official code: lmzintgraf/cavia, `rl` (at 91f
 put in a nonlinearity that was missing). Settings are its unless a comment says otherwise.
 
 `cavia+ft` goes on after its own steps: TRPO on context and weights, on the test task alone, on
-batches of the same size, with the outer step's settings.
+batches of the same size, with the outer step's settings; `cavia+td3`: TD3 instead,
+from its policy.
 
 Differences from the official code:
 - the Fisher-vector product of the outer step is a product with Jᵀ M J, where the official one
@@ -55,6 +56,7 @@ from methods.core.gradient_steps import (
 )
 from methods.core.nets import Params, spread
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
+from methods.core.td3_stage import TD3StageAdapter, TD3StageConfig
 
 
 @dataclass(frozen=True)
@@ -222,3 +224,21 @@ class CaviaFinetuned(Cavia):
         if steps < self.config.own_steps:
             return super()._learn(params, batch, steps)
         return task_step(policy_of_all, params, batch, self._outer)[0]
+
+
+@dataclass(frozen=True)
+class CaviaTD3Config(TD3StageConfig, CaviaConfig):
+    """Settings of `cavia+td3`."""
+
+
+class CaviaTD3(Cavia):
+    """CAVIA with TD3 on the test task afterwards."""
+
+    trained_by: ClassVar[str] = "cavia"
+    Config: ClassVar[type[CaviaConfig]] = CaviaTD3Config
+    config: CaviaTD3Config
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3StageAdapter:
+        """CAVIA's own steps, then TD3 from its policy."""
+        own = super().adapter(make_env, n_tasks, streams)
+        return TD3StageAdapter(own, make_env, self.spec, self.config.td3_config(), streams)

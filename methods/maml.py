@@ -10,7 +10,7 @@ Networks" (arXiv 1703.03400). Official code: cbfinn/maml_rl (rllab, TensorFlow).
 unless a comment says otherwise.
 
 `maml+ft` goes on after its own steps: TRPO on the test task alone, on batches of the same size,
-with the outer step's settings.
+with the outer step's settings; `maml+td3`: TD3 instead, from its policy.
 
 Differences from the official code:
 - the Fisher-vector product of the outer step is exact (a product with Jᵀ M J), where the official
@@ -48,6 +48,7 @@ from methods.core.gradient_steps import (
 )
 from methods.core.nets import Params
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
+from methods.core.td3_stage import TD3StageAdapter, TD3StageConfig
 
 
 @dataclass(frozen=True)
@@ -197,3 +198,21 @@ class MamlFinetuned(Maml):
         if steps < self.config.own_steps:
             return super()._learn(phi, batch, steps)
         return task_step(gaussian_policy, phi, batch, self.config)[0]
+
+
+@dataclass(frozen=True)
+class MamlTD3Config(TD3StageConfig, MamlConfig):
+    """Settings of `maml+td3`."""
+
+
+class MamlTD3(Maml):
+    """MAML with TD3 on the test task afterwards."""
+
+    trained_by: ClassVar[str] = "maml"
+    Config: ClassVar[type[MamlConfig]] = MamlTD3Config
+    config: MamlTD3Config
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3StageAdapter:
+        """MAML's own steps, then TD3 from its policy."""
+        own = super().adapter(make_env, n_tasks, streams)
+        return TD3StageAdapter(own, make_env, self.spec, self.config.td3_config(), streams)

@@ -10,7 +10,7 @@ Learning via Probabilistic Context Variables" (arXiv 1903.08254). Official code:
 settings are those of its cheetah-vel, for every family.
 
 `pearl+ft` goes on after its own stage: SAC and the inference network on the test task alone, on
-what was collected there.
+what was collected there; `pearl+td3`: TD3 instead, from its policy.
 
 Differences from that code:
 - the settings that it has for other families are not used: 4000 gradient steps per iteration on the
@@ -62,6 +62,7 @@ from methods.core.sac import (
     temperature_loss,
     value_loss,
 )
+from methods.core.td3_stage import TD3StageAdapter, TD3StageConfig
 
 ENCODER_LAYERS = 3  # hidden layers of the inference network
 HEAD = 3e-3  # bound of the last layers' fresh weights
@@ -590,3 +591,21 @@ class PearlFinetuned(Pearl):
             context=config.context,
             replay=config.replay,
         )
+
+
+@dataclass(frozen=True)
+class PearlTD3Config(TD3StageConfig, PearlConfig):
+    """Settings of `pearl+td3`."""
+
+
+class PearlTD3(Pearl):
+    """PEARL with TD3 on the test task afterwards."""
+
+    trained_by: ClassVar[str] = "pearl"
+    Config: ClassVar[type[PearlConfig]] = PearlTD3Config
+    config: PearlTD3Config
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3StageAdapter:
+        """PEARL's own two episodes, then TD3 from its policy."""
+        own = super().adapter(make_env, n_tasks, streams)
+        return TD3StageAdapter(own, make_env, self.spec, self.config.td3_config(), streams)

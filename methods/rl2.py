@@ -9,7 +9,8 @@ Papers: Duan et al. 2016, "RL²: Fast Reinforcement Learning via Slow Reinforcem
 none of the first; settings are those of RL² in lmzintgraf/varibad, its usual stand-in, unless a
 comment says otherwise.
 
-`rl2+ft` goes on after its own trial: PPO on the test task alone, on batches of trials there.
+`rl2+ft` goes on after its own trial: PPO on the test task alone, on batches of trials there;
+`rl2+td3`: TD3 instead, from its policy.
 
 Differences from that code:
 - a batch is a trial of each of the budget's tasks (official: two of each of 16 processes);
@@ -44,6 +45,7 @@ from methods.core.normalise import RewardScale, RunningMoments
 from methods.core.policy_gradient import copies_of, sampled
 from methods.core.ranges import check_ranges
 from methods.core.recurrent import gru_cell, init_encoder, memories, seen
+from methods.core.td3_stage import TD3StageAdapter, TD3StageConfig
 from methods.core.trial_adapter import TrialAdapter
 from methods.core.trial_loop import TrialTrainer, steps_of
 from methods.core.trials import Choice, Moment, Trials, normalised_advantages, trial_advantages
@@ -325,3 +327,21 @@ class Rl2Finetuned(Rl2):
             learn=agent.learn,
             copies=copies,
         )
+
+
+@dataclass(frozen=True)
+class Rl2TD3Config(TD3StageConfig, Rl2Config):
+    """Settings of `rl2+td3`."""
+
+
+class Rl2TD3(Rl2):
+    """RL² with TD3 on the test task afterwards."""
+
+    trained_by: ClassVar[str] = "rl2"
+    Config: ClassVar[type[Rl2Config]] = Rl2TD3Config
+    config: Rl2TD3Config
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3StageAdapter:
+        """RL²'s own trial, then TD3 from its policy."""
+        own = super().adapter(make_env, n_tasks, streams)
+        return TD3StageAdapter(own, make_env, self.spec, self.config.td3_config(), streams)

@@ -10,7 +10,7 @@ Meta-Learning" (arXiv 1910.08348). Official code: lmzintgraf/varibad; settings a
 cheetah-vel unless a comment says otherwise.
 
 `varibad+ft` goes on after its own trial: PPO and the autoencoder on the test task alone, on batches
-of trials there.
+of trials there; `varibad+td3`: TD3 instead, from its policy.
 
 Differences from that code:
 - where dynamics vary, states are decoded beside rewards, by a decoder as large as that of its
@@ -71,6 +71,7 @@ from methods.core.normalise import RewardScale, RunningMoments
 from methods.core.policy_gradient import copies_of, sampled
 from methods.core.ranges import check_ranges
 from methods.core.recurrent import gru_cell, init_encoder, memories, seen
+from methods.core.td3_stage import TD3StageAdapter, TD3StageConfig
 from methods.core.trial_adapter import TrialAdapter
 from methods.core.trial_loop import TrialTrainer, steps_of
 from methods.core.trial_replay import Recorded, TrialReplay
@@ -595,6 +596,24 @@ class VaribadFinetuned(Varibad):
             learn=agent.learn,
             copies=copies,
         )
+
+
+@dataclass(frozen=True)
+class VaribadTD3Config(TD3StageConfig, VaribadConfig):
+    """Settings of `varibad+td3`."""
+
+
+class VaribadTD3(Varibad):
+    """VariBAD with TD3 on the test task afterwards."""
+
+    trained_by: ClassVar[str] = "varibad"
+    Config: ClassVar[type[VaribadConfig]] = VaribadTD3Config
+    config: VaribadTD3Config
+
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3StageAdapter:
+        """VariBAD's own trial, then TD3 from its policy."""
+        own = super().adapter(make_env, n_tasks, streams)
+        return TD3StageAdapter(own, make_env, self.spec, self.config.td3_config(), streams)
 
 
 def init_decoder(

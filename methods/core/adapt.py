@@ -145,11 +145,24 @@ class TD3Loop:
         warming_up = self.collector.warming_up
         self.collector.step(self.learner.act)
         if self._trained_actor or not warming_up:
-            batch = self.collector.replay.sample(self._config.batch, self._replay_generator)
-            noise = torch.empty_like(batch.action).normal_(
-                0.0, self._config.policy_noise, generator=self._noise_generator
-            )
-            self.learner.update(batch, noise, actor_waits=warming_up)
+            self.learn(self.collector.replay.at(self.draw()), actor_waits=warming_up)
+
+    def draw(self) -> Tensor:
+        """Positions [N, B] in the replay of what an update learns from."""
+        return self.collector.replay.draw(self._config.batch, self._replay_generator)
+
+    def learn(self, batch: Batch, actor_waits: bool = False) -> None:
+        """An update on transitions [N, B, …]; the actor may wait."""
+        noise = torch.empty_like(batch.action).normal_(
+            0.0, self._config.policy_noise, generator=self._noise_generator
+        )
+        self.learner.update(batch, noise, actor_waits)
+
+    def policy(self) -> Memoryless:
+        """The current deterministic policy, from a copy of its parameters; it draws nothing."""
+        learner = self.learner
+        params = {name: tensor.clone() for name, tensor in (learner.pi | learner.frozen).items()}
+        return Memoryless(lambda obs: learner.actor(params, torch.from_numpy(obs)).numpy())
 
     def state_dict(self) -> dict[str, Any]:
         """Learner, experience and generators."""
@@ -261,10 +274,8 @@ class TD3Adapter:
         self.loop.learner.restart(*self._fresh(self._generator))
 
     def policy(self, generator: np.random.Generator) -> Memoryless:
-        """The current deterministic policy, from a copy of its parameters; it draws nothing."""
-        learner = self.loop.learner
-        params = {name: tensor.clone() for name, tensor in (learner.pi | learner.frozen).items()}
-        return Memoryless(lambda obs: learner.actor(params, torch.from_numpy(obs)).numpy())
+        """The current deterministic policy; it draws nothing."""
+        return self.loop.policy()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the frozen parameters, which are the method's."""

@@ -215,11 +215,16 @@ class ContextAdapter:
         # seed of what is inferred from
         self._subsets = int(torch.randint(2**62, (), generator=generators[1]))
 
+    @property
+    def finished(self) -> bool:
+        """Whether it has explored, and learns nothing."""
+        return self._steps >= self._own and not self._learning
+
     def step(self, limit: int) -> None:
         """An exploration step; later a step of experience with its gradient steps, or nothing."""
-        exploring = self._steps < self._own
-        if not (exploring or self._learning):
+        if self.finished:
             return
+        exploring = self._steps < self._own
         self._replay.add(
             self._episodes.step(self._agent.mean if exploring else self._agent.act, self._believe)
         )

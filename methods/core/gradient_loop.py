@@ -176,9 +176,14 @@ class GradientAdapter:
         self._generator = streams.torch("actions")
         self.updates = 0
 
+    @property
+    def finished(self) -> bool:
+        """Whether there are no more steps to make."""
+        return self.updates == self._steps
+
     def step(self, limit: int) -> None:
         """Go on with the batch; when it is complete, one gradient step of every task."""
-        if self.updates == self._steps:
+        if self.finished:
             return
         rollout = self._sampler.collect(self._act, limit)
         if rollout is not None:

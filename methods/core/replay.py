@@ -54,8 +54,11 @@ class Replay:
 
     def sample(self, size: int, generator: torch.Generator) -> Batch:
         """`size` transitions of each task, drawn uniformly with replacement, in one gather."""
-        index = torch.randint(len(self), (len(self._data), size), generator=generator)
-        return self.at(index)
+        return self.at(self.draw(size, generator))
+
+    def draw(self, size: int, generator: torch.Generator) -> Tensor:
+        """Positions [N, size] of each task's ring, drawn uniformly with replacement."""
+        return torch.randint(len(self), (len(self._data), size), generator=generator)
 
     def at(self, index: Tensor) -> Batch:
         """The transitions at positions `index` [N, B] of each task's ring."""

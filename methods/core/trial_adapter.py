@@ -146,6 +146,11 @@ class TrialAdapter:
         """Optimiser steps so far, per task."""
         return self._agent.updates
 
+    @property
+    def finished(self) -> bool:
+        """Whether the trial is over, and nothing is learned after it."""
+        return not self._own_stage and self._learn is None
+
     def step(self, limit: int) -> None:
         """Go on with the trial; after it with batches of trials and updates, or with nothing."""
         if self._own_stage:

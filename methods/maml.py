@@ -48,7 +48,7 @@ from methods.core.gradient_steps import (
 )
 from methods.core.nets import Params
 from methods.core.policy_gradient import Outputs, Samples, gaussian_policy, init_gaussian_policy
-from methods.core.td3_stage import TD3StageAdapter, TD3StageConfig
+from methods.core.td3_stage import OwnStage, TD3StageAdapter, TD3StageConfig
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Maml(Method):
 
     # Adaptation
 
-    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> GradientAdapter:
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> OwnStage:
         """θ on each of `n_tasks`, and a gradient step after each batch.
 
         Raises:

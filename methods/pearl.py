@@ -62,7 +62,7 @@ from methods.core.sac import (
     temperature_loss,
     value_loss,
 )
-from methods.core.td3_stage import TD3StageAdapter, TD3StageConfig
+from methods.core.td3_stage import OwnStage, TD3StageAdapter, TD3StageConfig
 
 ENCODER_LAYERS = 3  # hidden layers of the inference network
 HEAD = 3e-3  # bound of the last layers' fresh weights
@@ -541,7 +541,7 @@ class Pearl(Method):
 
     # Adaptation
 
-    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> ContextAdapter:
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> OwnStage:
         """Two episodes on each of `n_tasks`; nothing but the belief about z changes.
 
         Raises:

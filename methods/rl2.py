@@ -45,7 +45,7 @@ from methods.core.normalise import RewardScale, RunningMoments
 from methods.core.policy_gradient import copies_of, sampled
 from methods.core.ranges import check_ranges
 from methods.core.recurrent import gru_cell, init_encoder, memories, seen
-from methods.core.td3_stage import TD3StageAdapter, TD3StageConfig
+from methods.core.td3_stage import OwnStage, TD3StageAdapter, TD3StageConfig
 from methods.core.trial_adapter import TrialAdapter
 from methods.core.trial_loop import TrialTrainer, steps_of
 from methods.core.trials import Choice, Moment, Trials, normalised_advantages, trial_advantages
@@ -281,7 +281,7 @@ class Rl2(Method):
 
     # Adaptation
 
-    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TrialAdapter:
+    def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> OwnStage:
         """One trial on each of `n_tasks`; only the memory changes.
 
         Raises:

@@ -152,6 +152,11 @@ class TD3StageAdapter:
         """Optimiser steps so far, per task: the method's own, and of TD3's critics."""
         return self.own.updates + self.loop.learner.updates
 
+    @property
+    def finished(self) -> bool:
+        """Never: TD3 goes on as long as there is budget."""
+        return False
+
     def step(self, limit: int) -> None:
         """Go on with the stage that it is in; of the warm-up an episode's length at most."""
         if not self.own.finished:

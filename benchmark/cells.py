@@ -158,8 +158,8 @@ class Cell:
         }
         return {
             "slot": slot,
-            "key": asdict(self.adapt_key),
-            "train_key": asdict(self.train_key) if self.train_key else None,
+            "key": dict(vars(self.adapt_key)),
+            "train_key": dict(vars(self.train_key)) if self.train_key else None,
             "adapt_steps": self.adapt_steps,
             "isomorphic_axes": sorted(load_family(self.family).isomorphic),
         }
@@ -183,25 +183,27 @@ def expand(
       ValueError: if a setting has a value its method refuses.
       PluginError: if a method is trained by one that does not fit.
     """
-    return [
-        _cell(
-            suite,
-            budget,
-            family,
-            split=split,
-            name=name,
-            path=path,
-            changed=settings.get(name, {}),
-            seed=seed,
-            variant=variant,
-        )
-        for family in families
-        for split in suite.splits
-        if has_split(load_family(family), split)
-        for seed in range(seeds)
-        for name, path in methods.items()
-        for variant in _variants_of(load_method(path), suite)
-    ]
+    cells = list[Cell]()
+    for family in families:
+        for split in suite.splits:
+            if not has_split(load_family(family), split):
+                continue
+            first = [
+                _cell(
+                    suite,
+                    budget,
+                    family,
+                    split=split,
+                    name=name,
+                    path=path,
+                    changed=settings.get(name, {}),
+                    variant=variant,
+                )
+                for name, path in methods.items()
+                for variant in _variants_of(load_method(path), suite)
+            ]
+            cells += (replace(cell, seed=seed) for seed in range(seeds) for cell in first)
+    return cells
 
 
 def _variants_of(method: type[Method], suite: Suite) -> Iterator[Variant]:
@@ -224,9 +226,9 @@ def _cell(
     name: str,
     path: str,
     changed: Mapping[str, Any],
-    seed: int,
     variant: Variant,
 ) -> Cell:
+    """The cell of seed 0."""
     method = load_method(path)
     family = load_family(family_id)
     tasks, (train_tasks, train_steps) = family.split(split), _meta_training(method, budget, family)
@@ -259,7 +261,7 @@ def _cell(
         adapt_settings=tuple(
             field.name for field in fields(method.Config) if field.metadata.get("stage") == "adapt"
         ),
-        seed=seed,
+        seed=0,
         train_tasks=train_tasks,
         train_steps=train_steps,
         nested_in=nested_in,

@@ -43,6 +43,7 @@ EPILOG = (
     " again to go on), 4 disk full, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. Start with: python -m"
     " benchmark run --suite ood, then: python -m benchmark report."
 )
+SAVE_EVERY = "How often unfinished stages are saved; a run that is stopped saves them, too."
 THREADS_S = 5.0  # for threads to end, once a command has ended
 DEFAULT_STORE = Path("results/local")
 PUBLISHED = Path("published")  # in place of a folder, the results that came with the program
@@ -150,17 +151,15 @@ def run(
     jobs: JobsOption = None,
     store: StoreOption = DEFAULT_STORE,
     time_limit: TimeLimitOption = None,
-    save_every: Annotated[
-        str,
-        typer.Option(
-            help="How often unfinished stages are saved; a run that is stopped saves them, too."
-        ),
-    ] = "5m",
+    save_every: Annotated[str, typer.Option(help=SAVE_EVERY)] = "5m",
     force: Annotated[
         bool,
         typer.Option("--force", help="Run finished cells again, unfinished ones from the start."),
     ] = False,
     sealed: SealedOption = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only plan the cells, and leave them to `worker`.")
+    ] = False,
     unpublished: UnpublishedOption = False,
     published: Annotated[
         Path | None,
@@ -187,10 +186,18 @@ def run(
     changed = arguments.choose_settings(settings or [], chosen, chosen_budget)
 
     from benchmark import commands
+    from benchmark.planning import Request
 
-    what = (chosen_suite, chosen_budget, chosen, chosen_families, n_seeds, changed)
+    request = Request(
+        chosen_suite,
+        chosen_budget,
+        chosen,
+        families=chosen_families,
+        seeds=n_seeds,
+        settings=changed,
+    )
     code = commands.run(
-        *what,
+        request,
         workers,
         threads,
         store=store,
@@ -198,8 +205,58 @@ def run(
         force=force,
         save_every_s=save_every_s,
         published=published,
+        only_plan=plan,
     )
     raise typer.Exit(code)
+
+
+@app.command()
+def worker(
+    suite: Annotated[
+        list[str] | None, typer.Option(help="Only this suite. [default: every suite planned there]")
+    ] = None,
+    jobs: JobsOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    time_limit: TimeLimitOption = None,
+    save_every: Annotated[str, typer.Option(help=SAVE_EVERY)] = "5m",
+) -> None:
+    """Run what is planned in a store, beside other workers on any machines that share the folder.
+
+    `run --plan` plans. A worker ends when nothing planned is left; what failed is tried again once
+    it is planned again.
+    """
+    from benchmark import arguments
+
+    workers, threads = arguments.choose_jobs(jobs)
+    time_limit_s = arguments.seconds(time_limit) if time_limit is not None else None
+    save_every_s = arguments.seconds(save_every, "--save-every")
+
+    from benchmark import commands
+
+    raise typer.Exit(
+        commands.work(
+            store,
+            suite,
+            workers,
+            threads,
+            time_limit_s=time_limit_s,
+            save_every_s=save_every_s,
+        )
+    )
+
+
+@app.command()
+def status(
+    store: StoreOption = DEFAULT_STORE,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again every few seconds until all is done.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show how far a store is: what is done, running and where, failed, lost, and the time left."""
+    from benchmark import status as statuses
+
+    statuses.tell(store, watch, as_json)
 
 
 @app.command()
@@ -519,7 +576,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     words = sys.argv[1:] if arguments is None else arguments
     verbose = any(word in ("-v", "--verbose") for word in words)
-    resumes = bool({"run", "tune"} & {*words}) or (
+    resumes = bool({"run", "tune", "worker"} & {*words}) or (
         "verify" in words and any(word.split("=")[0] == "--store" for word in words)
     )
     # only films are drawn, and they say what they miss

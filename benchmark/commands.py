@@ -14,15 +14,15 @@ from rich.console import Console
 
 from benchmark import tune as tuning
 from benchmark.arguments import InputError, check_budgets
-from benchmark.cells import Cell, expand
 from benchmark.local import LocalExecutor, Progress, TimeLimitError, how_far, stages_of
+from benchmark.planning import Request, plan_of, planned_in, plans_of
 from benchmark.plugins import PluginError, load_method, registered_methods
 from benchmark.progress import Display, counted, duration
 from benchmark.provenance import why_unknown
 from benchmark.resume import Kept
 from benchmark.seeding import Streams
-from benchmark.stage import Stage
-from benchmark.suites import BUDGETS, SUITES, Budget, Suite
+from benchmark.stage import Stage, looks_over
+from benchmark.suites import BUDGETS, SUITES, Budget
 from benchmark.unpublished import missing, take_over
 from envs import FAMILIES, load_family
 from envs.api import family_version
@@ -32,7 +32,7 @@ from results.publication import Publication, published_in
 from results.references import write_references
 from results.store import CellKey, Store
 
-__all__ = ["as_text", "catalogue", "references", "run", "show", "tune"]
+__all__ = ["as_text", "catalogue", "references", "run", "show", "tune", "work"]
 
 # exit codes
 DONE = 0
@@ -41,12 +41,7 @@ TIME_LIMIT = 3
 
 
 def run(
-    suite: Suite,
-    budget: Budget,
-    methods: Mapping[str, str],
-    families: list[str],
-    seeds: int,
-    settings: Mapping[str, Mapping[str, Any]],
+    request: Request,
     jobs: int,
     threads: int,
     store: Path,
@@ -54,28 +49,41 @@ def run(
     force: bool,
     save_every_s: float,
     published: Path | None = None,
+    only_plan: bool = False,
 ) -> int:
-    """Run the cells of a suite, only those that `published` lacks if given; gives the exit code."""
+    """Run the cells of a suite, only those that `published` lacks if given; gives the exit code.
+
+    With `only_plan` they are left to workers.
+    """
     began = time.monotonic()
-    cells = expand(suite, budget, methods, families=families, seeds=seeds, settings=settings)
+    suite, budget = request.suite, request.budget
+    cells = request.cells()
     publication = None if published is None else published_in(published)
     if publication and not (cells := missing(cells, publication)):
         print(
-            f"suite {suite.id} at {budget.id}: seeds 0 to {seeds - 1} are published in {published}"
+            f"suite {suite.id} at {budget.id}: seeds 0 to {request.seeds - 1} are published in"
+            f" {published}"
         )
         return DONE
     check_budgets(cells)
     opened = Store(store, create=True)
     if publication and (taken := take_over(cells, publication, opened)):
         print(f"meta-trainings taken over from the published results: {taken}")
-    opened.write_plan(_plan(suite, methods, cells))
+    plan = plan_of(suite, request.methods, cells, request)
+    opened.write_plan(plan)
     console = Console(markup=False, emoji=False, highlight=False)
     display = Display(console)
-    stages = stages_of(cells)
-    console.print(
+    stages = stages_of(cells, plan["attempt"])
+    line = (
         f"suite {suite.id} at {budget.id}: {counted(len(cells), 'cell')} in"
-        f" {counted(len(stages), 'stage')}, {counted(jobs, 'worker')} ×"
-        f" {counted(threads, 'thread')}, store {store}",
+        f" {counted(len(stages), 'stage')}"
+    )
+    if only_plan:
+        console.print(f"{line}, planned in {store}", soft_wrap=True)
+        console.print(f"next: python -m benchmark worker{_at(store)}", soft_wrap=True)
+        return DONE
+    console.print(
+        f"{line}, {counted(jobs, 'worker')} × {counted(threads, 'thread')}, store {store}",
         soft_wrap=True,
     )
     if reason := why_unknown():
@@ -134,7 +142,7 @@ def tune(
             seed=seed,
         )
         check_budgets(trial.cell for trial in trials)
-        opened.write_plan(_plan(tuning.SUITE, {name: path}, [trial.cell for trial in trials]))
+        opened.write_plan(plan_of(tuning.SUITE, {name: path}, [trial.cell for trial in trials]))
         console.print(
             f"{name} on {family}: {len(trials)} trials at {fraction:g} of {budget.id}, store"
             f" {store}",
@@ -169,15 +177,78 @@ def tune(
     return FAILED if best["status"] != "ok" else DONE
 
 
-def _plan(suite: Suite, methods: Mapping[str, str], cells: list[Cell]) -> dict[str, Any]:
-    return {
-        "suite": suite.id,
-        "suite_version": suite.version,
-        "question": suite.question,
-        "arms": list(methods),
-        "remembering": [name for name, path in methods.items() if load_method(path).remembers],
-        "cells": [cell.plan() for cell in cells],
-    }
+def work(
+    store: Path,
+    suites: list[str] | None,
+    jobs: int,
+    threads: int,
+    time_limit_s: float | None,
+    save_every_s: float,
+) -> int:
+    """Run what is planned in a store and not finished, beside any number of others who do the same;
+    gives the exit code.
+    """
+    began = time.monotonic()
+    deadline = None if time_limit_s is None else began + time_limit_s
+    plans_of(Store(store, create=False), suites)  # a folder that is no store must not become one
+    opened = Store(store, create=True)
+    console = Console(markup=False, emoji=False, highlight=False)
+    tried = set[tuple[CellKey, str]]()
+    table = list[Progress]()
+    # what is planned meanwhile is run too
+    while stages := _left(opened, suites, tried, console):
+        tried |= {(stage.key, stage.attempt) for stage in stages}
+        console.print(
+            f"{counted(len(stages), 'stage')} to run or to wait for, {counted(jobs, 'worker')} ×"
+            f" {counted(threads, 'thread')}, store {store}",
+            soft_wrap=True,
+        )
+        display = Display(console)
+        executor = LocalExecutor(
+            opened,
+            jobs,
+            threads,
+            deadline=deadline,
+            save_every_s=save_every_s,
+            note=display.note,
+        )
+        done = _execute(console, executor, stages, display)
+        if done is None:
+            return TIME_LIMIT
+        table += done
+    if not table:
+        console.print(f"nothing is left to run in {store}", soft_wrap=True)
+        return DONE
+    return _conclude(console, table, store, time.monotonic() - began)
+
+
+def _left(
+    store: Store, suites: list[str] | None, tried: set[tuple[CellKey, str]], console: Console
+) -> list[Stage]:
+    """Planned stages that are neither finished nor were tried, each once."""
+    found = dict[CellKey, Stage]()
+    for plan in plans_of(store, suites):
+        if not plan.get("requests") and plan["suite"] == tuning.SUITE.id:
+            continue  # `tune` plans its next trials itself
+        planned = planned_in(plan)
+        if planned.foreign and not tried:
+            console.print(
+                f"suite {plan['suite']}: {counted(planned.foreign, 'planned cell')} left out, which"
+                " this version of the program, or of a method, would run in another way",
+                soft_wrap=True,
+            )
+        for stage in stages_of(planned.cells, planned.attempt):
+            found.setdefault(stage.key, stage)
+    return [
+        stage
+        for stage in found.values()
+        if (stage.key, stage.attempt) not in tried and not looks_over(store, stage)
+    ]
+
+
+def _at(store: Path) -> str:
+    """The words of a command that name a store."""
+    return "" if store == Path("results/local") else f" --store {shlex.quote(str(store))}"
 
 
 def _execute(
@@ -218,11 +289,10 @@ def _conclude(console: Console, table: list[Progress], store: Path, took_s: floa
     for entry in failed:
         console.print(f"failed: {entry.stage}: {entry.error}", soft_wrap=True)
         console.print(f"  log: {store / entry.stage.key.folder / 'log.txt'}", soft_wrap=True)
-    where = "" if store == Path("results/local") else f" --store {shlex.quote(str(store))}"
     theirs = _published_seeds(table)
     ours = len({entry.stage.cell.seed for entry in table})
     console.print(
-        f"next: python -m benchmark report{where}{' --compare published' * (theirs > 0)}",
+        f"next: python -m benchmark report{_at(store)}{' --compare published' * (theirs > 0)}",
         soft_wrap=True,
     )
     if ours < theirs:

@@ -67,13 +67,13 @@ class Progress:
         )
 
 
-def stages_of(cells: Sequence[Any]) -> list[Stage]:
+def stages_of(cells: Sequence[Any], attempt: str = "") -> list[Stage]:
     """The stages of cells, each train stage once and before what builds on it."""
     stages: dict[CellKey, Stage] = {}
     for cell in cells:
         if cell.train_key is not None:
-            stages.setdefault(cell.train_key, Stage(cell.trainer, "train"))
-        stages[cell.adapt_key] = Stage(cell, "adapt")
+            stages.setdefault(cell.train_key, Stage(cell.trainer, "train", attempt))
+        stages[cell.adapt_key] = Stage(cell, "adapt", attempt)
     return list(stages.values())
 
 

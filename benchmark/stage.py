@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import torch
 
 from benchmark import run, states
 from benchmark.cells import Cell
+from benchmark.claims import Announcer
 from benchmark.provenance import provenance
 from benchmark.resume import SAVE_EVERY_S, Saver, belongings
 from benchmark.seeding import seed_globals
@@ -31,6 +32,8 @@ class Stage:
 
     cell: Cell
     name: Literal["train", "adapt"]
+    # that it is part of: where it failed in the same, it is not tried again; "" for none
+    attempt: str = field(default="", compare=False)
 
     @cached_property
     def key(self) -> CellKey:
@@ -89,53 +92,80 @@ def perform(
             return "busy", None
         if not force and finished(store, stage):
             return "done", None
-        if force:
-            store.forget(stage.key)
-        replace = store.status(stage.key) == "done"
-        log = [_first_line(stage)]
-        rows: list[Row] = []
-        measured: list[Measure] = []
-        error: str | None = None
-        state: bytes | None = None
-        saver = _saver(store, stage, threads, save_every_s, tell)
+        if error := given_up(store, stage):
+            return "failed", error
+        announcer = Announcer(store, stage.key, str(stage), stage.steps, tell)
         try:
-            with _warnings_into(log):
-                begin = _Beginning(store, stage, threads, tell)
-                under_way = saver.restore(begin, log)
-                rows += under_way.rows
-                if saver.kept is not None:
-                    tell("resumed", saver.kept)
-                if not _run(
-                    under_way,
-                    saver,
-                    rows,
-                    log=log,
-                    stop=stop,
-                    tell=tell,
-                    plug_in=bool(stage.cell.method_source),
-                    saves=not replace,
-                ):
-                    return "stopped", None
-                measured = under_way.measures
-                state = _written(begin.method) if stage.name == "train" else None
-        except StoreError:
-            raise
-        except (Exception, SystemExit) as reason:  # whatever a method raises is its result
-            error = _in_one_line(reason)
-            rows.append(run.failed_row(stage.cell, stage.name, error))
-            log.append(traceback.format_exc())
-        resumed = {"resumed": saver.earlier} if saver.earlier else {}
-        record = {**_outcome(store, stage, rows, error), **resumed, **_facts(stage.cell, threads)}
-        store.write(
-            stage.key,
-            rows,
-            measured=measured,
-            state=state,
-            log="\n".join(log) + "\n",
-            record=record,
-            replace=replace,
-        )
-        return ("failed" if error else "done"), error
+            return _perform(
+                store,
+                stage,
+                threads,
+                tell=announcer,
+                force=force,
+                stop=stop,
+                save_every_s=save_every_s,
+            )
+        finally:
+            announcer.withdraw()
+
+
+def _perform(
+    store: Store,
+    stage: Stage,
+    threads: int,
+    tell: Callable[[str, Any], None],
+    force: bool,
+    stop: Callable[[], bool],
+    save_every_s: float,
+) -> tuple[Outcome, str | None]:
+    """`perform`, of a stage that is claimed."""
+    if force:
+        store.forget(stage.key)
+    replace = store.status(stage.key) == "done"
+    log = [_first_line(stage)]
+    rows: list[Row] = []
+    measured: list[Measure] = []
+    error: str | None = None
+    state: bytes | None = None
+    saver = _saver(store, stage, threads, save_every_s, tell)
+    try:
+        with _warnings_into(log):
+            begin = _Beginning(store, stage, threads, tell)
+            under_way = saver.restore(begin, log)
+            rows += under_way.rows
+            if saver.kept is not None:
+                tell("resumed", saver.kept)
+            if not _run(
+                under_way,
+                saver,
+                rows,
+                log=log,
+                stop=stop,
+                tell=tell,
+                plug_in=bool(stage.cell.method_source),
+                saves=not replace,
+            ):
+                return "stopped", None
+            measured = under_way.measures
+            state = _written(begin.method) if stage.name == "train" else None
+    except StoreError:
+        raise
+    except (Exception, SystemExit) as reason:  # whatever a method raises is its result
+        error = _in_one_line(reason)
+        rows.append(run.failed_row(stage.cell, stage.name, error))
+        log.append(traceback.format_exc())
+    resumed = {"resumed": saver.earlier} if saver.earlier else {}
+    record = {**_outcome(store, stage, rows, error), **resumed, **_facts(stage.cell, threads)}
+    store.write(
+        stage.key,
+        rows,
+        measured=measured,
+        state=state,
+        log="\n".join(log) + "\n",
+        record=record,
+        replace=replace,
+    )
+    return ("failed" if error else "done"), error
 
 
 def _in_one_line(reason: BaseException) -> str:
@@ -149,6 +179,8 @@ def _outcome(store: Store, stage: Stage, rows: list[Row], error: str | None) -> 
         "status": _status(rows),
         "error": error,
         "stage": str(stage),
+        "attempt": stage.attempt,
+        "seconds": max((row.wall_s or 0.0 for row in rows), default=0.0),
         "env_steps": max((row.env_steps for row in rows), default=0),
         "n_train_tasks": rows[-1].n_train_tasks if rows else None,
         "built_on": _trained_state(store, stage),
@@ -201,6 +233,28 @@ def finished(store: Store, stage: Stage) -> bool:
     return state is None or store.record(stage.key).get("built_on") == state
 
 
+def given_up(store: Store, stage: Stage) -> str | None:
+    """The error of a stage that has failed in the attempt which it is part of, None otherwise."""
+    if not stage.attempt or store.status(stage.key) != "failed":
+        return None
+    record = store.record(stage.key)
+    return record.get("error") if record.get("attempt") == stage.attempt else None
+
+
+def looks_over(store: Store, stage: Stage) -> bool:
+    """Whether a stage need not run, or is given up, by what its record says alone: quick."""
+    glance = store.glance(stage.key)
+    if glance.status == "failed":
+        return bool(stage.attempt) and glance.record.get("attempt") == stage.attempt
+    if glance.status != "done":
+        return False
+    key = stage.cell.train_key
+    if stage.name == "train" or key is None:
+        return True
+    trained = store.glance(key)
+    return trained.status != "done" or glance.record.get("built_on") == trained.state
+
+
 def _trained_state(store: Store, stage: Stage) -> str | None:
     """SHA-256 of the trained state that an adapt stage begins from, None where there is none."""
     key = stage.cell.train_key
@@ -233,7 +287,13 @@ def _warnings_into(log: list[str]) -> Iterator[None]:
 
 def record_failure(store: Store, stage: Stage, error: str) -> None:
     """Write that a stage failed in a way that it could not write itself."""
-    record = {"status": "failed", "error": error, "stage": str(stage), **_facts(stage.cell, None)}
+    record = {
+        "status": "failed",
+        "error": error,
+        "stage": str(stage),
+        "attempt": stage.attempt,
+        **_facts(stage.cell, None),
+    }
     store.write(
         stage.key,
         [run.failed_row(stage.cell, stage.name, error)],

@@ -4,7 +4,10 @@
 when all of them match; whatever else is found, a later run does the cell again.
 """
 
+import json
+import os
 import re
+import secrets
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +28,7 @@ from results.files import (
     locked,
     read,
     seal,
+    to_json,
     unseal,
 )
 from results.schema import COLUMNS, Row, to_frame
@@ -33,6 +37,7 @@ ROWS = "rows.parquet"
 STATE = "state.safetensors"
 LOG = "log.txt"
 CELL = "cell.json"
+CLAIM = "claim.json"  # what whoever is at the stage says of it
 MEASURES = "measures.csv"  # of the cells that have any
 WRITE_LOCK = ".write.lock"
 Status = Literal["missing", "done", "failed", "corrupt"]
@@ -211,6 +216,41 @@ class CellFolder:
         """Give the state that the header of a snapshot names."""
         with explained(self.folder):
             return snapshot.read_state(self.folder, header)
+
+    def announce(self, content: Mapping[str, Any] | None) -> None:
+        """Write what whoever has claimed the cell says of it, in one step; None removes it."""
+        path = self.folder / CLAIM
+        with explained(self.folder):
+            if content is None:
+                path.unlink(missing_ok=True)
+                return
+            # it may be lost in a crash, and need not be flushed to disk
+            temporary = path.with_name(f".{CLAIM}.{secrets.token_hex(4)}.tmp")
+            temporary.write_bytes(to_json(content))
+            os.replace(temporary, path)
+
+    def announced(self) -> dict[str, Any] | None:
+        """Give what was announced, None for nothing that can be read."""
+        try:
+            said = json.loads(read(self.folder / CLAIM))
+        except (OSError, DamageError, ValueError):
+            return None
+        return said if isinstance(said, dict) else None
+
+    def glance(self) -> tuple[Status, dict[str, Any], str | None]:
+        """Judge the cell by what `cell.json` says, and give its record, and the SHA-256 of its
+        trained state.
+        """
+        with explained(self.folder):
+            try:
+                content = json.loads(read(self.folder / CELL))
+                record: dict[str, Any] = content["record"]
+                state = content["files"].get(STATE, {}).get("sha256")
+                return STATUSES[record["status"]], record, state
+            except FileNotFoundError:
+                return "missing", {}, None
+            except (DamageError, ValueError, KeyError, TypeError, AttributeError):
+                return "corrupt", {}, None
 
     def forget(self) -> None:
         """Remove the snapshot, if there is one."""

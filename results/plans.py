@@ -47,7 +47,7 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
     """Give `new` and the cells of `old` in slots that it lacks; none of another suite version."""
     if old["suite_version"] != new["suite_version"]:
         return new
-    cells = {to_json(cell["slot"]): cell for cell in (*old["cells"], *new["cells"])}
+    cells = {tuple(sorted(cell["slot"].items())): cell for cell in (*old["cells"], *new["cells"])}
     arms = new["arms"]
     # a plan of some arms does not know the order of all
     if any(arm not in arms for arm in old["arms"]):
@@ -57,7 +57,9 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
         *(arm for arm in old.get("remembering", ()) if arm not in new["arms"]),
     }
     told = {"remembering": [arm for arm in arms if arm in remembering]} if remembering else {}
-    return {**new, "arms": arms, "cells": list(cells.values()), **told}
+    requests = {to_json(asked): asked for plan in (old, new) for asked in plan.get("requests", ())}
+    asked = {"requests": list(requests.values())} if requests else {}
+    return {**new, "arms": arms, "cells": list(cells.values()), **told, **asked}
 
 
 def expected(plans: Iterable[Mapping[str, Any]], statuses: Mapping[CellKey, str]) -> pd.DataFrame:

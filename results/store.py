@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -50,6 +50,16 @@ _CLAIM = ".claim.lock"
 _IN_EMPTY = {_LOCK, ".gitignore", ".gitkeep", ".DS_Store"}
 _CLAIM_WAIT_S = 0.02  # outlasts a reader that checks whether the lock is held
 _LOCK_WAIT_S = 60.0
+
+
+class Glance(NamedTuple):
+    """What a quick look at a cell shows."""
+
+    status: Status
+    record: Mapping[str, Any]  # empty where there is none
+    state: str | None  # SHA-256 of its trained state
+    said: Mapping[str, Any] | None  # by whoever is, or was, at the stage, and has not finished it
+    claimed: bool  # whether somebody is at it
 
 
 class Store:
@@ -191,6 +201,28 @@ class Store:
         """
         return self._cell(key).saved_state(header)
 
+    def announce(self, key: CellKey, content: Mapping[str, Any] | None) -> None:
+        """Say how far a stage is, for those who ask; whoever has claimed its cell may.
+
+        Args:
+          content: plain JSON data, in place of what was said before; None removes it.
+        Raises:
+          StoreError: if it cannot be written.
+        """
+        self._cell(key).announce(content)
+
+    def glance(self, key: CellKey) -> Glance:
+        """Judge a cell by its record alone, without a look at its rows.
+
+        Raises:
+          StoreError: if it cannot be read.
+        """
+        cell = self._cell(key)
+        status, record, state = cell.glance()
+        if status == "done":
+            return Glance(status, record, state, None, False)
+        return Glance(status, record, state, cell.announced(), is_locked(cell.folder / _CLAIM))
+
     def forget(self, key: CellKey) -> None:
         """Remove a stage's snapshot, if it has one.
 
@@ -236,18 +268,20 @@ class Store:
             within an episode (none if left out), and `cells`: each a `slot` (budget, family, split,
             method, variant, seed), the `key` of its cell and the `train_key` it builds on or None,
             as `asdict` gives keys, and `isomorphic_axes`, the family's shift axes whose tasks are
-            exact linear images of training tasks (none if left out).
+            exact linear images of training tasks (none if left out). `requests`, where given,
+            say how its cells are made; they add up. `attempt` names the newest request: what has
+            failed in it is not tried again by others.
         Raises:
           StoreError: if it cannot be written, or the plan that is there is damaged.
           ValueError, TypeError: if a key is not valid.
         """
-        new = json.loads(to_json(plan))  # as it will be read
+        new = json.loads(json.dumps(plan))  # as it will be read
         for cell in new["cells"]:
             keys(cell)
         path = self.root / f"suite-{check_name(new['suite'])}.json"
         with self._alone(), explained(path):
             merged = merge(load(path), new) if path.exists() else new
-            commit(self.root, {path.name: seal(merged)})
+            commit(self.root, {path.name: seal(merged, indent=None)})
 
     def plans(self) -> list[dict[str, Any]]:
         """Give the plans of all suites, by the suites' names.

@@ -1,0 +1,125 @@
+"""What was asked of a run, kept in the store's plan, so that workers elsewhere know its cells."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmark.cells import Cell, expand
+from benchmark.plugins import load_method
+from benchmark.suites import BUDGETS, SUITES, Budget, Suite
+from results.store import Store, StoreError
+
+
+@dataclass(frozen=True)
+class Request:
+    """A suite, and what the command line says of it."""
+
+    suite: Suite
+    budget: Budget
+    methods: Mapping[str, str]  # name → module:Class
+    families: Sequence[str]
+    seeds: int
+    settings: Mapping[str, Mapping[str, Any]]  # by method, what differs from the budget's
+
+    def cells(self) -> list[Cell]:
+        """Its cells, in the report's order."""
+        return expand(
+            self.suite,
+            self.budget,
+            self.methods,
+            families=self.families,
+            seeds=self.seeds,
+            settings=self.settings,
+        )
+
+    def as_plain(self) -> dict[str, Any]:
+        """As JSON data; the suite's name is the plan's."""
+        return {
+            "budget": self.budget.id,
+            "splits": list(self.suite.splits),
+            "methods": dict(self.methods),
+            "families": list(self.families),
+            "seeds": self.seeds,
+            "settings": {name: dict(changed) for name, changed in self.settings.items()},
+        }
+
+
+def plan_of(
+    suite: Suite,
+    methods: Mapping[str, str],
+    cells: Sequence[Cell],
+    request: Request | None = None,
+) -> dict[str, Any]:
+    """The plan that says which cells are expected, and of which request they are."""
+    requests = {"requests": [request.as_plain()]} if request else {}
+    return {
+        "suite": suite.id,
+        "suite_version": suite.version,
+        "question": suite.question,
+        "arms": list(methods),
+        "remembering": [name for name, path in methods.items() if load_method(path).remembers],
+        "cells": [cell.plan() for cell in cells],
+        "attempt": secrets.token_hex(4),
+        **requests,
+    }
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The cells of a plan that this program would run as they were planned."""
+
+    cells: list[Cell]
+    attempt: str  # that the plan asks for: what failed in it is not tried again
+    foreign: int  # cells that this program would run in another way
+
+
+def planned_in(plan: Mapping[str, Any]) -> Planned:
+    """The cells of a plan.
+
+    Raises:
+      StoreError: if it does not say what was asked for.
+      PluginError: if a method in it cannot be loaded here.
+    """
+    wanted = {cell["key"]["id"] for cell in plan["cells"]}
+    attempt = plan.get("attempt", "")
+    suite = SUITES.get(plan["suite"])
+    if suite is None or suite.version != plan["suite_version"]:
+        return Planned([], attempt, len(wanted))
+    if not plan.get("requests"):
+        raise StoreError(
+            f"the plan of suite {plan['suite']} does not say how its cells are made: plan them"
+            " again with `run --plan`"
+        )
+    found: dict[str, Cell] = {}
+    for asked in plan["requests"]:
+        found |= {cell.adapt_key.id: cell for cell in _request(suite, asked).cells()}
+    cells = [cell for name, cell in found.items() if name in wanted]
+    return Planned(cells, attempt, len(wanted) - len(cells))
+
+
+def _request(suite: Suite, asked: Mapping[str, Any]) -> Request:
+    return Request(
+        replace(suite, splits=tuple(asked["splits"])),
+        BUDGETS[asked["budget"]],
+        asked["methods"],
+        families=asked["families"],
+        seeds=asked["seeds"],
+        settings=asked["settings"],
+    )
+
+
+def plans_of(store: Store, suites: Sequence[str] | None) -> list[dict[str, Any]]:
+    """The store's plans, of all suites or of those named.
+
+    Raises:
+      StoreError: if there is none, or one that is named is not there.
+    """
+    plans = {plan["suite"]: plan for plan in store.plans()}
+    if unknown := [name for name in suites or () if name not in plans]:
+        raise StoreError(
+            f"{store.root}: no plan of suite {unknown[0]}, there are: {', '.join(plans) or 'none'}"
+        )
+    if not plans:
+        raise StoreError(f"{store.root}: nothing is planned there: plan a suite with `run --plan`")
+    return [plan for name, plan in plans.items() if suites is None or name in suites]

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from typer import Context
 
     from benchmark.cells import Cell
+    from benchmark.executors import Means, Where
 
 MAX_SEEDS = 1_000
+EXECUTORS = ("local", "slurm", "ray")
 
 
 class InputError(Exception):
@@ -278,6 +280,36 @@ def choose_published(unpublished: bool, folder: Path | None, force: bool) -> Pat
     return PUBLISHED if folder is None else folder
 
 
+def choose_where(
+    executor: str, plan: bool, array: int | None, parameters: Sequence[str], address: str | None
+) -> "Where":
+    """Where stages are to run, from the words of the command line."""
+    if executor not in EXECUTORS:
+        raise unknown("executor", executor, EXECUTORS)
+    for given, name, user in (
+        (array is not None, "--array", "slurm"),
+        (bool(parameters), "--slurm", "slurm"),
+        (address is not None, "--address", "ray"),
+    ):
+        if given and executor != user:
+            raise InputError(f"{name} is for --executor {user}, and would do nothing here")
+    if plan and executor != "local":
+        raise InputError(f"--plan leaves nothing to --executor {executor}; leave one of them out")
+    from benchmark.executors import Where  # imports torch, which a typo need not wait for
+
+    if executor != "slurm":
+        return Where("none" if plan else executor, address=address)
+    from benchmark.on_slurm import parameters_of
+
+    return Where(executor, array or 1, parameters_of(parameters))
+
+
+def threads_of_one() -> int:
+    """Threads of a stage on other machines."""
+    most = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return max(1, int(most)) if most.isdecimal() else 1
+
+
 def choose_jobs(jobs: int | None) -> tuple[int, int]:
     """Worker processes and threads of each, within the cores of this process.
 
@@ -293,6 +325,46 @@ def choose_jobs(jobs: int | None) -> tuple[int, int]:
     most = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     threads = cores // chosen
     return chosen, max(1, min(threads, int(most)) if most.isdecimal() and int(most) else threads)
+
+
+def choose_means(
+    jobs: int | None,
+    time_limit: str | None,
+    save_every: str,
+    stage_time_limit: str | None = None,
+    memory_limit: str | None = None,
+    executor: str = "local",
+) -> "Means":
+    """What an executor may use, from the words of the command line."""
+    workers, threads = (
+        choose_jobs(jobs) if executor in ("local", "none") else (jobs or 1, threads_of_one())
+    )
+    limits: dict[str, Any] = {
+        "time_limit_s": None if time_limit is None else seconds(time_limit),
+        "stage_limit_s": None
+        if stage_time_limit is None
+        else seconds(stage_time_limit, "--stage-time-limit"),
+        "memory_limit": None if memory_limit is None else memory(memory_limit),
+    }
+    every = seconds(save_every, "--save-every")
+    from benchmark.executors import Means  # imports torch, which a typo need not wait for
+
+    return Means(workers, threads, **limits, save_every_s=every, jobs_given=jobs is not None)
+
+
+def memory(text: str, option: str = "--memory-limit") -> int:
+    """An amount such as "8G", "1.5G" or "800M", in bytes; K, M and G are powers of 1024.
+
+    Raises:
+      InputError: if it is none, or zero.
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([kmgt])(?:i?b)?", text.strip().lower(), re.ASCII)
+    found = int(float(match[1]) * 1024 ** (1 + "kmgt".index(match[2]))) if match else 0
+    if found <= 0:
+        raise InputError(
+            f"{option} {text!r} is not an amount of memory; write for example 8G or 800M"
+        )
+    return found
 
 
 def seconds(text: str, option: str = "--time-limit") -> float:

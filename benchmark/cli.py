@@ -86,6 +86,14 @@ StoreOption = Annotated[
     Path, _folder_option("--store", about="Folder of results.", parser=_own_folder)
 ]
 JobsOption = Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")]
+StageTimeLimitOption = Annotated[
+    str | None,
+    typer.Option(help="Give up a stage that takes longer than, for example, 6h; it has failed."),
+]
+MemoryLimitOption = Annotated[
+    str | None,
+    typer.Option(help="Give up a stage whose worker takes more than, for example, 8G of memory."),
+]
 TimeLimitOption = Annotated[
     str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")
 ]
@@ -152,6 +160,8 @@ def run(
     store: StoreOption = DEFAULT_STORE,
     time_limit: TimeLimitOption = None,
     save_every: Annotated[str, typer.Option(help=SAVE_EVERY)] = "5m",
+    stage_time_limit: StageTimeLimitOption = None,
+    memory_limit: MemoryLimitOption = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Run finished cells again, unfinished ones from the start."),
@@ -160,6 +170,21 @@ def run(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only plan the cells, and leave them to `worker`.")
     ] = False,
+    executor: Annotated[
+        str,
+        typer.Option(help="Who runs the stages: local, slurm (an array of workers) or ray."),
+    ] = "local",
+    array: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="With slurm: how many workers.")
+    ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(help="With slurm: a parameter of the jobs, as partition=long."),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="With ray: of the cluster, or auto. [default: this machine alone]"),
+    ] = None,
     unpublished: UnpublishedOption = False,
     published: Annotated[
         Path | None,
@@ -179,9 +204,9 @@ def run(
     chosen_suite = chosen_suite if sealed is None else arguments.with_sealed(chosen_suite, sealed)
     published = arguments.choose_published(unpublished, published, force)
     n_seeds = arguments.choose_seeds(seeds, chosen_budget, unpublished)
-    workers, threads = arguments.choose_jobs(jobs)
-    time_limit_s = arguments.seconds(time_limit) if time_limit is not None else None
-    save_every_s = arguments.seconds(save_every, "--save-every")
+    where = arguments.choose_where(executor, plan, array, slurm or [], address)
+    limits = (stage_time_limit, memory_limit)
+    means = arguments.choose_means(jobs, time_limit, save_every, *limits, executor=executor)
     chosen = arguments.choose_methods(chosen_suite, chosen_budget, methods, method or [])
     changed = arguments.choose_settings(settings or [], chosen, chosen_budget)
 
@@ -196,17 +221,7 @@ def run(
         seeds=n_seeds,
         settings=changed,
     )
-    code = commands.run(
-        request,
-        workers,
-        threads,
-        store=store,
-        time_limit_s=time_limit_s,
-        force=force,
-        save_every_s=save_every_s,
-        published=published,
-        only_plan=plan,
-    )
+    code = commands.run(request, means, store, force=force, published=published, where=where)
     raise typer.Exit(code)
 
 
@@ -219,6 +234,8 @@ def worker(
     store: StoreOption = DEFAULT_STORE,
     time_limit: TimeLimitOption = None,
     save_every: Annotated[str, typer.Option(help=SAVE_EVERY)] = "5m",
+    stage_time_limit: StageTimeLimitOption = None,
+    memory_limit: MemoryLimitOption = None,
 ) -> None:
     """Run what is planned in a store, beside other workers on any machines that share the folder.
 
@@ -227,22 +244,11 @@ def worker(
     """
     from benchmark import arguments
 
-    workers, threads = arguments.choose_jobs(jobs)
-    time_limit_s = arguments.seconds(time_limit) if time_limit is not None else None
-    save_every_s = arguments.seconds(save_every, "--save-every")
+    means = arguments.choose_means(jobs, time_limit, save_every, stage_time_limit, memory_limit)
 
     from benchmark import commands
 
-    raise typer.Exit(
-        commands.work(
-            store,
-            suite,
-            workers,
-            threads,
-            time_limit_s=time_limit_s,
-            save_every_s=save_every_s,
-        )
-    )
+    raise typer.Exit(commands.work(store, suite, means))
 
 
 @app.command()
@@ -293,18 +299,12 @@ def tune(
 
     chosen_budget = arguments.choose_budget(budget)
     name, path = arguments.choose_tuned(method, family, chosen_budget)
-    workers, threads = arguments.choose_jobs(jobs)
-    time_limit_s = arguments.seconds(time_limit) if time_limit is not None else None
-    save_every_s = arguments.seconds(save_every, "--save-every")
+    means = arguments.choose_means(jobs, time_limit, save_every)
 
     from benchmark import commands
 
-    what = (name, path, family, chosen_budget, trials, seed, workers, threads)
-    raise typer.Exit(
-        commands.tune(
-            *what, store=store, out=out, time_limit_s=time_limit_s, save_every_s=save_every_s
-        )
-    )
+    what = (name, path, family, chosen_budget, trials, seed)
+    raise typer.Exit(commands.tune(*what, means=means, store=store, out=out))
 
 
 @app.command()
@@ -401,10 +401,10 @@ def _own_or_published() -> Path:
 @app.command(name="list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """Show suites, budgets, families with their splits, and methods with their settings."""
-    from benchmark import commands
+    from benchmark import catalogue
 
-    catalogue = commands.catalogue()
-    typer.echo(json.dumps(catalogue, indent=2) if as_json else commands.as_text(catalogue))
+    known = catalogue.catalogue()
+    typer.echo(json.dumps(known, indent=2) if as_json else catalogue.as_text(known))
 
 
 @app.command()

@@ -3,9 +3,9 @@
 import json
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,23 @@ from rich.console import Console
 
 from benchmark import tune as tuning
 from benchmark.arguments import InputError, check_budgets
-from benchmark.local import LocalExecutor, Progress, TimeLimitError, how_far, stages_of
+from benchmark.executors import HERE, Executor, Means, TimeLimitError, Where
+from benchmark.local import LocalExecutor, Progress, how_far, stages_of
 from benchmark.planning import Request, plan_of, planned_in, plans_of
-from benchmark.plugins import PluginError, load_method, registered_methods
 from benchmark.progress import Display, counted, duration
 from benchmark.provenance import why_unknown
 from benchmark.resume import Kept
 from benchmark.seeding import Streams
 from benchmark.stage import Stage, looks_over
-from benchmark.suites import BUDGETS, SUITES, Budget
+from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from benchmark.unpublished import missing, take_over
-from envs import FAMILIES, load_family
-from envs.api import family_version
 from methods import METHODS
 from results.files import DamageError, StoreError, read
 from results.publication import Publication, published_in
 from results.references import write_references
 from results.store import CellKey, Store
 
-__all__ = ["as_text", "catalogue", "references", "run", "show", "tune", "work"]
+__all__ = ["references", "run", "show", "tune", "work"]
 
 # exit codes
 DONE = 0
@@ -42,19 +40,13 @@ TIME_LIMIT = 3
 
 def run(
     request: Request,
-    jobs: int,
-    threads: int,
+    means: Means,
     store: Path,
-    time_limit_s: float | None,
     force: bool,
-    save_every_s: float,
     published: Path | None = None,
-    only_plan: bool = False,
+    where: Where = HERE,
 ) -> int:
-    """Run the cells of a suite, only those that `published` lacks if given; gives the exit code.
-
-    With `only_plan` they are left to workers.
-    """
+    """Run the cells of a suite, only those that `published` lacks if given; gives the exit code."""
     began = time.monotonic()
     suite, budget = request.suite, request.budget
     cells = request.cells()
@@ -78,34 +70,43 @@ def run(
         f"suite {suite.id} at {budget.id}: {counted(len(cells), 'cell')} in"
         f" {counted(len(stages), 'stage')}"
     )
-    if only_plan:
+    if where.executor in ("none", "slurm"):
         console.print(f"{line}, planned in {store}", soft_wrap=True)
-        console.print(f"next: python -m benchmark worker{_at(store)}", soft_wrap=True)
+        _leave_to_others(console, suite, store, means, where)
         return DONE
-    console.print(
-        f"{line}, {counted(jobs, 'worker')} × {counted(threads, 'thread')}, store {store}",
-        soft_wrap=True,
-    )
+    executor = _executor(opened, _left_of(means, began), where, force, display.note)
+    console.print(f"{line}, {executor.about}, store {store}", soft_wrap=True)
     if reason := why_unknown():
         console.print(f"results will not name the commit of this code: {reason}", soft_wrap=True)
-    deadline = None if time_limit_s is None else began + time_limit_s
-    table = _execute(
-        console,
-        LocalExecutor(
-            opened,
-            jobs,
-            threads,
-            deadline=deadline,
-            force=force,
-            save_every_s=save_every_s,
-            note=display.note,
-        ),
-        stages,
-        display,
-    )
+    table = _execute(console, executor, stages, display)
     return (
         TIME_LIMIT if table is None else _conclude(console, table, store, time.monotonic() - began)
     )
+
+
+def _executor(
+    store: Store, means: Means, where: Where, force: bool, note: Callable[[str], None]
+) -> Executor:
+    if where.executor != "ray":
+        return LocalExecutor(store, means, force, note)
+    from benchmark.on_ray import RayExecutor
+
+    return RayExecutor(store, means, where.address, force, note)
+
+
+def _leave_to_others(
+    console: Console, suite: Suite, store: Path, means: Means, where: Where
+) -> None:
+    """Say how workers are started, or put them in Slurm's queue."""
+    if where.executor == "none":
+        console.print(f"next: python -m benchmark worker{_at(store)}", soft_wrap=True)
+        return
+    from benchmark.on_slurm import submit
+
+    words = ["worker", "--suite", suite.id, "--store", str(store.absolute()), *means.words()]
+    jobs = submit(store.absolute(), words, where.array, where.parameters)
+    console.print(f"{counted(len(jobs), 'job')} in the queue: {jobs[0].job_id} …", soft_wrap=True)
+    console.print(f"next: python -m benchmark status{_at(store)} --watch", soft_wrap=True)
 
 
 def tune(
@@ -115,16 +116,12 @@ def tune(
     budget: Budget,
     n_trials: int,
     seed: int,
-    jobs: int,
-    threads: int,
+    means: Means,
     store: Path,
     out: Path,
-    time_limit_s: float | None,
-    save_every_s: float,
 ) -> int:
     """Tune a method on a family, rung by rung, and say what came of it; returns the exit code."""
     began = time.monotonic()
-    deadline = None if time_limit_s is None else began + time_limit_s
     generator = Streams(seed, "tune", name, family).numpy("settings")
     drawn = dict(enumerate(tuning.draw_settings(path, budget, n_trials, generator)))
     opened = Store(store, create=True)
@@ -150,19 +147,11 @@ def tune(
         )
         display = Display(console)
         stages = stages_of([trial.cell for trial in trials])
-        executor = LocalExecutor(
-            opened,
-            jobs,
-            threads,
-            deadline=deadline,
-            force=False,
-            save_every_s=save_every_s,
-            note=display.note,
-        )
+        executor = LocalExecutor(opened, _left_of(means, began), note=display.note)
         table = _execute(console, executor, stages, display)
         if table is None:
             return TIME_LIMIT
-        lines += [tuning.line_of(trial, opened, threads) for trial in trials]
+        lines += [tuning.line_of(trial, opened, means.threads) for trial in trials]
         log = tuning.write_log(out, budget, lines)
     best = tuning.best_of(pd.DataFrame(lines))
     console.print(
@@ -180,16 +169,12 @@ def tune(
 def work(
     store: Path,
     suites: list[str] | None,
-    jobs: int,
-    threads: int,
-    time_limit_s: float | None,
-    save_every_s: float,
+    means: Means,
 ) -> int:
     """Run what is planned in a store and not finished, beside any number of others who do the same;
     gives the exit code.
     """
     began = time.monotonic()
-    deadline = None if time_limit_s is None else began + time_limit_s
     plans_of(Store(store, create=False), suites)  # a folder that is no store must not become one
     opened = Store(store, create=True)
     console = Console(markup=False, emoji=False, highlight=False)
@@ -198,19 +183,12 @@ def work(
     # what is planned meanwhile is run too
     while stages := _left(opened, suites, tried, console):
         tried |= {(stage.key, stage.attempt) for stage in stages}
-        console.print(
-            f"{counted(len(stages), 'stage')} to run or to wait for, {counted(jobs, 'worker')} ×"
-            f" {counted(threads, 'thread')}, store {store}",
-            soft_wrap=True,
-        )
         display = Display(console)
-        executor = LocalExecutor(
-            opened,
-            jobs,
-            threads,
-            deadline=deadline,
-            save_every_s=save_every_s,
-            note=display.note,
+        executor = LocalExecutor(opened, _left_of(means, began), note=display.note)
+        console.print(
+            f"{counted(len(stages), 'stage')} to run or to wait for, {executor.about}, store"
+            f" {store}",
+            soft_wrap=True,
         )
         done = _execute(console, executor, stages, display)
         if done is None:
@@ -246,13 +224,19 @@ def _left(
     ]
 
 
+def _left_of(means: Means, began: float) -> Means:
+    """The same, of whose time what was used since `began` is gone."""
+    limit = means.time_limit_s
+    return means if limit is None else replace(means, time_limit_s=began + limit - time.monotonic())
+
+
 def _at(store: Path) -> str:
     """The words of a command that name a store."""
     return "" if store == Path("results/local") else f" --store {shlex.quote(str(store))}"
 
 
 def _execute(
-    console: Console, executor: LocalExecutor, stages: list[Stage], display: Display
+    console: Console, executor: Executor, stages: list[Stage], display: Display
 ) -> list[Progress] | None:
     """Run stages and show their progress; None, once reported, if the time limit was reached."""
     try:
@@ -314,112 +298,6 @@ def _published_seeds(table: list[Progress]) -> int:
     except StoreError:
         return 0
     return int(BUDGETS[cell.budget].published_seeds) if cell.budget in budgets else 0
-
-
-def catalogue() -> dict[str, Any]:
-    """Everything that `run` can be told, as plain data."""
-    return {
-        "suites": {suite.id: asdict(suite) for suite in SUITES.values()},
-        "budgets": {budget.id: asdict(budget) for budget in BUDGETS.values()},
-        "families": {name: _family(name) for name in FAMILIES},
-        "methods": {name: _method(path) for name, path in registered_methods().items()},
-    }
-
-
-def _family(name: str) -> dict[str, Any]:
-    family = load_family(name)
-    splits = {
-        split: [{**asdict_task(task)} for task in family.split(split)] for split in family.splits()
-    }
-    return {
-        "version": family_version(family),
-        "varies": family.kind,
-        "horizon": family.horizon,
-        "splits": splits,
-    }
-
-
-def asdict_task(task: Any) -> dict[str, Any]:
-    """A task's parameters and shift as plain data."""
-    return {"params": dict(task.params), "shift": task.shift, "shift_axis": task.shift_axis}
-
-
-def _method(path: str) -> dict[str, Any]:
-    try:
-        method = load_method(path)
-    except PluginError as error:  # of another distribution
-        return {"path": path, "fault": str(error)}
-    defaults = asdict(method.Config())
-    about = (method.__doc__ or "").strip().splitlines() or [""]
-    return {
-        "path": path,
-        "version": method.version,
-        "about": about[0],
-        "meta_trains": method.meta_trains,
-        "defaults": defaults,
-    }
-
-
-def as_text(catalogue: Mapping[str, Any]) -> str:
-    """The catalogue for a person."""
-    lines = ["Suites"]
-    for name, suite in catalogue["suites"].items():
-        lines.append(f"  {name}: {suite['question']}")
-        lines.append(
-            f"    methods: {', '.join(suite['methods'])}; with `--methods all` every method below"
-        )
-        if len(suite["variants"]) > 1:
-            lines.append(f"    each as: {'; '.join(map(_variant, suite['variants']))}")
-        lines += [
-            f"    families at {budget}: {', '.join(names)}"
-            for budget, names in suite["families"].items()
-        ]
-    lines.append("Budgets (environment steps)")
-    for name, budget in catalogue["budgets"].items():
-        lines.append(f"  {name}: {budget['purpose']}; {budget['seeds']} seeds")
-        on_policy = (
-            f"{budget['fresh_steps']:,} on-policy, {budget['fresh_tasks']} fresh ones at a time"
-        )
-        lines.append(
-            f"    meta-training {budget['train_steps']:,} over {budget['train_tasks']} tasks"
-            f" ({on_policy})"
-        )
-        if others := budget["meta_steps"]:
-            each = ", ".join(f"{steps:,} in {module}" for module, steps in others.items())
-            lines.append(f"    but, so that all cost about the same core-time: {each}")
-        lines.append(f"    adaptation {budget['adapt_steps']:,} per test task")
-    lines.append("Families")
-    for name, family in catalogue["families"].items():
-        splits = ", ".join(
-            f"{split} ({len(tasks)} tasks)" for split, tasks in family["splits"].items()
-        )
-        lines.append(
-            f"  {name} v{family['version']}: {family['varies']} varies, {family['horizon']} steps;"
-            f" splits {splits}"
-        )
-    lines.append(
-        "  permuted- before any of them: its observation and action entries in another order on"
-        " each test task"
-    )
-    lines.append("Methods (settings with their defaults; change one with --set method.key=value)")
-    for name, method in catalogue["methods"].items():
-        if "fault" in method:
-            lines.append(f"  {name} cannot be used: {method['fault']}")
-            continue
-        settings = ", ".join(f"{key}={value}" for key, value in method["defaults"].items())
-        lines.append(f"  {name} v{method['version']}: {method['about']}")
-        lines.append(f"    {settings or 'no settings'}")
-    return "\n".join(lines)
-
-
-def _variant(variant: Mapping[str, Any]) -> str:
-    """A suite's variant for a person."""
-    said = [f"{key}={value}" for key, value in variant["settings"].items()]
-    if variant["tasks"]:
-        steps = "as many steps in all" if variant["same_total"] else "as many steps each"
-        law = f" from the middle {variant['law']:.0%} of the law" * (variant["law"] < 1)
-        said.append(f"{variant['tasks']} training tasks{law} with {steps}")
-    return " ".join(said) or "it is"
 
 
 def show(store: Path, prefix: str | None) -> str:

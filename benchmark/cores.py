@@ -1,6 +1,7 @@
-"""How many cores this process may use."""
+"""What this process may use of the machine: cores, and the memory that it takes."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from math import inf
@@ -50,3 +51,16 @@ def _control_groups(system: Path) -> Iterator[Path]:
         mount = system / "sys/fs/cgroup" / ("cpu" if kinds else "")
         group = mount / path.lstrip("/")
         yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(mount))
+
+
+def memory_of(process: int) -> int:
+    """Bytes of memory that a process takes up, 0 where it has ended or the system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError, subprocess.SubprocessError):  # as on macOS
+        found = subprocess.run(
+            ["ps", "-o", "rss=", "-p", str(process)], capture_output=True, text=True, timeout=5
+        )
+        return int(found.stdout) * 1024
+    return 0

@@ -18,8 +18,10 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
+from benchmark.cores import memory_of
+from benchmark.executors import Means, TimeLimitError
 from benchmark.exits import is_termination
-from benchmark.resume import SAVE_EVERY_S, Kept
+from benchmark.resume import Kept
 from benchmark.stage import Stage, finished, record_failure
 from benchmark.worker import TELL_EVERY_S, TERMINATED, serve
 from results.interrupts import interrupts_held
@@ -77,40 +79,30 @@ def stages_of(cells: Sequence[Any], attempt: str = "") -> list[Stage]:
     return list(stages.values())
 
 
-class TimeLimitError(Exception):
-    """The time limit was reached; what was finished is in the store."""
-
-
 class LocalExecutor:
-    """Runs stages in `jobs` spawned processes.
+    """Runs stages in spawned processes.
 
     Args:
       store: where results go.
-      jobs: processes.
-      threads: cores of each, for the simulator and torch.
-      deadline: `time.monotonic()` at which to stop, None for never.
+      means: what it may use, the time limit counted from now.
       force: run finished stages again.
-      save_every_s: seconds between two saves of a stage under way.
       note: told, in a line for a person, what is unusual about a stage.
     """
 
     def __init__(
         self,
         store: Store,
-        jobs: int,
-        threads: int,
-        deadline: float | None = None,
+        means: Means,
         force: bool = False,
-        save_every_s: float = SAVE_EVERY_S,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.store = store
-        self._jobs = jobs
-        self._threads = threads
+        self._means = means
         self._force = force
-        self._deadline = deadline
-        self._save_every_s = save_every_s
+        limit = means.time_limit_s
+        self._deadline = None if limit is None else time.monotonic() + limit
         self._note = note
+        self.about = str(means)
         self._workers: list[_Worker] = []
         self.table: list[Progress] = []
 
@@ -135,6 +127,7 @@ class LocalExecutor:
                     raise TimeLimitError
                 self._assign(table)
                 self._listen()
+                self._enforce_limits()
                 show(table)
             show(table)
         except BaseException:
@@ -172,8 +165,8 @@ class LocalExecutor:
         for worker in self._workers:
             if worker.entry is None and not worker.leaving:
                 return worker
-        if len(self._workers) < self._jobs:
-            self._workers.append(_Worker(self.store, self._threads, self._save_every_s, self._note))
+        if len(self._workers) < self._means.jobs:
+            self._workers.append(_Worker(self.store, self._means, self._note))
             return self._workers[-1]
         return None
 
@@ -190,6 +183,24 @@ class LocalExecutor:
             if worker.leaving:
                 self._workers.remove(worker)
                 worker.leave()
+
+    def _enforce_limits(self) -> None:
+        """End the stages that take too long, or too much memory."""
+        limit, memory = self._means.stage_limit_s, self._means.memory_limit
+        for worker in [worker for worker in self._workers if worker.entry is not None]:
+            assert worker.entry is not None and worker.entry.started is not None
+            if limit is not None and (time.monotonic() - worker.entry.started) > limit:
+                self._give_up(worker, f"it took longer than {limit:.0f} s", "timeout")
+            elif memory is not None and (taken := memory_of(worker.process.pid or 0)) > memory:
+                self._give_up(
+                    worker, f"it took {taken / 2**20:,.0f} MiB of memory, of {memory / 2**20:,.0f}"
+                )
+
+    def _give_up(self, worker: "_Worker", error: str, status: str = "failed") -> None:
+        self._workers.remove(worker)
+        worker.end()
+        assert worker.entry is not None
+        self._fail(worker.entry, error, status)
 
     def _save_running(self) -> None:
         """Ask the workers to save what they are at, and wait for it; only Ctrl-C cuts it short."""
@@ -240,21 +251,19 @@ class LocalExecutor:
         elif worker.entry is not None:
             self._fail(worker.entry, f"its worker process {_cause(worker.process.exitcode or 0)}")
 
-    def _fail(self, entry: Progress, error: str) -> None:
-        record_failure(self.store, entry.stage, error)
+    def _fail(self, entry: Progress, error: str, status: str = "failed") -> None:
+        record_failure(self.store, entry.stage, error, status)
         _end(entry, "failed", error)
 
 
 class _Worker:
     """A spawned process and the stage it is at."""
 
-    def __init__(
-        self, store: Store, threads: int, save_every_s: float, note: Callable[[str], None]
-    ) -> None:
+    def __init__(self, store: Store, means: Means, note: Callable[[str], None]) -> None:
         context = multiprocessing.get_context("spawn")  # torch and MuJoCo hang in a forked child
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(
-            target=serve, args=(theirs, store, threads, save_every_s)
+            target=serve, args=(theirs, store, means.threads, means.save_every_s)
         )
         # Threads of OpenMP spin while they wait for each other, on cores that others may need: two
         # threads beside two busy processes were 30 times slower than with so short a spin, which

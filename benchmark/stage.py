@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -121,7 +121,7 @@ def _perform(
     """`perform`, of a stage that is claimed."""
     if force:
         store.forget(stage.key)
-    replace = store.status(stage.key) == "done"
+    replaces = store.status(stage.key) == "done"
     log = [_first_line(stage)]
     rows: list[Row] = []
     measured: list[Measure] = []
@@ -143,7 +143,7 @@ def _perform(
                 stop=stop,
                 tell=tell,
                 plug_in=bool(stage.cell.method_source),
-                saves=not replace,
+                saves=not replaces,
             ):
                 return "stopped", None
             measured = under_way.measures
@@ -163,7 +163,7 @@ def _perform(
         state=state,
         log="\n".join(log) + "\n",
         record=record,
-        replace=replace,
+        replace=replaces,
     )
     return ("failed" if error else "done"), error
 
@@ -285,10 +285,10 @@ def _warnings_into(log: list[str]) -> Iterator[None]:
         logging.getLogger().removeHandler(handler)
 
 
-def record_failure(store: Store, stage: Stage, error: str) -> None:
+def record_failure(store: Store, stage: Stage, error: str, status: str = "failed") -> None:
     """Write that a stage failed in a way that it could not write itself."""
     record = {
-        "status": "failed",
+        "status": status,
         "error": error,
         "stage": str(stage),
         "attempt": stage.attempt,
@@ -296,7 +296,7 @@ def record_failure(store: Store, stage: Stage, error: str) -> None:
     }
     store.write(
         stage.key,
-        [run.failed_row(stage.cell, stage.name, error)],
+        [replace(run.failed_row(stage.cell, stage.name, error), status=status)],
         state=None,
         log=error + "\n",
         record=record,

@@ -217,6 +217,30 @@ class CellFolder:
         with explained(self.folder):
             return snapshot.read_state(self.folder, header)
 
+    def contents(self) -> dict[str, bytes]:
+        """Give the files of the cell by name, its record last."""
+        with self._told():
+            files = self._found()["files"]
+            data = {name: self._read(name, entry["sha256"]) for name, entry in files.items()}
+            return {**data, CELL: read(self.folder / CELL)}
+
+    def adopt(self, contents: Mapping[str, bytes]) -> None:
+        """Write a cell that `contents` gave elsewhere, unless this one is done already."""
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            if self.status() == "done":
+                return
+            every = {ROWS, STATE, LOG, MEASURES}
+            with explained(self.folder):
+                commit(self.folder, {**dict.fromkeys(every - {*contents}), **contents})
+            if (status := self.status()) == "corrupt":
+                (self.folder / CELL).unlink(missing_ok=True)
+                raise StoreError(f"{self.folder}: what came of it elsewhere was altered on its way")
+            if status == "done":
+                with explained(self.folder):
+                    snapshot.remove(self.folder)
+
     def announce(self, content: Mapping[str, Any] | None) -> None:
         """Write what whoever has claimed the cell says of it, in one step; None removes it."""
         path = self.folder / CLAIM

@@ -154,6 +154,22 @@ class Store:
         """
         self._cell(key).write(rows, state, log, record, measured, replace)
 
+    def contents(self, key: CellKey) -> dict[str, bytes]:
+        """Give the files of a cell, for `adopt` in another store.
+
+        Raises:
+          StoreError: if the cell is missing or damaged.
+        """
+        return self._cell(key).contents()
+
+    def adopt(self, key: CellKey, contents: Mapping[str, bytes]) -> None:
+        """Write a cell as it is in another store; one that is done here stays as it is.
+
+        Raises:
+          StoreError: if it cannot be written, or is not whole.
+        """
+        self._cell(key).adopt(contents)
+
     def record(self, key: CellKey) -> dict[str, Any]:
         """Give the record written with a cell.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.console import Console
 
 from benchmark.arguments import InputError
-from benchmark.local import TimeLimitError
+from benchmark.executors import TimeLimitError
 from benchmark.progress import Display, duration
 from benchmark.publish import refuse_installed
 from benchmark.verify.published import Check, rows_and_report

@@ -1,5 +1,6 @@
 """Levels 2 and 3 of `verify`: the code as it is now against what was published, by running it."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -12,6 +13,7 @@ import pandas as pd
 from benchmark import run, states
 from benchmark.arguments import InputError, choose_jobs
 from benchmark.cells import Cell, expand
+from benchmark.executors import Means
 from benchmark.isolation import settle
 from benchmark.local import LocalExecutor, Progress, stages_of
 from benchmark.plugins import registered_methods
@@ -303,7 +305,8 @@ def _run(store: Store, cells: Iterable[Cell], show: Show, deadline: float | None
                 f"{store.root} holds runs of commit {others[0]}, and this is {now}; take another"
                 " folder with --store"
             )
-    LocalExecutor(store, *choose_jobs(None), deadline).run(stages, show)
+    left = None if deadline is None else deadline - time.monotonic()
+    LocalExecutor(store, Means(*choose_jobs(None), left)).run(stages, show)
     return pd.concat(
         [store.rows(stage.key).assign(cell_id=stage.key.id) for stage in stages], ignore_index=True
     )

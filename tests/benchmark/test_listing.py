@@ -67,7 +67,7 @@ def test_list_shows_methods_of_other_distributions(cli, plugin, monkeypatch):
         Config = Sizes
     """
     path = f"{plugin(source)}:Method"
-    monkeypatch.setattr("benchmark.commands.registered_methods", lambda: {"theirs": path})
+    monkeypatch.setattr("benchmark.catalogue.registered_methods", lambda: {"theirs": path})
     found = json.loads(cli("list", "--json").out)["methods"]["theirs"]
     assert found["defaults"] == {"layers": [64, 64]}
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmark.cli import main
+from benchmark.executors import Means
 from benchmark.local import LocalExecutor, Progress, _cause, _Worker
 from results.store import Store
 
@@ -199,7 +200,7 @@ class TestWorkers:
         worker.entry = entry = Progress(stage=None, state="running")
         worker.hear(("busy", None))
         assert (worker.entry, entry.state, entry.ended) == (None, "waiting", None)
-        executor = LocalExecutor(store=None, jobs=0, threads=1)
+        executor = LocalExecutor(store=None, means=Means(0, 1))
         assert executor._idle() is None
         assert entry.not_before > 0
 

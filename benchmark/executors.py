@@ -1,0 +1,76 @@
+"""Who runs stages, where, and with what: what all executors have in common."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from benchmark.resume import SAVE_EVERY_S
+from results.store import Store
+
+if TYPE_CHECKING:
+    from benchmark.local import Progress
+    from benchmark.stage import Stage
+
+
+@dataclass(frozen=True)
+class Means:
+    """What an executor may use."""
+
+    jobs: int  # stages at a time
+    threads: int  # cores of each, for the simulator and torch
+    time_limit_s: float | None = None  # of all that a command does
+    stage_limit_s: float | None = None  # of a stage in one run; one that takes longer has failed
+    memory_limit: int | None = None  # bytes of a worker process; one that takes more has failed
+    save_every_s: float = SAVE_EVERY_S  # between two saves of a stage under way
+    jobs_given: bool = False  # whether the number of jobs was asked for
+
+    def __str__(self) -> str:
+        workers = f"{self.jobs} worker{'s' * (self.jobs != 1)}"
+        return f"{workers} × {self.threads} thread{'s' * (self.threads != 1)}"
+
+    def words(self) -> list[str]:
+        """The options of the command `worker` that say the same, but for its whole time."""
+        stage, memory = self.stage_limit_s, self.memory_limit
+        limits = {
+            "--stage-time-limit": None if stage is None else f"{stage:.0f}s",
+            "--memory-limit": None if memory is None else f"{memory // 1024}K",
+            "--jobs": str(self.jobs) if self.jobs_given else None,
+        }
+        given = [word for name, value in limits.items() if value for word in (name, value)]
+        return [*given, "--save-every", f"{self.save_every_s:.0f}s"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the stages of a run are to run."""
+
+    executor: str = "local"  # local, ray, slurm, or none: they are planned and left to workers
+    array: int = 1  # Slurm's jobs
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # of these jobs
+    address: str | None = None  # of a Ray cluster
+
+
+HERE = Where()
+
+
+class TimeLimitError(Exception):
+    """The time limit was reached; what was finished is in the store."""
+
+
+class Executor(Protocol):
+    """Runs stages, and keeps a table of how far they are."""
+
+    store: Store
+    table: list["Progress"]
+    about: str  # what it runs them with, for a person
+
+    def run(
+        self, stages: Sequence["Stage"], show: Callable[[list["Progress"]], None]
+    ) -> list["Progress"]:
+        """Run `stages` to their end, calling `show` several times a second and whenever one ends.
+
+        Raises:
+          TimeLimitError: at the deadline.
+          StoreError: if the store can no longer be written.
+        """
+        ...

@@ -1,0 +1,128 @@
+"""Workers as an array of Slurm jobs, by submitit (extra `slurm`).
+
+A job runs the command `worker` on the store, which all nodes have to share. Where Slurm preempts
+it, or its time is over, the worker saves its stages, and the job is put in the queue again.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmark.arguments import InputError
+from benchmark.local import GRACE_S
+
+FOLDER = "slurm"  # in the store: logs, and what submitit keeps of the jobs
+_LOOK_S = 0.2
+_ENDED_WELL = (0, 1)  # exit codes of a worker that has drained the store; 1 if some cells failed
+# parameters that submitit has for every cluster; all others are Slurm's
+_SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "name")
+
+
+class Drain:
+    """What a job runs: a worker in a process of its own, which saves its stages when asked to end.
+
+    Args:
+      words: of the command, behind `python -m benchmark`.
+      folder: where it runs, as plug-ins may lie there.
+    """
+
+    def __init__(self, words: Sequence[str], folder: Path) -> None:
+        self.words = list(words)
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> int:
+        """Wait for the worker.
+
+        Raises:
+          RuntimeError: if it did not drain the store.
+        """
+        command = [sys.executable, "-m", "benchmark", *self.words]
+        # Slurm sends its warning to all processes of a job, and it would end this one
+        self._process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
+        )
+        while not _has_ended(self._process.pid):
+            time.sleep(_LOOK_S)
+        code = self._process.wait()
+        if code not in _ENDED_WELL:
+            raise RuntimeError(f"{shlex.join(command)} ended with exit code {code}")
+        return code
+
+    def checkpoint(self) -> Any:
+        """Let the worker save what it is at; called by submitit before the job is put in the queue
+        again.
+        """
+        from submitit.helpers import DelayedSubmission
+
+        if self._process is not None:
+            self._process.terminate()
+            deadline = time.monotonic() + GRACE_S
+            while not _has_ended(self._process.pid) and time.monotonic() < deadline:
+                time.sleep(_LOOK_S)
+        return DelayedSubmission(Drain(self.words, self.folder))
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended; it may be asked for in a signal handler, at any moment."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def parameters_of(texts: Sequence[str]) -> dict[str, Any]:
+    """The parameters `key=value`, as submitit calls them.
+
+    Raises:
+      InputError: if one is not of that form.
+    """
+    found = dict[str, Any]()
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise InputError(
+                f"--slurm {text!r} is not of the form key=value, such as partition=long"
+            )
+        name = key if key in _SHARED else f"slurm_{key}"
+        found[name] = int(value) if value.isdecimal() and value.isascii() else value
+    return found
+
+
+def submit(
+    store: Path,
+    words: Sequence[str],
+    array: int,
+    parameters: Mapping[str, Any],
+    cluster: str = "slurm",
+) -> list[Any]:
+    """Put `array` workers in the queue; gives submitit's jobs.
+
+    Args:
+      words: of the command `worker`, with the store's absolute path.
+      parameters: as `parameters_of` gives them.
+      cluster: "slurm", or "local" for processes of this machine in its place.
+    Raises:
+      InputError: if submitit or Slurm is not here, or does not take a parameter.
+    """
+    try:
+        import submitit
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "--executor slurm needs submitit: pip install 'apb-benchmark[slurm]'"
+        ) from error
+    try:
+        executor = submitit.AutoExecutor(folder=store / FOLDER / "%j", cluster=cluster)
+        executor.update_parameters(**{"name": "apb-benchmark", **parameters})
+        with executor.batch():
+            jobs = [executor.submit(Drain(words, Path.cwd())) for _ in range(array)]
+    except (RuntimeError, NameError, ValueError, TypeError, FileNotFoundError) as error:
+        raise InputError(f"Slurm: {' '.join(str(error).split())}") from error
+    except submitit.core.utils.FailedJobError as error:
+        raise InputError(f"Slurm refused the jobs: {' '.join(str(error).split())}") from error
+    return jobs

@@ -97,6 +97,7 @@ MemoryLimitOption = Annotated[
 TimeLimitOption = Annotated[
     str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 SealedOption = Annotated[int | None, typer.Option(min=0, help=SEALED)]
 UnpublishedOption = Annotated[bool, typer.Option("--unpublished", help=UNPUBLISHED)]
 
@@ -190,6 +191,7 @@ def run(
         Path | None,
         _folder_option(about="For --unpublished: the published results. [default: the program's]"),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a suite, or go on with it.
 
@@ -221,7 +223,9 @@ def run(
         seeds=n_seeds,
         settings=changed,
     )
-    code = commands.run(request, means, store, force=force, published=published, where=where)
+    code = commands.run(
+        request, means, store, force=force, published=published, where=where, as_json=as_json
+    )
     raise typer.Exit(code)
 
 
@@ -257,7 +261,7 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it again every few seconds until all is done.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show how far a store is: what is done, running and where, failed, lost, and the time left."""
     from benchmark import status as statuses
@@ -399,7 +403,7 @@ def _own_or_published() -> Path:
 
 
 @app.command(name="list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+def list_(as_json: JsonOption = False) -> None:
     """Show suites, budgets, families with their splits, and methods with their settings."""
     from benchmark import catalogue
 
@@ -413,6 +417,7 @@ def show(
         str | None, typer.Argument(help="Beginning of a cell's id; without it, all cells.")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the cells of a store, or one of them.
 
@@ -420,7 +425,7 @@ def show(
     """
     from benchmark import commands
 
-    typer.echo(commands.show(store, cell))
+    typer.echo(commands.show(store, cell, as_json))
 
 
 @app.command()
@@ -449,6 +454,7 @@ def publish(
             "--add", help="Add the finished cells to what is published, the suite whole or not."
         ),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Publish a finished suite.
 
@@ -465,12 +471,17 @@ def publish(
         )
     from benchmark import publish as publishing
 
+    told = list[str]()
+    tell = told.append if as_json else typer.echo
     if chosen is None or rerender:
-        for folder in publishing.rerender([chosen.id] if chosen else [], out):
-            typer.echo(str(folder))
+        folders = [*publishing.rerender([chosen.id] if chosen else [], out)]
     else:
-        folder = publishing.publish(store, chosen, out, dirty=dirty, add=add, tell=typer.echo)
-        typer.echo(str(folder))
+        folders = [publishing.publish(store, chosen, out, dirty=dirty, add=add, tell=tell)]
+    if as_json:
+        shown = {"folders": [str(folder) for folder in folders], "told": told}
+        typer.echo(json.dumps(shown, indent=2))
+    else:
+        typer.echo("\n".join(map(str, folders)))
 
 
 @app.command()
@@ -491,7 +502,7 @@ def verify(
         Path | None,
         _folder_option(about="Folder of published results. [default: the program's own]"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: JsonOption = False,
     cells: Annotated[
         str | None,
         typer.Option(

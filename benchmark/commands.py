@@ -45,25 +45,30 @@ def run(
     force: bool,
     published: Path | None = None,
     where: Where = HERE,
+    as_json: bool = False,
 ) -> int:
-    """Run the cells of a suite, only those that `published` lacks if given; gives the exit code."""
+    """Run the cells of a suite, only those that `published` lacks if given; gives the exit code.
+
+    With `as_json` what is printed is JSON, and its progress goes to standard error.
+    """
     began = time.monotonic()
     suite, budget = request.suite, request.budget
     cells = request.cells()
+    console = Console(stderr=as_json, markup=False, emoji=False, highlight=False)
     publication = None if published is None else published_in(published)
     if publication and not (cells := missing(cells, publication)):
-        print(
+        console.print(
             f"suite {suite.id} at {budget.id}: seeds 0 to {request.seeds - 1} are published in"
-            f" {published}"
+            f" {published}",
+            soft_wrap=True,
         )
-        return DONE
+        return _told([], store, DONE, as_json)
     check_budgets(cells)
     opened = Store(store, create=True)
     if publication and (taken := take_over(cells, publication, opened)):
-        print(f"meta-trainings taken over from the published results: {taken}")
+        console.print(f"meta-trainings taken over from the published results: {taken}")
     plan = plan_of(suite, request.methods, cells, request)
     opened.write_plan(plan)
-    console = Console(markup=False, emoji=False, highlight=False)
     display = Display(console)
     stages = stages_of(cells, plan["attempt"])
     line = (
@@ -73,15 +78,32 @@ def run(
     if where.executor in ("none", "slurm"):
         console.print(f"{line}, planned in {store}", soft_wrap=True)
         _leave_to_others(console, suite, store, means, where)
-        return DONE
+        return _told([Progress(stage) for stage in stages], store, DONE, as_json)
     executor = _executor(opened, _left_of(means, began), where, force, display.note)
     console.print(f"{line}, {executor.about}, store {store}", soft_wrap=True)
     if reason := why_unknown():
         console.print(f"results will not name the commit of this code: {reason}", soft_wrap=True)
     table = _execute(console, executor, stages, display)
-    return (
-        TIME_LIMIT if table is None else _conclude(console, table, store, time.monotonic() - began)
-    )
+    took_s = time.monotonic() - began
+    code = TIME_LIMIT if table is None else _conclude(console, table, store, took_s)
+    return _told(executor.table, store, code, as_json)
+
+
+def _told(table: list[Progress], store: Path, code: int, as_json: bool) -> int:
+    """The exit code, once what came of each stage is printed as JSON, if so asked."""
+    if as_json:
+        stages = [
+            {
+                "stage": str(entry.stage),
+                "cell": entry.stage.key.id,
+                "state": entry.state,
+                "before": entry.finished_before,
+                "error": entry.error,
+            }
+            for entry in table
+        ]
+        print(json.dumps({"store": str(store), "exit_code": code, "stages": stages}, indent=2))
+    return code
 
 
 def _executor(
@@ -300,8 +322,10 @@ def _published_seeds(table: list[Progress]) -> int:
     return int(BUDGETS[cell.budget].published_seeds) if cell.budget in budgets else 0
 
 
-def show(store: Path, prefix: str | None) -> str:
+def show(store: Path, prefix: str | None, as_json: bool = False) -> str:
     """The cells of a store in a table, or all about the one whose id begins with `prefix`.
+
+    As text, or as JSON.
 
     Raises:
       InputError: if no cell, or more than one, begins so.
@@ -329,6 +353,8 @@ def show(store: Path, prefix: str | None) -> str:
         }
         if any(told.values()):
             table["saved"] = table["cell"].map(told)
+        if as_json:
+            return str(table.to_json(orient="records", indent=2))
         return str(table.to_string(index=False)) if len(table) else "no cells"
     found = {
         key.id: key for plan in opened.plans() for key in _keys(plan) if key.id.startswith(prefix)
@@ -342,17 +368,26 @@ def show(store: Path, prefix: str | None) -> str:
             many if found else f"no cell's id begins with {prefix!r}; `show` without it lists them"
         )
     key = next(iter(found.values()))
+    folder = store / key.folder
     if opened.status(key) == "missing" and (saved := _saved(opened, key)):
-        return f"{store / key.folder}\n\nnot finished; saved at {saved}"
-    record = json.dumps(opened.record(key), indent=2)
-    rows = opened.rows(key).dropna(axis=1, how="all").to_string(index=False)
-    path = store / key.folder / "log.txt"
+        if as_json:
+            return json.dumps({"folder": str(folder), "saved": saved}, indent=2)
+        return f"{folder}\n\nnot finished; saved at {saved}"
+    record, rows, log = opened.record(key), opened.rows(key), _log_in(folder)
+    if as_json:
+        lines = json.loads(rows.to_json(orient="records"))
+        shown = {"folder": str(folder), "record": record, "rows": lines, "log": log}
+        return json.dumps(shown, indent=2)
+    table = rows.dropna(axis=1, how="all").to_string(index=False)
+    return f"{folder}\n\nrecord\n{json.dumps(record, indent=2)}\n\nrows\n{table}\n\nlog\n{log}"
+
+
+def _log_in(folder: Path) -> str:
     try:
-        log = read(path).decode(errors="replace")
+        return read(folder / "log.txt").decode(errors="replace")
     except (OSError, DamageError) as error:
         reason = getattr(error, "strerror", error)
-        log = f"it cannot be read ({reason}); another run of the suite does the cell again"
-    return f"{store / key.folder}\n\nrecord\n{record}\n\nrows\n{rows}\n\nlog\n{log}"
+        return f"it cannot be read ({reason}); another run of the suite does the cell again"
 
 
 def _saved_stage(store: Store, cell: Mapping[str, Any]) -> str:

@@ -171,6 +171,13 @@ def run(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only plan the cells, and leave them to `worker`.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what it would cost (time, memory, disk), and run nothing; takes ten seconds.",
+        ),
+    ] = False,
     executor: Annotated[
         str,
         typer.Option(help="Who runs the stages: local, slurm (an array of workers) or ray."),
@@ -223,6 +230,8 @@ def run(
         seeds=n_seeds,
         settings=changed,
     )
+    if dry_run:
+        raise typer.Exit(commands.foresee(request, means, store, as_json))
     code = commands.run(
         request, means, store, force=force, published=published, where=where, as_json=as_json
     )
@@ -581,6 +590,19 @@ def references(
     from benchmark import commands
 
     typer.echo(commands.references(store, out))
+
+
+@app.command()
+def rates(
+    store: StoreOption = DEFAULT_STORE,
+    out: Annotated[
+        Path, typer.Option(help="File to write; what it has of other stages stays.")
+    ] = Path("rates.csv"),
+) -> None:
+    """Note what stages cost, for `run --dry-run`, from a store that an idle machine has filled."""
+    from benchmark import estimate
+
+    typer.echo(estimate.write_rates(store, out))
 
 
 def main(arguments: list[str] | None = None) -> None:

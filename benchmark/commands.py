@@ -30,7 +30,7 @@ from results.publication import Publication, published_in
 from results.references import write_references
 from results.store import CellKey, Store
 
-__all__ = ["references", "run", "show", "tune", "work"]
+__all__ = ["foresee", "references", "run", "show", "tune", "work"]
 
 # exit codes
 DONE = 0
@@ -87,6 +87,18 @@ def run(
     took_s = time.monotonic() - began
     code = TIME_LIMIT if table is None else _conclude(console, table, store, took_s)
     return _told(executor.table, store, code, as_json)
+
+
+def foresee(request: Request, means: Means, store: Path, as_json: bool) -> int:
+    """Print what a run would cost; gives the exit code."""
+    from benchmark import estimate
+    from results.rates import Rates
+
+    cells = request.cells()
+    check_budgets(cells)
+    found = estimate.estimate(store, stages_of(cells), means, Rates())
+    print(json.dumps(found, indent=2) if as_json else estimate.as_text(found))
+    return DONE
 
 
 def _told(table: list[Progress], store: Path, code: int, as_json: bool) -> int:

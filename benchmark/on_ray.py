@@ -323,9 +323,8 @@ class _Line:
     def _put(self, kind: str, value: Any) -> None:
         import ray
 
-        self.asked = self.asked or ray.get(
-            self._mailbox.put.remote(self._stage.key.id, kind, value)
-        )
+        stop = ray.get(self._mailbox.put.remote(self._stage.key.id, kind, value))
+        self.asked = self.asked or stop
 
     def __call__(self, kind: str, value: Any) -> None:
         """As `perform`'s `tell`."""

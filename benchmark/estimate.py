@@ -1,0 +1,185 @@
+"""What a run will cost, before it begins, from measured rates and this machine's speed."""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmark.executors import Means
+from benchmark.local import stages_of
+from benchmark.planning import planned_in, plans_of
+from benchmark.progress import counted, duration
+from benchmark.stage import Stage, looks_over
+from envs import load_family
+from envs.batch import BatchEnv
+from methods.core.nets import LAYERS, actor, init_actor, init_critics
+from methods.core.replay import Batch
+from methods.core.td3 import TD3, TD3Config
+from results.rates import Rates, measures_of, merged, to_csv, write
+from results.store import CellKey, Store
+
+WORKERS = (10, 100)  # beside those that were asked for
+_TURNS = 5  # of each half of the calibration, of which the median counts
+_TURN_S = 1.0
+
+
+def machine_speed(turn_s: float = _TURN_S) -> float:
+    """How fast a core of this machine is: the geometric mean of TD3 updates and of simulator steps
+    a second, each as the median of a few turns.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        pairs = [(_rate(_updates(), turn_s), _rate(_steps(), turn_s)) for _ in range(_TURNS)]
+    finally:
+        torch.set_num_threads(threads)
+    return float(np.sqrt(np.prod(np.median(pairs, axis=0))))
+
+
+def _rate(act: Any, turn_s: float) -> float:
+    """How often a second."""
+    act()
+    began, times = perf_counter(), 0
+    while (passed := perf_counter() - began) < turn_s:
+        act()
+        times += 1
+    return times / passed
+
+
+def _updates() -> Any:
+    """Of eight tasks at quick's sizes."""
+    generator = torch.Generator().manual_seed(0)
+    n, sizes = 8, (17, 6, 64)
+    pi = init_actor(*sizes, depth=1, lead=dict.fromkeys(LAYERS, (n,)), generator=generator)
+    omega = init_critics(n, 23, 64, generator)
+    learner = TD3(lambda p, s: actor(p, s, depth=1), pi, {}, omega, TD3Config(hidden=64))
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.empty(n, 64, *shape).normal_(generator=generator)
+
+    batch = Batch(normal(17), normal(6), normal(), normal(17), torch.zeros(n, 64))
+    return lambda: learner.update(batch, torch.zeros(n, 64, 6))
+
+
+def _steps() -> Any:
+    """Of eight cheetahs."""
+    family = load_family("cheetah-vel")
+    env = BatchEnv(family, family.sample(8, np.random.default_rng(0)))
+    action = np.random.default_rng(1).uniform(-1, 1, (8, 1, 6)).astype(np.float32)
+    env.reset()
+
+    def step() -> None:
+        if env.step(action).truncated.any():
+            env.reset()
+
+    return step
+
+
+def estimate(store: Path, stages: Sequence[Stage], means: Means, rates: Rates) -> dict[str, Any]:
+    """The cost of what is not finished of `stages`, as plain data."""
+    left, opened = list(stages), None
+    if store.is_dir() and any(store.iterdir()):
+        opened = Store(store, create=False)
+        left = [stage for stage in stages if not looks_over(opened, stage)]
+    factor = rates.speed / machine_speed() if left else 1.0
+    costs, guessed, unknown = dict[CellKey, float](), set[str](), set[str]()
+    memory, disk = list[float](), 0.0
+    for stage in left:
+        cell = stage.cell
+        rate = rates.of(cell.method, cell.family, cell.budget, stage.name)
+        if rate is None:
+            unknown.add(f"{cell.method} at {cell.budget}")
+            continue
+        if rate.guessed:
+            guessed.add(f"{cell.method} on {cell.family}")
+        costs[stage.key] = factor * rate.seconds_per_step * stage.work
+        memory.append(rate.peak_mem_mb)
+        disk += rate.disk_mb
+    workers = sorted({means.jobs, *WORKERS})
+    return {
+        "stages": len(stages),
+        "finished": len(stages) - len(left),
+        "core_hours": sum(costs.values()) * means.threads / 3600,
+        "wall_seconds": {n: _makespan(left, costs, n) for n in workers},
+        "workers": means.jobs,
+        "memory_mb": sum(sorted(memory, reverse=True)[: means.jobs]),
+        "disk_mb": disk,
+        "speed": 1.0 / factor,
+        "guessed": sorted(guessed),
+        "unknown": sorted(unknown),
+    }
+
+
+def _makespan(stages: Sequence[Stage], costs: Mapping[CellKey, float], workers: int) -> float:
+    """Seconds until all stages are over, each begun in turn by whoever is free, once what it builds
+    on is over.
+    """
+    free = [0.0] * max(1, min(workers, len(stages)))
+    over = dict[CellKey, float]()
+    for stage in stages:
+        key = stage.cell.train_key
+        ready = over.get(key, 0.0) if stage.name == "adapt" and key is not None else 0.0
+        begins = max(heapq.heappop(free), ready)
+        over[stage.key] = begins + costs.get(stage.key, 0.0)
+        heapq.heappush(free, over[stage.key])
+    return max(over.values(), default=0.0)
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """An estimate for a person."""
+    left = found["stages"] - found["finished"]
+    text = [f"{counted(left, 'stage')} to run, {found['finished']:,} done before"]
+    if not left:
+        return text[0]
+    wall = [
+        f"{duration(seconds)} with {counted(n, 'worker')}"
+        for n, seconds in found["wall_seconds"].items()
+    ]
+    text += [
+        f"about {found['core_hours']:.1f} core-hours: {', '.join(wall)}",
+        f"memory {found['memory_mb'] / 1024:.1f} GiB with {counted(found['workers'], 'worker')},"
+        f" disk {found['disk_mb'] / 1024:.2f} GiB",
+        f"a core of this machine is {found['speed']:.2f} times as fast as that on which the rates"
+        " were measured",
+    ]
+    if found["guessed"]:
+        text.append(f"guessed from their likes: {_few(found['guessed'])}")
+    if found["unknown"]:
+        text.append(f"not counted, as nothing like it was measured: {_few(found['unknown'])}")
+    return "\n".join(text)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
+
+
+def write_rates(store: Path, out: Path) -> str:
+    """Write the rates of every finished stage in a store, beside those that `out` has of others."""
+    opened = Store(store, create=False)
+    lines = list[dict[str, Any]]()
+    for plan in plans_of(opened, None):
+        for stage in stages_of(planned_in(plan).cells):
+            glance = opened.glance(stage.key)
+            if glance.status != "done":
+                continue
+            folder = store / stage.key.folder
+            size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+            cost = measures_of(glance.record, opened.rows(stage.key), size)
+            cell = stage.cell
+            lines.append(
+                {
+                    "method": cell.method,
+                    "family": cell.family,
+                    "budget": cell.budget,
+                    "stage": stage.name,
+                    "seconds_per_step": cost["seconds"] / stage.work,
+                    **{name: cost[name] for name in ("peak_mem_mb", "disk_mb")},
+                }
+            )
+    write(out, merged(out, to_csv(pd.DataFrame(lines), machine_speed())))
+    return f"{out}: {counted(len(lines), 'stage')}"

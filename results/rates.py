@@ -1,0 +1,115 @@
+"""What stages cost, measured and kept in `rates.csv`, by which a run is estimated before it begins.
+
+A rate is of one method on one family at one budget and stage: seconds for each environment step
+that the stage may use, summed over its tasks. The line of `CALIBRATION` says how fast the machine
+was that measured them.
+"""
+
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from results.files import StoreError, commit, explained
+
+RATES = Path(__file__).with_name("rates.csv")
+CALIBRATION = "calibration"  # in the column `method`
+KEY = ["method", "family", "budget", "stage"]
+FIELDS = ["seconds_per_step", "peak_mem_mb", "disk_mb"]
+
+
+class Rate(NamedTuple):
+    """What a stage costs."""
+
+    seconds_per_step: float
+    peak_mem_mb: float
+    disk_mb: float
+    guessed: bool  # from other families or methods
+
+
+class Rates:
+    """The rates that ship, or those in another file.
+
+    Attributes:
+      speed: of the machine that measured them, as `benchmark.estimate.machine_speed` gives it.
+
+    Raises:
+      StoreError: if the file cannot be read.
+    """
+
+    def __init__(self, path: Path = RATES) -> None:
+        with explained(path):
+            table = pd.read_csv(path)
+        if missing := {*KEY, *FIELDS} - {*table.columns}:
+            raise StoreError(f"{path}: no column {min(missing)}: restore it from the distribution")
+        calibration = table["method"] == CALIBRATION
+        self.speed = float(table.loc[calibration, "seconds_per_step"].iloc[0])
+        self._table = table[~calibration]
+
+    def of(self, method: str, family: str, budget: str, stage: str) -> Rate | None:
+        """The rate of a stage; where it was not measured, the median of what is most like it.
+
+        That is the method on other families, other methods on the family, or anything at the
+        budget. None if nothing was.
+        """
+        table = self._table[(self._table["stage"] == stage) & (self._table["budget"] == budget)]
+        same_method, same_family = table["method"] == method, table["family"] == family
+        for guessed, chosen in (
+            (False, same_method & same_family),
+            (True, same_method),
+            (True, same_family),
+            (True, table["stage"] == stage),
+        ):
+            if chosen.any():
+                seconds, memory, disk = table.loc[chosen, FIELDS].median()
+                return Rate(float(seconds), float(memory), float(disk), guessed)
+        return None
+
+
+def to_csv(measured: pd.DataFrame, speed: float) -> bytes:
+    """Rates as a file, from stages with the columns `KEY` and `FIELDS`, several of each."""
+    rates = measured.groupby(KEY)[FIELDS].median().reset_index()
+    line = {**dict.fromkeys([*KEY, *FIELDS], ""), "method": CALIBRATION, "seconds_per_step": speed}
+    text = StringIO()
+    pd.concat([pd.DataFrame([line]), rates.astype(object)]).to_csv(
+        text, index=False, float_format="%.6g", lineterminator="\n"
+    )
+    return text.getvalue().encode()
+
+
+def merged(old: Path, new: bytes) -> bytes:
+    """`new`, and the lines of `old` that it lacks, as they would be on the machine of `new`."""
+    known = pd.read_csv(StringIO(new.decode()))
+    if not old.exists():
+        return new
+    before = pd.read_csv(old)
+    factor = _speed(before) / _speed(known)
+    before["seconds_per_step"] *= factor
+    lines = pd.concat([known, before]).drop_duplicates(KEY, keep="first")
+    rest = lines[lines["method"] != CALIBRATION].sort_values(KEY)
+    return to_csv(rest, _speed(known))
+
+
+def _speed(table: pd.DataFrame) -> float:
+    return float(table.loc[table["method"] == CALIBRATION, "seconds_per_step"].iloc[0])
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write the file whole or not at all.
+
+    Raises:
+      StoreError: if it cannot be written.
+    """
+    with explained(path):
+        commit(path.parent, {path.name: data})
+
+
+def measures_of(record: Mapping[str, Any], rows: pd.DataFrame, size: int) -> dict[str, float]:
+    """Seconds, memory and disk of a finished stage."""
+    return {
+        "seconds": float(record.get("seconds") or rows["wall_s"].max()),
+        "peak_mem_mb": float(rows["peak_mem_mb"].max()),
+        "disk_mb": size / 2**20,
+    }

@@ -198,6 +198,10 @@ def run(
         Path | None,
         _folder_option(about="For --unpublished: the published results. [default: the program's]"),
     ] = None,
+    live: Annotated[
+        Path | None,
+        _folder_option(about="Folder for curves under way: JSON lines, and TensorBoard's files."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a suite, or go on with it.
@@ -232,10 +236,8 @@ def run(
     )
     if dry_run:
         raise typer.Exit(commands.foresee(request, means, store, as_json))
-    code = commands.run(
-        request, means, store, force=force, published=published, where=where, as_json=as_json
-    )
-    raise typer.Exit(code)
+    how: dict[str, Any] = {"force": force, "published": published, "as_json": as_json, "live": live}
+    raise typer.Exit(commands.run(request, means, store, where=where, **how))
 
 
 @app.command()

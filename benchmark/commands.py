@@ -14,7 +14,8 @@ from rich.console import Console
 
 from benchmark import tune as tuning
 from benchmark.arguments import InputError, check_budgets
-from benchmark.executors import HERE, Executor, Means, TimeLimitError, Where
+from benchmark.executors import HERE, Executor, Means, ShowRow, TimeLimitError, Where
+from benchmark.live import Live
 from benchmark.local import LocalExecutor, Progress, how_far, stages_of
 from benchmark.planning import Request, plan_of, planned_in, plans_of
 from benchmark.progress import Display, counted, duration
@@ -46,10 +47,12 @@ def run(
     published: Path | None = None,
     where: Where = HERE,
     as_json: bool = False,
+    live: Path | None = None,
 ) -> int:
     """Run the cells of a suite, only those that `published` lacks if given; gives the exit code.
 
-    With `as_json` what is printed is JSON, and its progress goes to standard error.
+    With `as_json` what is printed is JSON, and its progress goes to standard error. A folder `live`
+    gets rows as they come.
     """
     began = time.monotonic()
     suite, budget = request.suite, request.budget
@@ -79,11 +82,18 @@ def run(
         console.print(f"{line}, planned in {store}", soft_wrap=True)
         _leave_to_others(console, suite, store, means, where)
         return _told([Progress(stage) for stage in stages], store, DONE, as_json)
-    executor = _executor(opened, _left_of(means, began), where, force, display.note)
+    sink = None if live is None else Live(live, display.note)
+    executor = _executor(
+        opened, _left_of(means, began), where, force=force, note=display.note, live=sink
+    )
     console.print(f"{line}, {executor.about}, store {store}", soft_wrap=True)
     if reason := why_unknown():
         console.print(f"results will not name the commit of this code: {reason}", soft_wrap=True)
-    table = _execute(console, executor, stages, display)
+    try:
+        table = _execute(console, executor, stages, display)
+    finally:
+        if sink is not None:
+            sink.close()
     took_s = time.monotonic() - began
     code = TIME_LIMIT if table is None else _conclude(console, table, store, took_s)
     return _told(executor.table, store, code, as_json)
@@ -119,13 +129,19 @@ def _told(table: list[Progress], store: Path, code: int, as_json: bool) -> int:
 
 
 def _executor(
-    store: Store, means: Means, where: Where, force: bool, note: Callable[[str], None]
+    store: Store,
+    means: Means,
+    where: Where,
+    force: bool,
+    note: Callable[[str], None],
+    live: ShowRow | None,
 ) -> Executor:
+    told = live or (lambda stage, row: None)
     if where.executor != "ray":
-        return LocalExecutor(store, means, force, note)
+        return LocalExecutor(store, means, force, note, told)
     from benchmark.on_ray import RayExecutor
 
-    return RayExecutor(store, means, where.address, force, note)
+    return RayExecutor(store, means, where.address, force, note, told)
 
 
 def _leave_to_others(

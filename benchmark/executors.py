@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from benchmark.stage import Stage
 
 
+ShowRow = Callable[[str, Mapping[str, Any]], None]  # stage, row
+
+
 @dataclass(frozen=True)
 class Means:
     """What an executor may use."""

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
 from benchmark.cores import memory_of
-from benchmark.executors import Means, TimeLimitError
+from benchmark.executors import Means, ShowRow, TimeLimitError
 from benchmark.exits import is_termination
 from benchmark.resume import Kept
 from benchmark.stage import Stage, finished, record_failure
@@ -87,6 +87,7 @@ class LocalExecutor:
       means: what it may use, the time limit counted from now.
       force: run finished stages again.
       note: told, in a line for a person, what is unusual about a stage.
+      live: told each row as it comes, with the name of its stage.
     """
 
     def __init__(
@@ -95,8 +96,10 @@ class LocalExecutor:
         means: Means,
         force: bool = False,
         note: Callable[[str], None] = lambda text: None,
+        live: ShowRow = lambda stage, row: None,
     ) -> None:
         self.store = store
+        self._live = live
         self._means = means
         self._force = force
         limit = means.time_limit_s
@@ -166,7 +169,7 @@ class LocalExecutor:
             if worker.entry is None and not worker.leaving:
                 return worker
         if len(self._workers) < self._means.jobs:
-            self._workers.append(_Worker(self.store, self._means, self._note))
+            self._workers.append(_Worker(self.store, self._means, self._note, self._live))
             return self._workers[-1]
         return None
 
@@ -259,7 +262,9 @@ class LocalExecutor:
 class _Worker:
     """A spawned process and the stage it is at."""
 
-    def __init__(self, store: Store, means: Means, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: Store, means: Means, note: Callable[[str], None], live: ShowRow
+    ) -> None:
         context = multiprocessing.get_context("spawn")  # torch and MuJoCo hang in a forked child
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(
@@ -274,6 +279,7 @@ class _Worker:
             self.process.start()
         theirs.close()
         self.note = note
+        self.live = live
         self.leaving = False
         self.entry: Progress | None = None
 
@@ -297,6 +303,9 @@ class _Worker:
         """Note progress, or the end of the stage."""
         kind, value = message
         assert self.entry is not None, "only a worker at work speaks"
+        if kind == "row":
+            self.live(str(self.entry.stage), value)
+            return
         if kind in ("used", "resumed", "kept", "note"):
             self._hear_progress(self.entry, kind, value)
             return

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.arguments import InputError
-from benchmark.executors import Means, TimeLimitError
+from benchmark.executors import Means, ShowRow, TimeLimitError
 from benchmark.local import GRACE_S, Progress, how_far
 from benchmark.plugins import load_method, source_digest
 from benchmark.provenance import provenance
@@ -71,6 +71,7 @@ class RayExecutor:
       address: of the cluster, such as "auto"; None starts one on this machine.
       force: run finished stages again.
       note: told, in a line for a person, what is unusual about a stage.
+      live: told each row as it comes, with the name of its stage.
     Raises:
       InputError: if Ray is not installed, or there is no cluster at the address.
     """
@@ -82,12 +83,14 @@ class RayExecutor:
         address: str | None = None,
         force: bool = False,
         note: Callable[[str], None] = lambda text: None,
+        live: ShowRow = lambda stage, row: None,
     ) -> None:
         self.store = store
         self.table: list[Progress] = []
         self._means = means
         self._force = force
         self._note = note
+        self._live = live
         limit = means.time_limit_s
         self._deadline = None if limit is None else time.monotonic() + limit
         self._ray = _connected(address)
@@ -205,6 +208,8 @@ class RayExecutor:
             entry.kept = value
             entry.used = entry.resumed_at = value.env_steps
             self._note(f"resumed {entry.stage} at {how_far(value, entry.stage.steps)}")
+        elif kind == "row":
+            self._live(str(entry.stage), value)
         elif kind == "note":
             self._note(value)
 

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -75,8 +75,8 @@ def perform(
     Args:
       threads: threads of the simulator; torch's are the process's.
       tell: told how it goes, environment steps as `Stage.steps` counts them: "resumed" and those
-        that were done before, "used" and those so far, "kept" and those that were saved; "note" and
-        a line for a person.
+        that were done before, "used" and those so far, "kept" and those that were saved; "row" and
+        a new one as plain data; "note" and a line for a person.
       force: run it from its beginning, even if it is finished.
       stop: asked between any two steps whether to save the stage and leave it.
       save_every_s: seconds between two saves.
@@ -214,6 +214,7 @@ def _run(
             to_frame([row])  # a method's numbers may be of any type
             rows.append(row)
             log.append(_line(row))
+            tell("row", asdict(row))
         if first and plug_in and saves:
             saver.try_out(stage)
         first = False

@@ -40,13 +40,15 @@ class Rates:
     """
 
     def __init__(self, path: Path = RATES) -> None:
-        with explained(path):
-            table = pd.read_csv(path)
-        if missing := {*KEY, *FIELDS} - {*table.columns}:
-            raise StoreError(f"{path}: no column {min(missing)}: restore it from the distribution")
-        calibration = table["method"] == CALIBRATION
-        self.speed = float(table.loc[calibration, "seconds_per_step"].iloc[0])
-        self._table = table[~calibration]
+        try:
+            with explained(path):
+                table = pd.read_csv(path)
+            self.speed = _speed(table)
+            self._table = table[table["method"] != CALIBRATION][[*KEY, *FIELDS]]
+        except (ValueError, LookupError) as error:
+            raise StoreError(
+                f"{path}: cannot be read ({error}): restore it from the distribution"
+            ) from error
 
     def of(self, method: str, family: str, budget: str, stage: str) -> Rate | None:
         """The rate of a stage; where it was not measured, the median of what is most like it.

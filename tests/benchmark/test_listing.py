@@ -5,17 +5,19 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.metadata import entry_points
 
 import pytest
 
 from benchmark import __version__
+from benchmark import publish as publishing
 from benchmark.cli import main
 from benchmark.suites import BUDGETS, SUITES
 from envs import FAMILIES
 from methods import METHODS
 
-COMMANDS = ("run", "report", "list", "show", "references")
+COMMANDS = ("run", "worker", "status", "report", "list", "show", "references", "rates")
 
 
 def test_list_is_complete_as_json(cli):
@@ -172,3 +174,35 @@ class TestShow:
         done = cli("report", "--store", reference[0])
         assert done.code == 0
         assert "hill-climbing" in (here / "report/report.md").read_text()
+
+
+class TestJson:
+    def test_run_tells_what_came_of_each_stage(self, smoke):
+        done = smoke("--methods", "apb,zero", "--jobs", "1", "--json")
+        told = json.loads(done.out)
+        assert (told["exit_code"], told["store"]) == (0, "store") and "3 of 3 stages" in done.err
+        assert {(stage["stage"], stage["state"], stage["before"]) for stage in told["stages"]} == {
+            ("apb point-goal seed 0 train", "done", False),
+            ("apb point-goal/ood seed 0 adapt", "done", False),
+            ("zero point-goal/ood seed 0 adapt", "done", False),
+        }
+        planned = json.loads(smoke("--methods", "td3", "--plan", "--json").out)
+        assert [stage["state"] for stage in planned["stages"]] == ["waiting"]
+
+    def test_show_tells_cells_and_one_of_them(self, smoke, cli):
+        smoke("--methods", "zero", "--jobs", "1")
+        (cell,) = json.loads(cli("show", "--store", "store", "--json").out)
+        assert (cell["method"], cell["status"]) == ("zero", "done")
+        one = json.loads(cli("show", cell["cell"], "--store", "store", "--json").out)
+        assert one["record"]["status"] == "ok" and len(one["rows"]) > 0 and "zero" in one["log"]
+
+    def test_publish_tells_the_folder(self, cli, sanity, here, monkeypatch):
+        monkeypatch.setitem(
+            publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=2)
+        )
+        suite = replace(SUITES["sanity"], families={"smoke": ("point-goal",)})
+        monkeypatch.setitem(SUITES, "sanity", suite)
+        done = cli(
+            "publish", "--suite", "sanity", "--store", sanity, "--out", "out", "--dirty", "--json"
+        )
+        assert json.loads(done.out)["folders"] == ["out/sanity"], done

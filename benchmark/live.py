@@ -1,0 +1,72 @@
+"""Curves of stages under way, for people who want to look: never what a report is made of.
+
+`rows.jsonl` gets a line for every row, as it is measured; where TensorBoard is installed (extra
+`live`) it gets the curves too. A stage that goes on from a saved state does not repeat its rows.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from results.files import explained
+
+LINES = "rows.jsonl"
+_SHOWN = ("return_mean", "online_return", "updates")
+
+
+class Live:
+    """Writes rows into a folder as they come.
+
+    Args:
+      folder: made if it is not there; lines are appended.
+      note: told once, in a line for a person, if there is no TensorBoard.
+    Raises:
+      StoreError: if the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path, note: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._writers: dict[str, Any] = {}
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lines = open(folder / LINES, "a", encoding="utf-8")  # noqa: SIM115 -- kept open
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._make_writer: Any = SummaryWriter
+        except ModuleNotFoundError:
+            self._make_writer = None
+            note(
+                f"curves are in {folder / LINES} only; for TensorBoard: pip install"
+                " 'apb-benchmark[live]'"
+            )
+
+    def __call__(self, stage: str, row: Mapping[str, Any]) -> None:
+        """Write a row of a stage.
+
+        Raises:
+          StoreError: if it cannot be written.
+        """
+        known = {name: value for name, value in row.items() if value is not None}
+        with explained(self._folder):
+            self._lines.write(json.dumps({"name": stage, **known}, default=str) + "\n")
+            self._lines.flush()
+            if self._make_writer is not None:
+                self._draw(stage, known)
+
+    def _draw(self, stage: str, row: Mapping[str, Any]) -> None:
+        if stage not in self._writers:
+            place = self._folder / stage.replace("/", "-").replace(" ", "_")
+            self._writers[stage] = self._make_writer(str(place))
+        task = f"/task {row['task_index']}" if "task_index" in row else ""
+        for name in _SHOWN:
+            if isinstance(value := row.get(name), int | float):
+                self._writers[stage].add_scalar(f"{name}{task}", value, row["env_steps"])
+        self._writers[stage].flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._lines.close()
+        for writer in self._writers.values():
+            writer.close()

@@ -1,0 +1,178 @@
+"""What a run will cost: exact sums on hand-made rates, schedules against a naive one."""
+
+import json
+from io import StringIO
+
+import pandas as pd
+import pytest
+import torch
+
+from benchmark import estimate
+from benchmark.executors import Means
+from benchmark.local import stages_of
+from benchmark.planning import Request
+from benchmark.plugins import registered_methods
+from benchmark.suites import BUDGETS, SUITES
+from results.rates import CALIBRATION, FIELDS, KEY, Rates
+from results.store import Store, StoreError
+
+LINES = [
+    (CALIBRATION, "", "", "", 100.0, "", ""),
+    ("td3", "point-goal", "smoke", "adapt", 0.001, 300.0, 2.0),
+    ("apb", "point-goal", "smoke", "adapt", 0.002, 400.0, 1.0),
+    ("apb", "point-rand", "smoke", "adapt", 0.004, 200.0, 3.0),
+    ("apb", "point-goal", "smoke", "train", 0.05, 500.0, 4.0),
+]
+
+
+@pytest.fixture
+def rates(tmp_path):
+    path = tmp_path / "rates.csv"
+    pd.DataFrame(LINES, columns=[*KEY, *FIELDS]).to_csv(path, index=False)
+    return Rates(path)
+
+
+@pytest.fixture(autouse=True)
+def _speed(monkeypatch):
+    """A machine half as fast as that of the rates."""
+    monkeypatch.setattr(estimate, "machine_speed", lambda: 50.0)
+
+
+def stages(methods, families=("point-goal",), seeds=1):
+    paths = {name: registered_methods()[name] for name in methods}
+    request = Request(SUITES["ood"], BUDGETS["smoke"], paths, families, seeds, {})
+    return stages_of(request.cells())
+
+
+class TestSums:
+    def test_each_stage_costs_its_rate_on_a_slower_machine(self, rates, tmp_path):
+        todo = stages(("apb", "td3"), seeds=3)
+        found = estimate.estimate(tmp_path / "store", todo, Means(1, 1), rates)
+        work = {(stage.cell.method, stage.name): stage.work for stage in todo}
+        one = (
+            2 * 0.05 * work["apb", "train"]
+            + 2 * 0.002 * work["apb", "adapt"]
+            + 2 * 0.001 * work["td3", "adapt"]
+        )
+        assert found["core_hours"] == pytest.approx(3 * one / 3600)
+        assert found["wall_seconds"][1] == pytest.approx(3 * one)
+        assert found["memory_mb"] == 500.0 and found["disk_mb"] == 3 * (4 + 1 + 2)
+        assert (found["stages"], found["finished"], found["speed"]) == (9, 0, 0.5)
+        assert found["guessed"] == found["unknown"] == []
+
+    def test_those_at_work_at_once_share_memory_and_time(self, rates, tmp_path):
+        todo = stages(("td3",), seeds=4)
+        found = estimate.estimate(tmp_path / "store", todo, Means(2, 3), rates)
+        one = 2 * 0.001 * todo[0].work
+        assert found["wall_seconds"] == pytest.approx({2: 2 * one, 10: one, 100: one})
+        assert found["memory_mb"] == 600.0
+        assert found["core_hours"] == pytest.approx(3 * 4 * one / 3600)
+
+    def test_what_was_not_measured_is_guessed_from_its_likes_and_told(self, rates, tmp_path):
+        todo = stages(("apb",), ("cheetah-vel",))
+        found = estimate.estimate(tmp_path / "store", todo, Means(1, 1), rates)
+        assert found["guessed"] == ["apb on cheetah-vel"]
+        work = {stage.name: stage.work for stage in todo}
+        expected = 2 * (0.05 * work["train"] + 0.003 * work["adapt"])  # the median of two families
+        assert found["core_hours"] == pytest.approx(expected / 3600)
+
+    def test_what_nothing_is_like_is_told(self, rates, tmp_path):
+        paths = {"td3": registered_methods()["td3"]}
+        request = Request(SUITES["ood"], BUDGETS["desk"], paths, ["cheetah-vel"], 1, {})
+        todo = stages_of(request.cells())
+        found = estimate.estimate(tmp_path / "store", todo, Means(1, 1), rates)
+        assert found["unknown"] == ["td3 at desk"] and found["core_hours"] == 0.0
+        assert "not counted" in estimate.as_text(found)
+
+    def test_what_is_done_costs_nothing(self, rates, reference):
+        todo = stages(("td3", "zero"), seeds=2)
+        found = estimate.estimate(reference[0], todo, Means(1, 1), rates)
+        assert found["finished"] == 4 and found["core_hours"] == 0.0
+        assert estimate.as_text(found) == "0 stages to run, 4 done before"
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+def test_a_schedule_is_that_of_a_naive_simulation(workers):
+    """Step by step in whole seconds: a free worker takes the next stage whose training is over."""
+    todo = stages(("apb", "td3", "apb-random", "finetune"), seeds=3)
+    costs = {stage.key: float(3 + 7 * i % 11) for i, stage in enumerate(todo)}
+    left, running, over, now = list(todo), {}, set(), 0
+    while left or running:
+        over |= {key for key, until in running.items() if until <= now}
+        running = {key: until for key, until in running.items() if until > now}
+        for stage in list(left):
+            key = stage.cell.train_key
+            ready = stage.name == "train" or key is None or key in over
+            if len(running) < workers and ready:
+                running[stage.key] = now + costs[stage.key]
+                left.remove(stage)
+        now += 1
+    naive = now - 1
+    # an executor looks for any stage that is ready, an estimate takes them in turn
+    assert naive <= estimate._makespan(todo, costs, workers) <= 1.3 * naive
+
+
+class TestCommands:
+    def test_a_dry_run_writes_nothing(self, smoke, here):
+        told = smoke("--methods", "td3,apb", "--dry-run")
+        assert told.code == 0 and "core-hours" in told.out and not (here / "store").exists()
+        found = json.loads(smoke("--methods", "td3,apb", "--dry-run", "--json").out)
+        assert found["stages"] == 3 and found["core_hours"] > 0
+
+    def test_rates_are_those_of_a_store(self, cli, reference, here):
+        store = here / "store"
+        store.symlink_to(reference[0])
+        (here / "example_method.py").write_bytes(
+            (reference[0].parent / "example_method.py").read_bytes()
+        )
+        with_plan = Store(store, create=False).plans()[0]
+        if not with_plan.get("requests"):
+            pytest.skip("no request in the plan")
+        assert cli("rates", "--store", "store", "--out", "mine.csv").code == 0
+        table = pd.read_csv(here / "mine.csv")
+        rows = Store(store, create=False).read()[0]
+        adapted = rows[(rows["method"] == "td3") & (rows["stage"] == "adapt")]
+        took = adapted.groupby("seed")["wall_s"].max().median()
+        (line,) = table[(table["method"] == "td3")].to_dict("records")
+        (stage,) = [stage for stage in stages(("td3",)) if stage.name == "adapt"]
+        assert line["seconds_per_step"] == pytest.approx(took / stage.work, rel=1e-4)
+        assert table.loc[table["method"] == CALIBRATION, "seconds_per_step"].item() == 50.0
+
+    def test_the_rates_that_ship_are_whole(self):
+        assert Rates().speed > 0
+        for name in SUITES["ood"].methods:
+            rate = Rates().of(name, "point-goal", "quick", "adapt")
+            assert rate is not None and not rate.guessed, name
+
+
+class TestSpeed:
+    def test_it_is_a_number_of_this_machine(self, monkeypatch):
+        monkeypatch.undo()
+        before = torch.get_num_threads()
+        assert estimate.machine_speed(turn_s=0.05) > 1.0
+        assert torch.get_num_threads() == before
+
+
+class TestFiles:
+    def test_lines_of_another_machine_are_brought_to_the_speed_of_the_newest(self, tmp_path):
+        from results.rates import merged, to_csv
+
+        old = tmp_path / "old.csv"
+        frame = pd.DataFrame([LINES[1]], columns=[*KEY, *FIELDS])
+        old.write_bytes(to_csv(frame, 100.0))
+        new = to_csv(pd.DataFrame([LINES[2]], columns=[*KEY, *FIELDS]), 50.0)
+        table = pd.read_csv(StringIO(merged(old, new).decode())).set_index("method")
+        # what took a millisecond on a machine twice as fast takes two on the new one
+        assert table.loc["td3", "seconds_per_step"] == pytest.approx(0.002)
+        assert table.loc["apb", "seconds_per_step"] == pytest.approx(0.002)
+        assert table.loc[CALIBRATION, "seconds_per_step"] == 50.0
+        again = tmp_path / "again.csv"
+        again.write_bytes(merged(old, new))
+        assert merged(again, new) == merged(old, new)
+
+    @pytest.mark.parametrize("text", ["", "method,family\n", "a,b\n1,2\n"])
+    def test_a_damaged_file_is_refused(self, tmp_path, text):
+        path = tmp_path / "rates.csv"
+        path.write_text(text)
+        with pytest.raises(StoreError, match="restore it from the distribution"):
+            Rates(path)

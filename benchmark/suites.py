@@ -209,6 +209,14 @@ SUITES: dict[str, Suite] = {
             ),
         ),
         Suite(
+            id="pixels",
+            version=1,
+            question="Does it adapt when it sees pictures, through a frozen encoder?",
+            splits=("ood",),
+            families=dict.fromkeys(("smoke", "quick", "desk", "paper"), ("pixels-point-goal",)),
+            methods=("apb", "apb-random", "td3"),
+        ),
+        Suite(
             id="oracle",
             version=1,
             question=(

@@ -30,13 +30,18 @@ FAMILIES: dict[str, str] = {
 
 
 TUNING = "tuning-"  # before the id of a family, its tuning law
+PIXELS = ("pixels-point-goal", "pixels-point-rand")  # families that see pictures
 UNTUNED = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3")  # families without one
 
 
 def is_family(family_id: str) -> bool:
-    """Whether `load_family` knows it: a registered id, bare or after "permuted-" or "tuning-"."""
-    return family_id.removeprefix(PREFIX) in FAMILIES or has_tuning_law(
-        family_id.removeprefix(TUNING), family_id
+    """Whether `load_family` knows it: a registered id, bare or after "permuted-" or "tuning-", or
+    one of `PIXELS`.
+    """
+    return (
+        family_id.removeprefix(PREFIX) in FAMILIES
+        or has_tuning_law(family_id.removeprefix(TUNING), family_id)
+        or family_id in PIXELS
     )
 
 
@@ -47,7 +52,7 @@ def has_tuning_law(base: str, family_id: str | None = None) -> bool:
 
 def load_family(family_id: str) -> TaskFamily:
     """The family registered under `family_id`; "permuted-" before an id gives `Permuted` of it,
-    "tuning-" its tuning law.
+    "tuning-" its tuning law, and "pixels-" before a point family the one that sees pictures.
 
     Raises:
       KeyError: if there is none.
@@ -55,6 +60,9 @@ def load_family(family_id: str) -> TaskFamily:
     if has_tuning_law(base := family_id.removeprefix(TUNING), family_id):
         name = "Tuning" + FAMILIES[base].partition(":")[2]
         return cast(TaskFamily, getattr(import_module("envs.tuning"), name)())
+    if family_id in PIXELS:
+        found = import_module("envs.pixels").PIXELS[family_id]
+        return cast(TaskFamily, found())
     if family_id not in FAMILIES and is_family(family_id):
         # A protocol's class variables cannot be an instance's for the type checker; whoever reads
         # them cannot tell.

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmark.plugins import PluginError, load_method, registered_methods
 from benchmark.suites import BUDGETS, SUITES
-from envs import FAMILIES, load_family
+from envs import FAMILIES, PIXELS, load_family
 from envs.api import family_version
 
 
@@ -95,6 +95,7 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
         "  permuted- before any of them: its observation and action entries in another order on"
         " each test task"
     )
+    lines.append(f"  {', '.join(PIXELS)}: seen in pictures, through a frozen encoder")
     lines.append("Methods (settings with their defaults; change one with --set method.key=value)")
     for name, method in catalogue["methods"].items():
         if "fault" in method:

@@ -97,6 +97,7 @@ class Pixels:
     id: ClassVar[str]
     base: ClassVar[type[Point]]
     observation_size: ClassVar[int] = FEATURES + 2
+    isomorphic: ClassVar[frozenset[str]] = frozenset()  # turned pictures are no linear images
 
     def observe(
         self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]

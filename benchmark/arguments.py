@@ -185,6 +185,24 @@ def refuse_idle(context: "Context", names: Iterable[str], use: str) -> None:
             raise InputError(f"--{name.replace('_', '-')} is for {use}, and would do nothing here")
 
 
+def refuse_idle_of_run(context: "Context", plan: bool, dry_run: bool, executor: str) -> None:
+    """Refuse options of `run` that another one leaves without effect.
+
+    Raises:
+      InputError: if one of them was given.
+    """
+    here = ("force", "live", "time_limit")
+    of_workers = ("jobs", "save_every", "stage_time_limit", "memory_limit")
+    for given, names, use in (
+        (plan, (*here, *of_workers, "dry_run"), "a run that is not only planned"),
+        (dry_run, (*here, "unpublished", "save_every"), "a run that takes place"),
+        (executor == "slurm", here, "--executor local or ray"),
+        (executor == "ray", ("memory_limit",), "--executor local or slurm"),
+    ):
+        if given:
+            refuse_idle(context, names, use)
+
+
 def choose_settings(
     texts: Sequence[str], methods: Mapping[str, str], budget: Budget
 ) -> dict[str, dict[str, Any]]:
@@ -336,9 +354,12 @@ def choose_means(
     executor: str = "local",
 ) -> "Means":
     """What an executor may use, from the words of the command line."""
-    workers, threads = (
-        choose_jobs(jobs) if executor in ("local", "none") else (jobs or 1, threads_of_one())
-    )
+    if executor == "local":
+        workers, threads = choose_jobs(jobs)
+    elif jobs is not None and jobs < 1:
+        raise InputError(f"--jobs {jobs}: give a number from 1")
+    else:
+        workers, threads = jobs or 1, threads_of_one()
     limits: dict[str, Any] = {
         "time_limit_s": None if time_limit is None else seconds(time_limit),
         "stage_limit_s": None
@@ -374,7 +395,7 @@ def seconds(text: str, option: str = "--time-limit") -> float:
       InputError: if it is none, or zero.
     """
     match = re.fullmatch(
-        r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text.strip().lower(), re.ASCII
+        r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", text.strip().lower(), re.ASCII
     )
     total = (
         sum(int(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))

@@ -29,7 +29,12 @@ class Announcer:
     """
 
     def __init__(
-        self, store: Store, key: CellKey, stage: str, steps: int, tell: Callable[[str, Any], None]
+        self,
+        store: Store,
+        key: CellKey,
+        stage: str,
+        steps: int,
+        tell: Callable[[str, Any], None] = lambda kind, value: None,
     ) -> None:
         self._store = store
         self._key = key
@@ -62,6 +67,11 @@ class Announcer:
             return
         self.write()
 
+    def begin(self, host: str, pid: int) -> None:
+        """A process has taken it up, perhaps elsewhere."""
+        self._said |= {"host": host, "pid": pid, "since": time.time()}
+        self.write()
+
     def write(self) -> None:
         """Write down how far it is."""
         self._next = time.monotonic() + EVERY_S
@@ -70,5 +80,10 @@ class Announcer:
 
     def withdraw(self) -> None:
         """Nobody is at the stage any more."""
-        with suppress(StoreError):
-            self._store.announce(self._key, None)
+        withdraw(self._store, self._key)
+
+
+def withdraw(store: Store, key: CellKey) -> None:
+    """Remove what was said of a stage, if that can be."""
+    with suppress(StoreError):
+        store.announce(key, None)

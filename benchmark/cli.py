@@ -132,6 +132,7 @@ def root(
 
 @app.command()
 def run(
+    context: typer.Context,
     suite: Annotated[str, typer.Option(help="Which question to ask; `list` shows them.")],
     budget: Annotated[
         str, typer.Option(help="How much experience it may cost; `list` shows them.")
@@ -211,6 +212,7 @@ def run(
     from benchmark import arguments
 
     # quick checks come first: the methods import torch
+    arguments.refuse_idle_of_run(context, plan, dry_run, executor)
     chosen_suite = arguments.choose_suite(suite)
     chosen_budget = arguments.choose_budget(budget)
     chosen_families = arguments.choose_families(chosen_suite, chosen_budget, families)
@@ -235,7 +237,8 @@ def run(
         settings=changed,
     )
     if dry_run:
-        raise typer.Exit(commands.foresee(request, means, store, as_json))
+        workers = array or means.jobs
+        raise typer.Exit(commands.foresee(request, means, workers, store, as_json=as_json))
     how: dict[str, Any] = {"force": force, "published": published, "as_json": as_json, "live": live}
     raise typer.Exit(commands.run(request, means, store, where=where, **how))
 

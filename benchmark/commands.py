@@ -17,7 +17,7 @@ from benchmark.arguments import InputError, check_budgets
 from benchmark.executors import HERE, Executor, Means, ShowRow, TimeLimitError, Where
 from benchmark.live import Live
 from benchmark.local import LocalExecutor, Progress, how_far, stages_of
-from benchmark.planning import Request, plan_of, planned_in, plans_of
+from benchmark.planning import Planned, Request, plan_of, planned_in, plans_of
 from benchmark.progress import Display, counted, duration
 from benchmark.provenance import why_unknown
 from benchmark.resume import Kept
@@ -70,22 +70,21 @@ def run(
     opened = Store(store, create=True)
     if publication and (taken := take_over(cells, publication, opened)):
         console.print(f"meta-trainings taken over from the published results: {taken}")
-    plan = plan_of(suite, request.methods, cells, request)
-    opened.write_plan(plan)
     display = Display(console)
-    stages = stages_of(cells, plan["attempt"])
-    line = (
-        f"suite {suite.id} at {budget.id}: {counted(len(cells), 'cell')} in"
-        f" {counted(len(stages), 'stage')}"
-    )
-    if where.executor in ("none", "slurm"):
-        console.print(f"{line}, planned in {store}", soft_wrap=True)
-        _leave_to_others(console, suite, store, means, where)
-        return _told([Progress(stage) for stage in stages], store, DONE, as_json)
     sink = None if live is None else Live(live, display.note)
     executor = _executor(
         opened, _left_of(means, began), where, force=force, note=display.note, live=sink
     )
+    attempt = opened.write_plan(plan_of(suite, request.methods, cells, request))
+    stages = stages_of(cells, attempt)
+    line = (
+        f"suite {suite.id} at {budget.id}: {counted(len(cells), 'cell')} in"
+        f" {counted(len(stages), 'stage')}"
+    )
+    if executor is None:
+        console.print(f"{line}, planned in {store}", soft_wrap=True)
+        _leave_to_others(console, suite, store, means, where)
+        return _told(_as_planned(opened, stages), store, DONE, as_json)
     console.print(f"{line}, {executor.about}, store {store}", soft_wrap=True)
     if reason := why_unknown():
         console.print(f"results will not name the commit of this code: {reason}", soft_wrap=True)
@@ -99,14 +98,14 @@ def run(
     return _told(executor.table, store, code, as_json)
 
 
-def foresee(request: Request, means: Means, store: Path, as_json: bool) -> int:
-    """Print what a run would cost; gives the exit code."""
+def foresee(request: Request, means: Means, workers: int, store: Path, as_json: bool) -> int:
+    """Print what a run by so many workers would cost; gives the exit code."""
     from benchmark import estimate
     from results.rates import Rates
 
     cells = request.cells()
     check_budgets(cells)
-    found = estimate.estimate(store, stages_of(cells), means, Rates())
+    found = estimate.estimate(store, stages_of(cells), replace(means, jobs=workers), Rates())
     print(json.dumps(found, indent=2) if as_json else estimate.as_text(found))
     return DONE
 
@@ -135,13 +134,33 @@ def _executor(
     force: bool,
     note: Callable[[str], None],
     live: ShowRow | None,
-) -> Executor:
+) -> Executor | None:
+    """Who is to run the stages; None if they are left to others.
+
+    Raises:
+      InputError: if what it needs is not here.
+    """
     told = live or (lambda stage, row: None)
-    if where.executor != "ray":
+    if where.executor == "slurm":
+        from benchmark.on_slurm import prepared
+
+        prepared(store.root, where.parameters)
+    if where.executor in ("none", "slurm"):
+        return None
+    if where.executor == "local":
         return LocalExecutor(store, means, force, note, told)
     from benchmark.on_ray import RayExecutor
 
     return RayExecutor(store, means, where.address, force, note, told)
+
+
+def _as_planned(store: Store, stages: list[Stage]) -> list[Progress]:
+    """A table of stages that others run, or have run."""
+    table = [Progress(stage) for stage in stages]
+    for entry in table:
+        if looks_over(store, entry.stage):
+            entry.state, entry.finished_before = "done", True
+    return table
 
 
 def _leave_to_others(
@@ -228,8 +247,8 @@ def work(
     plans_of(Store(store, create=False), suites)  # a folder that is no store must not become one
     opened = Store(store, create=True)
     console = Console(markup=False, emoji=False, highlight=False)
-    tried = set[tuple[CellKey, str]]()
-    table = list[Progress]()
+    tried = set[tuple[CellKey, int]]()
+    table = dict[CellKey, Progress]()
     # what is planned meanwhile is run too
     while stages := _left(opened, suites, tried, console):
         tried |= {(stage.key, stage.attempt) for stage in stages}
@@ -243,35 +262,63 @@ def work(
         done = _execute(console, executor, stages, display)
         if done is None:
             return TIME_LIMIT
-        table += done
+        table |= {entry.stage.key: entry for entry in done}
     if not table:
         console.print(f"nothing is left to run in {store}", soft_wrap=True)
         return DONE
-    return _conclude(console, table, store, time.monotonic() - began)
+    return _conclude(console, [*table.values()], store, time.monotonic() - began)
 
 
 def _left(
-    store: Store, suites: list[str] | None, tried: set[tuple[CellKey, str]], console: Console
+    store: Store, suites: list[str] | None, tried: set[tuple[CellKey, int]], console: Console
 ) -> list[Stage]:
-    """Planned stages that are neither finished nor were tried, each once."""
-    found = dict[CellKey, Stage]()
-    for plan in plans_of(store, suites):
+    """Planned stages that are neither finished nor were tried, each once and in its newest attempt.
+
+    Trainings that some of them build on are judged by every byte.
+    """
+    chosen = {plan["suite"] for plan in plans_of(store, suites)}
+    newest = dict[CellKey, Stage]()
+    wanted = set[CellKey]()
+    for plan in store.plans():
         if not plan.get("requests") and plan["suite"] == tuning.SUITE.id:
             continue  # `tune` plans its next trials itself
+        if not plan.get("requests") and plan["suite"] not in chosen:
+            continue
         planned = planned_in(plan)
-        if planned.foreign and not tried:
-            console.print(
-                f"suite {plan['suite']}: {counted(planned.foreign, 'planned cell')} left out, which"
-                " this version of the program, or of a method, would run in another way",
-                soft_wrap=True,
-            )
-        for stage in stages_of(planned.cells, planned.attempt):
-            found.setdefault(stage.key, stage)
-    return [
+        if planned.foreign and plan["suite"] in chosen and not tried:
+            _tell_foreign(console, plan["suite"], planned)
+        stages = stages_of(planned.cells, planned.attempt)
+        wanted |= {stage.key for stage in stages if plan["suite"] in chosen}
+        for stage in stages:
+            known = newest.get(stage.key)
+            if known is None or known.attempt < stage.attempt:
+                newest[stage.key] = stage
+    left = [
         stage
-        for stage in found.values()
-        if (stage.key, stage.attempt) not in tried and not looks_over(store, stage)
+        for stage in newest.values()
+        if stage.key in wanted
+        and (stage.key, stage.attempt) not in tried
+        and not looks_over(store, stage)
     ]
+    found = {stage.key for stage in left}
+    needed = {stage.cell.train_key for stage in left if stage.name == "adapt"} - found
+    damaged = [
+        newest[key]
+        for key in needed
+        if key in newest
+        and (key, newest[key].attempt) not in tried
+        and store.status(key) not in ("done", "failed")
+    ]
+    return [*damaged, *left]
+
+
+def _tell_foreign(console: Console, suite: str, planned: Planned) -> None:
+    why = f" ({planned.reason})" if planned.reason else ""
+    console.print(
+        f"suite {suite}: {counted(planned.foreign, 'planned cell')} left out, which this version of"
+        f" the program, or of a method, does not know how to run as planned{why}",
+        soft_wrap=True,
+    )
 
 
 def _left_of(means: Means, began: float) -> Means:

@@ -20,8 +20,8 @@ from envs.batch import BatchEnv
 from methods.core.nets import LAYERS, actor, init_actor, init_critics
 from methods.core.replay import Batch
 from methods.core.td3 import TD3, TD3Config
-from results.rates import Rates, measures_of, merged, to_csv, write
-from results.store import CellKey, Store
+from results.rates import Rates, merged, to_csv, write
+from results.store import CellKey, Store, StoreError
 
 WORKERS = (10, 100)  # beside those that were asked for
 _TURNS = 5  # of each half of the calibration, of which the median counts
@@ -116,18 +116,28 @@ def estimate(store: Path, stages: Sequence[Stage], means: Means, rates: Rates) -
 
 
 def _makespan(stages: Sequence[Stage], costs: Mapping[CellKey, float], workers: int) -> float:
-    """Seconds until all stages are over, each begun in turn by whoever is free, once what it builds
-    on is over.
+    """Seconds until all stages are over, each begun by whoever is free: the first whose training is
+    over.
     """
-    free = [0.0] * max(1, min(workers, len(stages)))
-    over = dict[CellKey, float]()
-    for stage in stages:
+    left = {stage.key for stage in stages}
+    follows = dict[CellKey, list[int]]()
+    ready = list[int]()  # places in `stages`
+    for place, stage in enumerate(stages):
         key = stage.cell.train_key
-        ready = over.get(key, 0.0) if stage.name == "adapt" and key is not None else 0.0
-        begins = max(heapq.heappop(free), ready)
-        over[stage.key] = begins + costs.get(stage.key, 0.0)
-        heapq.heappush(free, over[stage.key])
-    return max(over.values(), default=0.0)
+        if stage.name == "adapt" and key is not None and key in left:
+            follows.setdefault(key, []).append(place)
+        else:
+            ready.append(place)
+    running = list[tuple[float, int]]()
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < workers:
+            place = heapq.heappop(ready)
+            heapq.heappush(running, (now + costs.get(stages[place].key, 0.0), place))
+        now, place = heapq.heappop(running)
+        for following in follows.get(stages[place].key, ()):
+            heapq.heappush(ready, following)
+    return now
 
 
 def as_text(found: Mapping[str, Any]) -> str:
@@ -159,27 +169,38 @@ def _few(names: Sequence[str]) -> str:
 
 
 def write_rates(store: Path, out: Path) -> str:
-    """Write the rates of every finished stage in a store, beside those that `out` has of others."""
+    """Write the rates of every finished stage in a store, beside those that `out` has of others.
+
+    Raises:
+      StoreError: if there is none, or `out` cannot be read or written.
+    """
     opened = Store(store, create=False)
     lines = list[dict[str, Any]]()
     for plan in plans_of(opened, None):
+        if not plan.get("requests"):
+            continue  # of tuning, whose settings are no budget's
         for stage in stages_of(planned_in(plan).cells):
             glance = opened.glance(stage.key)
-            if glance.status != "done":
-                continue
-            folder = store / stage.key.folder
-            size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-            cost = measures_of(glance.record, opened.rows(stage.key), size)
-            cell = stage.cell
-            lines.append(
-                {
-                    "method": cell.method,
-                    "family": cell.family,
-                    "budget": cell.budget,
-                    "stage": stage.name,
-                    "seconds_per_step": cost["seconds"] / stage.work,
-                    **{name: cost[name] for name in ("peak_mem_mb", "disk_mb")},
-                }
-            )
+            # settings that the command line moved have costs of their own
+            if glance.status == "done" and not stage.cell.variant:
+                lines.append(_line(opened, stage, glance.record))
+    if not lines:
+        raise StoreError(f"{store}: nothing is finished there: run a suite first")
     write(out, merged(out, to_csv(pd.DataFrame(lines), machine_speed())))
     return f"{out}: {counted(len(lines), 'stage')}"
+
+
+def _line(store: Store, stage: Stage, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a finished stage cost."""
+    folder, cell = store.root / stage.key.folder, stage.cell
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    rows = store.rows(stage.key)
+    return {
+        "method": cell.method,
+        "family": cell.family,
+        "budget": cell.budget,
+        "stage": stage.name,
+        "seconds_per_step": float(record.get("seconds") or rows["wall_s"].max()) / stage.work,
+        "peak_mem_mb": float(rows["peak_mem_mb"].max()),
+        "disk_mb": size / 2**20,
+    }

@@ -36,7 +36,7 @@ class Means:
         stage, memory = self.stage_limit_s, self.memory_limit
         limits = {
             "--stage-time-limit": None if stage is None else f"{stage:.0f}s",
-            "--memory-limit": None if memory is None else f"{memory // 1024}K",
+            "--memory-limit": None if memory is None else f"{memory / 2**20:.3f}M",
             "--jobs": str(self.jobs) if self.jobs_given else None,
         }
         given = [word for name, value in limits.items() if value for word in (name, value)]

@@ -6,6 +6,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,18 @@ class Live:
         Raises:
           StoreError: if it cannot be written.
         """
-        known = {name: value for name, value in row.items() if value is not None}
+        plain = {name: _plain(value) for name, value in row.items()}
+        known = {name: value for name, value in plain.items() if value is not None}
         with explained(self._folder):
-            self._lines.write(json.dumps({"name": stage, **known}, default=str) + "\n")
+            self._lines.write(json.dumps({"name": stage, **known}) + "\n")
             self._lines.flush()
             if self._make_writer is not None:
                 self._draw(stage, known)
 
     def _draw(self, stage: str, row: Mapping[str, Any]) -> None:
         if stage not in self._writers:
-            place = self._folder / stage.replace("/", "-").replace(" ", "_")
+            whose = f"{row.get('suite') or ''} {row.get('budget', '')} {stage}".strip()
+            place = self._folder / whose.replace("/", "-").replace(" ", "_")
             self._writers[stage] = self._make_writer(str(place))
         task = f"/task {row['task_index']}" if "task_index" in row else ""
         for name in _SHOWN:
@@ -70,3 +73,9 @@ class Live:
         self._lines.close()
         for writer in self._writers.values():
             writer.close()
+
+
+def _plain(value: Any) -> Any:
+    """A number or a text as JSON has it: of NumPy's numbers Python's, and of no number nothing."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not isfinite(value) else value

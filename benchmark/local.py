@@ -18,6 +18,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
+from benchmark.claims import withdraw
 from benchmark.cores import memory_of
 from benchmark.executors import Means, ShowRow, TimeLimitError
 from benchmark.exits import is_termination
@@ -69,7 +70,7 @@ class Progress:
         )
 
 
-def stages_of(cells: Sequence[Any], attempt: str = "") -> list[Stage]:
+def stages_of(cells: Sequence[Any], attempt: int = 0) -> list[Stage]:
     """The stages of cells, each train stage once and before what builds on it."""
     stages: dict[CellKey, Stage] = {}
     for cell in cells:
@@ -77,6 +78,19 @@ def stages_of(cells: Sequence[Any], attempt: str = "") -> list[Stage]:
             stages.setdefault(cell.train_key, Stage(cell.trainer, "train", attempt))
         stages[cell.adapt_key] = Stage(cell, "adapt", attempt)
     return list(stages.values())
+
+
+def ready_of(table: Sequence[Progress]) -> list[Progress]:
+    """What waits for nothing but a worker: the trainings that it builds on are over, or were before
+    the table was made.
+    """
+    pending = {entry.stage.key for entry in table if entry.state in ("waiting", "running")}
+    return [
+        entry
+        for entry in table
+        if entry.state == "waiting"
+        and (entry.stage.name == "train" or entry.stage.cell.train_key not in pending)
+    ]
 
 
 class LocalExecutor:
@@ -154,11 +168,8 @@ class LocalExecutor:
 
     def _assign(self, table: list[Progress]) -> None:
         """Give every idle worker the next stage whose training is over."""
-        over = {entry.stage.key for entry in table if entry.state in ("done", "failed")}
-        for entry in table:
-            key = entry.stage.cell.train_key
-            ready = entry.stage.name == "train" or key is None or key in over
-            if entry.state == "waiting" and ready and time.monotonic() >= entry.not_before:
+        for entry in ready_of(table):
+            if time.monotonic() >= entry.not_before:
                 worker = self._idle()
                 if worker is None:
                     return
@@ -200,21 +211,23 @@ class LocalExecutor:
                 )
 
     def _give_up(self, worker: "_Worker", error: str, status: str = "failed") -> None:
-        self._workers.remove(worker)
-        worker.end()
+        """Note the failure before the claim is free, so that nobody takes the stage up."""
         assert worker.entry is not None
         self._fail(worker.entry, error, status)
+        self._workers.remove(worker)
+        worker.end()
+        withdraw(self.store, worker.entry.stage.key)  # it may have said more meanwhile
 
     def _save_running(self) -> None:
         """Ask the workers to save what they are at, and wait for it; only Ctrl-C cuts it short."""
         try:
-            with _unheard(signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
+            with unheard(signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
                 self._save_busy()
         except BaseException as error:
             if not is_termination(error):
                 raise
             # it came on the way in, as where a terminal closes in the middle of a line
-            with _unheard(signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
+            with unheard(signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
                 self._save_busy()
 
     def _save_busy(self) -> None:
@@ -352,7 +365,7 @@ class _Worker:
 
 
 @contextmanager
-def _unheard(*numbers: int) -> Iterator[None]:
+def unheard(*numbers: int) -> Iterator[None]:
     """Ignore signals: an alarm that repeats SIGTERM, or another SIGTERM, would end the block."""
     if threading.current_thread() is not threading.main_thread():
         yield

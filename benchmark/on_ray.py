@@ -7,6 +7,7 @@ driver too, by way of a mailbox, so that the stage of a node that is lost goes o
 
 import logging
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.arguments import InputError
+from benchmark.claims import Announcer
 from benchmark.executors import Means, ShowRow, TimeLimitError
-from benchmark.local import GRACE_S, Progress, how_far
+from benchmark.local import GRACE_S, Progress, how_far, ready_of, unheard
 from benchmark.plugins import load_method, source_digest
 from benchmark.provenance import provenance
 from benchmark.stage import Stage, finished, given_up, record_failure
@@ -38,6 +40,7 @@ class _Task:
     entry: Progress
     held: ExitStack  # its claim on the driver's store
     result: Any  # Ray's reference
+    announcer: Announcer
 
 
 class Mailbox:
@@ -134,20 +137,17 @@ class RayExecutor:
             raise
         finally:
             for task in self._tasks.values():
-                task.held.close()
+                self._leave(task)
             self._tasks.clear()
             self._ray.kill(self._mailbox)
         return table
 
     def _assign(self) -> None:
         """Begin stages whose training is over, as many at a time as may run."""
-        over = {entry.stage.key for entry in self.table if entry.state in ("done", "failed")}
-        for entry in self.table:
+        for entry in ready_of(self.table):
             if len(self._tasks) >= self._means.jobs:
                 return
-            key = entry.stage.cell.train_key
-            ready = entry.stage.name == "train" or key is None or key in over
-            if entry.state == "waiting" and ready and time.monotonic() >= entry.not_before:
+            if time.monotonic() >= entry.not_before:
                 self._begin(entry)
 
     def _begin(self, entry: Progress) -> None:
@@ -164,7 +164,9 @@ class RayExecutor:
             _end(entry, "failed", error)
             held.close()
             return
-        entry.state, entry.started = "running", time.monotonic()
+        if self._force:
+            self.store.forget(stage.key)
+        entry.state, entry.started = "running", None  # until a process begins it
         entry.used = entry.resumed_at = 0
         options = {"num_cpus": self._means.threads, "max_retries": 0, "name": str(stage)}
         # what a plug-in did to a process must not reach another stage
@@ -179,31 +181,47 @@ class RayExecutor:
             software=_software(),
             mailbox=self._mailbox,
         )
-        self._tasks[stage.key.id] = _Task(entry, held, result)
+        announcer = Announcer(self.store, stage.key, str(stage), stage.steps)
+        self._tasks[stage.key.id] = _Task(entry, held, result, announcer)
 
     def _listen(self) -> None:
         """Take what tasks say, and the cells of those that have ended."""
+        running = {task.result: name for name, task in self._tasks.items()}
+        ended = list[Any]()
+        if running:
+            ended, _ = self._ray.wait([*running], num_returns=len(running), timeout=_LOOK_S)
+        else:
+            time.sleep(_LOOK_S)
+        # what ended tasks have said is there by now
         for name, kind, value in self._ray.get(self._mailbox.take.remote()):
             if task := self._tasks.get(name):
-                self._hear(task.entry, kind, value)
-        if not self._tasks:
-            time.sleep(_LOOK_S)
-            return
-        running = {task.result: name for name, task in self._tasks.items()}
-        ended, _ = self._ray.wait([*running], num_returns=len(running), timeout=_LOOK_S)
+                self._hear(task, kind, value)
         for result in ended:
             task = self._tasks.pop(running[result])
             try:
                 self._take(task.entry, result)
             finally:
-                task.held.close()
+                self._leave(task)
 
-    def _hear(self, entry: Progress, kind: str, value: Any) -> None:
+    def _leave(self, task: _Task) -> None:
+        """Nobody is at the stage any more; one that was lost with its process says so."""
+        if task.entry.state != "waiting" or task.entry.n_ended == 0:
+            task.announcer.withdraw()
+        task.held.close()
+
+    def _hear(self, task: _Task, kind: str, value: Any) -> None:
+        entry = task.entry
+        if kind == "began":
+            entry.started = time.monotonic()
+            task.announcer.begin(*value)
+        elif kind in ("used", "resumed"):
+            task.announcer(kind, value)
         if kind == "used":
             entry.used = value
         elif kind == "kept":
             entry.kept, header, state = value
             self.store.save(entry.stage.key, header, state)
+            task.announcer(kind, entry.kept)
         elif kind == "resumed":
             entry.kept = value
             entry.used = entry.resumed_at = value.env_steps
@@ -217,8 +235,9 @@ class RayExecutor:
         """The outcome of a task."""
         try:
             outcome, error, contents = self._ray.get(result)
-        except self._ray.exceptions.TaskCancelledError:
-            return  # it was given up
+        except self._ray.exceptions.TaskCancelledError:  # by somebody else
+            entry.state = "waiting"
+            return
         except self._ray.exceptions.RayTaskError as raised:  # its node cannot run it
             self._fail(entry, " ".join(str(raised.cause).split()))
             return
@@ -234,17 +253,20 @@ class RayExecutor:
         if outcome == "stopped":
             entry.state = "waiting"
             return
-        self.store.adopt(entry.stage.key, contents)
+        key = entry.stage.key
+        self.store.adopt(key, contents, replace=self.store.status(key) == "done")
         _end(entry, outcome, error)
 
     def _enforce_limit(self) -> None:
         limit = self._means.stage_limit_s
         for name, task in [*self._tasks.items()]:
-            if limit is None or time.monotonic() - (task.entry.started or 0.0) <= limit:
+            began = task.entry.started
+            if limit is None or began is None or time.monotonic() - began <= limit:
                 continue
-            self._ray.cancel(task.result, force=True)
-            self._tasks.pop(name).held.close()
+            # noted before the claim is free, so that nobody takes the stage up
             self._fail(task.entry, f"it took longer than {limit:.0f} s", "timeout")
+            self._ray.cancel(task.result, force=True)
+            self._leave(self._tasks.pop(name))
 
     def _fail(self, entry: Progress, error: str, status: str = "failed") -> None:
         record_failure(self.store, entry.stage, error, status)
@@ -252,6 +274,10 @@ class RayExecutor:
 
     def _save_running(self) -> None:
         """Ask the tasks to save and end, and keep what they send."""
+        with unheard(signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
+            self._save_all()
+
+    def _save_all(self) -> None:
         if not self._tasks:
             return
         with suppress(OSError):  # the terminal is gone
@@ -260,9 +286,6 @@ class RayExecutor:
         deadline = time.monotonic() + GRACE_S
         while self._tasks and time.monotonic() < deadline:
             self._listen()
-        for name, kind, value in self._ray.get(self._mailbox.take.remote()):
-            if entry := next((e for e in self.table if e.stage.key.id == name), None):
-                self._hear(entry, kind, value)
         for task in self._tasks.values():
             self._ray.cancel(task.result, force=True)
 
@@ -276,7 +299,11 @@ def _connected(address: str | None) -> Any:
         raise InputError("--executor ray needs Ray: pip install 'apb-benchmark[ray]'") from error
     if not ray.is_initialized():
         try:
-            ray.init(address=address, log_to_driver=False, include_dashboard=False)
+            level = logging.WARNING
+            if address is None:  # a cluster that is there would be joined otherwise
+                ray.init("local", log_to_driver=False, include_dashboard=False, logging_level=level)
+            else:
+                ray.init(address, log_to_driver=False, logging_level=level)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"Ray: {' '.join(str(error).split())}") from error
     return ray
@@ -366,6 +393,9 @@ def _work(
     from benchmark.worker import keep_memory
 
     _check(stage, software)
+    import ray
+
+    ray.get(mailbox.put.remote(stage.key.id, "began", (os.uname().nodename, os.getpid())))
     keep_memory()
     settle()
     torch.set_num_threads(threads)

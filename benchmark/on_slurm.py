@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ FOLDER = "slurm"  # in the store: logs, and what submitit keeps of the jobs
 _LOOK_S = 0.2
 _ENDED_WELL = (0, 1)  # exit codes of a worker that has drained the store; 1 if some cells failed
 # parameters that submitit has for every cluster; all others are Slurm's
+DEFAULTS = {"timeout_min": 720}
 _SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "name")
 
 
@@ -77,21 +79,55 @@ def _has_ended(pid: int) -> bool:
 
 
 def parameters_of(texts: Sequence[str]) -> dict[str, Any]:
-    """The parameters `key=value`, as submitit calls them.
+    """The parameters `key=value`, as submitit calls them, numbers as numbers.
 
     Raises:
-      InputError: if one is not of that form.
+      InputError: if one is not of that form, or says the time in Slurm's own way.
     """
     found = dict[str, Any]()
     for text in texts:
         key, equals, value = text.partition("=")
+        key = key.replace("-", "_")
         if not equals or not key.isidentifier():
             raise InputError(
                 f"--slurm {text!r} is not of the form key=value, such as partition=long"
             )
-        name = key if key in _SHARED else f"slurm_{key}"
-        found[name] = int(value) if value.isdecimal() and value.isascii() else value
+        if key == "time":
+            raise InputError(
+                f"--slurm {text!r}: give the time of a job in minutes, as timeout_min=720"
+            )
+        found[key if key in _SHARED else f"slurm_{key}"] = _number_or_text(key, value)
     return found
+
+
+def _number_or_text(key: str, value: str) -> int | float | str:
+    if key != "name" and value.isascii():
+        for kind in (int, float):
+            with suppress(ValueError):
+                return kind(value)
+    return value
+
+
+def prepared(store: Path, parameters: Mapping[str, Any], cluster: str = "slurm") -> Any:
+    """Submitit's executor with these parameters.
+
+    Raises:
+      InputError: if submitit or Slurm is not here, or does not take a parameter.
+    """
+    try:
+        import submitit
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "--executor slurm needs submitit: pip install 'apb-benchmark[slurm]'"
+        ) from error
+    # as often as need be: the worker ends when nothing is left
+    often = {"slurm_max_num_timeout": 10_000} if cluster == "slurm" else {}
+    try:
+        executor = submitit.AutoExecutor(folder=store / FOLDER / "%j", cluster=cluster, **often)
+        executor.update_parameters(**{"name": "apb-benchmark", **DEFAULTS, **parameters})
+    except (RuntimeError, NameError, ValueError, TypeError, OSError, AssertionError) as error:
+        raise InputError(f"Slurm: {' '.join(str(error).split()) or 'a wrong type'}") from error
+    return executor
 
 
 def submit(
@@ -108,21 +144,14 @@ def submit(
       parameters: as `parameters_of` gives them.
       cluster: "slurm", or "local" for processes of this machine in its place.
     Raises:
-      InputError: if submitit or Slurm is not here, or does not take a parameter.
+      InputError: as `prepared`, or if Slurm refuses the jobs.
     """
+    executor = prepared(store, parameters, cluster)
+    from submitit.core.utils import FailedJobError
+
     try:
-        import submitit
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "--executor slurm needs submitit: pip install 'apb-benchmark[slurm]'"
-        ) from error
-    try:
-        executor = submitit.AutoExecutor(folder=store / FOLDER / "%j", cluster=cluster)
-        executor.update_parameters(**{"name": "apb-benchmark", **parameters})
         with executor.batch():
             jobs = [executor.submit(Drain(words, Path.cwd())) for _ in range(array)]
-    except (RuntimeError, NameError, ValueError, TypeError, FileNotFoundError) as error:
-        raise InputError(f"Slurm: {' '.join(str(error).split())}") from error
-    except submitit.core.utils.FailedJobError as error:
+    except (FailedJobError, OSError) as error:
         raise InputError(f"Slurm refused the jobs: {' '.join(str(error).split())}") from error
     return jobs

@@ -1,12 +1,11 @@
 """What was asked of a run, kept in the store's plan, so that workers elsewhere know its cells."""
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmark.cells import Cell, expand
-from benchmark.plugins import load_method
+from benchmark.plugins import PluginError, load_method
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
 from results.store import Store, StoreError
 
@@ -60,7 +59,6 @@ def plan_of(
         "arms": list(methods),
         "remembering": [name for name, path in methods.items() if load_method(path).remembers],
         "cells": [cell.plan() for cell in cells],
-        "attempt": secrets.token_hex(4),
         **requests,
     }
 
@@ -70,8 +68,9 @@ class Planned:
     """The cells of a plan that this program would run as they were planned."""
 
     cells: list[Cell]
-    attempt: str  # that the plan asks for: what failed in it is not tried again
-    foreign: int  # cells that this program would run in another way
+    attempt: int  # what failed in it, or later, is not tried again
+    foreign: int  # cells that this program does not know how to run as they were planned
+    reason: str = ""  # why, where it is known
 
 
 def planned_in(plan: Mapping[str, Any]) -> Planned:
@@ -79,10 +78,9 @@ def planned_in(plan: Mapping[str, Any]) -> Planned:
 
     Raises:
       StoreError: if it does not say what was asked for.
-      PluginError: if a method in it cannot be loaded here.
     """
     wanted = {cell["key"]["id"] for cell in plan["cells"]}
-    attempt = plan.get("attempt", "")
+    attempt = plan.get("attempt", 0)
     suite = SUITES.get(plan["suite"])
     if suite is None or suite.version != plan["suite_version"]:
         return Planned([], attempt, len(wanted))
@@ -92,10 +90,15 @@ def planned_in(plan: Mapping[str, Any]) -> Planned:
             " again with `run --plan`"
         )
     found: dict[str, Cell] = {}
+    reason = ""
     for asked in plan["requests"]:
-        found |= {cell.adapt_key.id: cell for cell in _request(suite, asked).cells()}
+        try:
+            found |= {cell.adapt_key.id: cell for cell in _request(suite, asked).cells()}
+        # a method, a setting, a family or a budget that is not there any more
+        except (PluginError, LookupError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     cells = [cell for name, cell in found.items() if name in wanted]
-    return Planned(cells, attempt, len(wanted) - len(cells))
+    return Planned(cells, attempt, len(wanted) - len(cells), reason)
 
 
 def _request(suite: Suite, asked: Mapping[str, Any]) -> Request:

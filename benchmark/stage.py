@@ -14,7 +14,7 @@ import torch
 
 from benchmark import run, states
 from benchmark.cells import Cell
-from benchmark.claims import Announcer
+from benchmark.claims import Announcer, withdraw
 from benchmark.provenance import provenance
 from benchmark.resume import SAVE_EVERY_S, Saver, belongings
 from benchmark.seeding import seed_globals
@@ -32,8 +32,8 @@ class Stage:
 
     cell: Cell
     name: Literal["train", "adapt"]
-    # that it is part of: where it failed in the same, it is not tried again; "" for none
-    attempt: str = field(default="", compare=False)
+    # that it is part of: where it failed in the same or a later one, it is not tried again; 0: none
+    attempt: int = field(default=0, compare=False)
 
     @cached_property
     def key(self) -> CellKey:
@@ -239,14 +239,14 @@ def given_up(store: Store, stage: Stage) -> str | None:
     if not stage.attempt or store.status(stage.key) != "failed":
         return None
     record = store.record(stage.key)
-    return record.get("error") if record.get("attempt") == stage.attempt else None
+    return record.get("error") if record.get("attempt", 0) >= stage.attempt else None
 
 
 def looks_over(store: Store, stage: Stage) -> bool:
     """Whether a stage need not run, or is given up, by what its record says alone: quick."""
     glance = store.glance(stage.key)
     if glance.status == "failed":
-        return bool(stage.attempt) and glance.record.get("attempt") == stage.attempt
+        return bool(stage.attempt) and glance.record.get("attempt", 0) >= stage.attempt
     if glance.status != "done":
         return False
     key = stage.cell.train_key
@@ -302,6 +302,7 @@ def record_failure(store: Store, stage: Stage, error: str, status: str = "failed
         log=error + "\n",
         record=record,
     )
+    withdraw(store, stage.key)  # whoever was at it could not
 
 
 class _Beginning:

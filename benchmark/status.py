@@ -134,7 +134,9 @@ def _seconds_left(
         if state in ("running", "lost", "waiting"):
             whole = _whole(stages[key], took)
             said = seen[key].said or {}
-            share = said.get("used", 0) / max(said.get("steps", 1), 1)
+            # what was lost goes on from its last save
+            done = said.get("saved") or 0 if state == "lost" else said.get("used", 0)
+            share = done / max(said.get("steps", 1), 1)
             if state == "running" and (share_here := _share_here(said)) > 0.02:
                 whole = (now - said["since"]) / share_here
             if whole is None:
@@ -187,8 +189,7 @@ def as_text(status: Mapping[str, Any]) -> str:
 def _how_far(line: Mapping[str, Any]) -> str:
     if "host" not in line:
         return "just claimed"
-    share = f"{100 * line['used'] // max(line['steps'] or 1, 1)} %"
-    kept = "" if line["saved"] is None else f" ({100 * line['saved'] // line['steps']} % saved)"
-    return (
-        f"{share}{kept} on {line['host']}, process {line['pid']}, for {duration(line['seconds'])}"
-    )
+    steps = max(line["steps"], 1)
+    kept = "" if line["saved"] is None else f" ({100 * line['saved'] // steps} % saved)"
+    share = f"{100 * line['used'] // steps} %{kept}"
+    return f"{share} on {line['host']}, process {line['pid']}, for {duration(line['seconds'])}"

@@ -38,6 +38,17 @@ STATE = "state.safetensors"
 LOG = "log.txt"
 CELL = "cell.json"
 CLAIM = "claim.json"  # what whoever is at the stage says of it
+_SAID: dict[str, Any] = {  # what that holds, at least
+    "stage": str,
+    "host": str,
+    "pid": int,
+    "steps": int,
+    "used": int,
+    "began_at": int,
+    "since": (int, float),
+    "at": (int, float),
+    "saved": (int, type(None)),
+}
 MEASURES = "measures.csv"  # of the cells that have any
 WRITE_LOCK = ".write.lock"
 Status = Literal["missing", "done", "failed", "corrupt"]
@@ -224,12 +235,12 @@ class CellFolder:
             data = {name: self._read(name, entry["sha256"]) for name, entry in files.items()}
             return {**data, CELL: read(self.folder / CELL)}
 
-    def adopt(self, contents: Mapping[str, bytes]) -> None:
-        """Write a cell that `contents` gave elsewhere, unless this one is done already."""
+    def adopt(self, contents: Mapping[str, bytes], replace_done: bool = False) -> None:
+        """Write a cell that `contents` gave elsewhere, unless it is done here or `replace_done`."""
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
-            if self.status() == "done":
+            if self.status() == "done" and not replace_done:
                 return
             every = {ROWS, STATE, LOG, MEASURES}
             with explained(self.folder):
@@ -259,7 +270,10 @@ class CellFolder:
             said = json.loads(read(self.folder / CLAIM))
         except (OSError, DamageError, ValueError):
             return None
-        return said if isinstance(said, dict) else None
+        whole = isinstance(said, dict) and all(
+            isinstance(said.get(name), kinds) for name, kinds in _SAID.items()
+        )
+        return said if whole else None
 
     def glance(self) -> tuple[Status, dict[str, Any], str | None]:
         """Judge the cell by what `cell.json` says, and give its record, and the SHA-256 of its

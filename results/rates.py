@@ -5,14 +5,14 @@ that the stage may use, summed over its tasks. The line of `CALIBRATION` says ho
 was that measured them.
 """
 
-from collections.abc import Mapping
+import os
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
-from results.files import StoreError, commit, explained
+from results.files import StoreError, explained, stage
 
 RATES = Path(__file__).with_name("rates.csv")
 CALIBRATION = "calibration"  # in the column `method`
@@ -34,6 +34,7 @@ class Rates:
 
     Attributes:
       speed: of the machine that measured them, as `benchmark.estimate.machine_speed` gives it.
+      table: `KEY` and `FIELDS` of each.
 
     Raises:
       StoreError: if the file cannot be read.
@@ -44,25 +45,25 @@ class Rates:
             with explained(path):
                 table = pd.read_csv(path)
             self.speed = _speed(table)
-            self._table = table[table["method"] != CALIBRATION][[*KEY, *FIELDS]]
+            self.table = table[table["method"] != CALIBRATION][[*KEY, *FIELDS]]
         except (ValueError, LookupError) as error:
             raise StoreError(
                 f"{path}: cannot be read ({error}): restore it from the distribution"
             ) from error
 
-    def of(self, method: str, family: str, budget: str, stage: str) -> Rate | None:
-        """The rate of a stage; where it was not measured, the median of what is most like it.
+    def of(self, method: str, family: str, budget: str, name: str) -> Rate | None:
+        """The rate of a stage, "train" or "adapt".
 
-        That is the method on other families, other methods on the family, or anything at the
-        budget. None if nothing was.
+        Where it was not measured, it is the median of what is most like it: the method on other
+        families, other methods on the family, or anything at the budget. None if nothing was.
         """
-        table = self._table[(self._table["stage"] == stage) & (self._table["budget"] == budget)]
+        table = self.table[(self.table["stage"] == name) & (self.table["budget"] == budget)]
         same_method, same_family = table["method"] == method, table["family"] == family
         for guessed, chosen in (
             (False, same_method & same_family),
             (True, same_method),
             (True, same_family),
-            (True, table["stage"] == stage),
+            (True, table["stage"] == name),
         ):
             if chosen.any():
                 seconds, memory, disk = table.loc[chosen, FIELDS].median()
@@ -82,16 +83,21 @@ def to_csv(measured: pd.DataFrame, speed: float) -> bytes:
 
 
 def merged(old: Path, new: bytes) -> bytes:
-    """`new`, and the lines of `old` that it lacks, as they would be on the machine of `new`."""
+    """`new`, and the lines of `old` that it lacks, as they would be on the machine of `new`.
+
+    Raises:
+      StoreError: if `old` is there and cannot be read.
+    """
     known = pd.read_csv(StringIO(new.decode()))
+    speed = _speed(known)
     if not old.exists():
         return new
-    before = pd.read_csv(old)
-    factor = _speed(before) / _speed(known)
-    before["seconds_per_step"] *= factor
-    lines = pd.concat([known, before]).drop_duplicates(KEY, keep="first")
-    rest = lines[lines["method"] != CALIBRATION].sort_values(KEY)
-    return to_csv(rest, _speed(known))
+    rates = Rates(old)
+    before = rates.table.assign(
+        seconds_per_step=rates.table["seconds_per_step"] * rates.speed / speed
+    )
+    lines = pd.concat([known[known["method"] != CALIBRATION][[*KEY, *FIELDS]], before])
+    return to_csv(lines.drop_duplicates(KEY, keep="first").sort_values(KEY), speed)
 
 
 def _speed(table: pd.DataFrame) -> float:
@@ -105,13 +111,4 @@ def write(path: Path, data: bytes) -> None:
       StoreError: if it cannot be written.
     """
     with explained(path):
-        commit(path.parent, {path.name: data})
-
-
-def measures_of(record: Mapping[str, Any], rows: pd.DataFrame, size: int) -> dict[str, float]:
-    """Seconds, memory and disk of a finished stage."""
-    return {
-        "seconds": float(record.get("seconds") or rows["wall_s"].max()),
-        "peak_mem_mb": float(rows["peak_mem_mb"].max()),
-        "disk_mb": size / 2**20,
-    }
+        os.replace(stage(path, data), path)

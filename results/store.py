@@ -162,13 +162,13 @@ class Store:
         """
         return self._cell(key).contents()
 
-    def adopt(self, key: CellKey, contents: Mapping[str, bytes]) -> None:
-        """Write a cell as it is in another store; one that is done here stays as it is.
+    def adopt(self, key: CellKey, contents: Mapping[str, bytes], replace: bool = False) -> None:
+        """Write a cell as it is in another store; one that is done here stays, unless `replace`.
 
         Raises:
           StoreError: if it cannot be written, or is not whole.
         """
-        self._cell(key).adopt(contents)
+        self._cell(key).adopt(contents, replace)
 
     def record(self, key: CellKey) -> dict[str, Any]:
         """Give the record written with a cell.
@@ -273,7 +273,7 @@ class Store:
         found = ((key.id, self._cell(key).measured()) for key in dict.fromkeys(stages))
         return joined([(name, table) for name, table in found if len(table)])
 
-    def write_plan(self, plan: Mapping[str, Any]) -> None:
+    def write_plan(self, plan: Mapping[str, Any]) -> int:
         """Merge a suite's plan into the store's: slots it has are replaced, other slots stay.
 
         A plan of another suite version replaces the old one whole, since scores of two versions do
@@ -285,8 +285,10 @@ class Store:
             method, variant, seed), the `key` of its cell and the `train_key` it builds on or None,
             as `asdict` gives keys, and `isomorphic_axes`, the family's shift axes whose tasks are
             exact linear images of training tasks (none if left out). `requests`, where given,
-            say how its cells are made; they add up. `attempt` names the newest request: what has
-            failed in it is not tried again by others.
+            say how its cells are made; they add up.
+        Returns:
+          The number of this attempt, larger than that of any plan before it in the store. The plan
+          keeps it: what has failed in it, or in a later one, is not tried again by others.
         Raises:
           StoreError: if it cannot be written, or the plan that is there is damaged.
           ValueError, TypeError: if a key is not valid.
@@ -296,8 +298,10 @@ class Store:
             keys(cell)
         path = self.root / f"suite-{check_name(new['suite'])}.json"
         with self._alone(), explained(path):
+            new["attempt"] = 1 + max((plan.get("attempt", 0) for plan in self.plans()), default=0)
             merged = merge(load(path), new) if path.exists() else new
             commit(self.root, {path.name: seal(merged, indent=None)})
+        return int(new["attempt"])
 
     def plans(self) -> list[dict[str, Any]]:
         """Give the plans of all suites, by the suites' names.

@@ -52,9 +52,11 @@ def adaptation_note(points: pd.DataFrame, expected: pd.DataFrame) -> str:
         )
     remembering = set(expected.loc[expected["remembers"], "method"])
     if inferring := [method for method in dict.fromkeys(points["method"]) if method in remembering]:
+        ends = [method for method in inferring if method.endswith("+td3")]
+        until = f", of {listing(ends)} until TD3 takes over" if ends else ""
         said.append(
             f"At 0 steps, as later, an episode of {listing(inferring)} is also one of finding out"
-            " the task."
+            f" the task{until}."
         )
     return " ".join(said)
 

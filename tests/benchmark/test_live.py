@@ -3,6 +3,7 @@
 import builtins
 import json
 
+import numpy as np
 import pytest
 
 from benchmark.live import Live
@@ -47,7 +48,8 @@ def test_without_tensorboard_lines_are_all_there_is(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     said = []
     live = Live(tmp_path / "curves", said.append)
-    live("a stage", {"env_steps": 5, "return_mean": -1.5, "error": None})
+    row = {"env_steps": np.int64(5), "return_mean": np.float32(-1.5), "error": None}
+    live("a stage", {**row, "return_std": float("nan")})
     live.close()
     assert lines(tmp_path / "curves" / "rows.jsonl") == [
         {"name": "a stage", "env_steps": 5, "return_mean": -1.5}
@@ -61,9 +63,12 @@ def test_tensorboard_gets_the_curves(tmp_path):
 
     live = Live(tmp_path, lambda text: None)
     for steps in (0, 50):
-        live("a/b c", {"env_steps": steps, "return_mean": -float(steps), "task_index": 1})
+        live(
+            "a/b c",
+            {"env_steps": steps, "return_mean": -float(steps), "task_index": 1, "budget": "desk"},
+        )
     live.close()
-    events = EventAccumulator(str(tmp_path / "a-b_c"))
+    events = EventAccumulator(str(tmp_path / "desk_a-b_c"))
     events.Reload()
     curve = [(event.step, event.value) for event in events.Scalars("return_mean/task 1")]
     assert curve == [(0, 0.0), (50, -50.0)]

@@ -11,6 +11,7 @@ from benchmark.local import stages_of
 from benchmark.planning import Request, plan_of
 from benchmark.plugins import registered_methods
 from benchmark.resume import Kept
+from benchmark.stage import record_failure
 from benchmark.suites import BUDGETS, SUITES
 from results.store import Store
 
@@ -72,8 +73,10 @@ class TestStates:
             told = status.status_of(store)
             assert told["stages"]["running"] == 1
             assert "just claimed" in status.as_text(told)
-            (store.root / stages[0].key.folder / "claim.json").write_text("{")
-            assert status.status_of(store)["stages"]["running"] == 1
+            for text in ("{", "{}", "[]", '{"stage": 3}'):
+                (store.root / stages[0].key.folder / "claim.json").write_text(text)
+                told = status.status_of(store)
+                assert told["stages"]["running"] == 1 and "just claimed" in status.as_text(told)
 
     def test_a_damaged_record_waits(self, made):
         store, stages = made
@@ -109,6 +112,13 @@ class TestTimeLeft:
             end(store, stages[0], seconds=0.0)
             end(store, stages[2], seconds=0.0)
             assert status.status_of(store)["seconds_left"] == 60.0
+
+    def test_what_was_lost_goes_on_from_its_last_save(self, made, at_now):
+        store, stages = made
+        end(store, stages[0], seconds=40.0)
+        end(store, stages[1], seconds=40.0)
+        announce(store, stages[2], used=150)  # 40 of 200 steps are saved
+        assert status.status_of(store)["seconds_left"] == pytest.approx(40.0 * 160 / 200)
 
     def test_nothing_is_left_in_the_end(self, made):
         store, stages = made
@@ -173,3 +183,12 @@ class TestAnnouncer:
         announcer = Announcer(store, stages[0].key, "a stage", 200, lambda kind, value: None)
         announcer("kept", Kept(1, 1))
         announcer.withdraw()
+        assert store.glance(stages[0].key).said is None
+        assert (store.root / stages[0].key.folder / "claim.json").is_dir()  # nothing was removed
+
+    def test_a_failure_that_a_stage_could_not_write_itself_ends_what_was_said(self, made):
+        store, stages = made
+        announce(store, stages[0])
+        record_failure(store, stages[0], "it took longer than 2 s", "timeout")
+        told = status.status_of(store)
+        assert (told["stages"]["failed"], told["stages"]["lost"]) == (1, 0)

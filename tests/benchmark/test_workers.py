@@ -9,10 +9,14 @@ import time
 import pandas as pd
 import pytest
 
+from benchmark.arguments import choose_means
 from benchmark.commands import _left
+from benchmark.executors import Means
 from benchmark.planning import Request, plan_of, planned_in
 from benchmark.plugins import registered_methods
+from benchmark.status import status_of
 from benchmark.suites import BUDGETS, SUITES
+from envs.sealed import sealed_name
 from results.store import Store
 
 METHODS = "td3,apb,apb-random,random,zero"  # those of `reference`
@@ -77,7 +81,7 @@ class TestOne:
         assert cli(*WORKER, "--jobs", "1").code == 0
         rows, cells = Store("store", create=False).read()
         assert set(cells["status"]) == {"done"} and set(cells["method"]) == {"td3", "still"}
-        assert set(cells["split"]) == {"ood-sealed-7"} or "7" in cells["split"].iloc[0]
+        assert set(cells["split"]) == {sealed_name("ood", 7)}
         assert "hidden=8" in set(rows["variant"][rows["method"] == "td3"])
 
     def test_what_has_failed_is_tried_again_once_it_is_planned_again(
@@ -141,8 +145,61 @@ class TestOne:
         planned()
         cut = cli(*WORKER, "--jobs", "1", "--time-limit", "1s")
         assert cut.code == 3 and "run the same command again" in cut.out
+        assert "missing" in statuses()
         assert cli(*WORKER, "--jobs", "2").code == 0
         pd.testing.assert_frame_equal(rows_of("store"), expected)
+
+    def test_it_adapts_what_was_meta_trained_before(self, smoke, cli):
+        assert smoke("--methods", "finetune", "--jobs", "1").code == 0
+        smoke("--methods", "finetune", "--sealed", "7", "--plan")
+        done = cli(*WORKER, "--jobs", "1", "--time-limit", "60s")
+        assert done.code == 0 and "1 of 1 stages done" in done.out
+
+    def test_a_damaged_meta_training_is_done_again(self, smoke, cli, here):
+        assert smoke("--methods", "finetune", "--jobs", "1").code == 0
+        (state,) = here.glob("store/train/*/state.safetensors")
+        state.write_bytes(b"")
+        smoke("--methods", "finetune", "--sealed", "7", "--plan")
+        done = cli(*WORKER, "--jobs", "1", "--time-limit", "60s")
+        assert done.code == 0 and "2 of 2 stages done" in done.out
+
+    def test_what_two_suites_share_is_tried_once_in_the_newest_attempt(self, cli, plugin, here):
+        module = plugin(
+            TROUBLE
+            + """
+class Untrained(Still):
+    meta_trains = True
+    def trainer(self, *arguments):
+        with open("attempts", "a") as file:
+            file.write("x")
+        raise ArithmeticError("no")
+"""
+        )
+        words = ("--methods", "none", "--method", f"{module}:Untrained", "--store", "store")
+        smoke = ("--budget", "smoke", "--families", "point-goal", "--plan")
+        for suite in ("id", "ood"):
+            cli("run", "--suite", suite, *smoke, *words)
+        for suite in ("id", "ood", "id"):
+            cli(*WORKER, "--jobs", "1", "--suite", suite, "--time-limit", "60s")
+        assert (here / "attempts").read_text() == "x"
+        cli("run", "--suite", "ood", *smoke, *words)
+        for suite in ("id", "ood"):
+            cli(*WORKER, "--jobs", "1", "--suite", suite, "--time-limit", "60s")
+        assert (here / "attempts").read_text() == "xx"
+
+    def test_a_request_that_is_out_of_date_hinders_nobody(self, smoke, cli, plugin, here):
+        module = plugin("")
+        smoke("--methods", "none", "--method", f"{module}:Still", "--plan")
+        smoke("--methods", "zero", "--plan")
+        plan = Store("store", create=False).plans()[0]
+        (here / "store" / "suite-ood.json").unlink()
+        plan["requests"][0]["settings"] = {"still": {"gone": 1}}
+        plan["requests"].append({**plan["requests"][1], "budget": "gone"})
+        plan["requests"].append({**plan["requests"][1], "methods": {"x": "nowhere:X"}})
+        Store("store", create=True).write_plan(plan)
+        done = cli(*WORKER, "--jobs", "1")
+        assert (done.code, done.err) == (0, "") and "1 of 1 stages done" in done.out
+        assert "1 planned cell left out" in done.out
 
     def test_what_is_planned_meanwhile_is_left_too(self, planned, smoke, here):
         planned()
@@ -163,6 +220,8 @@ class TestLimits:
         rows, cells = Store("store", create=False).read()
         assert cells.set_index("method")["status"].to_dict() == {"zero": "done", "hangs": "failed"}
         assert set(rows["status"][rows["method"] == "hangs"]) == {"timeout"}
+        told = status_of(Store("store", create=False))
+        assert told["stages"] == {"done": 1, "running": 0, "failed": 1, "lost": 0, "waiting": 0}
 
     def test_a_stage_that_eats_memory_has_failed_and_the_rest_goes_on(self, smoke, plugin):
         module = plugin(TROUBLE)
@@ -211,6 +270,58 @@ class TestMany:
 
 
 class TestPlans:
+    def test_each_attempt_has_a_larger_number_whatever_the_suite(self, smoke, cli):
+        for suite in ("ood", "id", "ood"):
+            words = ("--suite", suite, "--budget", "smoke", "--families", "point-goal")
+            cli("run", *words, "--methods", "zero", "--plan", "--store", "store")
+        attempts = {p["suite"]: p["attempt"] for p in Store("store", create=False).plans()}
+        assert attempts == {"id": 2, "ood": 3}
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("--plan", "--force"),
+            ("--plan", "--live", "x"),
+            ("--plan", "--jobs", "1"),
+            ("--plan", "--dry-run"),
+            ("--dry-run", "--time-limit", "1h"),
+            ("--executor", "slurm", "--force"),
+            ("--executor", "ray", "--memory-limit", "1G"),
+            ("--array", "3"),
+            ("--slurm", "partition=x"),
+            ("--address", "auto"),
+        ],
+    )
+    def test_options_without_effect_are_refused(self, smoke, here, words):
+        assert "would do nothing here" in smoke(*words).complaint
+        assert not (here / "store").exists()
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (("--executor", "slurmm"), "did you mean slurm?"),
+            (("--executor", "ray", "--jobs", "-3"), "--jobs -3: give a number from 1"),
+            (("--executor", "slurm", "--jobs", "0"), "--jobs 0: give a number from 1"),
+            (("--executor", "slurm", "--slurm", "time=1:00"), "timeout_min=720"),
+            (("--executor", "ray", "--plan"), "leave one of them out"),
+        ],
+    )
+    def test_bad_executors_are_refused(self, smoke, here, words, message):
+        assert message in smoke(*words).complaint
+        assert not (here / "store").exists()
+
+    @pytest.mark.parametrize("stage", [None, 1.0, 90.0, 1_080_000.0])
+    @pytest.mark.parametrize("memory", [None, 2**20, 800 * 2**20, 2**40])
+    def test_a_worker_takes_the_words_for_its_means(self, stage, memory):
+        means = Means(3, 1, stage_limit_s=stage, memory_limit=memory, jobs_given=True)
+        words = means.words()
+        given = dict(zip(words[::2], words[1::2], strict=True))
+        limits = (given.get("--stage-time-limit"), given.get("--memory-limit"))
+        again = choose_means(
+            int(given["--jobs"]), None, given["--save-every"], *limits, executor="slurm"
+        )
+        assert again == means
+
     @pytest.mark.parametrize("suite", ["ood", "coverage", "architecture", "theory", "diversity"])
     def test_the_cells_of_a_plan_are_those_of_its_request(self, suite):
         request = Request(
@@ -223,9 +334,8 @@ class TestPlans:
         )
         cells = request.cells()
         plan = json.loads(json.dumps(plan_of(request.suite, request.methods, cells, request)))
-        planned = planned_in(plan)
-        assert (planned.cells, planned.foreign) == (cells, 0)
-        assert planned.attempt == plan["attempt"] != ""
+        planned = planned_in({**plan, "attempt": 7})
+        assert (planned.cells, planned.foreign, planned.attempt) == (cells, 0, 7)
 
     def test_requests_add_up_and_each_is_kept_once(self, smoke):
         for methods in ("zero", "random", "zero"):

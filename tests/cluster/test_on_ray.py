@@ -48,11 +48,15 @@ def run(cluster: Any, tmp_path: Path) -> Callable[..., Any]:
     request = Request(SUITES["ood"], BUDGETS["smoke"], methods, ["point-goal"], 2, {})
     store = Store(tmp_path / "store", create=True)
 
-    def run(means: Means = MEANS, note: Any = lambda text: None, show: Any = lambda t: None) -> Any:
-        plan = plan_of(request.suite, methods, request.cells(), request)
-        store.write_plan(plan)
-        executor = RayExecutor(store, means, note=note)
-        return executor.run(stages_of(request.cells(), plan["attempt"]), show)
+    def run(
+        means: Means = MEANS,
+        note: Any = lambda text: None,
+        show: Any = lambda table: None,
+        force: bool = False,
+    ) -> Any:
+        attempt = store.write_plan(plan_of(request.suite, methods, request.cells(), request))
+        executor = RayExecutor(store, means, note=note, force=force)
+        return executor.run(stages_of(request.cells(), attempt), show)
 
     return run
 
@@ -64,21 +68,27 @@ def test_its_rows_are_those_of_a_run_on_one_machine(
     assert {entry.state for entry in table} == {"done"}, [entry.error for entry in table]
     pd.testing.assert_frame_equal(rows_of(tmp_path / "store"), expected)
     assert all(entry.finished_before for entry in run())
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/*/**/cell.json")}
+    assert not any(entry.finished_before for entry in run(force=True))
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/*/**/cell.json")}
+    assert before.keys() == after.keys() and all(before[path] < after[path] for path in before)
+    pd.testing.assert_frame_equal(rows_of(tmp_path / "store"), expected)
 
 
 def test_a_run_that_is_stopped_brings_what_was_done_and_the_next_goes_on(
     run: Any, tmp_path: Path, rows_of: Any, expected: pd.DataFrame
 ) -> None:
     def stop(table: Any) -> None:
-        if any(entry.used > 20 and entry.stage.cell.method == "patient" for entry in table):
+        at_work = [entry for entry in table if entry.state == "running" and entry.used > 20]
+        if sum(entry.stage.cell.method == "patient" for entry in at_work) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(Means(2, 1, save_every_s=600.0, jobs_given=True), show=stop)
-    assert list(tmp_path.glob("store/*/**/snapshot.json"))
+    assert len(list(tmp_path.glob("store/*/**/snapshot.json"))) == 2
     told: list[str] = []
     run(note=told.append)
-    assert any(line.startswith("resumed patient") for line in told), told
+    assert sum(line.startswith("resumed patient") for line in told) == 2, told
     pd.testing.assert_frame_equal(rows_of(tmp_path / "store"), expected)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from benchmark.arguments import InputError
-from benchmark.on_slurm import parameters_of, submit
+from benchmark.on_slurm import parameters_of, prepared, submit
 
 pytest.importorskip("submitit")
 PLAN = (
@@ -96,12 +96,13 @@ def test_a_worker_that_cannot_work_is_no_success(folder: Path, monkeypatch: Any)
 
 class TestParameters:
     def test_they_are_named_as_submitit_names_them(self) -> None:
-        given = ["partition=long", "timeout_min=720", "mem_gb=8", "account=a=b"]
+        given = ["partition=long", "timeout_min=720", "mem-gb=1.5", "account=a=b", "name=5"]
         assert parameters_of(given) == {
             "slurm_partition": "long",
             "timeout_min": 720,
-            "mem_gb": 8,
+            "mem_gb": 1.5,
             "slurm_account": "a=b",
+            "name": "5",
         }
 
     @pytest.mark.parametrize("text", ["partition", "=long", "a b=c", ""])
@@ -109,10 +110,19 @@ class TestParameters:
         with pytest.raises(InputError, match="is not of the form key=value"):
             parameters_of([text])
 
+    def test_slurms_own_way_to_say_the_time_is_refused(self) -> None:
+        with pytest.raises(InputError, match="in minutes, as timeout_min=720"):
+            parameters_of(["time=12:00:00"])
+
+    @pytest.mark.parametrize(
+        "parameters", [{"cpus_per_task": "four"}, {"slurm_partitoin": "x"}, {"timeout_min": "x"}]
+    )
+    def test_those_that_submitit_does_not_take_are_refused(
+        self, tmp_path: Path, parameters: Any
+    ) -> None:
+        with pytest.raises(InputError, match="Slurm: "):
+            prepared(tmp_path, parameters, "local")
+
     def test_where_slurm_is_not_it_says_so(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="Slurm"):
             submit(tmp_path, ["worker"], 1, {}, "slurm")
-
-    def test_a_parameter_that_slurm_does_not_have_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="partitoin"):
-            submit(tmp_path, ["worker"], 1, {"slurm_partitoin": "x"}, "local")

@@ -117,7 +117,8 @@ class TestTimeLeft:
         store, stages = made
         end(store, stages[0], seconds=40.0)
         end(store, stages[1], seconds=40.0)
-        announce(store, stages[2], used=150)  # 40 of 200 steps are saved
+        with store.claim(stages[2].key):
+            announce(store, stages[2], used=150)  # 40 of 200 steps are saved
         assert status.status_of(store)["seconds_left"] == pytest.approx(40.0 * 160 / 200)
 
     def test_nothing_is_left_in_the_end(self, made):
@@ -188,7 +189,8 @@ class TestAnnouncer:
 
     def test_a_failure_that_a_stage_could_not_write_itself_ends_what_was_said(self, made):
         store, stages = made
-        announce(store, stages[0])
+        with store.claim(stages[0].key):
+            announce(store, stages[0])
         record_failure(store, stages[0], "it took longer than 2 s", "timeout")
         told = status.status_of(store)
         assert (told["stages"]["failed"], told["stages"]["lost"]) == (1, 0)

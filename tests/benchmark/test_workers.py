@@ -261,6 +261,9 @@ class TestMany:
             time.sleep(0.02)
         os.killpg(victim.pid, signal.SIGKILL)
         victim.wait()
+        store = Store("store", create=False)
+        while status_of(store)["stages"]["running"] and time.monotonic() < deadline:
+            time.sleep(0.05)  # until the system has freed its claim
         told = json.loads(cli("status", "--store", "store", "--json").out)
         assert told["stages"]["lost"] == 1 and told["lost"][0]["host"]
         assert "a worker goes on with it" in cli("status", "--store", "store").out

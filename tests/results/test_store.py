@@ -368,8 +368,8 @@ class TestClaims:
 class TestPlans:
     def test_a_plan_is_kept_as_it_is(self, store, plan):
         written = plan((0, ADAPT, TRAIN), (1, CellKey("adapt", "ood", 1, "aa"), None))
-        store.write_plan(written)
-        assert store.plans() == [written]
+        assert store.write_plan(written) == 1
+        assert store.plans() == [{**written, "attempt": 1}]
         assert list((store.root).glob(".*.tmp")) == []
 
     def test_a_slot_is_replaced_in_its_place_and_others_stay(self, store, plan):
@@ -399,7 +399,7 @@ class TestPlans:
         store.write_plan(plan((0, ADAPT, None), (1, CellKey("adapt", "ood", 1, "aa"), None)))
         new = plan((0, CellKey("adapt", "ood", 2, "bb"), None), version=2)
         store.write_plan(new)
-        assert store.plans() == [new]
+        assert store.plans() == [{**new, "attempt": 2}]
 
     def test_suites_are_apart_and_in_the_order_of_their_names(self, store, plan):
         for suite in ("ood", "gap"):

@@ -152,8 +152,8 @@ def as_text(found: Mapping[str, Any]) -> str:
     ]
     text += [
         f"about {found['core_hours']:.1f} core-hours: {', '.join(wall)}",
-        f"memory {found['memory_mb'] / 1024:.1f} GiB with {counted(found['workers'], 'worker')},"
-        f" disk {found['disk_mb'] / 1024:.2f} GiB",
+        f"memory {_size(found['memory_mb'])} with {counted(found['workers'], 'worker')}, disk"
+        f" {_size(found['disk_mb'])}",
         f"a core of this machine is {found['speed']:.2f} times as fast as that on which the rates"
         " were measured",
     ]
@@ -162,6 +162,10 @@ def as_text(found: Mapping[str, Any]) -> str:
     if found["unknown"]:
         text.append(f"not counted, as nothing like it was measured: {_few(found['unknown'])}")
     return "\n".join(text)
+
+
+def _size(megabytes: float) -> str:
+    return f"{megabytes:.0f} MiB" if megabytes < 1000 else f"{megabytes / 1024:.1f} GiB"
 
 
 def _few(names: Sequence[str]) -> str:

@@ -237,7 +237,7 @@ def test_a_stage_that_two_suites_have_has_the_record_of_each(store: Store, tmp_p
 
 
 def test_runs_of_the_same_cells_for_different_suites_gave_the_same_rows() -> None:
-    """They ran hours apart, alongside other work: published results can be reproduced."""
+    """They ran apart, alongside other work: published results can be reproduced."""
     rows, _ = Publication().read()
     measured = [name for name in COLUMNS if name not in {*NOT_COMPARED, "suite", "suite_version"}]
     adapted = rows[rows["stage"] == "adapt"].sort_values(
@@ -245,7 +245,10 @@ def test_runs_of_the_same_cells_for_different_suites_gave_the_same_rows() -> Non
     )
     ood = adapted[adapted["suite"] == "ood"]
     for suite in ("placement", "sanity"):
-        again = adapted[adapted["suite"] == suite].reset_index(drop=True)
-        first = ood[ood["cell_id"].isin(again["cell_id"])].reset_index(drop=True)
-        assert len(again) > 3_000 and again["cell_id"].nunique() == first["cell_id"].nunique()
+        again = adapted[adapted["suite"] == suite]
+        both = {*again["cell_id"]} & {*ood["cell_id"]}
+        first, again = (
+            table[table["cell_id"].isin(both)].reset_index(drop=True) for table in (ood, again)
+        )
+        assert len(again) > 600 and len(both) >= 16
         pd.testing.assert_frame_equal(again[measured], first[measured], check_exact=True)

@@ -126,7 +126,7 @@ def test_the_stage_of_a_lost_node_goes_on_elsewhere_from_what_it_had_saved(
 def test_where_there_is_no_cluster_it_says_so(monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
-    def refuse(**options: Any) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
         raise ConnectionError("Could not find any running\nRay instance.")
 
     monkeypatch.setattr(ray, "init", refuse)

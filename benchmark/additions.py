@@ -154,6 +154,7 @@ def of_today(cells: pd.DataFrame) -> "pd.Series[bool]":
             known[cell.suite, cell.budget, cell.family, cell.split, cell.method] = cell
 
     def current(one: Mapping[str, Any]) -> bool:
+        """Whether today's code would run a published cell as it was run."""
         cell = known.get(
             tuple(one[name] for name in ("suite", "budget", "family", "split", "method"))
         )

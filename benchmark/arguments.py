@@ -322,10 +322,10 @@ def choose_where(
     return Where(executor, array or 1, parameters_of(parameters))
 
 
-def threads_of_one() -> int:
-    """Threads of a stage on other machines."""
+def most_threads() -> int | None:
+    """Threads that a process may have by OMP_NUM_THREADS, None if it does not say."""
     most = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return max(1, int(most)) if most.isdecimal() else 1
+    return int(most) if most.isdecimal() and int(most) else None
 
 
 def choose_jobs(jobs: int | None) -> tuple[int, int]:
@@ -340,9 +340,8 @@ def choose_jobs(jobs: int | None) -> tuple[int, int]:
         )
     # networks are small: one thread each is the fastest use of cores
     chosen = cores if jobs is None else jobs
-    most = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     threads = cores // chosen
-    return chosen, max(1, min(threads, int(most)) if most.isdecimal() and int(most) else threads)
+    return chosen, max(1, min(threads, most_threads() or threads))
 
 
 def choose_means(
@@ -359,7 +358,7 @@ def choose_means(
     elif jobs is not None and jobs < 1:
         raise InputError(f"--jobs {jobs}: give a number from 1")
     else:
-        workers, threads = jobs or 1, threads_of_one()
+        workers, threads = jobs or 1, most_threads() or 1
     limits: dict[str, Any] = {
         "time_limit_s": None if time_limit is None else seconds(time_limit),
         "stage_limit_s": None

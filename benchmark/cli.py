@@ -101,6 +101,66 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 SealedOption = Annotated[int | None, typer.Option(min=0, help=SEALED)]
 UnpublishedOption = Annotated[bool, typer.Option("--unpublished", help=UNPUBLISHED)]
 
+BudgetOption = Annotated[
+    str, typer.Option(help="How much experience it may cost; `list` shows them.")
+]
+MethodsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Names, comma-separated; all; or none, for --method alone. [default: the suite's]"
+    ),
+]
+FamiliesOption = Annotated[
+    str | None, typer.Option(help="Names, comma-separated. [default: the suite's]")
+]
+SeedsOption = Annotated[int | None, typer.Option(help="Run seeds 0 … N−1. [default: the budget's]")]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting, as apb.hidden=128.")
+]
+OwnMethodOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Add a method of your own, as module:Class; MyMethod is called my-method then."
+    ),
+]
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", help="Run finished cells again, unfinished ones from the start."),
+]
+PlanOption = Annotated[
+    bool, typer.Option("--plan", help="Only plan the cells, and leave them to `worker`.")
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Say what it would cost (time, memory, disk), and run nothing; takes ten seconds.",
+    ),
+]
+ExecutorOption = Annotated[
+    str,
+    typer.Option(help="Who runs the stages: local, slurm (an array of workers) or ray."),
+]
+ArrayOption = Annotated[
+    int | None, typer.Option(min=1, max=10_000, help="With slurm: how many workers.")
+]
+SlurmOption = Annotated[
+    list[str] | None,
+    typer.Option(help="With slurm: a parameter of the jobs, as partition=long."),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="With ray: of the cluster, or auto. [default: this machine alone]"),
+]
+CompletedOption = Annotated[
+    Path | None,
+    _folder_option(about="For --unpublished: the published results. [default: the program's]"),
+]
+LiveOption = Annotated[
+    Path | None,
+    _folder_option(about="Folder for curves under way: JSON lines, and TensorBoard's files."),
+]
+
 
 def _version(asked: bool) -> None:
     if asked:
@@ -134,75 +194,29 @@ def root(
 def run(
     context: typer.Context,
     suite: Annotated[str, typer.Option(help="Which question to ask; `list` shows them.")],
-    budget: Annotated[
-        str, typer.Option(help="How much experience it may cost; `list` shows them.")
-    ] = "quick",
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            help="Names, comma-separated; all; or none, for --method alone. [default: the suite's]"
-        ),
-    ] = None,
-    families: Annotated[
-        str | None, typer.Option(help="Names, comma-separated. [default: the suite's]")
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Run seeds 0 … N−1. [default: the budget's]")
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting, as apb.hidden=128.")
-    ] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Add a method of your own, as module:Class; MyMethod is called my-method then."
-        ),
-    ] = None,
+    budget: BudgetOption = "quick",
+    methods: MethodsOption = None,
+    families: FamiliesOption = None,
+    seeds: SeedsOption = None,
+    settings: SettingsOption = None,
+    method: OwnMethodOption = None,
     jobs: JobsOption = None,
     store: StoreOption = DEFAULT_STORE,
     time_limit: TimeLimitOption = None,
     save_every: Annotated[str, typer.Option(help=SAVE_EVERY)] = "5m",
     stage_time_limit: StageTimeLimitOption = None,
     memory_limit: MemoryLimitOption = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Run finished cells again, unfinished ones from the start."),
-    ] = False,
+    force: ForceOption = False,
     sealed: SealedOption = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Only plan the cells, and leave them to `worker`.")
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Say what it would cost (time, memory, disk), and run nothing; takes ten seconds.",
-        ),
-    ] = False,
-    executor: Annotated[
-        str,
-        typer.Option(help="Who runs the stages: local, slurm (an array of workers) or ray."),
-    ] = "local",
-    array: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="With slurm: how many workers.")
-    ] = None,
-    slurm: Annotated[
-        list[str] | None,
-        typer.Option(help="With slurm: a parameter of the jobs, as partition=long."),
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="With ray: of the cluster, or auto. [default: this machine alone]"),
-    ] = None,
+    plan: PlanOption = False,
+    dry_run: DryRunOption = False,
+    executor: ExecutorOption = "local",
+    array: ArrayOption = None,
+    slurm: SlurmOption = None,
+    address: AddressOption = None,
     unpublished: UnpublishedOption = False,
-    published: Annotated[
-        Path | None,
-        _folder_option(about="For --unpublished: the published results. [default: the program's]"),
-    ] = None,
-    live: Annotated[
-        Path | None,
-        _folder_option(about="Folder for curves under way: JSON lines, and TensorBoard's files."),
-    ] = None,
+    published: CompletedOption = None,
+    live: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a suite, or go on with it.

@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -87,11 +88,12 @@ def estimate(store: Path, stages: Sequence[Stage], means: Means, rates: Rates) -
         opened = Store(store, create=False)
         left = [stage for stage in stages if not looks_over(opened, stage)]
     factor = rates.speed / machine_speed() if left else 1.0
+    rate_of = cache(rates.of)  # stages of other seeds share theirs
     costs, guessed, unknown = dict[CellKey, float](), set[str](), set[str]()
     memory, disk = list[float](), 0.0
     for stage in left:
         cell = stage.cell
-        rate = rates.of(cell.method, cell.family, cell.budget, stage.name)
+        rate = rate_of(cell.method, cell.family, cell.budget, stage.name)
         if rate is None:
             unknown.add(f"{cell.method} at {cell.budget}")
             continue

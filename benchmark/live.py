@@ -31,7 +31,7 @@ class Live:
         self._writers: dict[str, Any] = {}
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._lines = open(folder / LINES, "a", encoding="utf-8")  # noqa: SIM115 -- kept open
+            (folder / LINES).touch()
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -52,8 +52,8 @@ class Live:
         plain = {name: _plain(value) for name, value in row.items()}
         known = {name: value for name, value in plain.items() if value is not None}
         with explained(self._folder):
-            self._lines.write(json.dumps({"name": stage, **known}) + "\n")
-            self._lines.flush()
+            with open(self._folder / LINES, "a", encoding="utf-8") as lines:
+                lines.write(json.dumps({"name": stage, **known}) + "\n")
             if self._make_writer is not None:
                 self._draw(stage, known)
 
@@ -70,7 +70,6 @@ class Live:
 
     def close(self) -> None:
         """Write what is left."""
-        self._lines.close()
         for writer in self._writers.values():
             writer.close()
 

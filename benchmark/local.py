@@ -80,6 +80,19 @@ def stages_of(cells: Sequence[Any], attempt: int = 0) -> list[Stage]:
     return list(stages.values())
 
 
+def table_of(store: Store, stages: Sequence[Stage], force: bool) -> list[Progress]:
+    """How far stages are before a run: what is finished need not run, unless by `force`.
+
+    Training whose record was lost runs again even if nothing waits: its rows are results.
+    """
+    table = [Progress(stage) for stage in stages]
+    for entry in table:
+        if not force and finished(store, entry.stage):
+            entry.state = "done"
+            entry.finished_before = True
+    return table
+
+
 def ready_of(table: Sequence[Progress]) -> list[Progress]:
     """What waits for nothing but a worker: the trainings that it builds on are over, or were before
     the table was made.
@@ -135,9 +148,7 @@ class LocalExecutor:
           TimeLimitError: at the deadline.
           StoreError: if the store can no longer be written.
         """
-        self.table = table = [Progress(stage) for stage in stages]
-        if not self._force:
-            self._skip_finished(table)
+        self.table = table = table_of(self.store, stages, self._force)
         try:
             while any(entry.state in ("waiting", "running") for entry in table):
                 if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -155,16 +166,6 @@ class LocalExecutor:
                 worker.end()
             self._workers.clear()
         return table
-
-    def _skip_finished(self, table: list[Progress]) -> None:
-        """Mark what need not run.
-
-        Training whose record was lost runs again even if nothing waits: its rows are results.
-        """
-        for entry in table:
-            if finished(self.store, entry.stage):
-                entry.state = "done"
-                entry.finished_before = True
 
     def _assign(self, table: list[Progress]) -> None:
         """Give every idle worker the next stage whose training is over."""

@@ -20,7 +20,7 @@ from typing import Any
 from benchmark.arguments import InputError
 from benchmark.claims import Announcer
 from benchmark.executors import Means, ShowRow, TimeLimitError
-from benchmark.local import GRACE_S, Progress, how_far, ready_of, unheard
+from benchmark.local import GRACE_S, Progress, how_far, ready_of, table_of, unheard
 from benchmark.plugins import load_method, source_digest
 from benchmark.provenance import provenance
 from benchmark.stage import Stage, finished, given_up, record_failure
@@ -118,11 +118,7 @@ class RayExecutor:
         self, stages: Sequence[Stage], show: Callable[[list[Progress]], None]
     ) -> list[Progress]:
         """As `LocalExecutor.run`."""
-        self.table = table = [Progress(stage) for stage in stages]
-        for entry in table:
-            if not self._force and finished(self.store, entry.stage):
-                entry.state = "done"
-                entry.finished_before = True
+        self.table = table = table_of(self.store, stages, self._force)
         try:
             while any(entry.state in ("waiting", "running") for entry in table):
                 if self._deadline is not None and time.monotonic() >= self._deadline:

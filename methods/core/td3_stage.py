@@ -57,7 +57,8 @@ class TD3StageConfig:
 
     def __post_init__(self) -> None:
         self.td3_config()
-        super().__post_init__()  # type: ignore[misc]  # the method's, which inherits both
+        # next is the Config of the method; for mypy, which sees this class alone, it is `object`
+        super().__post_init__()  # type: ignore[misc]
 
     def td3_config(self) -> TD3Config:
         """The settings of TD3.

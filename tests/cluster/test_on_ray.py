@@ -12,16 +12,14 @@ import pytest
 from benchmark.arguments import InputError
 from benchmark.executors import Means, TimeLimitError
 from benchmark.local import stages_of
+from benchmark.on_ray import RayExecutor
 from benchmark.planning import Request, plan_of
 from benchmark.plugins import registered_methods
 from benchmark.suites import BUDGETS, SUITES
 from results.store import Store
 
 ray = pytest.importorskip("ray")
-from ray.cluster_utils import Cluster  # noqa: E402 -- only where Ray is
-
-from benchmark.on_ray import RayExecutor  # noqa: E402
-
+clusters = pytest.importorskip("ray.cluster_utils")
 MEANS = Means(2, 1, save_every_s=0.5, jobs_given=True)
 
 
@@ -29,7 +27,7 @@ MEANS = Means(2, 1, save_every_s=0.5, jobs_given=True)
 def cluster(folder: Path) -> Iterator[Any]:
     """A head without CPUs, for the driver, and two nodes of one CPU each."""
     memory = 100 * 2**20
-    cluster = Cluster(
+    cluster = clusters.Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": memory}
     )
     for _ in range(2):

@@ -249,7 +249,7 @@ class TestCloning:
 
 
 @pytest.mark.learning
-def test_it_begins_where_the_policy_is_and_gets_further() -> None:
+def test_it_begins_where_the_policy_is_and_gets_further(monkeypatch: Any) -> None:
     """Towards a goal: half the way is cloned, and TD3 finds the rest."""
     adapter, own, tasks = after(own_steps=0)
     goals = [
@@ -262,7 +262,7 @@ def test_it_begins_where_the_policy_is_and_gets_further() -> None:
             wanted = 0.5 * np.array(goals)[:, None] - obs[..., :2]
             return np.clip(3 * wanted - obs[..., 2:], -1, 1).astype(np.float32)
 
-    own.policy = lambda generator: Halfway([])  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(own, "policy", lambda generator: Halfway([]))
     drive(adapter, tasks, 4 * H)
     replay = adapter.loop.collector.replay
     halfway = float(replay.at(torch.arange(4 * H).expand(3, -1)).reward.sum(1).mean()) / 4

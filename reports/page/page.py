@@ -89,9 +89,9 @@ def write_report(
                 f"the suites in {store} expect no cells, so there is nothing to report; run one"
                 " first"
             )
+        others = None if compare is None else to_compare(compare, results)
         for line in shortfalls(cells):
             tell(line)
-        others = None if compare is None else to_compare(compare, results)
         found = rows, cells, results.measures([plan["suite"] for plan in plans])
         other = None if others is None else _beside(rows, cells, others, compare, plans)
         if others is not None and other is not None:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -196,32 +198,35 @@ def tune(
     opened = Store(store, create=True)
     lines = list[dict[str, Any]]()
     console = Console(markup=False, emoji=False, highlight=False)
+    log = tuning.log_path(out, budget, family, name)
+    tried = partial(tuning.trials_of, name, path, family, budget=budget, chosen=drawn, seed=seed)
+    every = [tried(rung=rung) for rung in range(len(tuning.RUNGS))]
+    known = tuning.logged(log, chain(*every))
     for rung, (fraction, _) in enumerate(tuning.RUNGS):
         chosen = [*drawn] if rung == 0 else tuning.promoted(pd.DataFrame(lines), rung)
-        trials = tuning.trials_of(
-            name,
-            path,
-            family,
-            budget=budget,
-            rung=rung,
-            chosen={number: drawn[number] for number in chosen},
-            seed=seed,
-        )
+        trials = [trial for trial in every[rung] if trial.number in chosen]
         check_budgets(trial.cell for trial in trials)
-        opened.write_plan(plan_of(tuning.SUITE, {name: path}, [trial.cell for trial in trials]))
+        left = [trial for trial in trials if trial.id not in known]
+        lines += [known.pop(trial.id) for trial in trials if trial.id in known]
+        cells = [trial.cell for trial in left]
+        opened.write_plan(plan_of(tuning.SUITE, {name: path}, cells))
         console.print(
-            f"{name} on {family}: {len(trials)} trials at {fraction:g} of {budget.id}, store"
-            f" {store}",
+            f"{name} on {family}: {len(trials)} trials at {fraction:g} of {budget.id},"
+            f" {len(trials) - len(left)} of them in {log}, store {store}",
             soft_wrap=True,
         )
         display = Display(console)
-        stages = stages_of([trial.cell for trial in trials])
         executor = LocalExecutor(opened, _left_of(means, began), note=display.note)
-        table = _execute(console, executor, stages, display)
+        try:
+            table = _execute(console, executor, stages_of(cells), display)
+        finally:  # also of trials that finished before a stop
+            finished = [trial for trial in left if tuning.finished_in(opened, trial)]
+            lines += [tuning.line_of(trial, opened, means.threads) for trial in finished]
+            if finished:
+                tuning.write_log(out, budget, [*lines, *known.values()])
         if table is None:
             return TIME_LIMIT
-        lines += [tuning.line_of(trial, opened, means.threads) for trial in trials]
-        log = tuning.write_log(out, budget, lines)
+    tuning.write_log(out, budget, lines)  # none of a trial that was promoted once, and is no more
     best = tuning.best_of(pd.DataFrame(lines))
     console.print(
         f"best: trial {best['trial']} with {best['settings']}, validation score"

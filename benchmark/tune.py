@@ -3,11 +3,12 @@
 Successive halving: all trials get a quarter of the budget, the best third of them, at least two,
 half of it. The first trial has the budget's own settings, the others are drawn from the space that
 the method declares. Score is the mean return on the validation tasks at the end of adaptation.
-Seeds are none that tables use, and tasks are none that are tested.
+Seeds are none that tables use, and tasks are none that are tested. A trial that the log has is not
+run again, so that tuning can go on where the store is lost.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, inf
@@ -25,6 +26,7 @@ from benchmark.suites import Budget, Suite
 from envs import TUNING
 from results.files import commit, explained
 from results.store import Store
+from results.trials import load_log
 
 TUNED_SEED = 1_000_000  # of every trial, plus what the command line says
 SUITE = Suite(
@@ -56,6 +58,11 @@ class Trial:
     settings: Settings
     rung: int
     cell: Cell
+
+    @property
+    def id(self) -> str:
+        """Of what is measured: another version of the method, say, gives another one."""
+        return self.cell.adapt_key.id
 
 
 def draw_settings(
@@ -157,6 +164,7 @@ def line_of(trial: Trial, store: Store, threads: int) -> dict[str, Any]:
         "rung": trial.rung,
         "fraction": RUNGS[trial.rung].fraction,
         "trial": trial.number,
+        "cell_id": trial.id,
         "settings": json.dumps(dict(trial.settings), sort_keys=True),
         "config_hash": cell.config_hash,
         "seed": cell.seed,
@@ -167,6 +175,36 @@ def line_of(trial: Trial, store: Store, threads: int) -> dict[str, Any]:
         "core_s": round(wall_s * threads, 1),
         "commit": provenance()["commit"],
     }
+
+
+def finished_in(store: Store, trial: Trial) -> bool:
+    """Whether nothing is left to do for a trial, well or badly."""
+    train = trial.cell.train_key
+    if train and store.status(train) == "failed":
+        return True
+    return store.status(trial.cell.adapt_key) in ("done", "failed")
+
+
+def logged(path: Path, trials: Iterable[Trial]) -> dict[str, dict[str, Any]]:
+    """A log's lines of these trials, by their ids; none that failed, which may have been the
+    machine's fault.
+
+    Raises:
+      StoreError: if it cannot be read, or is no log.
+    """
+    if not path.exists():
+        return {}
+    ids = {trial.id for trial in trials}
+    return {
+        line["cell_id"]: {str(name): value for name, value in line.items()}
+        for line in load_log(path).to_dict("records")
+        if line.get("cell_id") in ids and "failed" not in line["status"].split(",")
+    }
+
+
+def log_path(folder: Path, budget: Budget, family: str, method: str) -> Path:
+    """The file of a method's trials on a family at a budget."""
+    return folder / f"{budget.id}_{family}_{method}.csv"
 
 
 def best_of(lines: pd.DataFrame) -> pd.Series:
@@ -187,7 +225,7 @@ def write_log(folder: Path, budget: Budget, lines: Sequence[Mapping[str, Any]]) 
         .sort_values(["rung", "trial"], ignore_index=True)
     )
     first = table.iloc[0]
-    path = folder / f"{budget.id}_{first['family']}_{first['method']}.csv"
+    path = log_path(folder, budget, first["family"], first["method"])
     with explained(path):
         folder.mkdir(parents=True, exist_ok=True)
         commit(folder, {path.name: table.to_csv(index=False, lineterminator="\n").encode()})

@@ -33,19 +33,29 @@ def load_trials(folder: Path = TUNING) -> pd.DataFrame:
     Raises:
       StoreError: if a file cannot be read, or is no log.
     """
-    parts = [pd.DataFrame(columns=list(COLUMNS))]
     with explained(folder):
-        for path in sorted(folder.glob("*.csv")):
-            try:
-                table = pd.read_csv(BytesIO(read(path)), keep_default_na=False)
-            except (ValueError, DamageError) as error:
-                raise StoreError(
-                    f"{path}: it is no log of tuning ({error}): delete it, or tune again"
-                ) from error
-            if missing := [name for name in COLUMNS if name not in table]:
-                raise StoreError(
-                    f"{path}: it is no log of tuning, it lacks {', '.join(missing)}: delete it, or"
-                    " tune again"
-                )
-            parts.append(table)
-    return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+        parts = [load_log(path) for path in sorted(folder.glob("*.csv"))]
+    parts = [part for part in parts if len(part)] or [pd.DataFrame(columns=list(COLUMNS))]
+    return pd.concat(parts, ignore_index=True)
+
+
+def load_log(path: Path) -> pd.DataFrame:
+    """The trials in one file, a row each.
+
+    Raises:
+      StoreError: if it cannot be read, or is no log.
+    """
+    try:
+        with explained(path):
+            content = BytesIO(read(path))
+        table = pd.read_csv(content, keep_default_na=False)
+    except (ValueError, DamageError) as error:
+        raise StoreError(
+            f"{path}: it is no log of tuning ({error}): delete it, or tune again"
+        ) from error
+    if missing := [name for name in COLUMNS if name not in table]:
+        raise StoreError(
+            f"{path}: it is no log of tuning, it lacks {', '.join(missing)}: delete it, or tune"
+            " again"
+        )
+    return table

@@ -1,6 +1,7 @@
 """Tuning: which settings are tried, who goes on, what is written down, and what is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from math import inf
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from benchmark.arguments import InputError
+from benchmark.local import LocalExecutor
 from benchmark.stage import Stage, perform
 from benchmark.suites import BUDGETS
 from benchmark.tune import (
@@ -191,6 +193,39 @@ class TestCommand:
             and (here / "more/smoke_point-goal_td3.csv").read_bytes()
             == (here / "logs/smoke_point-goal_td3.csv").read_bytes()
         )
+
+    def test_a_trial_in_the_log_is_not_run_again_where_the_store_is_lost(self, cli, here):
+        cli(*WORDS, "--out", "logs")
+        path = here / "logs/smoke_point-goal_td3.csv"
+        whole = path.read_bytes()
+        log = pd.read_csv(path)
+        shutil.rmtree(here / "runs")
+        assert cli(*WORDS, "--out", "logs").code == 0 and path.read_bytes() == whole
+        assert not Store(here / "runs", create=False).read(["tuning"])[0].shape[0]  # nothing ran
+        last = log.iloc[-1]
+        for cut, ran in (
+            (log.drop(index=[1, 5]), {log["cell_id"][1], log["cell_id"][5]}),
+            (log.assign(status=["failed", *log["status"][1:]]), {log["cell_id"][0]}),
+            (log.replace({"cell_id": {last["cell_id"]: "of another version"}}), {last["cell_id"]}),
+        ):
+            shutil.rmtree(here / "runs")
+            cut.to_csv(path, index=False)
+            assert cli(*WORDS, "--out", "logs").code == 0
+            rows, _ = Store(here / "runs", create=False).read(["tuning"])
+            assert set(rows["cell_id"]) == ran
+            again = pd.read_csv(path)
+            same = [name for name in log if name != "core_s"]
+            pd.testing.assert_frame_equal(again[same], log[same])
+
+    def test_what_finished_before_a_stop_is_logged(self, cli, here, monkeypatch):
+        def interrupt(executor, stages, show):
+            run(executor, stages[:1], show)
+            raise KeyboardInterrupt
+
+        run = LocalExecutor.run
+        monkeypatch.setattr(LocalExecutor, "run", interrupt)
+        cli(*WORDS, "--out", "logs")
+        assert len(pd.read_csv(here / "logs/smoke_point-goal_td3.csv")) == 1
 
     def test_bad_input_is_one_line(self, cli):
         for change, complaint in (

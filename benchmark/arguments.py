@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_SEEDS = 1_000
 EXECUTORS = ("local", "slurm", "ray")
+DEVICES = ("cpu", "cuda")
 
 
 class InputError(Exception):
@@ -192,10 +193,10 @@ def refuse_idle_of_run(context: "Context", plan: bool, dry_run: bool, executor: 
       InputError: if one of them was given.
     """
     here = ("force", "live", "time_limit")
-    of_workers = ("jobs", "save_every", "stage_time_limit", "memory_limit")
+    of_workers = ("jobs", "save_every", "stage_time_limit", "memory_limit", "device")
     for given, names, use in (
         (plan, (*here, *of_workers, "dry_run"), "a run that is not only planned"),
-        (dry_run, (*here, "unpublished", "save_every"), "a run that takes place"),
+        (dry_run, (*here, "unpublished", "save_every", "device"), "a run that takes place"),
         (executor == "slurm", here, "--executor local or ray"),
         (executor == "ray", ("memory_limit",), "--executor local or slurm"),
     ):
@@ -351,8 +352,10 @@ def choose_means(
     stage_time_limit: str | None = None,
     memory_limit: str | None = None,
     executor: str = "local",
+    device: str = "cpu",
 ) -> "Means":
     """What an executor may use, from the words of the command line."""
+    check_device(device, here=executor == "local")
     if executor == "local":
         workers, threads = choose_jobs(jobs)
     elif jobs is not None and jobs < 1:
@@ -369,7 +372,25 @@ def choose_means(
     every = seconds(save_every, "--save-every")
     from benchmark.executors import Means  # imports torch, which a typo need not wait for
 
-    return Means(workers, threads, **limits, save_every_s=every, jobs_given=jobs is not None)
+    limits |= {"save_every_s": every, "jobs_given": jobs is not None, "device": device}
+    return Means(workers, threads, **limits)
+
+
+def check_device(device: str, here: bool) -> None:
+    """Whether learners can be on a device, one of this machine if `here`.
+
+    Raises:
+      InputError: if they cannot.
+    """
+    if device not in DEVICES:
+        raise InputError(f"--device {device!r}: give one of {', '.join(DEVICES)}")
+    if device == "cpu" or not here:
+        return
+    import torch  # which a typo need not wait for
+
+    if not torch.cuda.is_available():
+        built = "" if torch.version.cuda else ", and this torch is built for CPUs alone"
+        raise InputError(f"--device {device}: there is no CUDA device here{built}")
 
 
 def memory(text: str, option: str = "--memory-limit") -> int:

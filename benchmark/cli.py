@@ -86,6 +86,13 @@ StoreOption = Annotated[
     Path, _folder_option("--store", about="Folder of results.", parser=_own_folder)
 ]
 JobsOption = Annotated[int | None, typer.Option(help="Worker processes. [default: one per core]")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="Where learners are: cpu or cuda. Simulators are on the CPU, and random draws differ"
+        " from one device to the other."
+    ),
+]
 StageTimeLimitOption = Annotated[
     str | None,
     typer.Option(help="Give up a stage that takes longer than, for example, 6h; it has failed."),
@@ -201,6 +208,7 @@ def run(
     settings: SettingsOption = None,
     method: OwnMethodOption = None,
     jobs: JobsOption = None,
+    device: DeviceOption = "cpu",
     store: StoreOption = DEFAULT_STORE,
     time_limit: TimeLimitOption = None,
     save_every: Annotated[str, typer.Option(help=SAVE_EVERY)] = "5m",
@@ -235,7 +243,9 @@ def run(
     n_seeds = arguments.choose_seeds(seeds, chosen_budget, unpublished)
     where = arguments.choose_where(executor, plan, array, slurm or [], address)
     limits = (stage_time_limit, memory_limit)
-    means = arguments.choose_means(jobs, time_limit, save_every, *limits, executor=executor)
+    means = arguments.choose_means(
+        jobs, time_limit, save_every, *limits, executor=executor, device=device
+    )
     chosen = arguments.choose_methods(chosen_suite, chosen_budget, methods, method or [])
     changed = arguments.choose_settings(settings or [], chosen, chosen_budget)
 
@@ -263,6 +273,7 @@ def worker(
         list[str] | None, typer.Option(help="Only this suite. [default: every suite planned there]")
     ] = None,
     jobs: JobsOption = None,
+    device: DeviceOption = "cpu",
     store: StoreOption = DEFAULT_STORE,
     time_limit: TimeLimitOption = None,
     save_every: Annotated[str, typer.Option(help=SAVE_EVERY)] = "5m",
@@ -276,7 +287,9 @@ def worker(
     """
     from benchmark import arguments
 
-    means = arguments.choose_means(jobs, time_limit, save_every, stage_time_limit, memory_limit)
+    means = arguments.choose_means(
+        jobs, time_limit, save_every, stage_time_limit, memory_limit, device=device
+    )
 
     from benchmark import commands
 

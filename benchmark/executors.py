@@ -26,10 +26,12 @@ class Means:
     memory_limit: int | None = None  # bytes of a worker process; one that takes more has failed
     save_every_s: float = SAVE_EVERY_S  # between two saves of a stage under way
     jobs_given: bool = False  # whether the number of jobs was asked for
+    device: str = "cpu"  # of the learners
 
     def __str__(self) -> str:
         workers = f"{self.jobs} worker{'s' * (self.jobs != 1)}"
-        return f"{workers} × {self.threads} thread{'s' * (self.threads != 1)}"
+        device = "" if self.device == "cpu" else f", learners on {self.device}"
+        return f"{workers} × {self.threads} thread{'s' * (self.threads != 1)}{device}"
 
     def words(self) -> list[str]:
         """The options of the command `worker` that say the same, but for its whole time."""
@@ -38,6 +40,7 @@ class Means:
             "--stage-time-limit": None if stage is None else f"{stage:.0f}s",
             "--memory-limit": None if memory is None else f"{memory / 2**20:.3f}M",
             "--jobs": str(self.jobs) if self.jobs_given else None,
+            "--device": None if self.device == "cpu" else self.device,
         }
         given = [word for name, value in limits.items() if value for word in (name, value)]
         return [*given, "--save-every", f"{self.save_every_s:.0f}s"]

@@ -281,9 +281,7 @@ class _Worker:
     ) -> None:
         context = multiprocessing.get_context("spawn")  # torch and MuJoCo hang in a forked child
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(
-            target=serve, args=(theirs, store, means.threads, means.save_every_s)
-        )
+        self.process: BaseProcess = context.Process(target=serve, args=(theirs, store, means))
         # Threads of OpenMP spin while they wait for each other, on cores that others may need: two
         # threads beside two busy processes were 30 times slower than with so short a spin, which
         # costs nothing on an idle machine. Read when a process loads OpenMP.

@@ -164,14 +164,15 @@ class RayExecutor:
             self.store.forget(stage.key)
         entry.state, entry.started = "running", None  # until a process begins it
         entry.used = entry.resumed_at = 0
-        options = {"num_cpus": self._means.threads, "max_retries": 0, "name": str(stage)}
+        means = self._means
+        options = {"num_cpus": means.threads, "max_retries": 0, "name": str(stage)}
+        options |= {} if means.device == "cpu" else {"num_gpus": 1}
         # what a plug-in did to a process must not reach another stage
         calls = {"max_calls": 1} if stage.cell.method_source else {}
         work = self._ray.remote(**calls)(_work) if calls else self._ray.remote(_work)
         result = work.options(**options).remote(
             stage,
-            self._means.threads,
-            self._means.save_every_s,
+            means,
             begins_from=_begins_from(self.store, stage),
             saved=_saved(self.store, stage),
             software=_software(),
@@ -374,8 +375,7 @@ class _Line:
 
 def _work(
     stage: Stage,
-    threads: int,
-    save_every_s: float,
+    means: Means,
     begins_from: tuple[CellKey, Mapping[str, bytes]] | None,
     saved: tuple[Mapping[str, Any], bytes] | None,
     software: Mapping[str, Any],
@@ -394,7 +394,7 @@ def _work(
     ray.get(mailbox.put.remote(stage.key.id, "began", (os.uname().nodename, os.getpid())))
     keep_memory()
     settle()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(means.threads)
     with tempfile.TemporaryDirectory(prefix="apb-benchmark-") as folder:
         store = Store(Path(folder), create=True)
         if begins_from is not None:
@@ -408,10 +408,11 @@ def _work(
             outcome, error = perform(
                 store,
                 stage,
-                threads,
+                means.threads,
                 tell=line,
                 stop=lambda: line.asked,
-                save_every_s=save_every_s,
+                save_every_s=means.save_every_s,
+                device=means.device,
             )
         finally:
             line.close()

@@ -107,7 +107,8 @@ class Saver:
                 return None
             if reason := self._foreign(header):
                 raise DamageError(reason)
-            return header, states.from_bytes(self._store.saved_state(self._key, header))
+            data = self._store.saved_state(self._key, header)
+            return header, states.from_bytes(data, self._facts["device"])
         except (DamageError, states.StateError, MemoryError) as reason:
             self._tell_refused(str(reason) or "out of memory")
             return None
@@ -123,6 +124,7 @@ class Saver:
         moved += ["with other threads"] * (
             theirs.get("torch_threads") != self._facts["torch_threads"]
         )
+        moved += ["on another device"] * (theirs.get("device", "cpu") != self._facts["device"])
         moved += ["with other code"] * (theirs.get("commit") != self._facts["commit"])
         return " and ".join(moved)
 

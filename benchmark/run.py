@@ -60,10 +60,10 @@ class StageRun(Protocol):
         ...
 
 
-def streams_of(cell: Cell, stage: Literal["train", "adapt"]) -> Streams:
-    """The named generators of a stage."""
+def streams_of(cell: Cell, stage: Literal["train", "adapt"], device: str = "cpu") -> Streams:
+    """The named generators of a stage, those of torch on a device."""
     split = (cell.split,) if stage == "adapt" else ()
-    return Streams(cell.seed, stage, cell.family, *split)
+    return Streams(cell.seed, stage, cell.family, *split, device=device)
 
 
 class Training:
@@ -72,12 +72,18 @@ class Training:
     Args:
       method: learns, and at the end holds what was trained.
       threads: of the simulator.
+      device: of the learner.
     """
 
     def __init__(
-        self, cell: Cell, method: Method, threads: int = 1, progress: TellSteps = lambda used: None
+        self,
+        cell: Cell,
+        method: Method,
+        threads: int = 1,
+        progress: TellSteps = lambda used: None,
+        device: str = "cpu",
     ) -> None:
-        family, streams = cell.seen_family(), streams_of(cell, "train")
+        family, streams = cell.seen_family(), streams_of(cell, "train", device)
         self._cell = cell
         self._family = family
         self._clock = _Clock()
@@ -196,6 +202,7 @@ class Adaptation:
       meta_env_steps: what its meta-training used, None without one.
       threads: of the simulator.
       n_train_tasks: how many tasks its meta-training saw, if not those of the cell.
+      device: of the learner.
     """
 
     def __init__(
@@ -206,8 +213,9 @@ class Adaptation:
         threads: int = 1,
         progress: TellSteps = lambda used: None,
         n_train_tasks: int | None = None,
+        device: str = "cpu",
     ) -> None:
-        family, streams = cell.seen_family(), streams_of(cell, "adapt")
+        family, streams = cell.seen_family(), streams_of(cell, "adapt", device)
         self._tasks = family.split(cell.split)
         self._clock = _Clock()
         self.rows = list[Row]()

@@ -16,17 +16,21 @@ class Streams:
     """Named generators below a root seed and a path of names.
 
     The entropy of stream `name` is SHA-256 of "seed/path…/name"; NumPy and torch generators of one
-    name differ.
+    name differ, and so do the draws of a torch generator on another kind of device.
+
+    Args:
+      device: of the torch generators, and of what draws from them.
     """
 
-    def __init__(self, seed: int, *path: str) -> None:
+    def __init__(self, seed: int, *path: str, device: str = "cpu") -> None:
         self._seed = seed
         self._path = path
+        self.device = torch.device(device)
         self._given: list[np.random.Generator | torch.Generator] = []
 
     def child(self, name: str) -> "Streams":
         """The streams below `name`."""
-        return Streams(self._seed, *self._path, name)
+        return Streams(self._seed, *self._path, name, device=str(self.device))
 
     def integer(self, name: str) -> int:
         """A 63-bit seed for the purpose `name`, for what takes an integer."""
@@ -39,8 +43,9 @@ class Streams:
         return generator
 
     def torch(self, name: str) -> torch.Generator:
-        """A fresh CPU torch generator for the purpose `name`."""
-        generator = torch.Generator().manual_seed(self._entropy(f"torch:{name}") >> 1)
+        """A fresh torch generator for the purpose `name`."""
+        generator = torch.Generator(self.device)
+        generator.manual_seed(self._entropy(f"torch:{name}") >> 1)
         self._given.append(generator)
         return generator
 

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -67,6 +67,7 @@ def perform(
     force: bool = False,
     stop: Callable[[], bool] = lambda: False,
     save_every_s: float = SAVE_EVERY_S,
+    device: str = "cpu",
 ) -> tuple[Outcome, str | None]:
     """Run a stage, from where it was saved if it was, unless it is finished or held elsewhere.
 
@@ -80,6 +81,7 @@ def perform(
       force: run it from its beginning, even if it is finished.
       stop: asked between any two steps whether to save the stage and leave it.
       save_every_s: seconds between two saves.
+      device: of the learner.
 
     Returns:
       The outcome, and for a failure its reason in one line.
@@ -104,6 +106,7 @@ def perform(
                 force=force,
                 stop=stop,
                 save_every_s=save_every_s,
+                device=device,
             )
         finally:
             announcer.withdraw()
@@ -117,6 +120,7 @@ def _perform(
     force: bool,
     stop: Callable[[], bool],
     save_every_s: float,
+    device: str,
 ) -> tuple[Outcome, str | None]:
     """`perform`, of a stage that is claimed."""
     if force:
@@ -127,10 +131,11 @@ def _perform(
     measured: list[Measure] = []
     error: str | None = None
     state: bytes | None = None
-    saver = _saver(store, stage, threads, save_every_s, tell)
+    facts = _facts(threads, device)
+    saver = _saver(store, stage, facts, save_every_s, tell)
     try:
         with _warnings_into(log):
-            begin = _Beginning(store, stage, threads, tell)
+            begin = _Beginning(store, stage, threads, device, tell)
             under_way = saver.restore(begin, log)
             rows += under_way.rows
             if saver.kept is not None:
@@ -155,7 +160,7 @@ def _perform(
         rows.append(run.failed_row(stage.cell, stage.name, error))
         log.append(traceback.format_exc())
     resumed = {"resumed": saver.earlier} if saver.earlier else {}
-    record = {**_outcome(store, stage, rows, error), **resumed, **_facts(stage.cell, threads)}
+    record = {**_outcome(store, stage, rows, error), **resumed, **_told(stage, facts)}
     store.write(
         stage.key,
         rows,
@@ -293,7 +298,7 @@ def record_failure(store: Store, stage: Stage, error: str, status: str = "failed
         "error": error,
         "stage": str(stage),
         "attempt": stage.attempt,
-        **_facts(stage.cell, None),
+        **_told(stage, _facts(None, "cpu")),
     }
     store.write(
         stage.key,
@@ -309,11 +314,17 @@ class _Beginning:
     """Makes a stage as it begins, as often as it is asked to, each with a method of its own."""
 
     def __init__(
-        self, store: Store, stage: Stage, threads: int, tell: Callable[[str, Any], None]
+        self,
+        store: Store,
+        stage: Stage,
+        threads: int,
+        device: str,
+        tell: Callable[[str, Any], None],
     ) -> None:
         self._store = store
         self._stage = stage
         self._threads = threads
+        self._device = device
         self._tell = tell
 
     def __call__(self) -> run.StageRun:
@@ -324,27 +335,31 @@ class _Beginning:
         def progress(used: int) -> None:
             self._tell("used", used)
 
+        means: Any = {"threads": self._threads, "progress": progress, "device": self._device}
         if self._stage.name == "train":
-            return run.Training(cell, self.method, self._threads, progress)
+            return run.Training(cell, self.method, **means)
         if key is None:
-            return run.Adaptation(cell, self.method, None, self._threads, progress)
+            return run.Adaptation(cell, self.method, None, **means)
         if self._store.status(key) != "done":
             raise RuntimeError("its meta-training did not finish")
-        self.method.load_state_dict(states.from_bytes(self._store.state(key)))
+        self.method.load_state_dict(states.from_bytes(self._store.state(key), self._device))
         spent = self._store.record(key)
         tasks = spent.get("n_train_tasks")
         return run.Adaptation(
             cell,
             self.method,
             spent.get("env_steps"),
-            threads=self._threads,
-            progress=progress,
             n_train_tasks=tasks,
+            **means,
         )
 
 
 def _saver(
-    store: Store, stage: Stage, threads: int, every_s: float, tell: Callable[[str, Any], None]
+    store: Store,
+    stage: Stage,
+    facts: Mapping[str, Any],
+    every_s: float,
+    tell: Callable[[str, Any], None],
 ) -> Saver:
     def say(text: str) -> None:
         tell("note", f"{stage}: {text}")
@@ -352,7 +367,6 @@ def _saver(
     belongs = belongings(
         provenance()["packages"], stage.cell.method_version, _trained_state(store, stage)
     )
-    facts = {"mujoco_threads": threads, "torch_threads": torch.get_num_threads(), **provenance()}
     return Saver(
         store, stage.key, stage.steps, belongs=belongs, facts=facts, every_s=every_s, say=say
     )
@@ -370,14 +384,16 @@ def _status(rows: list[Row]) -> str:
     return next((status for status in ("failed", "diverged") if status in statuses), "ok")
 
 
-def _facts(cell: Cell, threads: int | None) -> dict[str, Any]:
-    facts = {
-        "device": "cpu",
-        "mujoco_threads": threads,
-        "torch_threads": torch.get_num_threads(),
-        "config": dict(cell.config),
-    }
-    return {**facts, **provenance(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+def _facts(threads: int | None, device: str) -> dict[str, Any]:
+    """What the last digits of a stage's rows may depend on."""
+    means = {"mujoco_threads": threads, "torch_threads": torch.get_num_threads()}
+    return {"device": device, **means, **provenance()}
+
+
+def _told(stage: Stage, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says besides how the stage ended."""
+    config = dict(stage.cell.config)
+    return {**facts, "config": config, "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
 
 
 def _first_line(stage: Stage) -> str:

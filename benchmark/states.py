@@ -43,14 +43,19 @@ def to_bytes(tree: Any) -> bytes:
         ) from error
 
 
-def from_bytes(data: bytes) -> Any:
+def from_bytes(data: bytes, device: str = "cpu") -> Any:
     """The tree that `to_bytes` was given.
 
+    Args:
+      device: of its tensors, but for those of bytes: states of generators are on the CPU.
     Raises:
       StateError: if `data` is something else.
     """
     try:
-        tensors = load(data)
+        tensors = {
+            name: tensor if tensor.dtype is torch.uint8 else tensor.to(device)
+            for name, tensor in load(data).items()
+        }
         header = json.loads(data[_LENGTH : _LENGTH + int.from_bytes(data[:_LENGTH], "little")])
         return _unpacked(json.loads(header["__metadata__"][_TREE]), tensors)
     except (
@@ -117,7 +122,7 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         order = value.get("order", [*range(tensor.ndim)])
         return tensor.permute([order.index(axis) for axis in range(tensor.ndim)])
     if "$array" in value:
-        return _unpacked(value["$array"], tensors).numpy()
+        return _unpacked(value["$array"], tensors).cpu().numpy()
     if "$tuple" in value:
         return tuple(_unpacked(value["$tuple"], tensors))
     if "$dict" in value:

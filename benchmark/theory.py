@@ -82,14 +82,14 @@ class Theory:
                 )
             # a layer that all tasks share has one space behind it, and no ρₕ of its own
             elif "rho_h.w" in method.rho:
-                self._support = support(cell, {**method.rho, **method.shared}, threads)
+                self._support = support(cell, _on_cpu(method.rho, method.shared), threads)
 
     def __call__(self, adapter: Adapter, used: int) -> list[Measure]:
         """The terms of each task after `used` steps."""
         learner = getattr(adapter, "learner", None)
         if not isinstance(learner, TD3):
             return []
-        weights = {**learner.pi, **learner.frozen}
+        weights = _on_cpu(learner.pi, learner.frozen)
         if not all(any(name.startswith(layer) for name in weights) for layer in LAYERS):
             return []
         env = BatchEnv(self._cell.seen_family(), self._tasks, EPISODES, self._threads, self._seed)
@@ -199,6 +199,11 @@ def input_gradient(weights: Weights, layers: tuple[str, ...], z: Tensor, first: 
 
     jacobian: Tensor = vmap(jacrev(psi))(z)
     return float(torch.linalg.matrix_norm(jacobian, 2).max())
+
+
+def _on_cpu(*parts: Weights) -> Weights:
+    """The weights of an actor, where they are measured."""
+    return {name: tensor.cpu() for part in parts for name, tensor in part.items()}
 
 
 def _finite(weights: Weights, i: int) -> bool:

@@ -10,6 +10,7 @@ import time
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from benchmark.executors import Means
 from benchmark.isolation import settle
 from benchmark.stage import perform
 from results.store import Store, StoreError
@@ -47,7 +48,7 @@ class Stop:
             os._exit(TERMINATED)
 
 
-def serve(connection: Connection, store: Store, threads: int, save_every_s: float) -> None:
+def serve(connection: Connection, store: Store, means: Means) -> None:
     """A worker's life: stages in, progress and outcomes out."""
     stop = Stop()
     store.root = store.root.absolute()  # a plug-in may go to another folder
@@ -56,7 +57,7 @@ def serve(connection: Connection, store: Store, threads: int, save_every_s: floa
     threading.Thread(target=_die_with_parent, daemon=True).start()
     keep_memory()
     settle()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(means.threads)
     while True:
         try:
             stage, force = connection.recv()
@@ -79,11 +80,12 @@ def serve(connection: Connection, store: Store, threads: int, save_every_s: floa
                 perform(
                     store,
                     stage,
-                    threads,
+                    means.threads,
                     tell=tell,
                     force=force,
                     stop=stop,
-                    save_every_s=save_every_s,
+                    save_every_s=means.save_every_s,
+                    device=means.device,
                 ),
             )
         except StoreError as error:

@@ -47,8 +47,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from methods.api import Adapter, Frozen, MakeEnv, Memoryless, Method, Spec, Streams, Trainer
-from methods.core.adapt import TD3Adapter, TD3Loop, TD3Trainer
+from methods.api import Adapter, Frozen, MakeEnv, Method, Spec, Streams, Trainer
+from methods.core.adapt import TD3Adapter, TD3Loop, TD3Trainer, memoryless
 from methods.core.evolve import EvolvingAdapter, PopulationConfig
 from methods.core.nets import LAYERS, Params, actor, init_actor, init_critics, spread
 from methods.core.ranges import check_ranges
@@ -240,11 +240,8 @@ class ApbNone(Apb):
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
         """Nothing to adapt: the meta-trained actor on every task."""
-        act = self._actor()
-        shared = self._meta_trained()
-        return Frozen(
-            lambda generator: Memoryless(lambda obs: act(shared, torch.from_numpy(obs)).numpy())
-        )
+        act = partial(self._actor(), self._meta_trained())
+        return Frozen(lambda generator: memoryless(act, streams.device))
 
 
 class ApbUnfrozen(Apb):

@@ -39,8 +39,13 @@ class Streams(Protocol):
         """A fresh NumPy generator for the purpose `name`."""
         ...
 
+    @property
+    def device(self) -> torch.device:
+        """Where a learner's tensors are to be; the harness gives saved ones back there."""
+        ...
+
     def torch(self, name: str) -> torch.Generator:
-        """A fresh CPU torch generator for the purpose `name`."""
+        """A fresh torch generator on that device for the purpose `name`."""
         ...
 
 

@@ -118,7 +118,9 @@ class Cavia(Method):
 
     def _start(self, theta: Params, n_tasks: int) -> Params:
         """φ = 0 for each task: [N, 1, Z]."""
-        context = torch.zeros(n_tasks, 1, self.config.context, dtype=theta["log_std"].dtype)
+        like = theta["log_std"]
+        shape = n_tasks, 1, self.config.context
+        context = torch.zeros(shape, dtype=like.dtype, device=like.device)
         return {"context": context.requires_grad_()}
 
     # Meta-training

@@ -161,7 +161,7 @@ def init(spec: Spec, config: PearlConfig, generator: torch.Generator) -> Params:
     params |= init_mlp(
         "v", n_obs + z, hidden, layers=layers, n_out=1, last=HEAD, generator=generator
     )
-    return params | {"log_alpha": torch.zeros(())}
+    return params | {"log_alpha": torch.zeros((), device=generator.device)}
 
 
 def witnesses(seen: Batch, next_obs: bool) -> Tensor:
@@ -224,7 +224,8 @@ class PearlAgent:
 
     def act(self, obs: Tensor, z: Tensor) -> Tensor:
         """A drawn action [N, E, A] at obs [N, E, O] with z [N, E, Z]."""
-        noise = torch.randn(*obs.shape[:2], self._spec.action_size, generator=self._generator)
+        shape = *obs.shape[:2], self._spec.action_size
+        noise = torch.randn(shape, generator=self._generator, device=obs.device)
         return tanh_gaussian(self._policy(self.params, obs, z), noise).action
 
     def mean(self, obs: Tensor, z: Tensor) -> Tensor:
@@ -251,7 +252,8 @@ class PearlAgent:
         config, (n_tasks, size) = self.config, batch.reward.shape
         noise = self._noise(n_tasks, config.latent)
         obs, action, reward, next_obs, terminated = (self._rows(part) for part in batch)
-        alpha = self.params["log_alpha"].exp() if config.auto_entropy else torch.ones(self._lead)
+        log_alpha = self.params["log_alpha"]
+        alpha = log_alpha.exp() if config.auto_entropy else torch.ones_like(log_alpha)
 
         # critics, which teach the inference network
         taught = self._leaves("context", "q")
@@ -282,7 +284,7 @@ class PearlAgent:
         self.updates += 1
 
     def _noise(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self._latents)
+        return torch.randn(shape, generator=self._latents, device=self._latents.device)
 
     def _critics(
         self, params: Mapping[str, Tensor], obs: Tensor, action: Tensor, z: Tensor
@@ -373,19 +375,19 @@ class PearlTrainer:
         self._cost = min(config.visited, n_tasks) * per_visit  # of an iteration
         iterations = (budget - n_tasks * config.initial_steps) // self._cost
         most = config.initial_steps + iterations * per_visit  # of one task
-        self._replay = TaskReplay(
-            n_tasks, min(config.replay, most), spec.observation_size, spec.action_size
-        )
         self._visits, self._batches, self._latents = map(
             streams.torch, ("visits", "batches", "visited-latents")
         )
+        self._device = device = self._batches.device
+        sizes = spec.observation_size, spec.action_size
+        self._replay = TaskReplay(n_tasks, min(config.replay, most), *sizes, device)
         # all tasks on the prior first, a horizon at a time; then, in turn, visits on the prior and
         # the posterior, and learning
         self._exploration = Episodes(make_env(), config.latent, inf, self._latents)
         self._explored = 0
         self._iteration = 0
         self._next = "explore"
-        self._visited = torch.zeros(0, dtype=torch.int64)
+        self._visited = torch.zeros(0, dtype=torch.int64, device=device)
 
     @property
     def updates(self) -> int:
@@ -402,7 +404,8 @@ class PearlTrainer:
                 self._keep(self._agent.params)
                 return Event.END
             self._iteration += 1
-            self._visited = torch.randperm(self._n_tasks, generator=self._visits)[: config.visited]
+            order = torch.randperm(self._n_tasks, generator=self._visits, device=self._device)
+            self._visited = order[: config.visited]
             self._collect(self._visited, config.prior_steps, on_prior=True)
             self._next = "revisit"
             return Event.EXPLORED
@@ -419,10 +422,10 @@ class PearlTrainer:
 
     def _explore(self) -> Event:
         env = self._exploration.env
-        ids = torch.arange(self._n_tasks)
+        ids = torch.arange(self._n_tasks, device=self._device)
         steps = min(env.horizon, self._config.initial_steps - self._explored)
         seen = self._exploration.collect(
-            steps, self._agent.act, lambda: prior(self._n_tasks, self._config.latent)
+            steps, self._agent.act, lambda: prior(self._n_tasks, self._config.latent, self._device)
         )
         self._replay.add(ids, seen, context=self._explored == 0, more=self._explored > 0)
         self._explored += steps
@@ -443,7 +446,8 @@ class PearlTrainer:
 
     def _learn(self) -> None:
         config = self._config
-        ids = torch.randint(self._n_tasks, (config.meta_batch,), generator=self._batches)
+        shape = (config.meta_batch,)
+        ids = torch.randint(self._n_tasks, shape, generator=self._batches, device=self._device)
         batch = self._replay.sample(ids, config.batch, self._batches)
         self._agent.learn(batch, self._replay.sample_context(ids, config.context, self._batches))
 

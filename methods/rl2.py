@@ -81,7 +81,7 @@ def init(n_obs: int, n_act: int, config: Rl2Config, generator: torch.Generator) 
     for net, n_out in (("actor", n_act), ("critic", 1)):
         params |= init_linear(f"{net}0", (), config.latent, config.hidden, generator)
         params |= init_linear(f"{net}1", (), config.hidden, n_out, generator)
-    return params | {"log_std": torch.zeros(1, n_act)}
+    return params | {"log_std": torch.zeros(1, n_act, device=generator.device)}
 
 
 def networks(params: Params) -> list[list[str]]:
@@ -122,6 +122,11 @@ class Rl2Agent:
         self._generator = streams.torch("actions")
 
     @property
+    def device(self) -> torch.device:
+        """Of its tensors."""
+        return self._generator.device
+
+    @property
     def updates(self) -> int:
         """Steps of the optimiser so far, per task."""
         return self.ppo.updates
@@ -160,7 +165,7 @@ class Rl2Agent:
         known = (moments.action, moments.reward, moments.next_obs, moments.ended)
         x = seen(params, *(self._columns(part, index) for part in known))
         trial_ended = self._columns(moments.trial_ended, index)
-        start = torch.zeros(*trial_ended.shape[1:], self.memory_size)
+        start = torch.zeros(*trial_ended.shape[1:], self.memory_size, device=self.device)
         return memories(params, "gru", x, trial_ended, start)[:-1]
 
     # Learning

@@ -190,11 +190,10 @@ class Draws(NamedTuple):
 def draw(length: Tensor, config: VaribadConfig, generator: torch.Generator) -> Draws:
     """Draws uniformly with replacement, for trials of `length` [*lead, B]; alike for all `lead`."""
     shape = (length.shape[-1], config.posteriors)
-    posterior = torch.rand(shape, generator=generator, dtype=torch.float64)
-    transition = torch.rand(*shape, config.transitions, generator=generator, dtype=torch.float64)
-    noise = torch.randn(*shape, config.latent_size, generator=generator).expand(
-        *length.shape, -1, -1
-    )
+    where: Any = {"generator": generator, "device": generator.device}
+    posterior = torch.rand(shape, dtype=torch.float64, **where)
+    transition = torch.rand(*shape, config.transitions, dtype=torch.float64, **where)
+    noise = torch.randn(*shape, config.latent_size, **where).expand(*length.shape, -1, -1)
     steps = length[..., None]
     return Draws((posterior * (steps + 1)).long(), (transition * steps[..., None]).long(), noise)
 
@@ -305,6 +304,11 @@ class VaribadAgent:
         self._collected = self._vae_steps = 0
 
     @property
+    def device(self) -> torch.device:
+        """Of its tensors."""
+        return self._generator.device
+
+    @property
     def updates(self) -> int:
         """Steps of both optimisers so far, per task."""
         return self.ppo.updates + self._vae_steps
@@ -337,7 +341,7 @@ class VaribadAgent:
 
     def recall(self, moments: Moment) -> Tensor:
         """The memory [T, N, E, R] before each step of trials [T, N, E, …]."""
-        start = torch.zeros(*moments.reward.shape[1:], self.memory_size)
+        start = torch.zeros(*moments.reward.shape[1:], self.memory_size, device=self.device)
         x = seen(self.phi, moments.action, moments.reward, moments.next_obs, moments.ended)
         with torch.no_grad():
             return memories(self.phi, "gru", x, moments.trial_ended, start)[:-1]
@@ -498,8 +502,8 @@ class Varibad(Method):
         config = self.config
         horizon = self.spec.horizon
         least = self.least_budget(n_tasks)
-        replay = self._replay(min(config.vae_buffer, budget))  # a trial has a step at least
-        agent = self._agent(init(self.spec, config, streams.torch("init")), replay, streams)
+        most = min(config.vae_buffer, budget)  # a trial has a step at least
+        agent = self._agent(init(self.spec, config, streams.torch("init")), most, streams)
 
         def keep() -> None:
             self.theta = agent.ppo.params
@@ -524,7 +528,7 @@ class Varibad(Method):
         Raises:
           RuntimeError: if there is no meta-trained policy.
         """
-        agent = self._agent(self._trained(), self._replay(1), streams)
+        agent = self._agent(self._trained(), 1, streams)
         return TrialAdapter(make_env, self.spec.horizon, self.config.trial_episodes, agent)
 
     def _trained(self) -> tuple[Params, Params]:
@@ -538,10 +542,14 @@ class Varibad(Method):
     def _agent(
         self,
         params: tuple[Params, Params],
-        replay: TrialReplay,
+        trials: int,
         streams: Streams,
         lead: tuple[int, ...] = (),
     ) -> VaribadAgent:
+        """An agent that replays so many trials."""
+        n_obs, n_act, horizon, *_ = self.spec
+        steps = self.config.trial_episodes * horizon
+        replay = TrialReplay(trials, steps, n_obs, n_act, streams.device, lead)
         return VaribadAgent(
             params,
             self.states,
@@ -552,10 +560,6 @@ class Varibad(Method):
             streams=streams,
             lead=lead,
         )
-
-    def _replay(self, capacity: int, lead: tuple[int, ...] = ()) -> TrialReplay:
-        n_obs, n_act, horizon, *_ = self.spec
-        return TrialReplay(capacity, self.config.trial_episodes * horizon, n_obs, n_act, lead)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, and the statistics of states, beliefs and rewards."""
@@ -586,7 +590,7 @@ class VaribadFinetuned(Varibad):
         config = self.config
         lead = (n_tasks,)
         theta, phi = (spread(params, n_tasks) for params in self._trained())
-        agent = self._agent((theta, phi), self._replay(config.tuned_buffer, lead), streams, lead)
+        agent = self._agent((theta, phi), config.tuned_buffer, streams, lead)
         copies = copies_of(config.tuned_copies, self.spec.horizon)
         return TrialAdapter(
             make_env,

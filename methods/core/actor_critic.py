@@ -76,7 +76,7 @@ def init_actor_critic(
         params |= init_linear(f"{net}0", (), 2 * embedding, hidden, generator)
         params |= init_linear(f"{net}1", (), hidden, hidden, generator)
         params |= init_linear(f"{net}2", (), hidden, n_out, generator)
-    return params | {"log_std": torch.zeros(1, n_act)}
+    return params | {"log_std": torch.zeros(1, n_act, device=generator.device)}
 
 
 def actor_critic(params: Mapping[str, Tensor], state: Tensor, latent: Tensor) -> Outputs:
@@ -258,4 +258,5 @@ def _huber(error: Tensor) -> Tensor:
 
 def minibatches(size: int, count: int, generator: torch.Generator) -> Iterator[Tensor]:
     """A random partition of `size` samples into `count` index tensors, as equal as can be."""
-    return iter(torch.randperm(size, generator=generator).tensor_split(min(count, size)))
+    order = torch.randperm(size, generator=generator, device=generator.device)
+    return iter(order.tensor_split(min(count, size)))

@@ -1,6 +1,7 @@
 """TD3-type meta-training and adaptation: explore, replay, one update per step and task."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from envs.api import Env, FloatArray, Step
 from methods.api import Event, Memoryless, Streams
+from methods.core.border import array_of, tensor_of
 from methods.core.nets import Params
 from methods.core.replay import Batch, Replay
 from methods.core.td3 import TD3, TD3Config
@@ -42,8 +44,10 @@ class Collector:
         self.warmup = warmup
         self.blind = blind
         self.steps = 0
-        self.replay = Replay(env.n_tasks, capacity, env.observation_size, env.action_size)
         self._generator = streams.torch("exploration")
+        self._device = self._generator.device
+        sizes = env.observation_size, env.action_size
+        self.replay = Replay(env.n_tasks, capacity, *sizes, self._device)
         self._obs: FloatArray | None = None  # [N, E, O], None before the first episode
 
     @property
@@ -55,7 +59,7 @@ class Collector:
         """One step of every copy with the policy `act`: obs [N, E, O] → action [N, E, A]."""
         if self._obs is None:
             self._obs = self.env.reset()
-        step = self._step(self.env, torch.from_numpy(self._obs), act)
+        step = self._step(self.env, self._obs, act)
         ended = step.terminated | step.truncated
         self._obs = self.env.reset(ended) if ended.any() else step.obs
         return step
@@ -66,28 +70,26 @@ class Collector:
 
     def step_apart(self, env: Env, act: Callable[[Tensor], Tensor]) -> None:
         """One step of every copy of another environment, each the first of its episode."""
-        self._step(env, torch.from_numpy(env.reset()), act)
+        self._step(env, env.reset(), act)
 
-    def _step(self, env: Env, obs: Tensor, act: Callable[[Tensor], Tensor]) -> Step:
+    def _step(self, env: Env, seen: FloatArray, act: Callable[[Tensor], Tensor]) -> Step:
+        obs = tensor_of(seen, self._device)
         action = self._explore(obs, act)
-        step = env.step(action.numpy())
-        self.replay.add(
-            Batch(
-                obs,
-                action,
-                torch.from_numpy(step.reward),
-                torch.from_numpy(step.obs),
-                torch.from_numpy(step.terminated).to(torch.float32),
-            )
+        step = env.step(array_of(action))
+        reward, next_obs, terminated = (
+            tensor_of(part, self._device) for part in (step.reward, step.obs, step.terminated)
         )
+        self.replay.add(Batch(obs, action, reward, next_obs, terminated.to(torch.float32)))
         self.steps += env.copies
         return step
 
     def _explore(self, obs: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
         shape = (*obs.shape[:2], self.env.action_size)
         if self.blind and self.warming_up:
-            return torch.empty(shape).uniform_(-1.0, 1.0, generator=self._generator)
-        noise = torch.empty(shape).normal_(0.0, self.noise, generator=self._generator)
+            blind = torch.empty(shape, device=self._device)
+            return blind.uniform_(-1.0, 1.0, generator=self._generator)
+        noise = torch.empty(shape, device=self._device)
+        noise.normal_(0.0, self.noise, generator=self._generator)
         if self.noisy is not None:
             noise[:, self.noisy :] = 0.0
         return (act(obs).to(torch.float32) + noise).clamp_(-1.0, 1.0)
@@ -98,7 +100,7 @@ class Collector:
             "replay": self.replay.state_dict(),
             "steps": self.steps,
             "generator": self._generator.get_state(),
-            "obs": None if self._obs is None else torch.from_numpy(np.asarray(self._obs)),
+            "obs": None if self._obs is None else np.array(self._obs),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -106,7 +108,7 @@ class Collector:
         self.replay.load_state_dict(state["replay"])
         self.steps = state["steps"]
         self._generator.set_state(state["generator"])
-        self._obs = None if state["obs"] is None else state["obs"].numpy()
+        self._obs = state["obs"]
 
 
 class TD3Loop:
@@ -162,7 +164,7 @@ class TD3Loop:
         """The current deterministic policy, from a copy of its parameters; it draws nothing."""
         learner = self.learner
         params = {name: tensor.clone() for name, tensor in (learner.pi | learner.frozen).items()}
-        return Memoryless(lambda obs: learner.actor(params, torch.from_numpy(obs)).numpy())
+        return memoryless(partial(learner.actor, params), self._noise_generator.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Learner, experience and generators."""
@@ -180,6 +182,11 @@ class TD3Loop:
             (self._replay_generator, self._noise_generator), state["generators"], strict=True
         ):
             generator.set_state(saved)
+
+
+def memoryless(act: Callable[[Tensor], Tensor], device: torch.device) -> Memoryless:
+    """A policy for the harness of an actor on a device: obs [N, E, O] → action [N, E, A]."""
+    return Memoryless(lambda obs: array_of(act(tensor_of(obs, device))))
 
 
 class TD3Trainer:

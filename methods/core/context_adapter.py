@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from envs.api import BoolArray, Env, FloatArray, Step
+from methods.core.border import array_of, tensor_of
 from methods.core.replay import Batch, Replay
 
 Act = Callable[[Tensor, Tensor], Tensor]  # obs [N, E, O] and z [N, E, Z] → action [N, E, A]
@@ -24,9 +25,10 @@ class Belief(NamedTuple):
         return self.mean + self.var.sqrt() * noise
 
 
-def prior(n_tasks: int, latent: int) -> Belief:
+def prior(n_tasks: int, latent: int, device: torch.device) -> Belief:
     """N(0, I) for each of N tasks."""
-    return Belief(torch.zeros(n_tasks, latent), torch.ones(n_tasks, latent))
+    mean = torch.zeros(n_tasks, latent, device=device)
+    return Belief(mean, torch.ones_like(mean))
 
 
 class Episodes:
@@ -45,11 +47,13 @@ class Episodes:
         self.explore = explore
         self._latent = latent
         self._generator = generator
-        self.ended = torch.zeros(env.n_tasks, dtype=torch.int64)  # episodes of each task
+        self._device = device = generator.device
+        # episodes of each task
+        self.ended = torch.zeros(env.n_tasks, dtype=torch.int64, device=device)
         # a new one begins with the next step
-        self._over = torch.ones(env.n_tasks, 1, dtype=torch.bool)
-        self._obs = torch.zeros(0)
-        self._z = torch.zeros(env.n_tasks, 1, latent)
+        self._over = torch.ones(env.n_tasks, 1, dtype=torch.bool, device=device)
+        self._obs = torch.zeros(0, device=device)
+        self._z = torch.zeros(env.n_tasks, 1, latent, device=device)
 
     @property
     def explored(self) -> Tensor:
@@ -59,7 +63,8 @@ class Episodes:
     def step(self, act: Act, believe: Callable[[], Belief]) -> Batch:
         """Transitions [N, 1, …] of one control step; a new posterior episode calls `believe`."""
         # drawn in every step, so that no task's z depends on when another's episode ends
-        noise = torch.randn(self.env.n_tasks, self._latent, generator=self._generator)
+        shape = self.env.n_tasks, self._latent
+        noise = torch.randn(shape, generator=self._generator, device=self._device)
         if self._over.any():
             begins = self._over[:, 0]
             informed = self._over[:, 0] & self.explored
@@ -69,18 +74,16 @@ class Episodes:
                 else noise
             )
             self._z = torch.where(begins[:, None, None], z[:, None], self._z)
-            self._obs = torch.from_numpy(self.env.reset(self._over.numpy()))
+            self._obs = tensor_of(self.env.reset(array_of(self._over)), self._device)
         obs = self._obs
         action = act(self._obs, self._z)
-        step = self.env.step(action.numpy())
-        terminated = torch.from_numpy(step.terminated)
-        next_obs = torch.from_numpy(step.obs)
-        self._over = terminated | torch.from_numpy(step.truncated)
+        next_obs, reward, terminated, truncated = (
+            tensor_of(part, self._device) for part in self.env.step(array_of(action))
+        )
+        self._over = terminated | truncated
         self.ended = self.ended + self._over[:, 0]
         self._obs = next_obs
-        return Batch(
-            obs, action, torch.from_numpy(step.reward), next_obs, terminated.to(torch.float32)
-        )
+        return Batch(obs, action, reward, next_obs, terminated.to(torch.float32))
 
     def collect(self, steps: int, act: Act, believe: Callable[[], Belief]) -> Batch:
         """As many steps of every task: transitions [N, steps, …]."""
@@ -150,20 +153,21 @@ class ContextPolicy:
         self._agent = agent
         self._belief = belief
         self._generator = generator
-        self._z = torch.zeros(0)
+        self._device = generator.device
+        self._z = torch.zeros(0, device=self._device)
 
     def reset(self, mask: BoolArray) -> None:
         """Episodes that begin draw a z; the others keep theirs."""
         mean, var = (part[:, None] for part in self._belief)
-        z = Belief(mean, var).draw(
-            torch.randn(*mask.shape, mean.shape[-1], generator=self._generator)
-        )
+        shape = *mask.shape, mean.shape[-1]
+        noise = torch.randn(shape, generator=self._generator, device=self._device)
+        z = Belief(mean, var).draw(noise)
         going_on = self._z if self._z.shape == z.shape else z
-        self._z = torch.where(torch.from_numpy(mask)[..., None], z, going_on)
+        self._z = torch.where(tensor_of(mask, self._device)[..., None], z, going_on)
 
     def act(self, obs: FloatArray) -> FloatArray:
         """As `methods.api.Policy.act`."""
-        return self._agent.mean(torch.from_numpy(obs), self._z).numpy()
+        return array_of(self._agent.mean(tensor_of(obs, self._device), self._z))
 
     def observe(self, step: Step) -> None:
         """Nothing that is seen within an episode moves its z."""
@@ -209,11 +213,13 @@ class ContextAdapter:
         self._episodes = Episodes(env, latent, explore, generators[0])
         self._generator = generators[1]
         capacity = max(replay, self._own) if learning else self._own
-        self._replay = Replay(env.n_tasks, capacity, env.observation_size, env.action_size)
+        self._device = device = generators[1].device
+        sizes = env.observation_size, env.action_size
+        self._replay = Replay(env.n_tasks, capacity, *sizes, device)
         self._steps = 0
         self.updates = 0
         # seed of what is inferred from
-        self._subsets = int(torch.randint(2**62, (), generator=generators[1]))
+        self._subsets = int(torch.randint(2**62, (), generator=generators[1], device=device))
 
     @property
     def finished(self) -> bool:
@@ -237,21 +243,22 @@ class ContextAdapter:
     def _believe(self) -> Belief:
         # by the step, so that no task's subset depends on when another's episode ends
         return self._agent.believe(
-            self._seen(torch.Generator().manual_seed(self._subsets + self._steps))
+            self._seen(torch.Generator(self._device).manual_seed(self._subsets + self._steps))
         )
 
     def _seen(self, generator: torch.Generator) -> Batch:
         """Data for the posterior: all of it, or a random subset as large as the exploration."""
         shape = self._episodes.env.n_tasks, len(self._replay)
         if len(self._replay) <= self._own:
-            return self._replay.at(torch.arange(shape[1]).expand(shape))
-        return self._replay.at(torch.rand(shape, generator=generator).topk(self._own).indices)
+            return self._replay.at(torch.arange(shape[1], device=self._device).expand(shape))
+        order = torch.rand(shape, generator=generator, device=self._device)
+        return self._replay.at(order.topk(self._own).indices)
 
     def policy(self, generator: np.random.Generator) -> ContextPolicy:
         """The agent as it is, with its belief about each task: the prior until exploration ends."""
-        drawn = torch.Generator().manual_seed(int(generator.integers(2**62)))
+        drawn = torch.Generator(self._device).manual_seed(int(generator.integers(2**62)))
         explored = self._episodes.explored[:, None]
-        belief = prior(self._episodes.env.n_tasks, self._latent)
+        belief = prior(self._episodes.env.n_tasks, self._latent, self._device)
         if explored.any():
             informed = self._agent.believe(self._seen(drawn))
             belief = Belief(

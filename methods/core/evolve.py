@@ -19,6 +19,7 @@ gives half of the population gradient steps of its own, and lets σ's floor deca
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import log
 from typing import Any
 
@@ -27,7 +28,8 @@ import torch
 from torch import Tensor
 
 from methods.api import MakeEnv, Memoryless, Streams
-from methods.core.adapt import Collector
+from methods.core.adapt import Collector, memoryless
+from methods.core.border import tensor_of
 from methods.core.nets import Params
 from methods.core.ranges import check_ranges
 from methods.core.td3 import TD3, TD3Config
@@ -78,7 +80,8 @@ class Population:
         """New perturbations of all but the first."""
         for name, variance in self.variance.items():
             n_tasks, *sizes = variance.shape
-            noise = torch.empty(n_tasks, self._size, *sizes).normal_(generator=self._generator)
+            noise = torch.empty(n_tasks, self._size, *sizes, device=variance.device)
+            noise.normal_(generator=self._generator)
             noise[:, 0] = 0.0
             self.delta[name] = noise * variance.sqrt()[:, None]
 
@@ -89,10 +92,12 @@ class Population:
     def recombine(self, pi: Params, returns: Tensor) -> None:
         """Move `pi` and the variances to the elites of each task, for returns [N, P]."""
         n_elites = max(1, self._size // 2)
-        weights = torch.tensor([log((n_elites + 1) / i) for i in range(1, n_elites + 1)])
+        weights = torch.tensor(
+            [log((n_elites + 1) / i) for i in range(1, n_elites + 1)], device=returns.device
+        )
         weights = (weights / weights.sum()).to(torch.float32)
         elites = returns.argsort(dim=1, descending=True, stable=True)[:, :n_elites]
-        tasks = torch.arange(len(elites))[:, None]
+        tasks = torch.arange(len(elites), device=returns.device)[:, None]
         for name, tensor in pi.items():
             best = self.delta[name][tasks, elites]  # [N, K, …]
             tensor += torch.einsum("k,nk...->n...", weights, best)
@@ -133,8 +138,12 @@ class EvolvingAdapter:
         self._noise_generator = streams.torch("target-noise")
         self._population_generator = streams.torch("population")
         self.population = Population(learner.pi, config, self._population_generator)
-        self._returns = torch.zeros(env.n_tasks, env.copies)  # of the first episode since the draw
-        self._running = torch.ones(env.n_tasks, env.copies)
+        self._device = self._population_generator.device
+        lead = env.n_tasks, env.copies
+        self._returns = torch.zeros(
+            lead, device=self._device
+        )  # of the first episode since the draw
+        self._running = torch.ones(lead, device=self._device)
         self._time = 0  # steps since the draw
         self._judged = not self.collector.warming_up  # whether this population acts all the time
 
@@ -156,8 +165,8 @@ class EvolvingAdapter:
                 self._update(limit)
             return
         step = self.collector.step(self._act)
-        self._returns += self._running * torch.from_numpy(step.reward)
-        self._running *= torch.from_numpy(~(step.terminated | step.truncated))
+        self._returns += self._running * tensor_of(step.reward, self._device)
+        self._running *= tensor_of(~(step.terminated | step.truncated), self._device)
         if not warming_up:
             self._update(self._config.population)
         self._time += 1
@@ -193,7 +202,7 @@ class EvolvingAdapter:
         """The learner's actor, deterministic, from a copy of its parameters; it draws nothing."""
         learner = self.learner
         params = {name: tensor.clone() for name, tensor in (learner.pi | learner.frozen).items()}
-        return Memoryless(lambda obs: learner.actor(params, torch.from_numpy(obs)).numpy())
+        return memoryless(partial(learner.actor, params), self._device)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the frozen parameters, which are the method's."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from envs.api import FloatArray
 from methods.api import Event, MakeEnv, Memoryless, Streams
+from methods.core.border import array_of, tensor_of
 from methods.core.gradient_steps import GradientConfig, InnerLoop, inner_step, leaves, meta_step
 from methods.core.nets import Params
 from methods.core.policy_gradient import Outputs, Sampler, Samples, copies_of, sampled, samples
@@ -57,7 +58,7 @@ class MetaTrainer:
         self._n_tasks = n_tasks
         self._generator = streams.torch("actions")
         self._env = make_env(copies_of(config.episodes, horizon))
-        self._sampler = Sampler(self._env, config.episodes)
+        self._sampler = Sampler(self._env, config.episodes, self._generator.device)
         # φ is of the outer step under way
         self._theta = theta
         self._phi = Params()
@@ -167,13 +168,14 @@ class GradientAdapter:
         config: GradientConfig,
         streams: Streams,
     ) -> None:
-        self._sampler = Sampler(make_env(copies_of(config.episodes, horizon)), config.episodes)
+        self._generator = streams.torch("actions")
+        env = make_env(copies_of(config.episodes, horizon))
+        self._sampler = Sampler(env, config.episodes, self._generator.device)
         self._params = params
         self._policy = policy
         self._learn = learn
         self._steps = steps
         self._config = config
-        self._generator = streams.torch("actions")
         self.updates = 0
 
     @property
@@ -201,14 +203,15 @@ class GradientAdapter:
         # steps replace tensors, they do not change them
         params = dict(self._params)
         policy = self._policy
-        draws = torch.Generator().manual_seed(int(generator.integers(2**63)))
+        device = self._generator.device
+        draws = torch.Generator(device).manual_seed(int(generator.integers(2**63)))
 
         def act(obs: FloatArray) -> FloatArray:
             """Actions [N, E, A]: draws where evaluation is stochastic, means otherwise."""
             with torch.no_grad():
-                outputs = policy(params, torch.from_numpy(obs))
+                outputs = policy(params, tensor_of(obs, device))
                 action = sampled(outputs, draws) if self._config.stochastic else outputs[0]
-                return action.clamp(-1.0, 1.0).numpy()  # as the environment would
+                return array_of(action.clamp(-1.0, 1.0))  # as the environment would
 
         return Memoryless(act)
 

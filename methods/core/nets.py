@@ -37,9 +37,8 @@ def init_linear(
     bound = scale / n_in**0.5
 
     def draw(rows: int) -> Tensor:
-        return (
-            torch.empty(*lead, rows, n_out).uniform_(-bound, bound, generator=generator).to(dtype)
-        )
+        w = torch.empty(*lead, rows, n_out, device=generator.device)
+        return w.uniform_(-bound, bound, generator=generator).to(dtype)
 
     return {f"{name}.w": draw(n_in), f"{name}.b": draw(1)}
 

@@ -17,8 +17,9 @@ class RunningMoments:
     """
 
     def __init__(self, size: int) -> None:
-        self.mean = torch.zeros(size, dtype=torch.float64)
-        self.var = torch.ones(size, dtype=torch.float64)
+        # they follow the samples to their device
+        self.mean = torch.zeros(size, dtype=torch.float64, device="cpu")
+        self.var = torch.ones(size, dtype=torch.float64, device="cpu")
         self.count = 0.0
         # mean and 1 / deviation, by precision
         self._affine: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
@@ -30,11 +31,12 @@ class RunningMoments:
         mean = rows.mean(0)
         var = rows.var(0, correction=0)
         total = self.count + count
-        delta = mean - self.mean
+        before, var_before = self.mean.to(rows.device), self.var.to(rows.device)
+        delta = mean - before
         squares = (
-            self.var * self.count + var * count + delta.square() * (self.count * count / total)
+            var_before * self.count + var * count + delta.square() * (self.count * count / total)
         )
-        self.mean = self.mean + delta * (count / total)
+        self.mean = before + delta * (count / total)
         self.var = squares / total
         self.count = total
         self._affine.clear()

@@ -9,11 +9,11 @@ from itertools import pairwise
 from math import gcd, log
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from envs.api import Env, Step
+from methods.core.border import array_of, tensor_of
 from methods.core.distributions import kl, log_prob
 from methods.core.nets import Params, mlp
 from methods.core.returns import (
@@ -45,14 +45,17 @@ def init_gaussian_policy(
       rllab's GaussianMLPPolicy, on which MAML and CAVIA build.
     """
     sizes = (n_in, hidden, hidden, n_act)
+    device = generator.device
     params = Params()
     for layer, (rows, columns) in enumerate(pairwise(sizes)):
         bound = (6.0 / (rows + columns)) ** 0.5
         params[f"pi{layer}.w"] = (
-            torch.empty(rows, columns).uniform_(-bound, bound, generator=generator).to(dtype)
+            torch.empty(rows, columns, device=device)
+            .uniform_(-bound, bound, generator=generator)
+            .to(dtype)
         )
-        params[f"pi{layer}.b"] = torch.zeros(1, columns, dtype=dtype)
-    return params | {"log_std": torch.zeros(1, n_act, dtype=dtype)}
+        params[f"pi{layer}.b"] = torch.zeros(1, columns, dtype=dtype, device=device)
+    return params | {"log_std": torch.zeros(1, n_act, dtype=dtype, device=device)}
 
 
 def gaussian_policy(params: Mapping[str, Tensor], obs: Tensor) -> Outputs:
@@ -96,13 +99,15 @@ class Sampler:
     Args:
       env: made with `copies_of(episodes, horizon)` copies.
       episodes: horizons of experience in a batch, K.
+      device: of the experience.
     """
 
-    def __init__(self, env: Env, episodes: int) -> None:
+    def __init__(self, env: Env, episodes: int, device: torch.device) -> None:
         self.env, self.steps = env, episodes // env.copies * env.horizon
+        self._device = device
         self._rows: list[list[Tensor]] = []  # of the batch that is being collected
-        self._obs = torch.zeros(env.n_tasks, env.copies, env.observation_size)
-        self._time = torch.zeros(env.n_tasks, env.copies)
+        self._obs = torch.zeros(env.n_tasks, env.copies, env.observation_size, device=device)
+        self._time = torch.zeros(env.n_tasks, env.copies, device=device)
         self._last = self._obs
 
     def collect(self, act: Act, limit: int | None = None) -> Rollout | None:
@@ -114,11 +119,13 @@ class Sampler:
         left = self.steps - len(self._rows)
         for _ in range(left if limit is None else min(left, limit // self.env.copies)):
             if not self._rows:
-                self._obs = torch.from_numpy(self.env.reset())
+                self._obs = tensor_of(self.env.reset(), self._device)
                 self._time.zero_()
             action = act(self._obs)
-            step = self.env.step(action.numpy())
-            self._rows.append([self._obs, action, *_outcome(step), self._time.clone()])
+            step = self.env.step(array_of(action))
+            outcome = (step.reward, step.terminated, step.truncated)
+            told = [tensor_of(part, self._device) for part in outcome]
+            self._rows.append([self._obs, action, *told, self._time.clone()])
             self._go_on(step)
         if len(self._rows) < self.steps:
             return None
@@ -139,9 +146,9 @@ class Sampler:
 
     def _go_on(self, step: Step) -> None:
         ended = step.terminated | step.truncated
-        self._last = torch.from_numpy(step.obs)
-        self._obs = torch.from_numpy(self.env.reset(ended)) if ended.any() else self._last
-        self._time = (self._time + 1.0) * ~torch.from_numpy(ended)
+        self._last = tensor_of(step.obs, self._device)
+        self._obs = tensor_of(self.env.reset(ended), self._device) if ended.any() else self._last
+        self._time = (self._time + 1.0) * ~tensor_of(ended, self._device)
 
     def state_dict(self) -> dict[str, Any]:
         """The part of a batch collected so far; the environment's own state is the harness's."""
@@ -161,13 +168,6 @@ class Sampler:
 def copies_of(episodes: int, horizon: int) -> int:
     """Copies of each task that collect `episodes` side by side: their gcd with `horizon`."""
     return gcd(episodes, horizon)
-
-
-def _outcome(step: Step) -> list[Tensor]:
-    return [
-        torch.from_numpy(np.asarray(part))
-        for part in (step.reward, step.terminated, step.truncated)
-    ]
 
 
 def samples(rollout: Rollout, gamma: float, lam: float) -> Samples:

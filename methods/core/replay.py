@@ -21,14 +21,16 @@ class Batch(NamedTuple):
 class Replay:
     """A ring of each task's last C transitions, in one float32 tensor [N, C, 2·O + A + 2].
 
-    Memory is N·C·4·(2·O + A + 2) bytes, taken from the system only as it fills.
+    Memory is N·C·4·(2·O + A + 2) bytes, which the CPU's system gives only as it fills.
     """
 
-    def __init__(self, n_tasks: int, capacity: int, n_obs: int, n_act: int) -> None:
+    def __init__(
+        self, n_tasks: int, capacity: int, n_obs: int, n_act: int, device: torch.device
+    ) -> None:
         self._sizes = [n_obs, n_act, 1, n_obs, 1]
-        self._data = torch.empty(n_tasks, capacity, sum(self._sizes))
+        self._data = torch.empty(n_tasks, capacity, sum(self._sizes), device=device)
         # of each task's rows in the flat table
-        self._offset = torch.arange(n_tasks)[:, None] * capacity
+        self._offset = torch.arange(n_tasks, device=device)[:, None] * capacity
         self._added = 0
 
     def __len__(self) -> int:
@@ -58,7 +60,9 @@ class Replay:
 
     def draw(self, size: int, generator: torch.Generator) -> Tensor:
         """Positions [N, size] of each task's ring, drawn uniformly with replacement."""
-        return torch.randint(len(self), (len(self._data), size), generator=generator)
+        return torch.randint(
+            len(self), (len(self._data), size), generator=generator, device=generator.device
+        )
 
     def at(self, index: Tensor) -> Batch:
         """The transitions at positions `index` [N, B] of each task's ring."""
@@ -81,15 +85,17 @@ class Replay:
 class TaskReplay:
     """A ring of each task's last C transitions, in one float32 tensor [N, C, 2·O + A + 2].
 
-    Memory is N·C·4·(2·O + A + 2) bytes, taken from the system only as it fills.
+    Memory is N·C·4·(2·O + A + 2) bytes, which the CPU's system gives only as it fills.
     """
 
-    def __init__(self, n_tasks: int, capacity: int, n_obs: int, n_act: int) -> None:
+    def __init__(
+        self, n_tasks: int, capacity: int, n_obs: int, n_act: int, device: torch.device
+    ) -> None:
         self._sizes = [n_obs, n_act, 1, n_obs, 1]
-        self._data = torch.empty(n_tasks, capacity, sum(self._sizes))
-        self._added = torch.zeros(n_tasks, dtype=torch.int64)
+        self._data = torch.empty(n_tasks, capacity, sum(self._sizes), device=device)
+        self._added = torch.zeros(n_tasks, dtype=torch.int64, device=device)
         # where it begins, in transitions ever added; and its size
-        self._context = torch.zeros(2, n_tasks, dtype=torch.int64)
+        self._context = torch.zeros(2, n_tasks, dtype=torch.int64, device=device)
 
     def add(self, ids: Tensor, batch: Batch, context: bool, more: bool = False) -> None:
         """Append transitions [n, T, …] of the tasks at `ids` [n], each named once.
@@ -118,7 +124,7 @@ class TaskReplay:
             ],
             -1,
         )
-        place = (self._added[ids, None] + torch.arange(steps)) % capacity
+        place = (self._added[ids, None] + torch.arange(steps, device=ids.device)) % capacity
         self._data[ids[:, None], place] = rows
         if context:
             self._context[0, ids], self._context[1, ids] = self._added[ids], steps
@@ -173,5 +179,7 @@ def _uniform(held: Tensor, size: int, generator: torch.Generator) -> Tensor:
         raise ValueError(
             "there is a task of which nothing was collected yet, so nothing can be drawn"
         )
-    drawn = torch.rand(len(held), size, generator=generator, dtype=torch.float64)
+    drawn = torch.rand(
+        len(held), size, generator=generator, dtype=torch.float64, device=generator.device
+    )
     return (drawn * held[:, None]).to(torch.int64)

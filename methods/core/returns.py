@@ -110,7 +110,9 @@ def fit_baseline(features: Tensor, returns: Tensor, known: Tensor, ridge: float 
       [..., F] w, float64; zeros where no row is known.
     """
     rows = torch.where(known[..., None], features, 0.0)
-    gram = rows.mT @ rows + ridge * torch.eye(features.shape[-1], dtype=features.dtype)
+    gram = rows.mT @ rows + ridge * torch.eye(
+        features.shape[-1], dtype=features.dtype, device=features.device
+    )
     moment = rows.mT @ torch.where(known, returns, 0.0).to(features.dtype)[..., None]
     weights: Tensor = torch.linalg.solve(gram, moment)
     return weights.squeeze(-1)

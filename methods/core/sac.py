@@ -99,7 +99,7 @@ def network(
     Its last layer is in float32: bfloat16 has only 8 bits for a return of hundreds.
     """
     *hidden, last = names(net, layers)
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
         h = mlp(params, tuple(hidden), x).relu()
     return linear(params, last, h.to(x.dtype))
 

@@ -131,7 +131,7 @@ def critic_objective(
     config: TD3Config,
 ) -> Tensor:
     """The critic loss as a function of ω, with target noise ε [N, B, A]."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+    with torch.autocast(noise.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         action = smoothed_action(actor(pi_target, batch.next_obs), noise, config.noise_clip)
         next_q = critics(omega_target, batch.next_obs, action)
         q = critics(omega, batch.obs, batch.action)
@@ -144,7 +144,7 @@ def actor_objective(
 ) -> Tensor:
     """The actor loss as a function of the actor's trainable parameters π."""
     first = {name: tensor[0] for name, tensor in omega.items()}
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+    with torch.autocast(obs.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         q = critics(first, obs, actor(pi | frozen, obs))
     return actor_loss(q.to(obs.dtype))
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from methods.api import Adapter, MakeEnv, Policy, Spec, Streams
 from methods.core.adapt import TD3Loop
+from methods.core.border import array_of, tensor_of
 from methods.core.nets import LAYERS, Params, actor, init_actor, init_critics
 from methods.core.td3 import TD3, Actor, TD3Config, gradient_of
 
@@ -99,6 +100,11 @@ class Prefixed:
         self._streams = streams
         self._prefix = prefix
 
+    @property
+    def device(self) -> torch.device:
+        """As `Streams.device`."""
+        return self._streams.device
+
     def numpy(self, name: str) -> np.random.Generator:
         """As `Streams.numpy`."""
         return self._streams.numpy(self._prefix + name)
@@ -142,7 +148,8 @@ class TD3StageAdapter:
         )
         self._horizon = horizon
         self._generator = streams.torch("warm-up")
-        self._cloned = torch.zeros(env.n_tasks, warmup, n_act)  # a of each step of the warm-up
+        # a of each step of the warm-up
+        self._cloned = torch.zeros(env.n_tasks, warmup, n_act, device=generator.device)
         self._cloning = gradient_of(partial(cloning_loss, actor=act), config.compile)
         self._adam = torch.optim.Adam(
             list(self.loop.learner.pi.values()), config.learning_rate, fused=True
@@ -170,7 +177,8 @@ class TD3StageAdapter:
     def _warm_up(self, steps: int) -> None:
         """New episodes of every task, with the method's policy."""
         collector = self.loop.collector
-        seed = int(torch.randint(2**62, (), generator=self._generator))
+        device = self._generator.device
+        seed = int(torch.randint(2**62, (), generator=self._generator, device=device))
         policy = self.own.policy(np.random.default_rng(seed))
         collector.begin_anew()
         begins = np.ones((collector.env.n_tasks, 1), bool)
@@ -183,7 +191,7 @@ class TD3StageAdapter:
 
     def _act(self, policy: Policy, obs: Tensor) -> Tensor:
         """The method's action, which is kept."""
-        action = torch.from_numpy(policy.act(obs.numpy()))
+        action = tensor_of(policy.act(array_of(obs)), obs.device)
         self._cloned[:, self.loop.collector.steps] = action[:, 0]
         return action
 

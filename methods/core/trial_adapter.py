@@ -9,6 +9,7 @@ from torch import Tensor
 
 from envs.api import BoolArray, FloatArray, Step
 from methods.api import MakeEnv
+from methods.core.border import array_of, tensor_of
 from methods.core.trials import Agent, Choice, Moment, TrialBatch, TrialRunner, Trials, known_of
 
 
@@ -16,6 +17,11 @@ class EvaluatedAgent(Agent, Protocol):
     """An agent that can be frozen."""
 
     memory_size: int
+
+    @property
+    def device(self) -> torch.device:
+        """Of its tensors."""
+        ...
 
     @property
     def updates(self) -> int:
@@ -68,28 +74,26 @@ class RememberingPolicy:
     def __init__(self, agent: EvaluatedAgent, memory: Tensor) -> None:
         self._agent = agent
         self._start = memory
-        self._memory = self._obs = self._action = torch.zeros(0)
+        self._device = memory.device
+        self._memory = self._obs = self._action = torch.zeros(0, device=memory.device)
 
     def reset(self, mask: BoolArray) -> None:
         """Episodes that begin, begin with what the trial taught; the others go on."""
         start = self._start[:, None].expand(-1, mask.shape[1], -1)
         going_on = self._memory if self._memory.shape == start.shape else start
-        self._memory = torch.where(torch.from_numpy(mask)[..., None], start, going_on)
+        self._memory = torch.where(tensor_of(mask, self._device)[..., None], start, going_on)
 
     def act(self, obs: FloatArray) -> FloatArray:
         """As `methods.api.Policy.act`."""
         with torch.no_grad():
-            self._obs = torch.from_numpy(obs)
+            self._obs = tensor_of(obs, self._device)
             # remembered unclipped, as in training
             self._action = self._agent.mean(self._obs, self._memory)
-            return self._action.clamp(-1.0, 1.0).numpy()
+            return array_of(self._action.clamp(-1.0, 1.0))
 
     def observe(self, step: Step) -> None:
         """Remember what the last action led to."""
-        terminated = torch.from_numpy(step.terminated)
-        truncated = torch.from_numpy(step.truncated)
-        reward = torch.from_numpy(step.reward)
-        next_obs = torch.from_numpy(step.obs)
+        next_obs, reward, terminated, truncated = (tensor_of(part, self._device) for part in step)
         with torch.no_grad():
             moment = Moment(
                 self._obs,
@@ -132,13 +136,13 @@ class TrialAdapter:
         self._learn = learn
         env = make_env()
         steps = episodes * horizon
-        self._trial = TrialBatch(TrialRunner(env, episodes), agent.memory_size, steps)
-        self._batch = (
-            None
-            if learn is None
-            else TrialBatch(TrialRunner(make_env(copies), episodes), agent.memory_size, steps)
-        )
-        self._known = torch.zeros(env.n_tasks, agent.memory_size)
+        device = agent.device
+        self._trial = TrialBatch(TrialRunner(env, episodes, device), agent.memory_size, steps)
+        self._batch = None
+        if learn is not None:
+            runner = TrialRunner(make_env(copies), episodes, device)
+            self._batch = TrialBatch(runner, agent.memory_size, steps)
+        self._known = torch.zeros(env.n_tasks, agent.memory_size, device=device)
         self._own_stage = True
 
     @property

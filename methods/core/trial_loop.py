@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import torch
+
 from methods.api import Event, MakeEnv
 from methods.core.actor_critic import PPOConfig
 from methods.core.normalise import RunningMoments
@@ -13,6 +15,11 @@ class TrialLearner(Agent, Protocol):
     """An agent that learns from batches of trials."""
 
     memory_size: int
+
+    @property
+    def device(self) -> torch.device:
+        """Of its tensors."""
+        ...
 
     @property
     def updates(self) -> int:
@@ -76,7 +83,7 @@ class TrialTrainer:
         self._env = make_env(config.copies)
         self._agent = agent
         self._keep = keep
-        runner = TrialRunner(self._env, config.trial_episodes)
+        runner = TrialRunner(self._env, config.trial_episodes, agent.device)
         self._batch = TrialBatch(runner, agent.memory_size, config.trial_episodes * horizon)
 
     @property

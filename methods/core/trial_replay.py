@@ -44,24 +44,31 @@ class Recorded(NamedTuple):
 class TrialReplay:
     """Rings of the last C trials, one in all or one per task, in a float32 tensor [G, C, T, F].
 
-    Memory is G·C·T·F·4 bytes with F = A + 2·O + 2, taken from the system only as it fills.
+    Memory is G·C·T·F·4 bytes with F = A + 2·O + 2, which the CPU's system gives only as it fills.
 
     Args:
       capacity: C.
       steps: of the longest trial, T.
       n_obs: O. n_act: A.
+      device: of its tensors.
       lead: () for one ring, (N,) for one of each task.
     """
 
     def __init__(
-        self, capacity: int, steps: int, n_obs: int, n_act: int, lead: tuple[int, ...] = ()
+        self,
+        capacity: int,
+        steps: int,
+        n_obs: int,
+        n_act: int,
+        device: torch.device,
+        lead: tuple[int, ...] = (),
     ) -> None:
         self._lead = lead
         self._sizes = [n_act, 1, n_obs, n_obs, 1]
         rings = lead[0] if lead else 1
-        self._data = torch.empty(rings, capacity, steps, sum(self._sizes))
-        self._length = torch.zeros(rings, capacity, dtype=torch.int64)
-        self._added = torch.zeros(rings, dtype=torch.int64)
+        self._data = torch.empty(rings, capacity, steps, sum(self._sizes), device=device)
+        self._length = torch.zeros(rings, capacity, dtype=torch.int64, device=device)
+        self._added = torch.zeros(rings, dtype=torch.int64, device=device)
 
     @property
     def held(self) -> Tensor:
@@ -75,7 +82,8 @@ class TrialReplay:
         ring = cuts.column // copies if self._lead else torch.zeros_like(cuts.column)
         rings, capacity, steps, _ = self._data.shape
         count = torch.bincount(ring, minlength=rings)
-        rank = torch.arange(len(ring)) - (count.cumsum(0) - count)[ring]  # among those of its ring
+        # among those of its ring
+        rank = torch.arange(len(ring), device=ring.device) - (count.cumsum(0) - count)[ring]
         fits = rank >= count[ring] - capacity  # of too many, the last
         column, start, length, ring, rank = (part[fits] for part in (*cuts, ring, rank))
         parts = (
@@ -86,8 +94,9 @@ class TrialReplay:
             moments.ended[..., None],
         )
         rows = torch.cat(parts, -1).flatten(1, 2)  # [T, N·E, F]
-        within = torch.arange(steps) < length[:, None]  # [M, T]
-        time = (start[:, None] + torch.arange(steps)).clamp(max=len(rows) - 1)
+        step = torch.arange(steps, device=ring.device)
+        within = step < length[:, None]  # [M, T]
+        time = (start[:, None] + step).clamp(max=len(rows) - 1)
         place = ring * capacity + (self._added[ring] + rank) % capacity
         self._data.view(-1, *self._data.shape[2:])[place] = (
             rows[time, column[:, None]] * within[..., None]
@@ -97,12 +106,13 @@ class TrialReplay:
 
     def sample(self, size: int, generator: torch.Generator) -> Recorded:
         """`size` trials of each ring, drawn uniformly with replacement; rings draw alike."""
-        share = torch.rand(size, generator=generator, dtype=torch.float64)
+        share = torch.rand(size, generator=generator, dtype=torch.float64, device=generator.device)
         return self.at((share * self.held[:, None]).long())
 
     def at(self, index: Tensor) -> Recorded:
         """The trials at positions `index` [G, B] of each ring."""
-        place = index + torch.arange(len(index))[:, None] * self._data.shape[1]
+        ring = torch.arange(len(index), device=index.device)
+        place = index + ring[:, None] * self._data.shape[1]
         length = self._length.view(-1)[place]
         longest = int(length.max())
         # [L, G, B, F]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from envs.api import Env
+from methods.core.border import array_of, tensor_of
 from methods.core.returns import advantages, normalised
 
 
@@ -67,40 +68,43 @@ class TrialRunner:
     Args:
       env: E copies of each task, each with trials of its own.
       episodes: of a trial, k.
+      device: of what is seen.
     """
 
-    def __init__(self, env: Env, episodes: int) -> None:
+    def __init__(self, env: Env, episodes: int, device: torch.device) -> None:
         self.env = env
+        self.device = device
         self._episodes = episodes
-        self.obs = torch.zeros(env.n_tasks, env.copies, env.observation_size)
+        self.obs = torch.zeros(env.n_tasks, env.copies, env.observation_size, device=device)
         # episodes of the present trials, so far
-        self.ended = torch.zeros(env.n_tasks, env.copies, dtype=torch.int64)
+        self.ended = torch.zeros(env.n_tasks, env.copies, dtype=torch.int64, device=device)
 
     def begin(self) -> None:
         """Begin a trial everywhere."""
-        self.obs = torch.from_numpy(self.env.reset())
+        self.obs = tensor_of(self.env.reset(), self.device)
         self.ended = torch.zeros_like(self.ended)
 
     def step(self, action: Tensor) -> Moment:
         """One control step; whatever ends is reset."""
-        step = self.env.step(action.numpy())
-        terminated = torch.from_numpy(step.terminated)
-        truncated = torch.from_numpy(step.truncated)
+        next_obs, reward, terminated, truncated = (
+            tensor_of(part, self.device) for part in self.env.step(array_of(action))
+        )
         over = terminated | truncated
         self.ended = self.ended + over
         trial_ended = self.ended == self._episodes
-        next_obs = torch.from_numpy(step.obs)
         moment = Moment(
             self.obs,
             action,
-            torch.from_numpy(step.reward),
+            reward,
             next_obs=next_obs,
             terminated=terminated,
             truncated=truncated,
             trial_ended=trial_ended,
         )
         self.ended = self.ended * ~trial_ended
-        self.obs = torch.from_numpy(self.env.reset(over.numpy())) if over.any() else next_obs
+        self.obs = (
+            tensor_of(self.env.reset(array_of(over)), self.device) if over.any() else next_obs
+        )
         return moment
 
     def state_dict(self) -> dict[str, Any]:
@@ -131,7 +135,7 @@ class TrialBatch:
         self._steps = steps
         self.copies = runner.env.copies
         self._rows: list[list[Tensor]] = []
-        self._memory = torch.zeros(0)
+        self._memory = torch.zeros(0, device=runner.device)
 
     def collect(self, agent: Agent, steps: int | None = None) -> Trials | None:
         """Go on for `steps`, or to the end; None while the batch is not complete."""
@@ -145,7 +149,7 @@ class TrialBatch:
         runner = self._runner
         if not self._rows:
             runner.begin()
-            self._memory = torch.zeros(*runner.obs.shape[:2], self._size)
+            self._memory = torch.zeros(*runner.obs.shape[:2], self._size, device=runner.device)
         memory = self._memory
         choice = agent.act(runner.obs, memory)
         moment = runner.step(choice.action)
@@ -171,7 +175,7 @@ class TrialBatch:
     def known(self, episodes: int) -> Tensor:
         """`known_of` the steps so far [N, R], in each task's first copy; zeros before the first."""
         if not self._rows:
-            return torch.zeros(self._runner.obs.shape[0], self._size)
+            return torch.zeros(len(self._runner.obs), self._size, device=self._runner.device)
         moments = Moment(
             *(torch.stack(column) for column in list(zip(*self._rows, strict=True))[:7])
         )
@@ -209,7 +213,7 @@ def known_of(moments: Moment, memory: Tensor, episodes: int) -> Tensor:
         == 0
     )
     steps = ((ended < episodes) & first_trial).sum(0)  # [N]
-    return memory[steps, torch.arange(len(steps)), 0]
+    return memory[steps, torch.arange(len(steps), device=steps.device), 0]
 
 
 def trial_advantages(

@@ -20,6 +20,8 @@ from methods.core.replay import Batch, Replay
 from methods.core.td3 import TD3Config
 from methods.td3 import Td3, Td3Evolve, Td3EvolveConfig
 
+CPU = torch.device("cpu")
+
 FAMILY = PointGoal()
 TASKS = FAMILY.split("ood")[:3]
 SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
@@ -190,7 +192,7 @@ def test_replay_takes_several_transitions_at_once_also_around_its_end() -> None:
         row = values[None, :, None]
         return Batch(row, row, values[None], row, values[None])
 
-    together, apart = Replay(1, 7, 1, 1), Replay(1, 7, 1, 1)
+    together, apart = Replay(1, 7, 1, 1, CPU), Replay(1, 7, 1, 1, CPU)
     for begin in (0, 3, 6, 9):
         values = torch.arange(begin, begin + 3.0)
         together.add(batch(values))

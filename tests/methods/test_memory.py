@@ -23,7 +23,7 @@ before = resident_mb()
 env = BatchEnv(family, family.sample(16, np.random.default_rng(0)))
 env.reset()
 env.step(np.zeros((16, 1, 6), np.float32))
-replay = Replay(16, 100_000, family.observation_size, family.action_size)
+replay = Replay(16, 100_000, family.observation_size, family.action_size, torch.device("cpu"))
 replay._data.fill_(1.0)  # every page of it
 print(resident_mb() - before)
 """

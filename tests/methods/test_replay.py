@@ -5,6 +5,8 @@ import torch
 
 from methods.core.replay import Batch, Replay
 
+CPU = torch.device("cpu")
+
 N, O, A = 3, 4, 2
 
 
@@ -21,7 +23,7 @@ def transition(k: int) -> Batch:
 
 
 def filled(count: int, capacity: int) -> Replay:
-    replay = Replay(N, capacity, O, A)
+    replay = Replay(N, capacity, O, A, CPU)
     for k in range(count):
         replay.add(transition(k))
     return replay
@@ -56,7 +58,7 @@ def test_a_sample_is_uniform_over_what_is_held_and_never_crosses_tasks() -> None
 
 
 def test_state_round_trip_goes_on_as_if_never_stopped() -> None:
-    one, other = filled(7, 5), Replay(N, 5, O, A)
+    one, other = filled(7, 5), Replay(N, 5, O, A, CPU)
     other.load_state_dict(one.state_dict())
     for k in range(7, 9):
         one.add(transition(k))
@@ -67,5 +69,5 @@ def test_state_round_trip_goes_on_as_if_never_stopped() -> None:
 
 
 def test_memory_is_that_of_the_docstring() -> None:
-    replay = Replay(N, 100, O, A)
+    replay = Replay(N, 100, O, A, CPU)
     assert replay._data.numel() * replay._data.element_size() == N * 100 * 4 * (2 * O + A + 2)

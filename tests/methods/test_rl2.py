@@ -18,6 +18,8 @@ from methods.core.trial_adapter import ByMean
 from methods.core.trials import Moment, TrialBatch, TrialRunner, Trials, trial_advantages
 from methods.rl2 import Rl2, Rl2Agent, Rl2Config, Rl2Finetuned, networks, outputs
 
+CPU = torch.device("cpu")
+
 H, K, N = 50, 2, 2
 CONFIG = Rl2Config(
     hidden=8,
@@ -43,7 +45,8 @@ def agent_of(method: Rl2, lead: tuple[int, ...] = ()) -> Rl2Agent:
 
 
 def trials_of(agent: Rl2Agent, pool: TaskPool, copies: int = 2) -> Any:
-    return TrialBatch(TrialRunner(pool.make_env(copies), K), CONFIG.memory, K * H).collect(agent)
+    runner = TrialRunner(pool.make_env(copies), K, CPU)
+    return TrialBatch(runner, CONFIG.memory, K * H).collect(agent)
 
 
 @pytest.mark.parametrize("lead", [(), (N,)])
@@ -206,7 +209,7 @@ def test_an_evaluated_episode_begins_with_the_memory_after_the_first_episode_of_
 ) -> None:
     pool = point_pool(10**6)
     adapter = method.adapter(pool.make_env, N, Streams(0, "adapt"))
-    batch = TrialBatch(TrialRunner(point_pool(10**6).make_env(), K), CONFIG.memory, K * H)
+    batch = TrialBatch(TrialRunner(point_pool(10**6).make_env(), K, CPU), CONFIG.memory, K * H)
     # it draws nothing
     trials = batch.collect(
         ByMean(Rl2Agent(method.theta, method.rewards, CONFIG, Streams(0, "other")))

@@ -11,6 +11,8 @@ from torch import Tensor
 from envs.api import BoolArray, FloatArray, Step
 from methods.core.policy_gradient import Rollout, Sampler, copies_of
 
+CPU = torch.device("cpu")
+
 T, N, E, O, A, H = 12, 3, 2, 4, 2, 6
 
 
@@ -67,7 +69,7 @@ def equal(one: Rollout, other: Rollout) -> bool:
 
 def test_a_batch_is_its_episodes_times_the_horizon() -> None:
     env = scripted()
-    rollout = collected(Sampler(env, 2 * E), actor())
+    rollout = collected(Sampler(env, 2 * E, CPU), actor())
     assert env.steps == 2 * H == T
     assert rollout.obs.shape == (T, N, E, O)
     assert rollout.action.shape == (T, N, E, A)
@@ -79,7 +81,7 @@ def test_a_batch_is_its_episodes_times_the_horizon() -> None:
 
 
 def test_where_an_episode_ends_the_next_begins_at_time_0() -> None:
-    rollout = collected(Sampler(scripted(), 2 * E), actor())
+    rollout = collected(Sampler(scripted(), 2 * E, CPU), actor())
     ended = rollout.terminated | rollout.truncated
     assert rollout.terminated.any()
     assert rollout.truncated.any()
@@ -91,13 +93,15 @@ def test_where_an_episode_ends_the_next_begins_at_time_0() -> None:
 
 
 def test_the_last_observation_is_what_the_last_step_led_to_not_what_a_reset_put_there() -> None:
-    rollout = collected(Sampler(scripted(rate=0.0), E), actor())  # all are truncated at its end
+    rollout = collected(
+        Sampler(scripted(rate=0.0), E, CPU), actor()
+    )  # all are truncated at its end
     assert rollout.truncated[-1].all()
     assert torch.equal(rollout.last_obs[..., 3], torch.full((N, E), float(H)))
 
 
 def test_the_next_batch_begins_with_a_reset() -> None:
-    sampler, act = Sampler(scripted(), 2 * E), actor()
+    sampler, act = Sampler(scripted(), 2 * E, CPU), actor()
     first, second = collected(sampler, act), collected(sampler, act)
     assert torch.equal(second.time[0], torch.zeros(N, E))
     assert (second.obs[0, ..., 2] > first.obs[-1, ..., 2]).all()
@@ -106,28 +110,28 @@ def test_the_next_batch_begins_with_a_reset() -> None:
 @pytest.mark.parametrize("limit", [E, E + 1, 5 * E, 7 * E, 1000])
 def test_calls_of_any_limit_give_the_batch_of_one_call_and_keep_the_limit(limit: int) -> None:
     env = scripted()
-    sampler, act, rollout, calls = Sampler(env, 2 * E), actor(), None, 0
+    sampler, act, rollout, calls = Sampler(env, 2 * E, CPU), actor(), None, 0
     while rollout is None:
         before, calls = env.steps, calls + 1
         rollout = sampler.collect(act, limit)
         assert 0 < (env.steps - before) * E <= limit
     assert calls == -(-T // (limit // E))
-    assert equal(rollout, collected(Sampler(scripted(), 2 * E), actor()))
+    assert equal(rollout, collected(Sampler(scripted(), 2 * E, CPU), actor()))
 
 
 def test_a_limit_below_one_step_of_all_copies_takes_none() -> None:
     env = scripted()
-    sampler, act = Sampler(env, 2 * E), actor()
+    sampler, act = Sampler(env, 2 * E, CPU), actor()
     assert sampler.collect(act, E - 1) is None
     assert env.steps == 0
-    assert equal(collected(sampler, act), collected(Sampler(scripted(), 2 * E), actor()))
+    assert equal(collected(sampler, act), collected(Sampler(scripted(), 2 * E, CPU), actor()))
 
 
 @pytest.mark.parametrize("stop", range(1, T))
 def test_state_round_trip_in_mid_batch_goes_on_as_if_never_stopped(stop: int) -> None:
-    one, act = Sampler(scripted(), 2 * E), actor()
+    one, act = Sampler(scripted(), 2 * E, CPU), actor()
     assert one.collect(act, stop * E) is None
-    other, act_2 = Sampler(deepcopy(one.env), 2 * E), actor()
+    other, act_2 = Sampler(deepcopy(one.env), 2 * E, CPU), actor()
     for _ in range(stop):
         act_2(torch.zeros(N, E, O))
     state = one.state_dict()

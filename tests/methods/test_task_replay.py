@@ -6,6 +6,8 @@ from torch import Tensor
 
 from methods.core.replay import Batch, TaskReplay
 
+CPU = torch.device("cpu")
+
 N, O, A, CAPACITY = 4, 3, 2, 6
 
 
@@ -24,7 +26,7 @@ def transitions(ids: Tensor, first: int, steps: int) -> Batch:
 
 def filled() -> TaskReplay:
     """Tasks 1 and 3 were visited twice, task 0 once, task 2 never."""
-    replay = TaskReplay(N, CAPACITY, O, A)
+    replay = TaskReplay(N, CAPACITY, O, A, CPU)
     both = torch.tensor([3, 1])
     replay.add(both, transitions(both, 0, 3), context=True)
     replay.add(both, transitions(both, 3, 2), context=False)
@@ -74,4 +76,4 @@ def test_draws_are_uniform() -> None:
 def test_more_than_it_holds_is_refused_with_the_way_out() -> None:
     ids = torch.tensor([0])
     with pytest.raises(ValueError, match=r"7 transitions .* replay of 6; make `replay` larger"):
-        TaskReplay(N, CAPACITY, O, A).add(ids, transitions(ids, 0, 7), context=True)
+        TaskReplay(N, CAPACITY, O, A, CPU).add(ids, transitions(ids, 0, 7), context=True)

@@ -7,6 +7,8 @@ from torch import Tensor
 from methods.core.trial_replay import TrialReplay, cut
 from methods.core.trials import Moment
 
+CPU = torch.device("cpu")
+
 T, N, E, O, A = 9, 3, 2, 4, 2
 
 
@@ -63,7 +65,7 @@ def held(replay: TrialReplay, index: int, ring: int, lead: tuple[int, ...]) -> t
 @pytest.mark.parametrize("lead", [(), (N,)])
 def test_a_ring_holds_the_last_trials_as_they_were(lead: tuple[int, ...]) -> None:
     capacity = 11
-    replay = TrialReplay(capacity, T, O, A, lead)
+    replay = TrialReplay(capacity, T, O, A, CPU, lead)
     rings: list[list[tuple[Tensor, ...]]] = [[] for _ in range(lead[0] if lead else 1)]
     for seed in range(4):
         moments = moments_of(seed)
@@ -88,7 +90,7 @@ def test_a_ring_holds_the_last_trials_as_they_were(lead: tuple[int, ...]) -> Non
 
 
 def test_a_ring_too_small_for_a_batch_keeps_its_last() -> None:
-    moments, replay = moments_of(0), TrialReplay(2, T, O, A)
+    moments, replay = moments_of(0), TrialReplay(2, T, O, A, CPU)
     replay.add(moments)
     count = len(trials_of(moments))
     for k in (count - 2, count - 1):
@@ -100,7 +102,7 @@ def test_a_ring_too_small_for_a_batch_keeps_its_last() -> None:
 def test_draws_are_uniform_over_what_is_held_and_padded_no_further_than_needed(
     lead: tuple[int, ...],
 ) -> None:
-    replay, generator = TrialReplay(50, T, O, A, lead), torch.Generator().manual_seed(0)
+    replay, generator = TrialReplay(50, T, O, A, CPU, lead), torch.Generator().manual_seed(0)
     moments = moments_of(0)
     replay.add(moments)
     trials = replay.sample(4000, generator)
@@ -119,7 +121,7 @@ def test_draws_are_uniform_over_what_is_held_and_padded_no_further_than_needed(
 
 @pytest.mark.parametrize("lead", [(), (N,)])
 def test_a_replay_goes_on_from_its_state(lead: tuple[int, ...]) -> None:
-    one, other = (TrialReplay(7, T, O, A, lead) for _ in range(2))
+    one, other = (TrialReplay(7, T, O, A, CPU, lead) for _ in range(2))
     one.add(moments_of(0))
     state = one.state_dict()
     one.add(moments_of(1))

@@ -18,6 +18,8 @@ from methods.core.trials import (
     trial_advantages,
 )
 
+CPU = torch.device("cpu")
+
 N, E, H, K = 3, 2, 4, 2
 T = K * H
 
@@ -72,7 +74,7 @@ def scripted(rate: float) -> ScriptedEnv:
 
 
 def batch_of(rate: float) -> TrialBatch:
-    return TrialBatch(TrialRunner(scripted(rate), K), Counting.memory_size, T)
+    return TrialBatch(TrialRunner(scripted(rate), K, CPU), Counting.memory_size, T)
 
 
 def collected(batch: TrialBatch, steps: int | None = None) -> Trials:
@@ -187,9 +189,9 @@ def test_calls_of_any_length_give_the_batch_of_one_call_and_the_next_begins_with
 @pytest.mark.parametrize("stop", [1, 5, T - 1])
 def test_a_batch_goes_on_from_its_state(stop: int) -> None:
     env = scripted(0.3)
-    one = TrialBatch(TrialRunner(env, K), 3, T)
+    one = TrialBatch(TrialRunner(env, K, CPU), 3, T)
     assert one.collect(Counting(), stop) is None
-    other = TrialBatch(TrialRunner(deepcopy(env), K), 3, T)
+    other = TrialBatch(TrialRunner(deepcopy(env), K, CPU), 3, T)
     state = one.state_dict()
     first = collected(one)
     other.load_state_dict(state)  # after the other went on: a state is a copy

@@ -26,6 +26,8 @@ from methods.varibad import (
     networks,
 )
 
+CPU = torch.device("cpu")
+
 H, K, N = 50, 2, 2
 CONFIG = VaribadConfig(
     hidden=8,
@@ -55,11 +57,12 @@ def method(meta_trained: Callable[..., Any]) -> Varibad:
 def agent_of(method: Varibad, lead: tuple[int, ...] = ()) -> VaribadAgent:
     params = method._trained()
     theta, phi = (spread(part, *lead) for part in params) if lead else params
-    return method._agent((theta, phi), method._replay(50, lead), Streams(0, "agent"), lead)
+    return method._agent((theta, phi), 50, Streams(0, "agent"), lead)
 
 
 def trials_of(agent: VaribadAgent, pool: TaskPool, copies: int = 2) -> Any:
-    return TrialBatch(TrialRunner(pool.make_env(copies), K), CONFIG.memory, K * H).collect(agent)
+    runner = TrialRunner(pool.make_env(copies), K, CPU)
+    return TrialBatch(runner, CONFIG.memory, K * H).collect(agent)
 
 
 def copied(params: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -147,11 +150,9 @@ def test_an_evaluated_episode_begins_with_the_belief_after_the_first_episode_of_
 ) -> None:
     pool = point_pool(10**6)
     adapter = method.adapter(pool.make_env, N, Streams(0, "adapt"))
-    batch = TrialBatch(TrialRunner(point_pool(10**6).make_env(), K), CONFIG.memory, K * H)
+    batch = TrialBatch(TrialRunner(point_pool(10**6).make_env(), K, CPU), CONFIG.memory, K * H)
     # it draws nothing
-    trials = batch.collect(
-        ByMean(method._agent(method._trained(), method._replay(1), Streams(0, "other")))
-    )
+    trials = batch.collect(ByMean(method._agent(method._trained(), 1, Streams(0, "other"))))
     for used, expected in ((0, 0), (20, 20), (H, H), (H + 20, H), (K * H, H), (K * H, H)):
         if used > pool.used.max():
             adapter.step(used - int(pool.used.max()))

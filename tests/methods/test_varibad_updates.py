@@ -24,6 +24,8 @@ from methods.varibad import (
     init,
 )
 
+CPU = torch.device("cpu")
+
 H, K, N = 50, 2, 2
 CONFIG = VaribadConfig(
     hidden=8,
@@ -53,11 +55,12 @@ def method(meta_trained: Callable[..., Any]) -> Varibad:
 def agent_of(method: Varibad, lead: tuple[int, ...] = ()) -> VaribadAgent:
     params = method._trained()
     theta, phi = (spread(part, *lead) for part in params) if lead else params
-    return method._agent((theta, phi), method._replay(50, lead), Streams(0, "agent"), lead)
+    return method._agent((theta, phi), 50, Streams(0, "agent"), lead)
 
 
 def trials_of(agent: VaribadAgent, pool: TaskPool, copies: int = 2) -> Any:
-    return TrialBatch(TrialRunner(pool.make_env(copies), K), CONFIG.memory, K * H).collect(agent)
+    runner = TrialRunner(pool.make_env(copies), K, CPU)
+    return TrialBatch(runner, CONFIG.memory, K * H).collect(agent)
 
 
 def copied(params: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -199,13 +202,12 @@ def test_the_buffer_holds_as_many_trials_as_it_is_told_to(
     meta_trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, buffer: int, held: int
 ) -> None:
     replays = []
-    made = Varibad._replay
 
-    def watched(self: Varibad, *args: Any) -> TrialReplay:
-        replays.append(made(self, *args))
+    def watched(*args: Any) -> TrialReplay:
+        replays.append(TrialReplay(*args))
         return replays[-1]
 
-    monkeypatch.setattr(Varibad, "_replay", watched)
+    monkeypatch.setattr("methods.varibad.TrialReplay", watched)
     meta_trained(Varibad, replace(CONFIG, vae_buffer=buffer, precollect=2 * BUDGET), 2 * BUDGET)
     # those collected before the first update too
     assert [int(replay.held) for replay in replays] == [held]

@@ -46,7 +46,7 @@ def filled() -> tuple[TaskReplay, list[np.ndarray]]:
     obs, action, reward, next_obs = (
         torch.randn(N, HELD, size, generator=g) for size in (O, A, 1, O)
     )
-    replay, ended = TaskReplay(N, HELD, O, A), torch.zeros(N, HELD, 1)
+    replay, ended = TaskReplay(N, HELD, O, A, torch.device("cpu")), torch.zeros(N, HELD, 1)
     replay.add(
         torch.arange(N),
         Batch(obs, action.tanh(), reward[..., 0], next_obs, ended[..., 0]),

@@ -15,6 +15,7 @@ import typer
 
 from benchmark import __version__
 from benchmark.exits import exit_code
+from results import fork_server
 
 VIDEOS = (
     "Film policies before and after adaptation, on the task farthest from training. Costs what the"
@@ -242,6 +243,8 @@ def run(
     published = arguments.choose_published(unpublished, published, force)
     n_seeds = arguments.choose_seeds(seeds, chosen_budget, unpublished)
     where = arguments.choose_where(executor, plan, array, slurm or [], address)
+    if where.executor == "local" and not dry_run:
+        fork_server.prepare(fork_server.READY)  # while this process imports the same
     limits = (stage_time_limit, memory_limit)
     means = arguments.choose_means(
         jobs, time_limit, save_every, *limits, executor=executor, device=device
@@ -287,6 +290,7 @@ def worker(
     """
     from benchmark import arguments
 
+    fork_server.prepare(fork_server.READY)
     means = arguments.choose_means(
         jobs, time_limit, save_every, stage_time_limit, memory_limit, device=device
     )
@@ -343,8 +347,9 @@ def tune(
     from benchmark import arguments
 
     chosen_budget = arguments.choose_budget(budget)
-    name, path = arguments.choose_tuned(method, family, chosen_budget)
+    fork_server.prepare(fork_server.READY)
     means = arguments.choose_means(jobs, time_limit, save_every)
+    name, path = arguments.choose_tuned(method, family, chosen_budget)
 
     from benchmark import commands
 

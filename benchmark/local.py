@@ -6,7 +6,6 @@ that dies takes its workers.
 """
 
 import logging
-import multiprocessing
 import os
 import signal
 import threading
@@ -25,7 +24,7 @@ from benchmark.exits import is_termination
 from benchmark.resume import Kept
 from benchmark.stage import Stage, finished, record_failure
 from benchmark.worker import TELL_EVERY_S, TERMINATED, serve
-from results.interrupts import interrupts_held
+from results.fork_server import READY, fork_context, starting
 from results.store import CellKey, Store
 
 State = Literal["waiting", "running", "done", "failed"]
@@ -107,7 +106,7 @@ def ready_of(table: Sequence[Progress]) -> list[Progress]:
 
 
 class LocalExecutor:
-    """Runs stages in spawned processes.
+    """Runs stages in processes of their own.
 
     Args:
       store: where results go.
@@ -274,20 +273,22 @@ class LocalExecutor:
 
 
 class _Worker:
-    """A spawned process and the stage it is at."""
+    """A process and the stage it is at."""
 
     def __init__(
         self, store: Store, means: Means, note: Callable[[str], None], live: ShowRow
     ) -> None:
-        context = multiprocessing.get_context("spawn")  # torch and MuJoCo hang in a forked child
+        context = fork_context(READY)
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=serve, args=(theirs, store, means))
+        arguments = (theirs, store, means, dict(os.environ))
+        # mypy does not know that every context has a Process
+        self.process: BaseProcess = context.Process(target=serve, args=arguments)  # type: ignore[attr-defined]
         # Threads of OpenMP spin while they wait for each other, on cores that others may need: two
         # threads beside two busy processes were 30 times slower than with so short a spin, which
         # costs nothing on an idle machine. Read when a process loads OpenMP.
         if "OMP_WAIT_POLICY" not in os.environ:
             os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-        with interrupts_held():
+        with starting():
             self.process.start()
         theirs.close()
         self.note = note

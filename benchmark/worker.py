@@ -7,12 +7,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from benchmark.executors import Means
 from benchmark.isolation import settle
 from benchmark.stage import perform
+from results.fork_server import HELD
 from results.store import Store, StoreError
 
 TERMINATED = 128 + signal.SIGTERM  # exit code of a worker that was asked to end
@@ -48,9 +50,16 @@ class Stop:
             os._exit(TERMINATED)
 
 
-def serve(connection: Connection, store: Store, means: Means) -> None:
-    """A worker's life: stages in, progress and outcomes out."""
+def serve(
+    connection: Connection, store: Store, means: Means, environment: Mapping[str, str]
+) -> None:
+    """A worker's life, with the executor's environment variables: stages in, progress and outcomes
+    out.
+    """
     stop = Stop()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD - {signal.SIGINT})
+    os.environ.clear()
+    os.environ.update(environment)
     store.root = store.root.absolute()  # a plug-in may go to another folder
     import torch
 

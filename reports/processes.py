@@ -2,15 +2,13 @@
 
 import gc
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
-from multiprocessing.context import BaseContext
+from multiprocessing import parent_process
 from threading import Thread
 
-from results.interrupts import interrupts_held
+from results.fork_server import fork_context, starting
 
 
 @contextmanager
@@ -25,8 +23,8 @@ def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
     executor = None
     try:
         if jobs > 1:
-            executor = ProcessPoolExecutor(jobs, _context(modules), initializer=_get_ready)
-            with interrupts_held(), _current_folder_last():
+            executor = ProcessPoolExecutor(jobs, fork_context(modules), initializer=_get_ready)
+            with starting():
                 executor.submit(int)
     # no semaphores (/dev/shm is missing or read-only), or a module that cannot be imported, which
     # whoever does the work here will be told
@@ -46,28 +44,6 @@ def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
                 raise
     finally:
         executor = None  # lest its semaphores live on with this frame, in a traceback
-
-
-@contextmanager
-def _current_folder_last() -> Iterator[None]:
-    """Processes that start do not look for Python's own modules in the current folder first."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop("PYTHONSAFEPATH")
-        if before is not None:
-            os.environ["PYTHONSAFEPATH"] = before
-
-
-def _context(modules: Sequence[str]) -> BaseContext:
-    """How processes start: on Linux from one that has the modules ready and forks them."""
-    if sys.platform != "linux":
-        return get_context("spawn")  # numpy's own libraries may not survive a fork
-    context = get_context("forkserver")
-    context.set_forkserver_preload([*modules])
-    return context
 
 
 def _get_ready() -> None:

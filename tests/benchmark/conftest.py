@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -12,7 +11,6 @@ import textwrap
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
-from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from filelock import FileLock
 from benchmark import publish as publishing
 from benchmark.cli import main
 from benchmark.suites import BUDGETS, SUITES
+from results import fork_server
 from results.schema import NOT_COMPARED
 from results.store import Store
 
@@ -129,47 +128,15 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-# What a forked worker does first: a spawned one would have this process's environment.
-TAKE_OVER = "import os; os.environ.clear(); os.environ.update(environment); target(*args)"
-
-
-class WarmWorkers:
-    """In place of `multiprocessing`: workers forked off a process that did nothing but import.
-
-    A spawned one spends seconds on importing torch. Runs in processes of their own spawn theirs.
-    """
-
-    def __init__(self):
-        self.context = multiprocessing.get_context("forkserver")
-        # the second is what the first optimiser of a process imports
-        preload = ["benchmark.worker", "torch._dynamo", "reports.page.page"]
-        self.context.set_forkserver_preload(preload)
-        forkserver.ensure_running()
-        self.Pipe = self.context.Pipe
-
-    def put_in_place(self, monkeypatch):
-        """Of what starts processes for stages and for figures."""
-        monkeypatch.setattr("benchmark.local.multiprocessing", self)
-        monkeypatch.setattr("reports.processes.get_context", lambda method: self.context)
-
-    def get_context(self, method):
-        assert method == "spawn"
-        return self
-
-    def Process(self, target, args):  # noqa: N802 -- multiprocessing's name
-        names = {"environment": dict(os.environ), "target": target, "args": args}
-        return self.context.Process(target=exec, args=(TAKE_OVER, names))
-
-
 @pytest.fixture(scope="session")
-def warm_workers():
-    return WarmWorkers()
+def warm_server():
+    """One server for the workers of all runs in this process, and for the figures of reports."""
+    fork_server.prepare((*fork_server.READY, "reports.page.page"))
 
 
 @pytest.fixture
-def cli(here, capsys, monkeypatch, warm_workers):
+def cli(here, capsys, warm_server):
     """Run the command line in this process."""
-    warm_workers.put_in_place(monkeypatch)
 
     def cli(*arguments):
         capsys.readouterr()
@@ -278,13 +245,12 @@ def reference(made_once):
 
 
 @pytest.fixture(scope="session")
-def sanity(made_once, warm_workers):
+def sanity(made_once, warm_server):
     """A smoke store of `sanity`, two seeds, from the command line; read-only, like `reference`."""
 
     def make(folder):
         words = ["run", "--suite", "sanity", "--budget", "smoke", "--families", "point-goal"]
         with pytest.MonkeyPatch.context() as patch:
-            warm_workers.put_in_place(patch)
             patch.setattr(sys, "path", list(sys.path))
             with pytest.raises(SystemExit) as ended:
                 main([*words, "--seeds", "2", "--store", str(folder / "store")])

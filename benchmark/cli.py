@@ -1,5 +1,6 @@
 """The command line: parse and dispatch. Heavy imports happen inside the command that needs them."""
 
+import gc
 import json
 import logging
 import os
@@ -242,9 +243,9 @@ def run(
     chosen_suite = chosen_suite if sealed is None else arguments.with_sealed(chosen_suite, sealed)
     published = arguments.choose_published(unpublished, published, force)
     n_seeds = arguments.choose_seeds(seeds, chosen_budget, unpublished)
-    where = arguments.choose_where(executor, plan, array, slurm or [], address)
-    if where.executor == "local" and not dry_run:
+    if executor == "local" and not plan and not dry_run:
         fork_server.prepare(fork_server.READY)  # while this process imports the same
+    where = arguments.choose_where(executor, plan, array, slurm or [], address)
     limits = (stage_time_limit, memory_limit)
     means = arguments.choose_means(
         jobs, time_limit, save_every, *limits, executor=executor, device=device
@@ -644,6 +645,8 @@ def rates(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
+    if arguments is None:
+        gc.set_threshold(100_000, 50, 100)  # what imports make is a lot, and no garbage
     words = sys.argv[1:] if arguments is None else arguments
     verbose = any(word in ("-v", "--verbose") for word in words)
     resumes = bool({"run", "tune", "worker"} & {*words}) or (
@@ -661,6 +664,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
     if arguments is None:
         _leave_threads(code)
+        gc.freeze()  # to search for garbage before Python ends takes a second
     sys.exit(code)
 
 

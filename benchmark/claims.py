@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from benchmark.resume import Kept
+from benchmark.kept import Kept
 from results.store import CellKey, Store, StoreError
 
 EVERY_S = 5.0  # between two reports

@@ -470,9 +470,9 @@ def show(
 
     Of one cell all is shown: its record, its rows and its log.
     """
-    from benchmark import commands
+    from benchmark import show as cells
 
-    typer.echo(commands.show(store, cell, as_json))
+    typer.echo(cells.show(store, cell, as_json))
 
 
 @app.command()
@@ -625,9 +625,9 @@ def references(
 
     They come from what the suite oracle measured.
     """
-    from benchmark import commands
+    from benchmark import show as cells
 
-    typer.echo(commands.references(store, out))
+    typer.echo(cells.references(store, out))
 
 
 @app.command()

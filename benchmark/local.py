@@ -21,7 +21,7 @@ from benchmark.claims import withdraw
 from benchmark.cores import memory_of
 from benchmark.executors import Means, ShowRow, TimeLimitError
 from benchmark.exits import is_termination
-from benchmark.resume import Kept
+from benchmark.kept import Kept, how_far
 from benchmark.stage import Stage, finished, record_failure
 from benchmark.worker import TELL_EVERY_S, TERMINATED, serve
 from results.fork_server import READY, fork_context, starting
@@ -377,14 +377,6 @@ def unheard(*numbers: int) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def how_far(kept: Kept, steps: int) -> str:
-    """Saved progress of a stage, such as "43 % (8,600 of 20,000 steps, 3,100 updates)"."""
-    return (
-        f"{100 * kept.env_steps // max(steps, 1)} % ({kept.env_steps:,} of {steps:,} steps,"
-        f" {kept.updates:,} updates)"
-    )
 
 
 def _end(entry: Progress, state: State, error: str | None) -> None:

@@ -20,7 +20,8 @@ from typing import Any
 from benchmark.arguments import InputError
 from benchmark.claims import Announcer
 from benchmark.executors import Means, ShowRow, TimeLimitError
-from benchmark.local import GRACE_S, Progress, how_far, ready_of, table_of, unheard
+from benchmark.kept import how_far
+from benchmark.local import GRACE_S, Progress, ready_of, table_of, unheard
 from benchmark.plugins import load_method, source_digest
 from benchmark.provenance import provenance
 from benchmark.stage import Stage, finished, given_up, record_failure

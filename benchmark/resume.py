@@ -4,9 +4,10 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmark import states
+from benchmark.kept import Kept
 from benchmark.pool import UnsavableError
 from benchmark.run import StageRun
 from results.files import DamageError, StoreError
@@ -19,13 +20,6 @@ _FORMAT = 1  # of what is saved
 # packages of another version of which a stage does not go on
 _MOVE_BITS = ("torch", "mujoco", "numpy", "gymnasium")
 _LOG = logging.getLogger(__name__)
-
-
-class Kept(NamedTuple):
-    """How far a saved state is."""
-
-    env_steps: int  # summed over tasks in meta-training, per test task in adaptation
-    updates: int  # optimiser steps, per task
 
 
 class Saver:

@@ -19,6 +19,7 @@ import torch
 from benchmark import resume
 from benchmark import stage as work
 from benchmark.cells import expand
+from benchmark.kept import Kept
 from benchmark.seeding import Streams
 from benchmark.stage import Stage, perform
 from benchmark.suites import BUDGETS, SUITES
@@ -182,7 +183,7 @@ class TestSnapshots:
         # two steps were evaluations
         assert (header["env_steps"], header["updates"], header["steps"]) == (98, 98, 170)
         outcome, told = go_on()
-        assert outcome == ("done", None) and told == {"resumed": resume.Kept(98, 98)}
+        assert outcome == ("done", None) and told == {"resumed": Kept(98, 98)}
         assert content(store, stage)[0].equals(expected)
         record = store.record(stage.key)
         assert [part["env_steps"] for part in record["resumed"]] == [98]
@@ -283,7 +284,7 @@ class TestSnapshots:
             elsewhere.setattr("benchmark.run.Adaptation.step", fails)
             with pytest.raises(KeyboardInterrupt):
                 perform(store, stage, 1)
-        assert go_on()[1] == {"resumed": resume.Kept(98, 98)}
+        assert go_on()[1] == {"resumed": Kept(98, 98)}
         assert content(store, stage)[0].equals(expected)
 
     def test_a_memory_that_is_short_for_a_moment_takes_nothing(self, stopped, monkeypatch):
@@ -370,7 +371,7 @@ class TestSnapshots:
         work.record_failure(store, stage, "its worker process was killed")
         assert store.status(stage.key) == "failed"
         outcome, told = go_on()
-        assert outcome == ("done", None) and told == {"resumed": resume.Kept(98, 98)}
+        assert outcome == ("done", None) and told == {"resumed": Kept(98, 98)}
         assert content(store, stage)[0].equals(expected)
 
     def test_what_a_writer_that_died_left_beside_a_finished_cell_goes(self, stopped):

@@ -7,10 +7,10 @@ import pytest
 
 from benchmark import run, status
 from benchmark.claims import Announcer
+from benchmark.kept import Kept
 from benchmark.local import stages_of
 from benchmark.planning import Request, plan_of
 from benchmark.plugins import registered_methods
-from benchmark.resume import Kept
 from benchmark.stage import record_failure
 from benchmark.suites import BUDGETS, SUITES
 from results.store import Store

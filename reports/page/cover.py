@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from results.publication import Publication
     from results.store import Store
 
+SEEDS = 3
+
 
 @fast_texts()
 @themed
 def write_cover(
     results: "Store | Publication", suite: str, budgets: Sequence[str], path: Path
 ) -> None:
-    """Write a suite's adaptation curves as SVG: the last of `budgets` that it has, its first split.
+    """Write a suite's adaptation curves as SVG: the first split of a budget, the last of `budgets`
+    at which every method has `SEEDS` seeds; if there is none, the first that it has.
 
     Raises:
       ReportError: if nothing of the suite is finished at these budgets, or `path` cannot be
@@ -36,13 +39,12 @@ def write_cover(
     """
     plans = [plan for plan in results.plans() if plan["suite"] == suite]
     remembering = {name for plan in plans for name in plan.get("remembering", ())}
-    numbers, expected = of_suite(
-        compute(*results.read([suite]), plans, remembering=remembering), plans[0]
-    )
+    rows, cells = results.read([suite])
+    numbers, expected = of_suite(compute(rows, cells, plans, remembering=remembering), plans[0])
     there = [name for name in budgets if name in set(numbers.points["budget"])]
     if not there:
         raise ReportError(f"suite {suite} has nothing finished at {', '.join(budgets)} to draw")
-    budget = there[-1]
+    budget = next((name for name in reversed(there) if _seeds(rows, name) >= SEEDS), there[0])
     of_budget = expected[expected["budget"] == budget]
     split = of_budget["split"].iloc[0]
     focused = {arm: style for arm, style in numbers.styles.items() if style.focus}
@@ -53,6 +55,12 @@ def write_cover(
     )
     title = f"{suite}, split {split} (budget {budget})"
     write_text(path, to_svg(overview_figure(points, shown, styles, title, numbers.exact), suite))
+
+
+def _seeds(rows: pd.DataFrame, budget: str) -> int:
+    """Of the method that has the fewest of them at a budget."""
+    adapted = rows[(rows["budget"] == budget) & (rows["stage"] == "adapt")]
+    return int(adapted.groupby(["family", *ARM])["seed"].nunique().min())
 
 
 def _in_focus(table: pd.DataFrame, styles: dict[Arm, Style]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from benchmark.plugins import load_method
 from benchmark.publish import publish
 from benchmark.suites import BUDGETS, SUITES, TD3
 from methods import METHODS
+from reports.page.cover import write_cover
 from results.files import seal, unseal
 from results.publication import Publication
 from results.store import CellKey, Store, StoreError
@@ -384,3 +385,24 @@ def seeds_of(store):
     """The adapt stages of the cells, each with its seed."""
     (plan,) = store.plans()
     return [(CellKey(**cell["key"]), cell["slot"]["seed"]) for cell in plan["cells"]]
+
+
+@pytest.mark.parametrize(("seeds", "drawn"), [(1, "smoke"), (3, "desk")])
+def test_the_figure_is_of_the_largest_budget_with_three_seeds_of_each_method(
+    published_sanity, tmp_path, seeds, drawn
+):
+    class WithDesk(Publication):
+        """The results at smoke, and the same again at desk."""
+
+        def read(self, suites=None):
+            rows, cells = super().read(suites)
+            tables = []
+            for table in (rows, cells):
+                first = table[table["seed"] == 0]
+                desk = [first.assign(budget="desk", seed=seed) for seed in range(seeds)]
+                tables.append(pd.concat([table, *desk], ignore_index=True))
+            return tables
+
+    path = tmp_path / "overview.svg"
+    write_cover(WithDesk(published_sanity), "sanity", ["smoke", "desk"], path)
+    assert f"(budget {drawn})" in path.read_text(encoding="utf-8")

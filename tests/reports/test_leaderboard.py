@@ -17,7 +17,7 @@ from reports.parts.leaderboard import (
 from reports.parts.styles import focused, method_styles
 from reports.stats.leaderboard import AREA, END, NORMALISED, RETURN, START, leaderboard
 from reports.stats.score_matrix import EXACT_IMAGES, OTHERS
-from results.publication import PUBLISHED
+from results.publication import PUBLISHED, Publication
 
 EXACT = {"f": frozenset({"angle"})}
 PLACES = (("f", "angle"), ("f", "radius"), ("h", "speed"))
@@ -195,22 +195,38 @@ def test_the_table_has_the_costs_of_the_families_of_its_group_once():
     assert [line[0] for line in cells[2:]] == ["apb", "td3", "maml, untrained", "zero"]
 
 
+def readme():
+    return (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_scores_in_the_readme_are_the_published_ones():
-    root = Path(__file__).parents[2]
     page = (PUBLISHED / "ood/report.md").read_text(encoding="utf-8").split("## How to read this")[0]
+    (quick,) = (part for part in page.split("#### ") if part.startswith("Split ood, budget quick"))
     ends = {}
-    for line in page.splitlines():
+    for line in quick.splitlines():
         if line.startswith("| ") and line.endswith(" |"):
             cells = line.strip("| ").split(" | ")
             ends.setdefault(cells[0], []).append(cells[-1].split(" ± ")[0])
-    shown = re.findall(
-        r"^\| `([a-z]+\d?)` \|.*\| (\S+, \S+) \|$",
-        (root / "README.md").read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
+    shown = re.findall(r"^\| `([a-z]+\d?)` \|.*\| (\S+, \S+) \|$", readme(), re.MULTILINE)
     assert len(shown) == 8 and {name: score.split(", ") for name, score in shown} == {
         name: ends[name] for name, _ in shown
     }
+
+
+def test_the_returns_in_the_readme_are_the_published_ones():
+    section = readme().split("### First results on locomotion")[1].split("The tree:")[0]
+    shown = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:3] == "| `"]
+    rows, _ = Publication(PUBLISHED).read(["ood"])
+    adapted = rows[(rows["stage"] == "adapt") & (rows["budget"] == "desk")]
+    assert len(shown) == 6
+    for name, meta, steps, *returns in shown:
+        of_method = adapted[adapted["method"] == name.strip("`")]
+        last = of_method["env_steps"].max()
+        ends = of_method[of_method["env_steps"] == last].groupby("shift")["return_mean"].mean()
+        start = of_method[of_method["env_steps"] == 0]["return_mean"].mean()
+        assert int(steps.replace(" ", "")) == last
+        assert int(meta.replace(" ", "")) == of_method["meta_env_steps"].fillna(0).max()
+        assert returns == [f"{value:.0f}".replace("-", "−") for value in (start, *ends)]
 
 
 def test_the_figure_has_a_line_per_method_the_best_on_top_and_bounds_across():

@@ -244,7 +244,7 @@ def run(
     published = arguments.choose_published(unpublished, published, force)
     n_seeds = arguments.choose_seeds(seeds, chosen_budget, unpublished)
     if executor == "local" and not plan and not dry_run:
-        fork_server.prepare(fork_server.READY)  # while this process imports the same
+        fork_server.fork_context(fork_server.READY)  # while this process imports the same
     where = arguments.choose_where(executor, plan, array, slurm or [], address)
     limits = (stage_time_limit, memory_limit)
     means = arguments.choose_means(
@@ -291,7 +291,7 @@ def worker(
     """
     from benchmark import arguments
 
-    fork_server.prepare(fork_server.READY)
+    fork_server.fork_context(fork_server.READY)
     means = arguments.choose_means(
         jobs, time_limit, save_every, stage_time_limit, memory_limit, device=device
     )
@@ -348,7 +348,7 @@ def tune(
     from benchmark import arguments
 
     chosen_budget = arguments.choose_budget(budget)
-    fork_server.prepare(fork_server.READY)
+    fork_server.fork_context(fork_server.READY)
     means = arguments.choose_means(jobs, time_limit, save_every)
     name, path = arguments.choose_tuned(method, family, chosen_budget)
 
@@ -663,6 +663,7 @@ def main(arguments: list[str] | None = None) -> None:
             resumes,
         )
     if arguments is None:
+        fork_server.dismiss()
         _leave_threads(code)
         gc.freeze()  # to search for garbage before Python ends takes a second
     sys.exit(code)

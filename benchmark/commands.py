@@ -200,6 +200,8 @@ def tune(
     tried = partial(tuning.trials_of, name, path, family, budget=budget, chosen=drawn, seed=seed)
     every = [tried(rung=rung) for rung in range(len(tuning.RUNGS))]
     known = tuning.logged(log, chain(*every))
+    if kept := tuning.put_aside(log, len(known)):
+        console.print(f"{log} has other trials, too; a copy of it is {kept}", soft_wrap=True)
     for rung, (fraction, _) in enumerate(tuning.RUNGS):
         chosen = [*drawn] if rung == 0 else tuning.promoted(pd.DataFrame(lines), rung)
         trials = [trial for trial in every[rung] if trial.number in chosen]

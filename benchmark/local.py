@@ -268,7 +268,7 @@ class LocalExecutor:
             self._fail(worker.entry, f"its worker process {_cause(worker.process.exitcode or 0)}")
 
     def _fail(self, entry: Progress, error: str, status: str = "failed") -> None:
-        record_failure(self.store, entry.stage, error, status)
+        record_failure(self.store, entry.stage, error, status, self._means.device)
         _end(entry, "failed", error)
 
 
@@ -283,11 +283,6 @@ class _Worker:
         arguments = (theirs, store, means, dict(os.environ))
         # mypy does not know that every context has a Process
         self.process: BaseProcess = context.Process(target=serve, args=arguments)  # type: ignore[attr-defined]
-        # Threads of OpenMP spin while they wait for each other, on cores that others may need: two
-        # threads beside two busy processes were 30 times slower than with so short a spin, which
-        # costs nothing on an idle machine. Read when a process loads OpenMP.
-        if "OMP_WAIT_POLICY" not in os.environ:
-            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         with starting():
             self.process.start()
         theirs.close()

@@ -267,7 +267,7 @@ class RayExecutor:
             self._leave(self._tasks.pop(name))
 
     def _fail(self, entry: Progress, error: str, status: str = "failed") -> None:
-        record_failure(self.store, entry.stage, error, status)
+        record_failure(self.store, entry.stage, error, status, self._means.device)
         _end(entry, "failed", error)
 
     def _save_running(self) -> None:

@@ -1,6 +1,7 @@
 """What worker processes need, imported once for all of them by the server that forks them."""
 
 import gc
+from contextlib import suppress
 from importlib import import_module
 
 from methods import METHODS
@@ -9,7 +10,8 @@ from methods import METHODS
 NEEDED = ("benchmark.worker", "torch._dynamo", "benchmark.cli", "benchmark.theory", "envs.tuning")
 
 gc.disable()  # what imports make is no garbage
-for _module in (*NEEDED, *sorted({path.partition(":")[0] for path in METHODS.values()})):
-    import_module(_module)
+with suppress(Exception):  # workers import what is missing, and tell what is wrong with it
+    for _module in (*NEEDED, *sorted({path.partition(":")[0] for path in METHODS.values()})):
+        import_module(_module)
 gc.enable()
 gc.freeze()  # what lives as long as the process need not be searched for garbage, which copies it

@@ -101,6 +101,9 @@ class Saver:
                 return None
             if reason := self._foreign(header):
                 raise DamageError(reason)
+            device = header["facts"].get("device", "cpu")
+            if device != self._facts["device"]:  # states of generators do not fit
+                raise DamageError(f"it was saved with --device {device}, which goes on with it")
             data = self._store.saved_state(self._key, header)
             return header, states.from_bytes(data, self._facts["device"])
         except (DamageError, states.StateError, MemoryError) as reason:
@@ -118,7 +121,6 @@ class Saver:
         moved += ["with other threads"] * (
             theirs.get("torch_threads") != self._facts["torch_threads"]
         )
-        moved += ["on another device"] * (theirs.get("device", "cpu") != self._facts["device"])
         moved += ["with other code"] * (theirs.get("commit") != self._facts["commit"])
         return " and ".join(moved)
 

@@ -291,14 +291,16 @@ def _warnings_into(log: list[str]) -> Iterator[None]:
         logging.getLogger().removeHandler(handler)
 
 
-def record_failure(store: Store, stage: Stage, error: str, status: str = "failed") -> None:
+def record_failure(
+    store: Store, stage: Stage, error: str, status: str = "failed", device: str = "cpu"
+) -> None:
     """Write that a stage failed in a way that it could not write itself."""
     record = {
         "status": status,
         "error": error,
         "stage": str(stage),
         "attempt": stage.attempt,
-        **_told(stage, _facts(None, "cpu")),
+        **_told(stage, _facts(None, device)),
     }
     store.write(
         stage.key,

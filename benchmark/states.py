@@ -52,12 +52,9 @@ def from_bytes(data: bytes, device: str = "cpu") -> Any:
       StateError: if `data` is something else.
     """
     try:
-        tensors = {
-            name: tensor if tensor.dtype is torch.uint8 else tensor.to(device)
-            for name, tensor in load(data).items()
-        }
+        tensors = load(data)
         header = json.loads(data[_LENGTH : _LENGTH + int.from_bytes(data[:_LENGTH], "little")])
-        return _unpacked(json.loads(header["__metadata__"][_TREE]), tensors)
+        tree = _unpacked(json.loads(header["__metadata__"][_TREE]), tensors)
     except (
         SafetensorError,
         ValueError,
@@ -69,6 +66,7 @@ def from_bytes(data: bytes, device: str = "cpu") -> Any:
         raise StateError(
             f"it is no saved state ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
         ) from error
+    return tree if device == "cpu" else _moved(tree, device)
 
 
 def _packed(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
@@ -122,7 +120,7 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         order = value.get("order", [*range(tensor.ndim)])
         return tensor.permute([order.index(axis) for axis in range(tensor.ndim)])
     if "$array" in value:
-        return _unpacked(value["$array"], tensors).cpu().numpy()
+        return _unpacked(value["$array"], tensors).numpy()
     if "$tuple" in value:
         return tuple(_unpacked(value["$tuple"], tensors))
     if "$dict" in value:
@@ -130,3 +128,14 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if "$float" in value:
         return float(value["$float"])
     return {key: _unpacked(item, tensors) for key, item in value.items()}
+
+
+def _moved(value: Any, device: str) -> Any:
+    """A tree with its tensors on a device, but for those of bytes."""
+    if isinstance(value, Tensor):
+        return value if value.dtype is torch.uint8 else value.to(device)
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_moved(item, device) for item in value)
+    return value

@@ -8,6 +8,7 @@ run again, so that tuning can go on where the store is lost.
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -200,6 +201,20 @@ def logged(path: Path, trials: Iterable[Trial]) -> dict[str, dict[str, Any]]:
         for line in load_log(path).to_dict("records")
         if line.get("cell_id") in ids and "failed" not in line["status"].split(",")
     }
+
+
+def put_aside(path: Path, n_known: int) -> Path | None:
+    """Copy a log that has more than `n_known` trials, which is about to be written anew.
+
+    Raises:
+      StoreError: if it cannot be read or copied.
+    """
+    if not path.exists() or len(load_log(path)) == n_known:
+        return None
+    copy = path.with_suffix(".csv.old")
+    with explained(copy):
+        shutil.copyfile(path, copy)
+    return copy
 
 
 def log_path(folder: Path, budget: Budget, family: str, method: str) -> Path:

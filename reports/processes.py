@@ -2,13 +2,14 @@
 
 import gc
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import parent_process
 from threading import Thread
 
-from results.fork_server import fork_context, starting
+from results.fork_server import HELD, fork_context, starting
 
 
 @contextmanager
@@ -51,6 +52,8 @@ def _get_ready() -> None:
 
     What it has imported lives as long, so that no search for garbage need walk it.
     """
+
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD - {signal.SIGINT})
 
     def watch() -> None:
         if (parent := parent_process()) is not None:

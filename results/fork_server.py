@@ -1,22 +1,22 @@
 """Processes that are ready in a moment: on Linux, forked from one that has imported what they need.
 
 Importing torch takes seconds, which each spawned process would pay anew. The server imports and
-does nothing else: it has no threads that a fork would lose, and has computed nothing.
+does nothing else. The threads that this starts, of libraries for memory and linear algebra, are
+known to survive a fork.
 """
 
 import multiprocessing
 import os
 import signal
 import sys
-import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+_ROOT = str(Path(__file__).parents[1])
 READY = ("benchmark.ready",)  # what processes that run stages need
-_ROOT = Path(__file__).parents[1]
 # for whoever started the server to decide on; a terminal that closes signals all it has started
 HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
@@ -27,15 +27,23 @@ def fork_context(modules: Sequence[str]) -> BaseContext:
         return multiprocessing.get_context("spawn")  # libraries there may not survive a fork
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*modules])
+    try:
+        with starting():
+            forkserver.ensure_running()  # it begins to import, while this process goes on
+    except OSError:  # such as a folder for temporary files whose name is too long for a socket
+        return multiprocessing.get_context("spawn")
     return context
 
 
-def prepare(modules: Sequence[str]) -> None:
-    """Let the server begin to import, while this process goes on."""
-    # whatever is wrong is met again, and told, when a process is to start
-    with suppress(OSError), starting():
-        if fork_context(modules).get_start_method() == "forkserver":
-            forkserver.ensure_running()
+def dismiss() -> None:
+    """End the server of this process, if there is one: nothing more is to be started.
+
+    It would end by itself, but not before it has imported all, and holds standard output until
+    then.
+    """
+    if pid := getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None):
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -43,8 +51,7 @@ def starting() -> Iterator[None]:
     """Hold `HELD` back for a block that starts processes; those that are forked never hear of them,
     until they unblock them.
 
-    The server takes this program's packages from where they are here, and looks for no others in
-    the current folder.
+    The server looks for modules where this process does, but not in the current folder.
     """
     resource_tracker.ensure_running()  # its start would let signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
@@ -57,14 +64,23 @@ def starting() -> Iterator[None]:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    installed = {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
-    paths = [] if _ROOT in installed else [str(_ROOT)]
-    wanted = {
-        "PYTHONSAFEPATH": "1",
-        "PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])]),
-    }
+    try:
+        here = os.getcwd()
+    except OSError:  # it was deleted
+        here = ""
+    places = [
+        place for place in sys.path if place == _ROOT or (os.path.isabs(place) and place != here)
+    ]
+    if _ROOT not in places:
+        places.insert(0, _ROOT)
+    wanted = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(places)}
+    # Threads of OpenMP spin while they wait for each other, on cores that others may need: two
+    # threads beside two busy processes were 30 times slower than with so short a spin, which costs
+    # nothing on an idle machine. Read when a process loads OpenMP.
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & {*os.environ}:
+        wanted["GOMP_SPINCOUNT"] = "1000"
     before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update({name: value for name, value in wanted.items() if value})
+    os.environ.update(wanted)
     try:
         yield
     finally:

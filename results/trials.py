@@ -48,14 +48,11 @@ def load_log(path: Path) -> pd.DataFrame:
     try:
         with explained(path):
             content = BytesIO(read(path))
-        table = pd.read_csv(content, keep_default_na=False)
+        table = pd.read_csv(content, keep_default_na=False, dtype={"cell_id": str})
     except (ValueError, DamageError) as error:
-        raise StoreError(
-            f"{path}: it is no log of tuning ({error}): delete it, or tune again"
-        ) from error
+        raise StoreError(f"{path}: it is no log of tuning ({error}): delete it") from error
     if missing := [name for name in COLUMNS if name not in table]:
         raise StoreError(
-            f"{path}: it is no log of tuning, it lacks {', '.join(missing)}: delete it, or tune"
-            " again"
+            f"{path}: it is no log of tuning, it lacks {', '.join(missing)}: delete it"
         )
     return table

@@ -30,7 +30,7 @@ def write_cover(
     results: "Store | Publication", suite: str, budgets: Sequence[str], path: Path
 ) -> None:
     """Write a suite's adaptation curves as SVG: the first split of a budget, the last of `budgets`
-    at which every method has `SEEDS` seeds; if there is none, the first that it has.
+    at which every method of the first has `SEEDS` seeds; if there is none, the first.
 
     Raises:
       ReportError: if nothing of the suite is finished at these budgets, or `path` cannot be
@@ -44,7 +44,13 @@ def write_cover(
     there = [name for name in budgets if name in set(numbers.points["budget"])]
     if not there:
         raise ReportError(f"suite {suite} has nothing finished at {', '.join(budgets)} to draw")
-    budget = next((name for name in reversed(there) if _seeds(rows, name) >= SEEDS), there[0])
+    seeds = {name: _seeds(rows, name) for name in there}
+    whole = (
+        name
+        for name in reversed(there)
+        if all(seeds[name].get(arm, 0) >= SEEDS for arm in seeds[there[0]].index)
+    )
+    budget = next(whole, there[0])
     of_budget = expected[expected["budget"] == budget]
     split = of_budget["split"].iloc[0]
     focused = {arm: style for arm, style in numbers.styles.items() if style.focus}
@@ -57,10 +63,11 @@ def write_cover(
     write_text(path, to_svg(overview_figure(points, shown, styles, title, numbers.exact), suite))
 
 
-def _seeds(rows: pd.DataFrame, budget: str) -> int:
-    """Of the method that has the fewest of them at a budget."""
+def _seeds(rows: pd.DataFrame, budget: str) -> pd.Series:
+    """How many each arm has at a budget, on the family where it has the fewest."""
     adapted = rows[(rows["budget"] == budget) & (rows["stage"] == "adapt")]
-    return int(adapted.groupby(["family", *ARM])["seed"].nunique().min())
+    found = adapted[adapted["status"] == "ok"].groupby(["family", *ARM])["seed"].nunique()
+    return found.groupby(list(ARM)).min()
 
 
 def _in_focus(table: pd.DataFrame, styles: dict[Arm, Style]) -> pd.DataFrame:

@@ -131,7 +131,7 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def warm_server():
     """One server for the workers of all runs in this process, and for the figures of reports."""
-    fork_server.prepare((*fork_server.READY, "reports.page.page"))
+    fork_server.fork_context((*fork_server.READY, "reports.page.page"))
 
 
 @pytest.fixture

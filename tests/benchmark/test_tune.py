@@ -210,7 +210,13 @@ class TestCommand:
         ):
             shutil.rmtree(here / "runs")
             cut.to_csv(path, index=False)
-            assert cli(*WORDS, "--out", "logs").code == 0
+            done = cli(*WORDS, "--out", "logs")
+            assert done.code == 0
+            others = len(cut) - len(log) + len(ran)  # failed ones, and those of another version
+            assert ("has other trials" in done.out) == (others > 0)
+            assert others == 0 or (path.parent / f"{path.name}.old").read_text() == cut.to_csv(
+                index=False
+            )
             rows, _ = Store(here / "runs", create=False).read(["tuning"])
             assert set(rows["cell_id"]) == ran
             again = pd.read_csv(path)

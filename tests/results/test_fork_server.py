@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
 import benchmark
+from reports.processes import processes
 from results.fork_server import HELD, starting
 
 ROOT = Path(benchmark.__file__).parents[1]
@@ -19,15 +22,16 @@ ASK = """
     import os, signal, sys
     sys.path.insert(0, {root!r})
     import benchmark
-    from results.fork_server import READY, fork_context, prepare, starting
+    from results.fork_server import READY, fork_context, starting
 
     def tell(connection):
         import torch
         held = signal.pthread_sigmask(signal.SIG_BLOCK, set())
-        connection.send((benchmark.__file__, torch.__file__, sorted(held)))
+        server = open(f"/proc/{{os.getppid()}}/environ", "rb").read()
+        short = b"GOMP_SPINCOUNT=1000" in server.split(bytes(1))
+        connection.send((benchmark.__file__, torch.__file__, sorted(held), short))
 
     if __name__ == "__main__":
-        prepare(READY)
         here, there = fork_context(READY).Pipe()
         process = fork_context(READY).Process(target=tell, args=(there,))
         with starting():
@@ -57,13 +61,34 @@ def test_processes_have_the_packages_of_their_parent_whatever_is_installed(told,
     for package in ("benchmark", "envs", "methods", "reports", "results"):
         ignored = shutil.ignore_patterns("__pycache__", "published", "local", "tuning")
         shutil.copytree(ROOT / package, copy / package, ignore=ignored)
-    ours, torch, _ = told(copy)
+    ours, torch, *_ = told(copy)
     assert Path(ours) == copy / "benchmark/__init__.py"
     assert Path(torch).parent.name == "torch"  # not the file in the current folder
 
 
-def test_they_hear_no_signals_until_they_want_to(told):
-    assert told(ROOT)[2] == str(sorted(HELD))
+def test_they_hear_no_signals_until_they_want_to_and_their_threads_spin_for_a_short_while(told):
+    assert told(ROOT)[2:] == [str(sorted(HELD)), "True"]
+
+
+def test_where_the_server_cannot_have_a_socket_they_start_without_it(told, tmp_path, monkeypatch):
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    assert Path(told(ROOT)[0]) == ROOT / "benchmark/__init__.py"
+
+
+def test_a_report_goes_on_to_its_end_when_a_process_of_its_dies():
+    def work():
+        with processes(3, ["json"]) as pool:
+            pids = {pool.submit(os.getpid).result() for _ in range(20)}
+            os.kill(min(pids), signal.SIGKILL)
+            for _ in range(100):
+                pool.submit(time.sleep, 0.05).result()
+
+    began = time.monotonic()
+    with pytest.raises(BrokenProcessPool):
+        work()
+    assert time.monotonic() - began < 60
 
 
 def test_what_is_changed_for_the_start_is_put_back(monkeypatch):

@@ -281,8 +281,7 @@ class _Worker:
         context = fork_context(READY)
         self.connection, theirs = context.Pipe()
         arguments = (theirs, store, means, dict(os.environ))
-        # mypy does not know that every context has a Process
-        self.process: BaseProcess = context.Process(target=serve, args=arguments)  # type: ignore[attr-defined]
+        self.process: BaseProcess = context.Process(target=serve, args=arguments)
         with starting():
             self.process.start()
         theirs.close()

@@ -190,10 +190,12 @@ class Draws(NamedTuple):
 def draw(length: Tensor, config: VaribadConfig, generator: torch.Generator) -> Draws:
     """Draws uniformly with replacement, for trials of `length` [*lead, B]; alike for all `lead`."""
     shape = (length.shape[-1], config.posteriors)
-    where: Any = {"generator": generator, "device": generator.device}
-    posterior = torch.rand(shape, dtype=torch.float64, **where)
-    transition = torch.rand(*shape, config.transitions, dtype=torch.float64, **where)
-    noise = torch.randn(*shape, config.latent_size, **where).expand(*length.shape, -1, -1)
+    device = generator.device
+    posterior = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
+    predicted = (*shape, config.transitions)
+    transition = torch.rand(predicted, generator=generator, dtype=torch.float64, device=device)
+    noise = torch.randn(*shape, config.latent_size, generator=generator, device=device)
+    noise = noise.expand(*length.shape, -1, -1)
     steps = length[..., None]
     return Draws((posterior * (steps + 1)).long(), (transition * steps[..., None]).long(), noise)
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 
 _ROOT = str(Path(__file__).parents[1])
@@ -21,7 +21,7 @@ READY = ("benchmark.ready",)  # what processes that run stages need
 HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
-def fork_context(modules: Sequence[str]) -> BaseContext:
+def fork_context(modules: Sequence[str]) -> SpawnContext | ForkServerContext:
     """How to start processes that need `modules`; the first call in a process says which."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")  # libraries there may not survive a fork

@@ -140,9 +140,8 @@ class EvolvingAdapter:
         self.population = Population(learner.pi, config, self._population_generator)
         self._device = self._population_generator.device
         lead = env.n_tasks, env.copies
-        self._returns = torch.zeros(
-            lead, device=self._device
-        )  # of the first episode since the draw
+        # of the first episode since the draw
+        self._returns = torch.zeros(lead, device=self._device)
         self._running = torch.ones(lead, device=self._device)
         self._time = 0  # steps since the draw
         self._judged = not self.collector.warming_up  # whether this population acts all the time

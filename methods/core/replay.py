@@ -60,9 +60,8 @@ class Replay:
 
     def draw(self, size: int, generator: torch.Generator) -> Tensor:
         """Positions [N, size] of each task's ring, drawn uniformly with replacement."""
-        return torch.randint(
-            len(self), (len(self._data), size), generator=generator, device=generator.device
-        )
+        shape = len(self._data), size
+        return torch.randint(len(self), shape, generator=generator, device=generator.device)
 
     def at(self, index: Tensor) -> Batch:
         """The transitions at positions `index` [N, B] of each task's ring."""
@@ -179,7 +178,6 @@ def _uniform(held: Tensor, size: int, generator: torch.Generator) -> Tensor:
         raise ValueError(
             "there is a task of which nothing was collected yet, so nothing can be drawn"
         )
-    drawn = torch.rand(
-        len(held), size, generator=generator, dtype=torch.float64, device=generator.device
-    )
+    shape, device = (len(held), size), generator.device
+    drawn = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
     return (drawn * held[:, None]).to(torch.int64)

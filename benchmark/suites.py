@@ -408,7 +408,8 @@ BUDGETS: dict[str, Budget] = {
                 APB_RESET: {"reset_period": 30_000},
                 GRADIENT: {"hidden": 128, "episodes": 10, "fisher_stride": 7},
                 # widths and batch of the others; for each environment step a quarter of the
-                # official gradient steps on the cheetah, an eighth on ants, hopper and walker
+                # official gradient steps on cheetah-vel, a half on cheetah-dir, an eighth on ants,
+                # hopper and walker
                 PEARL: {
                     "hidden": 128,
                     "layers": 2,

@@ -8,7 +8,8 @@ danger.
 
 Paper: Zintgraf, Shiarlis, Kurin, Hofmann and Whiteson 2019, "Fast Context Adaptation via
 Meta-Learning" (arXiv 1810.03642). Official code: lmzintgraf/cavia, `rl` (at 91f093a or later, which
-put in a nonlinearity that was missing). Settings are its unless a comment says otherwise.
+put in a nonlinearity that was missing). Settings are the defaults of its arguments unless a comment
+says otherwise; they are for its 2D navigation, and it gives no others.
 
 `cavia+ft` goes on after its own steps: TRPO on context and weights, on the test task alone, on
 batches of the same size, with the outer step's settings; `cavia+td3`: TD3 instead,
@@ -23,15 +24,18 @@ Differences from the official code:
 - a batch is as many steps as its episodes have at most: one that ends early makes room for another,
   and one that the end of the batch cuts off is bootstrapped from the baseline, and left out of its
   fit. There, each of so many episodes runs to its end;
+- losses and divergences are means over the steps of a task's batch; there, means over its episodes
+  of the mean of each, in which a short one weighs as much as a long one;
 - the baseline predicts the batch that it was fitted to, in the outer step too, where the official
   one predicts the experience of the adapted policies from what it learned before adaptation; and it
-  clips observations to ±10 (rllab's);
+  clips observations to ±10 and counts time from 0, as rllab's, where the official one clips nothing
+  and counts from 1;
 - a test task is adapted to by as many gradient steps as meta-training made, one (official: five, as
   in `cavia-5`);
 - where `fisher_stride` is not 1, as at desk, the Fisher matrix is that of one in so many steps;
 - test batches are as large as training ones (official: 40 episodes);
-- actions are clipped by the environment, not rescaled;
-- training tasks are stratified over their law, and as many as the budget says (official: 20);
+- training tasks are stratified over their law, and they and the outer steps are as many as the
+  budget says (official: 20 drawn at random, 500 times);
 - evaluated policies act by their mean, unless `stochastic`.
 
 Read on in: methods/core/gradient_steps.py, methods/core/policy_gradient.py, methods/core/trpo.py.
@@ -63,9 +67,10 @@ from methods.core.td3_stage import OwnStage, TD3StageAdapter, TD3StageConfig
 class CaviaConfig(GradientConfig):
     """Settings of CAVIA."""
 
-    context: int = 2  # context parameters, Z; official
-    gamma: float = 0.95  # official
-    inner_rate: float = 1.0  # official
+    # official, for 2D navigation
+    context: int = 2  # context parameters, Z
+    gamma: float = 0.95
+    inner_rate: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,15 +16,14 @@ Differences from the official code:
 - the Fisher-vector product of the outer step is exact (a product with Jᵀ M J), where the official
   one is a finite difference;
 - an episode that ends early makes room for another within the batch, in both; one that the batch's
-  end cuts off is thrown away there, while here all steps count: it is bootstrapped from the
-  baseline, and left out of its fit;
-- the baseline predicts the batch that it was fitted to, where the official one was fitted to the
-  batch before, another task's;
-- actions are clipped by the environment, not rescaled;
+  end cuts off counts here: it is bootstrapped from the baseline, and left out of its fit. There, a
+  batch goes on until whole episodes have as many steps: the last one is completed or, with one
+  process, those under way are thrown away;
 - a test task is adapted to by as many gradient steps as meta-training made, one (official: three;
   `maml-5` makes five);
 - where `fisher_stride` is not 1, as at desk, the Fisher matrix is that of one in so many steps;
-- training tasks are stratified over their law, and as many as the budget says (official: 40);
+- training tasks are stratified over their law, and they and the outer steps are as many as the
+  budget says (official: 40 drawn at random, 800 times);
 - evaluated policies act by their mean, unless `stochastic`.
 
 Read on in: methods/core/gradient_steps.py, methods/core/policy_gradient.py, methods/core/trpo.py.

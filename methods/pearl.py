@@ -14,8 +14,11 @@ what was collected there; `pearl+td3`: TD3 instead, from its policy.
 
 Differences from that code:
 - the settings that it has for other families are not used: 4000 gradient steps per iteration on the
-  ants and where dynamics vary, contexts of 256 and λ = 1 on ant-goal, visits of 2 × 1000 steps and
-  batches of 4 tasks on cheetah-dir;
+  ants and where dynamics vary, contexts of 256 on the ants and cheetah-dir, batches of 4 tasks on
+  ant-dir and cheetah-dir and of 10 on ant-goal and where dynamics vary, λ = 1 on ant-goal, and
+  visits of 2 × 1000 steps on cheetah-dir;
+- training tasks are stratified over their law, and as many as the budget says (official: 100 drawn
+  at random, 150 on ant-goal, 40 where dynamics vary);
 - the tasks that an iteration visits differ from each other and run side by side, fewer where there
   are fewer; a visit is a number of steps, not of whole episodes; an iteration makes
   `updates_per_step` gradient steps for each environment step of its visits, where that code has a
@@ -23,8 +26,9 @@ Differences from that code:
 - a replay of 200 000 transitions of each task, not a million;
 - the tanh-Gaussian's density has no ε;
 - a test task is explored once, and every evaluated episode draws a z of its own from the posterior
-  of that; there, each evaluation explores afresh. Where the two episodes of exploration end early,
-  it goes on, on the posterior, until 2·H steps are used;
+  of that; there, each evaluation explores afresh, infers z again after every episode from the
+  second on until 600 steps are used, and counts the last episode. Where the two episodes of
+  exploration end early, it goes on here, on the posterior, until 2·H steps are used;
 - automatic entropy is an option (`auto_entropy`), which neither paper nor code has;
   re-implementations use it.
 

@@ -6,23 +6,37 @@ test task nothing but the memory changes.
 
 Papers: Duan et al. 2016, "RL²: Fast Reinforcement Learning via Slow Reinforcement Learning" (arXiv
 1611.02779); Wang et al. 2016, "Learning to reinforcement learn" (arXiv 1611.05763). Official code:
-none of the first; settings are those of RL² in lmzintgraf/varibad, its usual stand-in, unless a
-comment says otherwise.
+none of the first; settings are those of RL² in lmzintgraf/varibad, its usual stand-in, on
+cheetah-vel, unless a comment says otherwise.
 
 `rl2+ft` goes on after its own trial: PPO on the test task alone, on batches of trials there;
 `rl2+td3`: TD3 instead, from its policy.
 
 Differences from that code:
+- the settings that it has for other families are not used: half a trial of each process in a batch
+  on the ants, walker and cheetah-dir, ε 0.05 on the ants and walker, one minibatch on ant-goal and
+  walker, and on ant-goal also a rate of 3e-4 that falls to 0, orthogonal weights of policy and
+  value, and a layer of 64 units more before them;
 - a batch is a trial of each of the budget's tasks (official: two of each of 16 processes);
-- a minibatch is of whole trials, not of steps drawn from all of them;
+- a minibatch is of whole trials, and its memory is computed with it; there, it is of steps drawn
+  from all trials, and the memory is computed once an epoch;
 - the memory's units between it and the policy are one layer, not one each for a mean and a
   log-variance;
-- weights begin with torch's default scales, not orthogonal or of norm 1;
-- a trial that falls end early makes room for another, so that batches have no padding;
+- weights begin with torch's default scales; there, those of the GRU are orthogonal, those of a unit
+  in a hidden layer of policy or value have norm 5/3, those of a mean norm 1, and the biases of all
+  these are 0;
+- a trial that falls end early makes room for another of the same task, and the batch's end cuts one
+  off; there, the next one is of a fresh task, and one that the batch's end interrupts goes on in
+  the next batch, with an empty memory;
+- every trial begins with an empty memory; there, one that begins within a batch remembers the last
+  step of the one before it;
 - advantages go on from one episode of a trial to the next, and the trial's end by the clock is
   bootstrapped, as VariBAD's;
+- the policy learns from the first batch, which that code leaves out;
+- the cost of an action is that of the action as the joints get it, clipped; there, of the action as
+  it was drawn;
 - the reward's scale moves after an update, not with every step;
-- training tasks are stratified over their law and fresh for every trial.
+- training tasks are stratified over their law and fresh for every batch, there for every trial.
 As there, the policy does not see a state before its first step, nor that to which an episode's end
 resets it.
 

@@ -11,8 +11,10 @@ Methods" (arXiv 1802.09477). Official code: sfujim/TD3.
 
 Differences from the official code:
 - warm-up is a number of episodes (5), because 25 000 random steps exceed our adaptation budgets;
+- an end for good in the last step that the clock allows is one; there, it counts as the clock's;
 - budgets change some settings (`benchmark/suites.py`): smoke and quick have a shorter-sighted,
-  faster learner, desk narrower networks.
+  faster learner that explores more, desk a faster learner and a deeper actor; all three have
+  narrower networks and smaller batches.
 
 Read on in: methods/core/td3.py, methods/core/adapt.py, methods/core/evolve.py.
 """

@@ -13,35 +13,52 @@ cheetah-vel unless a comment says otherwise.
 of trials there; `varibad+td3`: TD3 instead, from its policy.
 
 Differences from that code:
+- the settings that it has for other families are not used. Beside those of its walker, below, they
+  are: on cheetah-dir 16 epochs of 4 minibatches, two trials of each process in a batch, and means
+  that pass a tanh; on the ants half a trial of each process in a batch, and one minibatch; on
+  ant-goal also ε 0.05, a rate of 1e-3 that falls to 0, orthogonal weights of policy and value, a
+  belief that is not normalised, a latent of 10 entries, and five updates of the autoencoder after a
+  batch, each on all posteriors and steps, with gradients through whole trials;
 - where dynamics vary, states are decoded beside rewards, by a decoder as large as that of its
   walker, whose rewards it does not decode, whose latent has 10 entries, whose actions and rewards
-  are embedded in 32, and whose PPO has 2 minibatches and ε 0.05;
+  are embedded in 32, whose PPO has 2 minibatches and ε 0.05, and whose batches hold half a trial of
+  each process;
 - the KL is averaged over the trials of a batch, as the errors are; that code sums it over them, so
   that its weight of 0.1, or 1 on its walker, is here, for a batch of 10 trials, 1, or 10 where
   dynamics vary;
 - the end of an episode is told to the encoder alone; there it is an entry of every state, which
   policy and decoders see too;
+- an episode begins with the state that its reset made; there, a trial's second one begins with the
+  last state of the first, for policy, value and decoders alike;
 - a batch is a trial of each of the budget's tasks (official: of 16 processes);
-- how many updates the autoencoder makes follows from the budget and `vae_updates` (official: 15
-  625, one after each batch);
-- policy and value have embeddings of their own; weights begin with torch's default scales, not
-  orthogonal or of norm 1;
-- a trial that falls end early makes room for another, and the batch's end cuts one off, which is
-  replayed as far as it goes;
-- trials are replayed with replacement, and so are the posteriors of trials that differ in length;
+- how many updates the autoencoder makes follows from the budget and `vae_updates` (official:
+  15 624, one after each batch but the first);
+- policy and value have embeddings of their own, there the same two;
+- weights begin with torch's default scales; there, those of the GRU are orthogonal, those of a unit
+  in a hidden layer of policy or value have norm 5/3, those of a mean norm 1, and the biases of all
+  these are 0;
+- a trial that falls end early makes room for another of the same task, and the batch's end cuts one
+  off, which is replayed as far as it goes; there, the next one is of a fresh task, and one that the
+  batch's end interrupts goes on in the next batch;
+- every trial begins with an empty memory; there, one that begins within a batch remembers the last
+  step of the one before it;
+- trials are replayed with replacement and at once, there from the batch after theirs on;
+- of trials that differ in length, each draws from its own steps, with replacement, its posteriors
+  and what they predict; there, the draws of one are used on others, so that padding is read and
+  predicted, too;
 - advantages go on from one episode of a trial to the next, and the trial's end by the clock is
   bootstrapped: what the paper maximises is the return of the whole trial. There, the last step of
-  each episode has no advantage, which cuts the sum at every episode's end; tried on point-goal,
-  that was no better (three seeds: −29 against −26 after an episode);
-- the policy learns from the first batch after `precollect`, where that code leaves out the first of
-  all;
+  each episode that the clock ends has no advantage, which cuts the sum; tried on point-goal, that
+  was no better (three seeds: −29 against −26 after an episode);
+- policy and autoencoder learn from the batch on that completes `precollect`, be it the first of
+  all, which that code leaves out;
 - the cost of an action is that of the action as the joints get it, clipped; there, of the action as
   it was drawn;
-- the normalisers of state, belief and reward move after the policy's update, not before it or with
-  every step, so that old and new densities are of one policy: the first batch is seen raw unless
-  `precollect` asks for more than one; the belief's moves before the encoder does, so that it sees
-  what the policy saw;
-- training tasks are stratified over their law and fresh for every trial.
+- the normalisers of state, belief and reward move after the policy's update, so that it improves
+  the policy that acted: the first batch is seen raw unless `precollect` asks for more than one.
+  There, the reward's moves with every step and the others' before the update, for which the old
+  densities are then computed anew. In both the belief's moves before the encoder does;
+- training tasks are stratified over their law and fresh for every batch, there for every trial.
 
 Read on in: methods/core/actor_critic.py, methods/core/trials.py, methods/core/trial_loop.py.
 """

@@ -42,12 +42,12 @@ class GradientConfig:
     stochastic: bool = field(default=False, metadata=ADAPT)
     # outer step
     max_kl: float = 0.01  # δ; official
-    damping: float = 1e-5  # of the Fisher matrix; official CAVIA, as the next three
-    cg_iterations: int = 10
+    damping: float = 1e-5  # of the Fisher matrix; official
+    cg_iterations: int = 10  # official
     # the Fisher matrix is an average over one in so many steps of the batches; official: 1
     fisher_stride: int = 1
-    backtracks: int = 15
-    backtrack_ratio: float = 0.8
+    backtracks: int = 15  # official
+    backtrack_ratio: float = 0.8  # official
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)

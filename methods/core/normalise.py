@@ -78,7 +78,8 @@ class RewardScale:
       gamma: discount γ.
     Source:
       The official code of VariBAD (`VecNormalize`), after OpenAI's baselines; there, statistics
-      move within a batch.
+      move within a batch, R is 0 by the time that the last step of a trial is counted, and a trial
+      that ends sets the R of all others to 0, too.
     """
 
     def __init__(self, gamma: float) -> None:

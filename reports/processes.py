@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import parent_process
+from multiprocessing import active_children, parent_process
 from threading import Thread
 
 from results.fork_server import HELD, fork_context, starting
@@ -16,35 +16,38 @@ from results.fork_server import HELD, fork_context, starting
 def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
     """`jobs` processes, started at once; None for fewer than two, and where they cannot start.
 
-    On an error nothing is waited for.
+    On an error they are killed.
 
     Args:
       modules: what the work needs, imported once for all processes.
     """
+    executor, others = None, {*active_children()}
+    try:
+        executor = _started(jobs, modules) if jobs > 1 else None
+        yield executor
+    except BaseException:
+        for process in {*active_children()} - others:
+            process.kill()  # one that only begins would not find what it needs of this one
+        raise
+    finally:
+        if executor is not None:
+            executor.shutdown(cancel_futures=True)
+        executor = None  # lest its semaphores live on with this frame, in a traceback
+
+
+def _started(jobs: int, modules: Sequence[str]) -> Executor | None:
     executor = None
     try:
-        if jobs > 1:
-            executor = ProcessPoolExecutor(jobs, fork_context(modules), initializer=_get_ready)
-            with starting():
-                executor.submit(int)
+        executor = ProcessPoolExecutor(jobs, fork_context(modules), initializer=_get_ready)
+        with starting():
+            executor.submit(int)
     # no semaphores (/dev/shm is missing or read-only), or a module that cannot be imported, which
     # whoever does the work here will be told
     except (OSError, NotImplementedError, EOFError):
         if executor is not None:
             executor.shutdown(wait=False)
-            executor = None
-    if executor is None:
-        yield None
-        return
-    try:
-        with executor:
-            try:
-                yield executor
-            except BaseException:
-                executor.shutdown(wait=False, cancel_futures=True)
-                raise
-    finally:
-        executor = None  # lest its semaphores live on with this frame, in a traceback
+        return None
+    return executor
 
 
 def _get_ready() -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 FORMATS = {"html": "report.html", "latex": "report.tex", "md": "report.md"}
 TITLE = "APB benchmark: results"
+FIRST = ("ood", "id", "gap", "sanity", "placement")  # suites that a page begins with
 
 
 @fast_texts()
@@ -59,8 +60,8 @@ def write_report(
       store: folder of a results store or of published results; `published` stands for those that
         came with this program.
       out: folder to write to; made if it is not there.
-      suites: ids of the suites to report, in the order of the page; all that the store has where
-        None.
+      suites: ids of the suites to report, in the order of the page; where None, all that the store
+        has, those of `FIRST` before the others.
       formats: any of `FORMATS`.
       jobs: processes that draw figures, 0 to draw none; from two on, a script that calls this must
         guard its `__main__`.
@@ -278,4 +279,5 @@ def _chosen(
         raise ReportError(f"{store} holds no suite yet; run one first")
     if unknown := [suite for suite in suites or () if suite not in known]:
         raise ReportError(f"{store} has no suite {unknown[0]!r}; it has {', '.join(known)}")
-    return [known[suite] for suite in suites or known]
+    begun = [suite for suite in FIRST if suite in known]
+    return [known[suite] for suite in suites or dict.fromkeys([*begun, *known])]

@@ -226,6 +226,13 @@ def test_suites_are_chosen_in_order(tmp_path, fill):
     assert "## Families of b" not in page and "| b |" not in page
 
 
+def test_a_page_begins_with_what_readers_come_for(tmp_path, fill):
+    for suite in ("ablation", "id", "ood"):
+        fill(tmp_path / "store", methods=("apb",), seeds=1, splits=("ood",), suite=suite)
+    page = write_report(tmp_path / "store", tmp_path / "out").read_text(encoding="utf-8")
+    assert re.findall("## Families of (.*)", page) == ["ood", "id", "ablation"]
+
+
 @pytest.mark.parametrize("suites", [None, ["ood"]])
 def test_no_results(tmp_path, suites):
     with pytest.raises(StoreError, match="run a suite first"):

@@ -1,0 +1,182 @@
+"""Commands about what ships with the program: `publish`, `verify`, `references` and `rates`."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.cli import options
+
+RECORD = "Keep this machine's fingerprints in fingerprints.json of --published; for trusted code."
+LEVELS = (
+    "1: tables follow from rows (15 seconds). 2: also fingerprints, checkpoints, fresh seeds"
+    " (minutes). 3: fresh seeds at desk or paper. What is run again, from --cells to --record, is"
+    " for levels 2 and 3."
+)
+
+
+def publish(
+    suite: Annotated[str | None, typer.Option(help="Which suite of the store.")] = None,
+    store: options.Store = options.DEFAULT_STORE,
+    out: Annotated[
+        Path | None,
+        options.folder_option(about="Folder of published results. [default: this checkout's]"),
+    ] = None,
+    rerender: Annotated[
+        bool,
+        typer.Option(
+            "--rerender",
+            help=(
+                "Write the report of what is published anew, all suites or one; nothing is run or"
+                " added."
+            ),
+        ),
+    ] = False,
+    dirty: Annotated[
+        bool, typer.Option("--dirty", help="Publish what ran on code that was not committed.")
+    ] = False,
+    add: Annotated[
+        bool,
+        typer.Option(
+            "--add", help="Add the finished cells to what is published, the suite whole or not."
+        ),
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Publish a finished suite.
+
+    That is: rows per seed, manifest, report, and trained states.
+    """
+    from benchmark import arguments
+
+    if suite is None and not rerender:
+        raise arguments.InputError("name what is published with --suite, or give --rerender")
+    chosen = None if suite is None else arguments.choose_suite(suite)
+    if rerender and (add or dirty or store != options.DEFAULT_STORE):
+        raise arguments.InputError(
+            "--rerender takes what is published already; it goes with --suite and --out only"
+        )
+    from benchmark import publish as publishing
+
+    told = list[str]()
+    tell = told.append if as_json else typer.echo
+    if chosen is None or rerender:
+        folders = [*publishing.rerender([chosen.id] if chosen else [], out)]
+    else:
+        folders = [publishing.publish(store, chosen, out, dirty=dirty, add=add, tell=tell)]
+    if as_json:
+        shown = {"folders": [str(folder) for folder in folders], "told": told}
+        typer.echo(json.dumps(shown, indent=2))
+    else:
+        typer.echo("\n".join(map(str, folders)))
+
+
+def verify(
+    context: typer.Context,
+    level: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=3,
+            help=LEVELS,
+        ),
+    ] = 1,
+    suite: Annotated[
+        list[str] | None, typer.Option(help="Only this suite. [default: every published one]")
+    ] = None,
+    published: Annotated[
+        Path | None,
+        options.folder_option(about="Folder of published results. [default: the program's own]"),
+    ] = None,
+    as_json: options.Json = False,
+    cells: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "What to run again: suite/family/method, comma-separated. [default: six, at level 3"
+                " all]"
+            )
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Of those cells. [default: quick, at level 3 desk]")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=2, max=100, help="Fresh seeds of each.")] = 4,
+    first_seed: Annotated[
+        int, typer.Option(min=0, max=1_000_000_000, help="The first of them.")
+    ] = 1_000,
+    store: Annotated[
+        Path | None,
+        options.folder_option(
+            about=(
+                "Keep the runs there, to go on after a break with the same code. [default: a"
+                " temporary folder]"
+            )
+        ),
+    ] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m.")] = None,
+    record: Annotated[
+        bool,
+        typer.Option("--record", help=RECORD),
+    ] = False,
+) -> None:
+    """Check published numbers against their rows and the code.
+
+    The exit code is 1 if one of them does not follow.
+    """
+    from benchmark import arguments
+
+    if level == 1:
+        arguments.refuse_idle(
+            context,
+            ("cells", "budget", "seeds", "first_seed", "store", "time_limit", "record"),
+            "--level 2 or 3",
+        )
+    named = None if cells is None else arguments.words(cells, "cells")
+    chosen_budget = None if budget is None else arguments.choose_budget(budget).id
+    deadline = None if time_limit is None else time.monotonic() + arguments.seconds(time_limit)
+    from benchmark.verify.command import Asked
+    from benchmark.verify.command import verify as look
+    from results.publication import PUBLISHED as SHIPPED
+
+    asked = Asked(
+        level,
+        suite or None,
+        named,
+        budget=chosen_budget,
+        seeds=seeds,
+        first_seed=first_seed,
+        record=record,
+        store=store,
+        deadline=deadline,
+    )
+    raise typer.Exit(look(asked, published or SHIPPED, as_json))
+
+
+def references(
+    store: options.Store = options.DEFAULT_STORE,
+    out: Annotated[
+        Path, options.folder_option(about="Folder to write one file per family into.")
+    ] = Path("reference_returns"),
+) -> None:
+    """Make the reference returns that normalise a score.
+
+    They come from what the suite oracle measured.
+    """
+    from benchmark import show as cells
+
+    typer.echo(cells.references(store, out))
+
+
+def rates(
+    store: options.Store = options.DEFAULT_STORE,
+    out: Annotated[
+        Path, typer.Option(help="File to write; what it has of other stages stays.")
+    ] = Path("rates.csv"),
+) -> None:
+    """Note what stages cost, for `run --dry-run`, from a store that an idle machine has filled."""
+    from benchmark import estimate
+
+    typer.echo(estimate.write_rates(store, out))

@@ -15,6 +15,7 @@ import typer
 
 BAD = 2  # exit code of bad input
 FULL = 4  # of a full disk
+DEFECT = 70  # of an error that nobody foresaw, as sysexits.h has it
 INTERRUPTED = 130  # of a signal: 128 and its number
 _AGAIN_S = 5  # after which SIGTERM is taken to have been lost
 _INPUT_ERRORS = {
@@ -47,7 +48,7 @@ codecs.register_error("apb-benchmark", _encoded)
 
 
 def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
-    """Run a command; bad input is one line on stderr and exit code 2.
+    """Run a command; bad input is one line on stderr and exit code 2, a defect a traceback and 70.
 
     Args:
       verbose: show where bad input was found.
@@ -83,12 +84,12 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
             return _complain("there is no space left where the output goes", FULL)
         if not _in_a_folder():
             return _complain("the current folder is gone: change to another")
-        raise
+        return _defect()
     except Exception as error:
         if _is_interrupt(error):
             return _interrupted(resumes)
         if not _is_input_error(error):
-            raise
+            return _defect()
         if verbose:
             traceback.print_exc()
         return _complain(str(error), FULL if _is(error, "results.files", "FullDiskError") else BAD)
@@ -136,6 +137,12 @@ def _interrupted(resumes: bool) -> int:
         file=sys.stderr,
     )
     return INTERRUPTED
+
+
+def _defect() -> int:
+    """Show the error under way whole."""
+    traceback.print_exc()
+    return _complain("this is a defect of the program: please report it, with what is above", DEFECT)
 
 
 def _is_interrupt(error: BaseException | None) -> bool:

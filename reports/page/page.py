@@ -75,7 +75,7 @@ def write_report(
       ReportError: if the store has no such suite or `out` cannot be written to.
       results.store.StoreError: if there is no store, or it cannot be read.
     """
-    from results.publication import results_at
+    from results.publication import Publication, results_at
 
     # the rest of the package works on tables and needs no store
     from results.references import load_references
@@ -91,7 +91,7 @@ def write_report(
                 " first"
             )
         others = None if compare is None else to_compare(compare, results)
-        for line in shortfalls(cells):
+        for line in shortfalls(cells, isinstance(results, Publication)):
             tell(line)
         found = rows, cells, results.measures([plan["suite"] for plan in plans])
         other = None if others is None else _beside(rows, cells, others, compare, plans)

@@ -74,15 +74,16 @@ def provenance(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, An
     return "\n".join([*parts, "Protocol version {}, row schema version {}.\n".format(*versions)])
 
 
-def shortfalls(cells: pd.DataFrame) -> Iterator[str]:
+def shortfalls(cells: pd.DataFrame, published: bool = False) -> Iterator[str]:
     """Lines for every suite with cells that are not done, or whose meta-training is not."""
+    again = "`run --unpublished` runs what is missing" if published else "run it again to go on"
     for suite, of_suite in cells.groupby("suite", sort=False):
         counts = of_suite["status"].value_counts()
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "done")
         if kinds:
             yield (
                 f"suite {suite}: {counts.get('done', 0)} of {len(of_suite)} cells are done"
-                f" ({kinds}); run it again to go on"
+                f" ({kinds}); {again}"
             )
         lost = of_suite[of_suite["train_status"].isin(["corrupt", "missing"])]
         if stages := lost.loc[lost["status"] == "done", "train_id"].nunique():
@@ -110,7 +111,7 @@ def unfinished_list(missing: pd.DataFrame) -> str:
         place = f"{method_name(method, variant)}, {family}, split {split}, budget {budget}, {seeds}"
         reason = f" ({error})" if error else ""
         lines.append(f"- {escape_markdown(f'{place}: {status}{reason}')}\n")
-    return f"### Not finished\n\nThe next run does these cells:\n\n{''.join(lines)}"
+    return f"### Not finished\n\nThese cells are still to be run:\n\n{''.join(lines)}"
 
 
 def _suites(cells: pd.DataFrame, plans: list[dict[str, Any]]) -> str:

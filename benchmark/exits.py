@@ -142,7 +142,7 @@ def _interrupted(resumes: bool) -> int:
 def _defect() -> int:
     """Show the error under way whole."""
     traceback.print_exc()
-    return _complain("this is a defect of the program: please report it, with what is above", DEFECT)
+    return _complain("this is a defect of the program: report it with what is above", DEFECT)
 
 
 def _is_interrupt(error: BaseException | None) -> bool:

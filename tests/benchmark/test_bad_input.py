@@ -245,7 +245,7 @@ def test_a_defect_is_no_failed_cell(cli, monkeypatch):
     monkeypatch.setattr("benchmark.catalogue.catalogue", lambda: 1 / 0)
     result = cli("list")
     assert (result.code, result.out) == (70, "")
-    assert result.err.startswith("Traceback") and "ZeroDivisionError: division by zero" in result.err
+    assert result.err.startswith("Traceback") and "ZeroDivisionError" in result.err
     assert result.err.splitlines()[-1].startswith("error: this is a defect of the program")
 
 

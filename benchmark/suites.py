@@ -65,7 +65,8 @@ FAST = ("point-goal", "point-rand")
 DESK = ("cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand")
 ANTS = ("ant-goal", "ant-dir")  # TD3's own curve on the Ant is below standing still at desk's steps
 GAPS = ("cheetah-vel-gap", "ant-dir-4", "ant-goal-gap", "hopper-mass", "walker-mass")
-FIDELITY = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3")  # to compare with published scores
+# to compare with published scores
+FIDELITY = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3", "cheetah-vel-7")
 COVERAGE = (5, 15, 30)  # training tasks
 LAWS = (0.5, 1.0)  # shares of the law
 WIDTHS = (64, 128, 256)  # of the backbone

@@ -15,6 +15,7 @@ FAMILIES: dict[str, str] = {
     "cheetah-vel": "envs.cheetah:CheetahVel",
     "cheetah-vel-2": "envs.cheetah:CheetahVel2",
     "cheetah-vel-3": "envs.cheetah:CheetahVel3",
+    "cheetah-vel-7": "envs.cheetah:CheetahVel7",
     "cheetah-vel-gap": "envs.cheetah:CheetahVelGap",
     "cheetah-dir": "envs.cheetah:CheetahDir",
     "cheetah-joints": "envs.cheetah:CheetahJoints",
@@ -31,7 +32,7 @@ FAMILIES: dict[str, str] = {
 
 TUNING = "tuning-"  # before the id of a family, its tuning law
 PIXELS = ("pixels-point-goal", "pixels-point-rand")  # families that see pictures
-UNTUNED = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3")  # families without one
+UNTUNED = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3", "cheetah-vel-7")  # families without one
 
 
 def is_family(family_id: str) -> bool:

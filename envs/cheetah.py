@@ -125,6 +125,17 @@ class CheetahVel3(CheetahVel):
     bands: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 3.0),)
 
 
+class CheetahVel7(CheetahVel):
+    """`cheetah-vel` with RoML's law v* ~ U(0, 7), to compare with published scores.
+
+    Source:
+      Greenberg et al. 2023 (https://arxiv.org/abs/2301.11147).
+    """
+
+    id: ClassVar[str] = "cheetah-vel-7"
+    bands: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 7.0),)
+
+
 class CheetahVelGap(CheetahVel):
     """`cheetah-vel` trained on slow and fast and tested between: v* ~ U([0, 0.5] ∪ [3, 3.5]).
 

@@ -4,7 +4,7 @@ inside the family's own law.
 Settings that are chosen by how well a method adapts from a tuning law to its validation tasks are
 chosen for adaptation out of distribution, and have seen no test task. `load_family("tuning-<id>")`
 gives the tuning law of a family. Those of which there are published scores to compare with
-(`cheetah-dir`, `cheetah-vel-2`, `cheetah-vel-3`) have none.
+(`cheetah-dir`, `cheetah-vel-2`, `-3`, `-7`) have none.
 """
 
 from abc import ABC, abstractmethod

@@ -15,11 +15,13 @@ LAWS = {  # m/s: bands of training speeds
     "cheetah-vel": ((0.0, 2.5),),
     "cheetah-vel-2": ((0.0, 2.0),),
     "cheetah-vel-3": ((0.0, 3.0),),
+    "cheetah-vel-7": ((0.0, 7.0),),
     "cheetah-vel-gap": ((0.0, 0.5), (3.0, 3.5)),
 }
 SPLITS = {
     "cheetah-vel-2": {"id": 40},
     "cheetah-vel-3": {"id": 30},
+    "cheetah-vel-7": {"id": 50},
     "cheetah-vel-gap": {"id": 4, "gap": 5},
     "cheetah-dir": {"id": 2},
     "cheetah-joints": {"id": 10, "ood": 26},
@@ -80,7 +82,8 @@ def test_training_speeds_are_stratified_over_the_bands_laid_end_to_end(
 
 
 @pytest.mark.parametrize(
-    ("family_id", "n", "seed"), [("cheetah-vel-2", 40, 108), ("cheetah-vel-3", 30, 109)]
+    ("family_id", "n", "seed"),
+    [("cheetah-vel-2", 40, 108), ("cheetah-vel-3", 30, 109), ("cheetah-vel-7", 50, 110)],
 )
 def test_the_id_split_was_drawn_as_its_note_says(family_id: str, n: int, seed: int) -> None:
     family = load_family(family_id)

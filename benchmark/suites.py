@@ -62,6 +62,7 @@ class Budget:
 
 
 FAST = ("point-goal", "point-rand")
+FASTEST = ("point-goal",)  # where a suite has many arms
 DESK = ("cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand")
 ANTS = ("ant-goal", "ant-dir")  # TD3's own curve on the Ant is below standing still at desk's steps
 GAPS = ("cheetah-vel-gap", "ant-dir-4", "ant-goal-gap", "hopper-mass", "walker-mass")
@@ -107,7 +108,7 @@ SUITES: dict[str, Suite] = {
             version=1,
             question="Who adapts to tasks in a hole of the training distribution?",
             splits=("gap",),
-            families=_families(GAPS, fast=("point-goal",)),
+            families=_families(GAPS, fast=FASTEST),
             methods=COMPARED,
         ),
         Suite(
@@ -142,7 +143,7 @@ SUITES: dict[str, Suite] = {
             version=1,
             question="How deep and how wide has the backbone to be?",
             splits=("ood",),
-            families=_families(("cheetah-vel", "hopper-rand")),
+            families=_families(("cheetah-vel", "hopper-rand"), fast=FASTEST),
             methods=("apb",),
             variants=tuple(
                 Variant({"depth": depth, "hidden": width})
@@ -163,7 +164,7 @@ SUITES: dict[str, Suite] = {
             version=1,
             question="How far from the training distribution does each method adapt?",
             splits=("shift",),
-            families=_families(("cheetah-vel", "ant-goal", "hopper-rand")),
+            families=_families(("cheetah-vel", "ant-goal", "hopper-rand"), fast=FASTEST),
             methods=COMPARED,
         ),
         Suite(
@@ -203,7 +204,7 @@ SUITES: dict[str, Suite] = {
             version=1,
             question="Do linear layers become the bottleneck as training tasks differ more?",
             splits=("id", "ood"),
-            families=_families(("cheetah-vel",)),
+            families=_families(("cheetah-vel",), fast=FASTEST),
             methods=("apb", "apb-unfrozen"),
             variants=tuple(
                 Variant(tasks=n, same_total=True, law=law) for law in LAWS for n in COVERAGE

@@ -296,6 +296,10 @@ _DESK_TD3 = {
     "tau": 0.02,
 }
 
+# A size and a rate that suit locomotion, as users of CAVIA have them there (dlpbc/nm-metarl); the
+# official defaults, 2 and 1, are for its 2D navigation.
+_LOCOMOTION_CAVIA = {"context": 50, "inner_rate": 10.0}
+
 # The official widths, batch and rate.
 _PAPER_TD3 = {"hidden": 256, "batch": 256, "learning_rate": 3e-4, "compile": True}
 
@@ -409,6 +413,7 @@ BUDGETS: dict[str, Budget] = {
                 # the last 40 % of the steps belong to one policy
                 APB_RESET: {"reset_period": 30_000},
                 GRADIENT: {"hidden": 128, "episodes": 10, "fisher_stride": 7},
+                CAVIA: _LOCOMOTION_CAVIA,
                 # widths and batch of the others; for each environment step a quarter of the
                 # official gradient steps on cheetah-vel, a half on cheetah-dir, an eighth on ants,
                 # hopper and walker
@@ -443,6 +448,7 @@ BUDGETS: dict[str, Budget] = {
                 TD3: _PAPER_TD3,
                 TD3_STAGE: _afterwards(_PAPER_TD3),
                 APB_RESET: {"reset_period": 100_000},
+                CAVIA: _LOCOMOTION_CAVIA,
                 PEARL: {"updates_per_step": 0.0625},  # about the official million of gradient steps
             },
         ),

@@ -9,7 +9,8 @@ danger.
 Paper: Zintgraf, Shiarlis, Kurin, Hofmann and Whiteson 2019, "Fast Context Adaptation via
 Meta-Learning" (arXiv 1810.03642). Official code: lmzintgraf/cavia, `rl` (at 91f093a or later, which
 put in a nonlinearity that was missing). Settings are the defaults of its arguments unless a comment
-says otherwise; they are for its 2D navigation, and it gives no others.
+says otherwise; they are for its 2D navigation, and it gives no others: locomotion has a
+larger context and rate, at desk and at paper.
 
 `cavia+ft` goes on after its own steps: TRPO on context and weights, on the test task alone, on
 batches of the same size, with the outer step's settings; `cavia+td3`: TD3 instead,
@@ -98,11 +99,11 @@ class Cavia(Method):
     on_policy: ClassVar[bool] = True
     eval_mode: str = "deterministic"
     space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "inner_rate": (0.3, 1.0, 3.0),
+        "inner_rate": (0.3, 1.0, 3.0, 10.0),
         "max_kl": (0.01, 0.02),
         "gamma": (0.95, 0.99),
         "episodes": (5, 10, 20),
-        "context": (2, 5),
+        "context": (2, 5, 50),
     }
     Config: ClassVar[type[CaviaConfig]] = CaviaConfig
     config: CaviaConfig

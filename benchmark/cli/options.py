@@ -7,16 +7,16 @@ from typing import Annotated, Any
 import typer
 
 SEALED = (
-    "Adapt to fresh test tasks, as far from training as the frozen ones, drawn from this seed:"
-    " choose it once a method is finished. The report of a store that holds both says how much"
-    " better the frozen ones are solved."
+    "Adapt to fresh test tasks drawn from this seed, as far from training as the frozen ones."
+    " Choose the seed once the method is finished. The report of a store that holds both says how"
+    " much better the frozen ones are solved."
 )
 UNPUBLISHED = (
-    "Run only what the published results lack, of as many seeds as they need, and take over the"
-    " meta-trainings that are published. `publish --add` adds it."
+    "Run only what the published results lack, with as many seeds as they need, reusing published"
+    " meta-trainings. `publish --add` then adds the results."
 )
 DEFAULT_STORE = Path("results/local")
-PUBLISHED = Path("published")  # in place of a folder, the results that came with the program
+PUBLISHED = Path("published")  # stands for the results that came with the program
 
 
 def named_folder(text: str) -> Path:
@@ -59,77 +59,77 @@ Jobs = Annotated[int | None, typer.Option(help="Worker processes. [default: one 
 Device = Annotated[
     str,
     typer.Option(
-        help="Where learners are: cpu or cuda. Simulators are on the CPU, and random draws differ"
-        " from one device to the other."
+        help="Where learners run: cpu or cuda. Simulators always run on the CPU; random draws"
+        " differ between devices."
     ),
 ]
 StageTimeLimit = Annotated[
     str | None,
-    typer.Option(help="Give up a stage that takes longer than, for example, 6h; it has failed."),
+    typer.Option(help="Abandon a stage that takes longer than, say, 6h, and count it as failed."),
 ]
 MemoryLimit = Annotated[
     str | None,
-    typer.Option(help="Give up a stage whose worker takes more than, for example, 8G of memory."),
+    typer.Option(help="Abandon a stage whose worker uses more than, say, 8G of memory."),
 ]
-TimeLimit = Annotated[
-    str | None, typer.Option(help="Stop after, for example, 90m; run again to go on.")
-]
-Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+TimeLimit = Annotated[str | None, typer.Option(help="Stop after, say, 90m; run again to continue.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Sealed = Annotated[int | None, typer.Option(min=0, help=SEALED)]
 Unpublished = Annotated[bool, typer.Option("--unpublished", help=UNPUBLISHED)]
 
-Budget = Annotated[str, typer.Option(help="How much experience it may cost; `list` shows them.")]
+Budget = Annotated[
+    str, typer.Option(help="How much experience to spend; `list` shows all budgets.")
+]
 Methods = Annotated[
     str | None,
     typer.Option(
-        help="Names, comma-separated; all; or none, for --method alone. [default: the suite's]"
+        help="Comma-separated names; or all; or none, to run --method alone. [default: the suite's]"
     ),
 ]
-Families = Annotated[
-    str | None, typer.Option(help="Names, comma-separated. [default: the suite's]")
-]
+Families = Annotated[str | None, typer.Option(help="Comma-separated names. [default: the suite's]")]
 Seeds = Annotated[int | None, typer.Option(help="Run seeds 0 … N−1. [default: the budget's]")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a setting, as apb.hidden=128.")
+    list[str] | None, typer.Option("--set", help="Change a setting, e.g. apb.hidden=128.")
 ]
 OwnMethod = Annotated[
     list[str] | None,
     typer.Option(
-        help="Add a method of your own, as module:Class; MyMethod is called my-method then."
+        help="Add a method of your own, as module:Class; MyMethod is then named my-method."
     ),
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Run finished cells again, unfinished ones from the start."),
+    typer.Option("--force", help="Rerun finished cells, and unfinished ones from the start."),
 ]
-Plan = Annotated[
-    bool, typer.Option("--plan", help="Only plan the cells, and leave them to `worker`.")
-]
+Plan = Annotated[bool, typer.Option("--plan", help="Only plan the cells, for a `worker` to run.")]
 DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Say what it would cost (time, memory, disk), and run nothing; takes ten seconds.",
+        help="Estimate the cost (time, memory, disk) without running; takes ten seconds.",
     ),
 ]
 Executor = Annotated[
     str,
-    typer.Option(help="Who runs the stages: local, slurm (an array of workers) or ray."),
+    typer.Option(help="What runs the stages: local, slurm (an array of workers) or ray."),
 ]
-Array = Annotated[int | None, typer.Option(min=1, max=10_000, help="With slurm: how many workers.")]
+Array = Annotated[
+    int | None, typer.Option(min=1, max=10_000, help="With slurm: the number of workers.")
+]
 Slurm = Annotated[
     list[str] | None,
-    typer.Option(help="With slurm: a parameter of the jobs, as partition=long."),
+    typer.Option(help="With slurm: a job parameter, e.g. partition=long."),
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="With ray: of the cluster, or auto. [default: this machine alone]"),
+    typer.Option(help="With ray: the cluster's address, or auto. [default: this machine alone]"),
 ]
 Completed = Annotated[
     Path | None,
-    folder_option(about="For --unpublished: the published results. [default: the program's]"),
+    folder_option(
+        about="With --unpublished: folder of published results. [default: the program's]"
+    ),
 ]
 Live = Annotated[
     Path | None,
-    folder_option(about="Folder for curves under way: JSON lines, and TensorBoard's files."),
+    folder_option(about="Write curves of running stages here: JSON lines, and TensorBoard files."),
 ]

@@ -9,16 +9,16 @@ import typer
 
 from benchmark.cli import options
 
-RECORD = "Keep this machine's fingerprints in fingerprints.json of --published; for trusted code."
+RECORD = "Save this machine's fingerprints in --published/fingerprints.json; for trusted code only."
 LEVELS = (
     "1: tables follow from rows (15 seconds). 2: also fingerprints, checkpoints, fresh seeds"
-    " (minutes). 3: fresh seeds at desk or paper. What is run again, from --cells to --record, is"
-    " for levels 2 and 3."
+    " (minutes). 3: fresh seeds at desk or paper. The options from --cells to --record are for"
+    " levels 2 and 3, which run code."
 )
 
 
 def publish(
-    suite: Annotated[str | None, typer.Option(help="Which suite of the store.")] = None,
+    suite: Annotated[str | None, typer.Option(help="The suite to publish.")] = None,
     store: options.Store = options.DEFAULT_STORE,
     out: Annotated[
         Path | None,
@@ -28,27 +28,22 @@ def publish(
         bool,
         typer.Option(
             "--rerender",
-            help=(
-                "Write the report of what is published anew, all suites or one; nothing is run or"
-                " added."
-            ),
+            help=("Rewrite the published reports, of all suites or one; nothing is run or added."),
         ),
     ] = False,
     dirty: Annotated[
-        bool, typer.Option("--dirty", help="Publish what ran on code that was not committed.")
+        bool, typer.Option("--dirty", help="Publish even results from uncommitted code.")
     ] = False,
     add: Annotated[
         bool,
         typer.Option(
-            "--add", help="Add the finished cells to what is published, the suite whole or not."
+            "--add",
+            help="Add the finished cells to the published ones, even of an unfinished suite.",
         ),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Publish a finished suite.
-
-    That is: rows per seed, manifest, report, and trained states.
-    """
+    """Publish a finished suite: rows per seed, manifest, report, and trained states."""
     from benchmark import arguments
 
     if suite is None and not rerender:
@@ -95,28 +90,28 @@ def verify(
         str | None,
         typer.Option(
             help=(
-                "What to run again: suite/family/method, comma-separated. [default: six, at level 3"
-                " all]"
+                "What to rerun: comma-separated suite/family/method. [default: six cells; at level"
+                " 3 all]"
             )
         ),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Of those cells. [default: quick, at level 3 desk]")
+        str | None, typer.Option(help="Budget of those cells. [default: quick; at level 3 desk]")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=2, max=100, help="Fresh seeds of each.")] = 4,
+    seeds: Annotated[int, typer.Option(min=2, max=100, help="Fresh seeds per cell.")] = 4,
     first_seed: Annotated[
-        int, typer.Option(min=0, max=1_000_000_000, help="The first of them.")
+        int, typer.Option(min=0, max=1_000_000_000, help="The first fresh seed.")
     ] = 1_000,
     store: Annotated[
         Path | None,
         options.folder_option(
             about=(
-                "Keep the runs there, to go on after a break with the same code. [default: a"
-                " temporary folder]"
+                "Keep the runs here, to resume them later with the same code. [default: a temporary"
+                " folder]"
             )
         ),
     ] = None,
-    time_limit: Annotated[str | None, typer.Option(help="Stop after, for example, 90m.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Stop after, say, 90m.")] = None,
     record: Annotated[
         bool,
         typer.Option("--record", help=RECORD),
@@ -124,7 +119,7 @@ def verify(
 ) -> None:
     """Check published numbers against their rows and the code.
 
-    The exit code is 1 if one of them does not follow.
+    The exit code is 1 if a check fails.
     """
     from benchmark import arguments
 
@@ -161,10 +156,7 @@ def references(
         Path, options.folder_option(about="Folder to write one file per family into.")
     ] = Path("reference_returns"),
 ) -> None:
-    """Make the reference returns that normalise a score.
-
-    They come from what the suite oracle measured.
-    """
+    """Write the reference returns that normalise scores, from results of the suite oracle."""
     from benchmark import show as cells
 
     typer.echo(cells.references(store, out))
@@ -173,10 +165,10 @@ def references(
 def rates(
     store: options.Store = options.DEFAULT_STORE,
     out: Annotated[
-        Path, typer.Option(help="File to write; what it has of other stages stays.")
+        Path, typer.Option(help="File to write; its entries for other stages are kept.")
     ] = Path("rates.csv"),
 ) -> None:
-    """Note what stages cost, for `run --dry-run`, from a store that an idle machine has filled."""
+    """Record what stages cost, for `run --dry-run`; use a store that an idle machine has filled."""
     from benchmark import estimate
 
     typer.echo(estimate.write_rates(store, out))

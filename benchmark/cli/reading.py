@@ -10,12 +10,12 @@ import typer
 from benchmark.cli import options
 
 VIDEOS = (
-    "Film policies before and after adaptation, on the task farthest from training. Costs what the"
-    " adaptation of one seed of each method and split cost, and seconds; what --out has is not"
-    " filmed again. Needs OpenGL: in software Debian's libegl1 or libosmesa6 will do"
-    " (MUJOCO_GL=egl or osmesa)."
+    "Film policies before and after adaptation, on the task farthest from training. Reruns the"
+    " adaptation of one seed per method and split, plus a few seconds; films already in --out are"
+    " kept. Needs OpenGL; for software rendering, Debian's libegl1 or libosmesa6 (MUJOCO_GL=egl or"
+    " osmesa)."
 )
-FILMED = "With --videos: a method of your own, as `run` was given it, to be filmed too."
+FILMED = "With --videos: also film a method of your own, given as for `run`."
 
 
 def report(
@@ -23,8 +23,8 @@ def report(
         Path | None,
         options.folder_option(
             about=(
-                "Folder of results, or `published`. [default: results/local, the published ones"
-                " where it is not there]"
+                "Folder of results, or `published`. [default: results/local if it exists, else"
+                " published]"
             ),
             parser=options.results_folder,
         ),
@@ -40,9 +40,7 @@ def report(
         str,
         typer.Option(
             "--format",
-            help=(
-                "Comma-separated: html (a page that needs no other file), latex (an appendix), md."
-            ),
+            help=("Comma-separated: html (one self-contained page), latex (an appendix), md."),
         ),
     ] = "html,latex,md",
     pdf: Annotated[
@@ -52,8 +50,8 @@ def report(
         Path | None,
         options.folder_option(
             about=(
-                "Other results, or `published`: methods that only they have join, the others are"
-                " compared."
+                "Other results, or `published`: methods found only there join the report, the"
+                " others are compared."
             ),
             parser=options.results_folder,
         ),
@@ -61,7 +59,7 @@ def report(
     videos: Annotated[bool, typer.Option("--videos", help=VIDEOS)] = False,
     method: Annotated[list[str] | None, typer.Option(help=FILMED)] = None,
 ) -> None:
-    """Turn a store into figures, tables and one page."""
+    """Turn a store into one page with figures and tables."""
     from benchmark import arguments
     from benchmark.cores import available_cores
     from reports.page.page import FORMATS, to_compare, write_report
@@ -105,7 +103,7 @@ def _own_or_published() -> Path:
     """The user's results where there are any, the published ones otherwise, which is said."""
     if options.DEFAULT_STORE.exists():
         return options.DEFAULT_STORE
-    typer.echo(f"no {options.DEFAULT_STORE} here: these are the published results")
+    typer.echo(f"no {options.DEFAULT_STORE} here, showing the published results")
     return options.PUBLISHED
 
 
@@ -119,14 +117,14 @@ def list_(as_json: options.Json = False) -> None:
 
 def show(
     cell: Annotated[
-        str | None, typer.Argument(help="Beginning of a cell's id; without it, all cells.")
+        str | None, typer.Argument(help="The beginning of a cell's id. [default: list all cells]")
     ] = None,
     store: options.Store = options.DEFAULT_STORE,
     as_json: options.Json = False,
 ) -> None:
     """Show the cells of a store, or one of them.
 
-    Of one cell all is shown: its record, its rows and its log.
+    For a single cell, show everything: its record, rows and log.
     """
     from benchmark import show as cells
 

@@ -11,7 +11,7 @@ from benchmark import __version__
 
 EPILOG = (
     "Exit codes: 0 done, 1 failed cells or a regression, 2 bad input, 3 time limit reached (run"
-    " again to go on), 4 disk full, 70 a defect of the program, 129 SIGHUP, 130 Ctrl-C, 143"
+    " again to continue), 4 disk full, 70 a defect of the program, 129 SIGHUP, 130 Ctrl-C, 143"
     " SIGTERM. Start with: python -m benchmark run --suite ood, then: python -m benchmark report."
 )
 
@@ -38,7 +38,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log what happens, and show tracebacks.")
+        bool, typer.Option("--verbose", "-v", help="Log progress, and show tracebacks.")
     ] = False,
 ) -> None:
     """Set up what every command shares."""

@@ -8,12 +8,12 @@ import typer
 from benchmark.cli import options
 from results import fork_server
 
-SAVE_EVERY = "How often unfinished stages are saved; a run that is stopped saves them, too."
+SAVE_EVERY = "How often to save unfinished stages; a run that is stopped saves them as well."
 
 
 def run(
     context: typer.Context,
-    suite: Annotated[str, typer.Option(help="Which question to ask; `list` shows them.")],
+    suite: Annotated[str, typer.Option(help="Which question to ask; `list` shows all suites.")],
     budget: options.Budget = "quick",
     methods: options.Methods = None,
     families: options.Families = None,
@@ -40,9 +40,9 @@ def run(
     live: options.Live = None,
     as_json: options.Json = False,
 ) -> None:
-    """Run a suite, or go on with it.
+    """Run a suite, or continue it.
 
-    What the store has finished is skipped, and what it has saved goes on.
+    Finished cells in the store are skipped, and saved ones are resumed.
     """
     from benchmark import arguments
 
@@ -84,7 +84,7 @@ def run(
 
 def worker(
     suite: Annotated[
-        list[str] | None, typer.Option(help="Only this suite. [default: every suite planned there]")
+        list[str] | None, typer.Option(help="Only this suite. [default: every planned suite]")
     ] = None,
     jobs: options.Jobs = None,
     device: options.Device = "cpu",
@@ -94,10 +94,10 @@ def worker(
     stage_time_limit: options.StageTimeLimit = None,
     memory_limit: options.MemoryLimit = None,
 ) -> None:
-    """Run what is planned in a store, beside other workers on any machines that share the folder.
+    """Run planned cells of a store, alongside workers on any machines that share the folder.
 
-    `run --plan` plans. A worker ends when nothing planned is left; what failed is tried again once
-    it is planned again.
+    Plan them with `run --plan`. A worker ends when no planned cell is left; failed ones are retried
+    once they are planned again.
     """
     from benchmark import arguments
 
@@ -114,46 +114,52 @@ def worker(
 def status(
     store: options.Store = options.DEFAULT_STORE,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Show it again every few seconds until all is done.")
+        bool, typer.Option("--watch", help="Refresh every few seconds until everything is done.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show how far a store is: what is done, running and where, failed, lost, and the time left."""
+    """Show the progress of a store: stages done, running and where, failed, lost; time left."""
     from benchmark import status as statuses
 
     statuses.tell(store, watch, as_json)
 
 
 def tune(
-    family: Annotated[str, typer.Option(help="On whose tuning law; `list` shows the families.")],
+    family: Annotated[
+        str, typer.Option(help="Family whose tuning law to use; `list` shows all families.")
+    ],
     method: Annotated[
         str,
         typer.Option(
-            help="Name of a method, or module:Class of your own; its `space` says what is tried."
+            help="A method, or module:Class for your own; its `space` says which settings to try."
         ),
     ],
     trials: Annotated[
-        int, typer.Option(min=2, max=1000, help="Settings to try: the budget's own, and others.")
+        int,
+        typer.Option(min=2, max=1000, help="How many settings to try, the budget's own included."),
     ] = 6,
     budget: Annotated[
         str,
-        typer.Option(help="Whose settings are tuned; trials get a quarter of it, the best half."),
+        typer.Option(
+            help="Whose settings to tune; trials get a quarter of it, the best ones a half."
+        ),
     ] = "quick",
     seed: Annotated[
-        int, typer.Option(min=0, max=1_000_000, help="Of the draws and the trials.")
+        int,
+        typer.Option(min=0, max=1_000_000, help="Seed of the drawn settings and of the trials."),
     ] = 0,
     jobs: options.Jobs = None,
     store: options.Store = Path("results/tuning-runs"),
-    out: Annotated[Path, options.folder_option(about="Folder of the logs.")] = Path(
+    out: Annotated[Path, options.folder_option(about="Folder for the logs.")] = Path(
         "results/tuning"
     ),
     time_limit: options.TimeLimit = None,
-    save_every: Annotated[str, typer.Option(help="How often unfinished stages are saved.")] = "5m",
+    save_every: Annotated[str, typer.Option(help="How often to save unfinished stages.")] = "5m",
 ) -> None:
     """Try settings of a method, and log every trial.
 
-    Each is meta-trained on a family's tuning law and adapted to its validation tasks, none of which
-    is a test task.
+    Each trial is meta-trained on a family's tuning law and adapted to its validation tasks, none of
+    which is a test task.
     """
     from benchmark import arguments
 

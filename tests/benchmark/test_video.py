@@ -356,4 +356,4 @@ def test_goals_are_where_tasks_have_them():
 
 def test_help_says_what_it_costs(cli):
     text = " ".join(cli("report", "--help").out.split())
-    assert "--videos" in text and "OpenGL" in text and "Costs what the adaptation" in text
+    assert "--videos" in text and "OpenGL" in text and "Reruns the adaptation" in text

@@ -60,7 +60,7 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
     for name, suite in catalogue["suites"].items():
         lines.append(f"  {name}: {suite['question']}")
         lines.append(
-            f"    methods: {', '.join(suite['methods'])}; with `--methods all` every method below"
+            f"    methods: {', '.join(suite['methods'])}; `--methods all` adds every method below"
         )
         if len(suite["variants"]) > 1:
             lines.append(f"    each as: {'; '.join(map(_variant, suite['variants']))}")
@@ -72,7 +72,7 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
     for name, budget in catalogue["budgets"].items():
         lines.append(f"  {name}: {budget['purpose']}; {budget['seeds']} seeds")
         on_policy = (
-            f"{budget['fresh_steps']:,} on-policy, {budget['fresh_tasks']} fresh ones at a time"
+            f"on-policy: {budget['fresh_steps']:,}, {budget['fresh_tasks']} fresh tasks at a time"
         )
         lines.append(
             f"    meta-training {budget['train_steps']:,} over {budget['train_tasks']} tasks"
@@ -80,7 +80,7 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
         )
         if others := budget["meta_steps"]:
             each = ", ".join(f"{steps:,} in {module}" for module, steps in others.items())
-            lines.append(f"    but, so that all cost about the same core-time: {each}")
+            lines.append(f"    except, to equalise core-time: {each}")
         lines.append(f"    adaptation {budget['adapt_steps']:,} per test task")
     lines.append("Families")
     for name, family in catalogue["families"].items():
@@ -92,10 +92,10 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
             f" splits {splits}"
         )
     lines.append(
-        "  permuted- before any of them: its observation and action entries in another order on"
+        "  prefix permuted- for any of them: observation and action entries in a different order on"
         " each test task"
     )
-    lines.append(f"  {', '.join(PIXELS)}: seen in pictures, through a frozen encoder")
+    lines.append(f"  {', '.join(PIXELS)}: observed as images, through a frozen encoder")
     lines.append("Methods (settings with their defaults; change one with --set method.key=value)")
     for name, method in catalogue["methods"].items():
         if "fault" in method:
@@ -111,7 +111,7 @@ def _variant(variant: Mapping[str, Any]) -> str:
     """A suite's variant for a person."""
     said = [f"{key}={value}" for key, value in variant["settings"].items()]
     if variant["tasks"]:
-        steps = "as many steps in all" if variant["same_total"] else "as many steps each"
+        steps = "the same total of steps" if variant["same_total"] else "the same steps each"
         law = f" from the middle {variant['law']:.0%} of the law" * (variant["law"] < 1)
         said.append(f"{variant['tasks']} training tasks{law} with {steps}")
-    return " ".join(said) or "it is"
+    return " ".join(said) or "unchanged"

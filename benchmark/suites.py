@@ -106,7 +106,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             id="gap",
             version=1,
-            question="Who adapts to tasks in a hole of the training distribution?",
+            question="Who adapts to tasks in a gap of the training distribution?",
             splits=("gap",),
             families=_families(GAPS, fast=FASTEST),
             methods=COMPARED,
@@ -141,7 +141,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             id="architecture",
             version=1,
-            question="How deep and how wide has the backbone to be?",
+            question="How deep and how wide must the backbone be?",
             splits=("ood",),
             families=_families(("cheetah-vel", "hopper-rand"), fast=FASTEST),
             methods=("apb",),
@@ -154,7 +154,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             id="efficiency",
             version=1,
-            question="How many steps does it take, against standard RL?",
+            question="How many steps does adaptation take, compared with standard RL?",
             splits=("id", "ood"),
             families=_families(DESK, (*DESK, *ANTS)),
             methods=("apb", "apb-random", "td3"),
@@ -170,7 +170,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             id="exploration",
             version=1,
-            question="Does exploring with perturbed linear layers, or starting anew, help?",
+            question="Does it help to explore with perturbed linear layers, or to reset them?",
             splits=("ood",),
             families=_families(("cheetah-vel",), ("cheetah-vel", "ant-goal")),
             methods=(
@@ -190,7 +190,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             id="theory",
             version=1,
-            question="Does the bound on the error of adaptation tell anything?",
+            question="Is the bound on the adaptation error informative?",
             splits=("id", "ood"),
             families=_families(
                 ("cheetah-joints", "permuted-cheetah-vel", "permuted-point-goal"),
@@ -213,7 +213,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             id="pixels",
             version=1,
-            question="Does it adapt when it sees pictures, through a frozen encoder?",
+            question="Does APB adapt from images, seen through a frozen encoder?",
             splits=("ood",),
             families=dict.fromkeys(("smoke", "quick", "desk", "paper"), ("pixels-point-goal",)),
             methods=("apb", "apb-random", "td3"),
@@ -221,9 +221,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             id="oracle",
             version=1,
-            question=(
-                "What can be reached at all? TD3 on each task alone, for as long as the budget says"
-            ),
+            question="What is attainable? TD3 on each task alone, for as long as the budget allows",
             splits=("id", "gap", "ood"),
             families={
                 "oracle-fast": FAST,
@@ -314,7 +312,7 @@ BUDGETS: dict[str, Budget] = {
     for budget in (
         Budget(
             id="smoke",
-            purpose="does it run? every cell in seconds",
+            purpose="does it run? each cell takes seconds",
             train_tasks=4,
             train_steps=4 * 200,
             adapt_steps=200,
@@ -354,7 +352,7 @@ BUDGETS: dict[str, Budget] = {
         ),
         Budget(
             id="quick",
-            purpose="minutes on two cores, and it visibly learns",
+            purpose="visible learning, in minutes on two cores",
             train_tasks=8,
             train_steps=8 * 2_500,
             adapt_steps=3_000,
@@ -382,7 +380,7 @@ BUDGETS: dict[str, Budget] = {
         ),
         Budget(
             id="desk",
-            purpose="published tables from two cores, a family in a night or two",
+            purpose="published tables; one family takes a night or two on two cores",
             train_tasks=16,
             train_steps=16 * 50_000,
             adapt_steps=100_000,
@@ -434,7 +432,7 @@ BUDGETS: dict[str, Budget] = {
         ),
         Budget(
             id="paper",
-            purpose="a cluster",
+            purpose="full length, for a cluster",
             train_tasks=16,
             train_steps=16 * 1_000_000,
             adapt_steps=300_000,
@@ -454,7 +452,7 @@ BUDGETS: dict[str, Budget] = {
         ),
         Budget(
             id="oracle-fast",
-            purpose="upper references of the point families, half an hour on two cores",
+            purpose="upper references for the point families; half an hour on two cores",
             train_tasks=0,
             train_steps=0,
             adapt_steps=20_000,
@@ -463,7 +461,7 @@ BUDGETS: dict[str, Budget] = {
         ),
         Budget(
             id="oracle-desk",
-            purpose="upper references of other families, a night on two cores for one of them",
+            purpose="upper references for other families; a night on two cores for each",
             train_tasks=0,
             train_steps=0,
             adapt_steps=300_000,
@@ -472,7 +470,7 @@ BUDGETS: dict[str, Budget] = {
         ),
         Budget(
             id="oracle",
-            purpose="upper references of all other families, a cluster",
+            purpose="upper references for all other families, for a cluster",
             train_tasks=0,
             train_steps=0,
             adapt_steps=1_000_000,

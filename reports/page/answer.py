@@ -26,10 +26,10 @@ from reports.text import escape_markdown, slug
 
 _TABLES = """\
 Interquartile means over seeds × families; a normalised score of 0 is the better of zero and random
-action, 1 is TD3 that learned the task alone. Environment steps and minutes of one process are per
-seed, of meta-training and of adaptation to all tasks of these families.
+actions, 1 is TD3 trained on the task alone. Environment steps, and minutes of a single process, are
+per seed and cover meta-training and adaptation to all tasks of these families.
 """
-_PARTLY = "† has no score on some of the families and axes that others have, and stands last.\n"
+_PARTLY = "† lacks a score on some families or axes that others have, and is listed last.\n"
 _PLACE = ("suite", "budget", "split")
 
 
@@ -106,5 +106,5 @@ def _unranked(numbers: ReportData, key: tuple[str, ...], board: pd.DataFrame) ->
     ):
         if group not in set(board["group"]):
             places = escape_markdown(text_of(strata_of(scores)))
-            told = f"No reference returns to rank methods by yet on {group_name(str(group))}"
+            told = f"No reference returns yet to rank methods on {group_name(str(group))}"
             yield f"{told} ({places})."

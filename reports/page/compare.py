@@ -109,9 +109,9 @@ def _shared(cells: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
     same = len(set(cells["adapt_id"].dropna()) & set(theirs["adapt_id"].dropna()))
     if same:
         yield (
-            f"{same} of {theirs['adapt_id'].nunique()} compared cells are the same ones in both,"
-            " seeds included: where they differ it is the machine or the code, and p, which takes"
-            " them for other seeds, is too cautious"
+            f"{same} of {theirs['adapt_id'].nunique()} compared cells are the same in both,"
+            " seeds included: any difference comes from the machine or the code, and p, which"
+            " treats them as different seeds, is too cautious"
         )
 
 
@@ -216,8 +216,8 @@ def comparison_figure(
     """
     n_columns = min(_COLUMNS, len(arms))
     note = (
-        "Grey: the others' mean, and from their lowest to their highest seed. Coloured: the mean of"
-        " fresh seeds; thin: each."
+        "Grey: mean of the other results, and range from lowest to highest seed. Coloured: mean of"
+        " the fresh seeds; thin: each seed."
     )
     figure, panels = canvas(
         n_columns, title, note, -(-len(arms) // n_columns), _PANEL, sharey=False

@@ -70,9 +70,9 @@ def _page(
     arms = expected[expected["suite"] == plan["suite"]]
     yield f"\\section*{{Suite {escape_latex(plan['suite'])}: {escape_latex(plan['question'])}}}\n"
     yield (
-        "Return of the policy that adaptation leaves (sum over an episode, in the units of the"
+        "Return of the policy at the end of adaptation (sum over an episode, in the units of the"
         " family), mean over seeds $\\pm$ half the width of the 95\\,\\% interval of Student's t,"
-        " or half the range of two seeds. A score is the mean over the tasks of a level of shift,"
+        " or half the range of two seeds. A score is the mean over the tasks at a level of shift,"
         " then over the levels of one shift axis.\n\n"
     )
     ends = last_scores(scores[scores["suite"] == plan["suite"]]).dropna(subset=["return_mean"])

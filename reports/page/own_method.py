@@ -21,8 +21,8 @@ _IMAGES = "The tasks of this axis are exact linear images of training tasks."
 _PLACE = (*TABLE, "axis")
 _HOW_TO_READ = """\
 Scores are those at the end of the adaptation budget ([CSV](data/comparison-own.csv)). A positive
-difference is in favour of the method above the table. p is of a permutation test over seeds,
-corrected by Holm over all lines of this section; detectable is the smallest difference that the
+difference favours the method named above the table. p is from a permutation test over seeds,
+Holm-corrected over all lines of this section; "detectable" is the smallest difference that the
 strictest of these tests finds with a power of 80 %.
 """
 
@@ -122,7 +122,7 @@ def _answer(lines: pd.DataFrame, name: str) -> str:
             )
     if unknown := int((lines["verdict"] == UNKNOWN).sum()):
         said.append(
-            f"For {unknown} of {len(lines)} there are too few seeds to be sure to see anything; run"
+            f"For {unknown} of {len(lines)} there are too few seeds to detect any difference; run"
             " it with more (--seeds)."
         )
     return " ".join(said)

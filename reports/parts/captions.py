@@ -8,7 +8,7 @@ from reports.stats.intervals import FEW_SEEDS, MIN_MAX, STUDENT
 from reports.stats.scores import ARM, BOUNDS
 from reports.text import listing, method_name, seeds_text, span
 
-STOPPED = "A method that stops learning earlier is shown as it was then."
+STOPPED = "A method that stops learning early is shown as of that point."
 
 
 def seeds_note(
@@ -31,7 +31,7 @@ def seeds_note(
     }
     band = bands.get(
         frozenset(kinds),
-        "95 % interval over seeds, Student's t, lowest to highest where there are only two",
+        "95 % interval over seeds, Student's t, or lowest to highest where there are only two",
     )
     said = [
         f"Mean of {span(learners['n_done'])}{f'; {drawn}: {band}' if kinds else ''}.",
@@ -47,16 +47,16 @@ def adaptation_note(points: pd.DataFrame, expected: pd.DataFrame) -> str:
     said = seeds_note(points, expected, "band", ("family", *ARM, "axis"))
     if points.loc[~points["method"].isin(BOUNDS), "held_to"].notna().any():
         said.append(
-            "Dashed: the method has stopped learning, its policy is carried to the end of the"
+            "Dashed: the method has stopped learning; its last score is extended to the end of the"
             " budget."
         )
     remembering = set(expected.loc[expected["remembers"], "method"])
     if inferring := [method for method in dict.fromkeys(points["method"]) if method in remembering]:
         ends = [method for method in inferring if method.endswith("+td3")]
-        until = f", of {listing(ends)} until TD3 takes over" if ends else ""
+        until = f" ({listing(ends)}: until TD3 takes over)" if ends else ""
         said.append(
-            f"At 0 steps, as later, an episode of {listing(inferring)} is also one of finding out"
-            f" the task{until}."
+            f"At 0 steps and later, an evaluated episode of {listing(inferring)} also serves to"
+            f" infer the task{until}."
         )
     return " ".join(said)
 
@@ -71,7 +71,7 @@ def unfinished_note(expected: pd.DataFrame) -> str:
         f" {seeds_text(arm.n_expected, arm.n_done, arm.n_failed)}"
         for arm in open_arms.itertuples()
     )
-    return f"Not complete: {listing(texts)}." if len(open_arms) else ""
+    return f"Incomplete: {listing(texts)}." if len(open_arms) else ""
 
 
 def few(seeds: "pd.Series[int]") -> str:

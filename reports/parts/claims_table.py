@@ -51,16 +51,16 @@ _TESTED_BY = {
         " test)"
     ),
     STEPS: (
-        "the steps to half of the expert's gain (permutation test of ranks; what never gets there"
-        " ranks last)"
+        "the steps to half of the expert's gain (permutation test on ranks; methods that never get"
+        " there rank last)"
     ),
     KEPT: (
-        "the return on neighbouring tasks beyond that on the policy's own, both at the end of the"
-        " budget (permutation test)"
+        "the return on neighbouring tasks minus that on the policy's own task, both at the end of"
+        " the budget (permutation test)"
     ),
     EQUAL: (
-        "the return on neighbouring tasks when the return on its own first reaches what every arm"
-        " reaches (permutation test)"
+        "the return on neighbouring tasks when the return on the own task first reaches a level"
+        " that every arm reaches (permutation test)"
     ),
     NORMALISED: (
         "the normalised score at the end of the budget (two one-sided tests of equivalence with a"
@@ -185,12 +185,9 @@ def _summary(budget: str, tests: pd.DataFrame) -> str:
     if not n_tests:
         return f"{said}."
     needed = seeds_needed(tests)
-    seeds = f"{needed} seeds per method" if needed else "more seeds than anybody runs"
+    seeds = f"{needed} seeds per method" if needed else "more seeds than are practical"
     if (tests["statistic"] == NORMALISED).all():
-        return (
-            f"{said}; to find methods equivalent that are alike, {_all(n_tests)} needs about"
-            f" {seeds}."
-        )
+        return f"{said}; to find identical methods equivalent, {_all(n_tests)} needs about {seeds}."
     return f"{said}; to reach p ≤ {LEVEL}, {_all(n_tests)} needs {seeds}."
 
 
@@ -265,7 +262,7 @@ def _missing(claim: Claim, pair: tuple[str, str], scores: pd.DataFrame) -> str:
         return f"suite {claim.suite} has no family and shift axis where both are finished"
     said = f"suite {claim.suite} has no finished seed of {listing(lacking)} in this report"
     if changed := [arm for arm in lacking if arm in set(arms["method"])]:
-        said += f", of {listing(changed)} only with changed settings"
+        said += f"; {listing(changed)} only ran with changed settings"
     if elsewhere := [
         str(suite)
         for suite, of_suite in last[last["variant"] == ""].groupby("suite")

@@ -106,7 +106,7 @@ def cost_figure(
         [
             "Up and to the left is better.",
             *said,
-            "Time is that of the run's machine, evaluation included.",
+            "Time is measured on the run's machine and includes evaluation.",
         ]
     )
     figure, panels = canvas(len(COSTS), title, note, len(names), _PANEL, sharey="row", sharex="col")

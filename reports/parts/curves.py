@@ -167,8 +167,8 @@ def meta_training_figure(
 
     seeds = scores.groupby(list(ARM))["seed"].nunique()
     own = (
-        "The method's own episodes on training tasks, with its acting noise; of adapted policies"
-        " where it explores apart."
+        "The method's own episodes on training tasks, with its exploration noise; where exploration"
+        " is separate, those of adapted policies."
     )
     note = f"Thick: mean of {span(seeds)}; thin: each seed. {own}"
     figure, (axes,) = canvas(1, title, f"{note} {few(seeds)}")

@@ -20,9 +20,9 @@ NO_FAMILY = "no such family"
 UNKNOWN = "–"
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _INTRODUCTION = """\
-Numbers that others published, and what this program's methods were measured to have on the same
-task. A difference is ours less the published number, as precise as the less precise of them. Tasks
-are alike, not the same: read a difference with its reason.
+Published numbers, and what this program's methods score on the same kind of task. A difference is
+ours minus the published number, given to the precision of the less precise one. The tasks are
+similar, not identical: read each difference together with its reason.
 """
 
 

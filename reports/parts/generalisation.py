@@ -51,7 +51,7 @@ def generalisation_figure(
     curves = {key: curve.sort_values("at") for key, curve in points.groupby([*ARM, "name"])}
     named = expected[list(ARM)].itertuples(index=False, name=None)
     arms = {arm: styles[arm] for arm in named if arm in {key[:2] for key in curves}}
-    said = ["Nothing is learned on the neighbours or under the noise; 0 is the task itself."]
+    said = ["No learning takes place on neighbours or under noise; 0 is the task itself."]
     note = " ".join([*said, *seeds_note(points, expected, "band", ARM)])
     figure, panels = canvas(len(PLACES), title, note, panel=_PANEL)
     for axes, (name, what) in zip(panels, PLACES.items(), strict=True):

@@ -30,7 +30,7 @@ def findings(scores: pd.DataFrame, exact: Collection[str]) -> Iterator[str]:
 def _sentence(last: pd.DataFrame) -> str:
     learners = last[~last["method"].isin((*BOUNDS, TOLD))].dropna(subset=["return_mean"])
     if learners.empty:
-        return "no method that learns is finished."
+        return "no learning method is finished."
     said = [
         _gained(learners[learners["gain"].notna() & (learners["env_steps"] > 0)]),
         _best(learners),
@@ -47,11 +47,11 @@ def _seeds(learners: pd.DataFrame) -> str:
     said = f"Seeds per method: {fewest if fewest == most else f'{fewest} to {most}'}"
     if fewest >= FEW_SEEDS:
         return f"{said}."
-    said += f"; a claim of significance needs at least {FEW_SEEDS} of each"
+    said += f"; a claim of significance needs at least {FEW_SEEDS} per method"
     if most < FEW_SEEDS:
         return f"{said}."
     return (
-        f"{said}, but there are fewer of"
+        f"{said}, which these lack:"
         f" {listing(f'{_name(arm)} ({n})' for arm, n in n_seeds[n_seeds < FEW_SEEDS].items())}."
     )
 
@@ -90,7 +90,7 @@ def _best(learners: pd.DataFrame) -> str:
         f"{_name(arm[:2])} ({number(arm[2])})"
         for arm in means[[*ARM, "mean"]].head(2).itertuples(index=False, name=None)
     )
-    return f"Highest mean return of those that learn: {', then '.join(names)}."
+    return f"Highest mean returns among learning methods: {', then '.join(names)}."
 
 
 def _below_zero_action(last: pd.DataFrame, learners: pd.DataFrame) -> str:

@@ -77,12 +77,12 @@ def leader_sentences(board: pd.DataFrame) -> Iterator[str]:
         if ranked := shown.to_dict("records"):
             where = escape_markdown(f"{group_name(str(group))} ({lines['strata'].iloc[0]})")
             score = f"{lines['unit'].iloc[0]} {number(ranked[0][END])}"
-            others = f", before {_listed(ranked[1:_SHOWN])}" if len(ranked) > 1 else ""
+            others = f", ahead of {_listed(ranked[1:_SHOWN])}" if len(ranked) > 1 else ""
             told.append(f"On {where}, **{_name(ranked[0])}** ends highest ({score}){others}.")
             told += _beside(ranked)
         if left_out := lines["left_out"].iloc[0]:
             names = escape_markdown(left_out)
-            told.append(f"Without reference returns, and so not in these numbers: {names}.")
+            told.append(f"Not in these numbers for lack of reference returns: {names}.")
         if told:
             yield " ".join(told)
 
@@ -97,7 +97,7 @@ def _beside(ranked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     apb = [line for line in usual if line["method"] == "apb"]
     meta_rl = [line for line in usual if line["method"] in META_RL]
     if apb and meta_rl:
-        yield f"apb has {number(apb[0][END])}; of other meta-RL: {_listed(meta_rl)}."
+        yield f"apb scores {number(apb[0][END])}; other meta-RL: {_listed(meta_rl)}."
 
 
 def _listed(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -111,8 +111,8 @@ def not_judged(board: pd.DataFrame, budget: str) -> str:
     if budget in JUDGED_AT and families & FAMILIES:
         return f"No claim is judged on {listing(others)}." if others else ""
     return (
-        "No claim is judged on these families at this budget: it shows that methods learn, not who"
-        " wins."
+        "No claim is judged on these families at this budget: the scores show that methods learn,"
+        " not who wins."
     )
 
 
@@ -132,7 +132,7 @@ def leaderboard_figure(board: pd.DataFrame, styles: Mapping[Arm, Style], title: 
     best = places.groupby([board[name] for name in ARM]).mean().sort_values(kind="stable")
     arms: list[Arm] = [arm for arm in best.index if arm[0] not in BOUNDS]
     note = (
-        "Filled: the score at the end of adaptation, with its 95 % interval. Upright: the area"
+        "Filled: the score at the end of adaptation, with its 95 % interval. Vertical bar: the area"
         " under the curve over log b, "
     )
     note += "floored at the zero action. Hollow: b = 0. Interquartile means over seeds × families. "

@@ -60,7 +60,7 @@ def aggregate_table(found: pd.DataFrame, arms: Sequence[Arm]) -> str:
         ]
         lines.append([escape_markdown(method_name(*arm)) + doubtful, *shown, *counts])
     note = (
-        "† of fewer families than others have: not to be compared with them.\n"
+        "† covers fewer families than others: not comparable with them.\n"
         if found["n_families"].nunique() > 1
         else ""
     )
@@ -89,7 +89,7 @@ def profile_figure(
     """
     groups = [group for group in _NAMES if group in set(points["group"])]
     band = (
-        "; band: 95 % stratified bootstrap, corrected for few seeds, for each τ by itself"
+        "; band: 95 % stratified bootstrap, corrected for few seeds, pointwise in τ"
         if (points["interval"] != "").any()
         else ""
     )
@@ -109,7 +109,7 @@ def profile_figure(
                 )
         axes.set_title(group_name(group))
         axes.set_xlabel(
-            "normalised score τ: 0 the better of zero and random action, 1 the expert", fontsize=8
+            "normalised score τ: 0 = better of zero and random actions, 1 = expert", fontsize=8
         )
         axes.set_ylim(-0.03, 1.03)
     panels[0].set_ylabel("share above τ")
@@ -131,12 +131,12 @@ def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> 
     many = n_arms > _FEW
     side = max(2.4, _SQUARE * n_arms) + 0.9
     note = (
-        "Probability that a seed of the row's method (purple: it wins) scores higher than one of"
-        " the column's, averaged over"
+        "Probability that a seed of the row's method scores higher (purple) than one of the"
+        " column's, averaged over"
     )
-    note = f"{note} families; ties half. Who wins most comes first."
+    note = f"{note} families; ties count half. Methods that win most come first."
     if pairs["n_left_out"].any():
-        note = f"{note} *: over the families that both have, one has more."
+        note = f"{note} *: only over the families that both have; one has more."
     place: dict[str, Any] = (
         {"n_columns": 1, "n_rows": len(groups), "beside": 0.3}
         if many
@@ -174,11 +174,11 @@ def _ranked(pairs: pd.DataFrame, arms: Sequence[Arm]) -> list[Arm]:
 def _seeds(points: pd.DataFrame) -> str:
     """How few seeds there are, and whether some methods have fewer families than others."""
     said = [
-        f"Seeds in the family that has fewest: {points['n_seeds'].min()}.",
+        f"Seeds in the family with the fewest: {points['n_seeds'].min()}.",
         few(points["n_seeds"]),
     ]
     if points.groupby("group")["n_families"].nunique().max() > 1:
-        said.append("Not every method has the same families: do not compare those that differ.")
+        said.append("Families differ between methods: do not compare methods with different ones.")
     return " ".join(filter(None, said))
 
 

@@ -76,7 +76,7 @@ def provenance(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, An
 
 def shortfalls(cells: pd.DataFrame, published: bool = False) -> Iterator[str]:
     """Lines for every suite with cells that are not done, or whose meta-training is not."""
-    again = "`run --unpublished` runs what is missing" if published else "run it again to go on"
+    again = "`run --unpublished` runs what is missing" if published else "run it again to continue"
     for suite, of_suite in cells.groupby("suite", sort=False):
         counts = of_suite["status"].value_counts()
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "done")
@@ -88,7 +88,7 @@ def shortfalls(cells: pd.DataFrame, published: bool = False) -> Iterator[str]:
         lost = of_suite[of_suite["train_status"].isin(["corrupt", "missing"])]
         if stages := lost.loc[lost["status"] == "done", "train_id"].nunique():
             yield (
-                f"suite {suite}: of the meta-trainings of finished cells {stages} cannot be read;"
+                f"suite {suite}: meta-trainings of finished cells that cannot be read: {stages};"
                 " run it again to repeat them"
             )
 

@@ -8,8 +8,8 @@ from reports.text import escape_markdown, markdown_table, number
 
 _INTRODUCTION = """\
 Settings that were tried on a family's tuning law, which is narrower than its training law, and
-scored by the mean return on validation tasks outside that, none of which is tested. All trials got
-a share of the budget's steps, the best of them more.
+scored by mean return on validation tasks outside it, none of which is a test task. All trials got a
+share of the budget's steps, the best ones a larger share.
 """
 _HEADER = ["budget", "family", "method", "trials", "usual settings", "best", "with", "core-minutes"]
 

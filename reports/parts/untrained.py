@@ -65,6 +65,7 @@ def untrained_lines(floors: pd.DataFrame, suite: str, budget: str, family: str) 
         means = floors.loc[(floors[list(CURVE)] == key).all(axis=1), ["trained", "zero"]].mean()
         yield (
             f"{escape_markdown(method_name(*arm))} is **untrained**: on its own training tasks it"
-            f" earned {number(means['trained'])} at the end of meta-training, and the zero action"
-            f" {number(means['zero'])}; its scores say nothing of adaptation out of distribution.\n"
+            f" earned {number(means['trained'])} at the end of meta-training, against"
+            f" {number(means['zero'])} for the zero action; its scores say nothing about adaptation"
+            " out of distribution.\n"
         )

@@ -174,7 +174,7 @@ def test_on_par_is_equivalence_of_normalised_scores(apb, expected):
     (line,) = [line for line in lines_of(scores) if line["compared"] == "apb − td3"]
     assert line["judgement"] == expected
     assert (
-        "to find methods equivalent that are alike, its one test needs about 2 seeds per method"
+        "to find identical methods equivalent, its one test needs about 2 seeds per method"
         in text_of(scores)
     )
 
@@ -220,7 +220,7 @@ def test_what_another_suite_measured_or_other_settings_is_said():
     )
     assert f"- apb-random − apb is not measured: {missing} sanity.\n" in text
     changed = scores_of("paper", {"td3": -10.0}).assign(variant="tau=0.1")
-    lacking = "no finished seed of td3 in this report, of td3 only with changed settings.\n"
+    lacking = "no finished seed of td3 in this report; td3 only ran with changed settings.\n"
     assert f"- apb − td3 is not measured: suite ood has {lacking}" in text_of(
         scores_of("paper", {"apb": -10.0}), changed
     )

@@ -98,7 +98,7 @@ def test_a_store_beside_itself_is_refused_and_a_copy_is_said_to_be_one(tmp_path,
         " 0.0083," in page
     )
     assert " which 2 seeds here against 2 there cannot reach; 14 seeds here could.\n" in page
-    assert "8 of 8 compared cells are the same ones in both" in page
+    assert "8 of 8 compared cells are the same in both" in page
 
 
 def test_nothing_to_compare_with_names_the_option(tmp_path, stores):
@@ -142,7 +142,7 @@ def test_a_method_of_ones_own_is_tested_against_all_others(tmp_path, fill, retur
     assert one["p_holm"] == pytest.approx(6 * 2 / 924)  # two others on three axes
     few = page_of(tmp_path, fill(tmp_path / "few", methods=("apb",)), theirs)
     assert (
-        "For 2 of 2 there are too few seeds to be sure to see anything; run it with more (--seeds)."
+        "For 2 of 2 there are too few seeds to detect any difference; run it with more (--seeds)."
         in few
     )
 

@@ -90,10 +90,10 @@ def test_one_seed_has_no_band():
 
 def test_methods_that_infer_the_task_within_an_episode_are_named():
     points = add_hold(summarise(scores_of(["apb", "rl2", "rl2+ft"])))
-    assert "episode of rl2 and rl2+ft is also one of finding out the task" in adaptation_note(
+    assert "episode of rl2 and rl2+ft also serves to infer the task" in adaptation_note(
         points, expected_of(["apb", "rl2", "rl2+ft"])
     )
-    assert "finding out" not in adaptation_note(
+    assert "infer the task" not in adaptation_note(
         points[points["method"] == "apb"], expected_of(["apb"])
     )
 
@@ -180,7 +180,7 @@ def test_the_note_says_seeds_and_interval_and_gaps():
     gaps = expected_of(["apb", "td3"], n_done=1, n_failed=1)
     assert (
         unfinished_note(gaps)
-        == "Not complete: apb unfinished (1 of 2 seeds, 1 failed) and td3 unfinished (1 of 2 seeds,"
+        == "Incomplete: apb unfinished (1 of 2 seeds, 1 failed) and td3 unfinished (1 of 2 seeds,"
         " 1 failed)."
     )
 

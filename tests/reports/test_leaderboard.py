@@ -103,7 +103,7 @@ def test_a_family_without_references_is_left_out_and_said():
     others = board[board["group"] == OTHERS]
     assert set(others["strata"]) == {"f radius"} and set(others["left_out"]) == {"h speed"}
     assert set(others["families"]) == {"f"}
-    told = "Without reference returns, and so not in these numbers: h speed."
+    told = "Not in these numbers for lack of reference returns: h speed."
     assert next(leader_sentences(others)).endswith(told)
 
 
@@ -145,7 +145,7 @@ def test_the_sentences_name_who_is_ahead_and_compare_apb_with_other_meta_rl():
     exact, others = leader_sentences(leaderboard(scores_of(), EXACT))
     assert exact == (
         "On shift axes of exact linear images (f angle), **apb** ends highest (normalised score"
-        " 0.82), before td3 (0.72) and maml (0.52). apb has 0.82; of other meta-RL: maml (0.52)."
+        " 0.82), ahead of td3 (0.72) and maml (0.52). apb scores 0.82; other meta-RL: maml (0.52)."
     )
     assert others.startswith("On other shift axes (f radius, h speed), **apb** ends highest")
     close = scores_of(("td3", "apb"))
@@ -153,7 +153,7 @@ def test_the_sentences_name_who_is_ahead_and_compare_apb_with_other_meta_rl():
     near, _ = leader_sentences(leaderboard(close, EXACT))
     assert near.endswith("Its interval overlaps with that of apb.")
     variant = scores_of(("apb", "maml")).assign(variant="hidden=8")  # neither is apb itself
-    assert "of other meta-RL" not in next(leader_sentences(leaderboard(variant, EXACT)))
+    assert "other meta-RL" not in next(leader_sentences(leaderboard(variant, EXACT)))
 
 
 @pytest.mark.parametrize(

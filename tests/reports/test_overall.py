@@ -135,7 +135,7 @@ def test_who_has_fewer_families_is_marked(scores):
     fewer = scores[(scores["method"] != "td3") | (scores["family"] != "h")]
     found = aggregate(fewer, EXACT, value="normalised", draws=50)
     text = aggregate_table(found[found["group"] == OTHERS], ARMS)
-    assert "| td3† |" in text and "| apb |" in text and "\n† of fewer families" in text
+    assert "| td3† |" in text and "| apb |" in text and "\n† covers fewer families" in text
     assert "†" not in aggregate_table(found[found["group"] == EXACT_IMAGES], ARMS)
     pairs = probability_of_improvement(fewer, EXACT, value="normalised", draws=50)
     exact, others = improvement_figure(pairs, ARMS, "title").axes

@@ -49,17 +49,17 @@ def test_the_page_answers_with_its_seeds(report):
     exact, others, last = page.split("#### Split ood, budget quick\n\n")[1].split("\n\n")[:3]
     assert exact == (
         "On shift axes of exact linear images (point-goal angle), **apb** ends highest (return"
-        " −28.5), before td3 (−39.0) and maml (−63.2). apb has −28.5; of other meta-RL: maml"
+        " −28.5), ahead of td3 (−39.0) and maml (−63.2). apb scores −28.5; other meta-RL: maml"
         " (−63.2)."
     )
     assert others.startswith("On other shift axes (point-goal radius), **apb** ends highest")
-    assert "it shows that methods learn, not who wins. Fewer than five seeds" in last
+    assert "scores show that methods learn, not who wins. Fewer than five seeds" in last
     assert last.endswith("6 of 8 cells are done, 1 failed.")
     (angle,) = [line for line in page.splitlines() if line.startswith("**Shift axis angle (exact")]
     assert "Gained over b = 0 in every seed: apb (+26.0), td3 (+26.0) and maml (+11.8)." in angle
-    assert "Highest mean return of those that learn: apb (−28.5), then td3 (−39.0)." in angle
+    assert "Highest mean returns among learning methods: apb (−28.5), then td3 (−39.0)." in angle
     assert angle.endswith(
-        "Seeds per method: 1 to 2; a claim of significance needs at least 5 of each."
+        "Seeds per method: 1 to 2; a claim of significance needs at least 5 per method."
     )
 
 
@@ -257,7 +257,9 @@ def test_what_is_missing_and_what_is_left_over_is_told(tmp_path, fill):
         ended={("td3", 0): "failed", ("td3", 1): "missing"},
     )
     write_report(store, tmp_path / "out", tell=told.append)
-    assert told == ["suite ood: 4 of 8 cells are done (2 failed, 2 missing); run it again to go on"]
+    assert told == [
+        "suite ood: 4 of 8 cells are done (2 failed, 2 missing); run it again to continue"
+    ]
     told.clear()
     less = fill(tmp_path / "less", methods=("apb",), splits=("id",))
     write_report(less, tmp_path / "fresh", tell=told.append)
@@ -333,8 +335,8 @@ def test_what_cannot_be_read_is_told_before_any_page():
     ]
     cells = pd.DataFrame(lines, columns=["status", "train_status", "train_id"]).assign(suite="ood")
     assert list(shortfalls(cells)) == [
-        "suite ood: 4 of 5 cells are done (1 missing); run it again to go on",
-        "suite ood: of the meta-trainings of finished cells 1 cannot be read; run it again to"
+        "suite ood: 4 of 5 cells are done (1 missing); run it again to continue",
+        "suite ood: meta-trainings of finished cells that cannot be read: 1; run it again to"
         " repeat them",
     ]
     told = "suite ood: 1 of 2 cells are done (1 missing); `run --unpublished` runs what is missing"

@@ -17,7 +17,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
-from benchmark.claims import withdraw
+from benchmark.announce import withdraw
 from benchmark.cores import memory_of
 from benchmark.executors import Means, ShowRow, TimeLimitError
 from benchmark.exits import is_termination

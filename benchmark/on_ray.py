@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmark.announce import Announcer
 from benchmark.arguments import InputError
-from benchmark.claims import Announcer
 from benchmark.executors import Means, ShowRow, TimeLimitError
 from benchmark.kept import how_far
 from benchmark.local import GRACE_S, Progress, ready_of, table_of, unheard

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 
 from benchmark import run, states
+from benchmark.announce import Announcer, withdraw
 from benchmark.cells import Cell
-from benchmark.claims import Announcer, withdraw
 from benchmark.provenance import provenance
 from benchmark.resume import SAVE_EVERY_S, Saver, belongings
 from benchmark.seeding import seed_globals

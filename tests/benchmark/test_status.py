@@ -6,7 +6,7 @@ import time
 import pytest
 
 from benchmark import run, status
-from benchmark.claims import Announcer
+from benchmark.announce import Announcer
 from benchmark.kept import Kept
 from benchmark.local import stages_of
 from benchmark.planning import Request, plan_of

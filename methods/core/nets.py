@@ -52,7 +52,9 @@ def linear(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
     if x.ndim > w.ndim:  # to broadcast the layer would copy its weights
         y = linear(params, name, x.movedim(0, -3).flatten(-3, -2))  # [T, N, B, I] → [N, T·B, O]
         return y.view(*y.shape[:-2], len(x), x.shape[-2], y.shape[-1]).movedim(-3, 0)
-    lead = torch.broadcast_shapes(x.shape[:-2], w.shape[:-2])  # type: ignore[no-untyped-call]
+    lead = w.shape[:-2]
+    if x.shape[:-2] != lead:  # to ask torch takes longer than the product of small layers
+        lead = torch.broadcast_shapes(x.shape[:-2], lead)  # type: ignore[no-untyped-call]
     flat = [t.expand(*lead, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (b, x, w)]
     return torch.baddbmm(*flat).view(*lead, x.shape[-2], w.shape[-1])
 

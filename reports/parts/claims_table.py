@@ -136,16 +136,16 @@ def claims_details(
     Args:
       tests: from `all_claim_tests`. scores: `adaptation_scores`. exact: `exact_axes`.
     """
-    measured = scores.dropna(subset=["return_mean"])
+    last = last_scores(scores.dropna(subset=["return_mean"]))
     parts = (
-        f"### {escape_markdown(claim.text)}\n\n{_claim(claim, found, measured, exact)}"
+        f"### {escape_markdown(claim.text)}\n\n{_claim(claim, found, last, exact)}"
         for claim, found in tests.items()
     )
     return "\n".join(parts)
 
 
 def _claim(
-    claim: Claim, tests: pd.DataFrame, scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]
+    claim: Claim, tests: pd.DataFrame, last: pd.DataFrame, exact: Mapping[str, frozenset[str]]
 ) -> str:
     """The table of one claim, as far as it is measured, and what is missing."""
     how = [_TESTED_BY[statistic] for statistic in claim.statistics]
@@ -155,7 +155,7 @@ def _claim(
     found = set(tests[["arm", "other"]].itertuples(index=False, name=None))
     missing = [
         f"- {escape_markdown(f'{arm} − {other}')} is not measured:"
-        f" {escape_markdown(_missing(claim, (arm, other), scores))}.\n"
+        f" {escape_markdown(_missing(claim, (arm, other), last))}.\n"
         for arm, other in claim.pairs
         if (arm, other) not in found
     ]
@@ -252,9 +252,8 @@ def _lacking(said: str, one: Mapping[Hashable, Any]) -> Iterator[str]:
         yield f"p > {LEVEL}"
 
 
-def _missing(claim: Claim, pair: tuple[str, str], scores: pd.DataFrame) -> str:
+def _missing(claim: Claim, pair: tuple[str, str], last: pd.DataFrame) -> str:
     """Why two arms are not compared: which has no score, and which scores the claim ignores."""
-    last = last_scores(scores)
     arms = last[last["suite"] == claim.suite]
     done = set(claimed(claim, last)["method"])
     lacking = [arm for arm in pair if arm not in done]

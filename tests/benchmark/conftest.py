@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -12,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from select import select
+from threading import Thread
 
 import pytest
 import torch
@@ -25,6 +29,7 @@ from results.schema import NOT_COMPARED
 from results.store import Store
 
 EXAMPLE = Path(__file__).with_name("example_method.py")
+FORKED = Path(__file__).with_name("forked_program.py")
 METHODS = "td3,apb,apb-random,random,zero"
 SMOKE = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal")
 
@@ -158,17 +163,137 @@ def smoke(cli):
     return smoke
 
 
+class Forked:
+    """A command line in a process that was forked; what tests use of a `Popen`.
+
+    Args:
+      server: the socket of `forked_program.py`.
+    """
+
+    NUMBER = struct.Struct("i")
+
+    def __init__(self, server, words, folder):
+        (out, its_out), (err, its_err), (self._told, its_told) = (os.pipe() for _ in range(3))
+        asked = {"words": words, "folder": str(folder), "environment": dict(os.environ)}
+        theirs = [its_out, its_err, its_told]
+        socket.send_fds(server, [json.dumps(asked).encode()], theirs)
+        for pipe in theirs:
+            os.close(pipe)
+        self.stdout, self.stderr = os.fdopen(out), os.fdopen(err)
+        self.returncode = None
+        self.pid = self._number()
+
+    def _number(self):
+        (number,) = self.NUMBER.unpack(os.read(self._told, self.NUMBER.size))
+        return number
+
+    def wait(self, timeout=None):
+        if self.returncode is None:
+            if not select([self._told], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("benchmark", timeout)
+            self.returncode = self._number()
+            os.close(self._told)
+        return self.returncode
+
+    def poll(self):
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def communicate(self, timeout=None):
+        texts = {}
+
+        def read(stream):
+            texts[stream] = stream.read()
+
+        streams = [stream for stream in (self.stdout, self.stderr) if not stream.closed]
+        readers = [Thread(target=read, args=(stream,), daemon=True) for stream in streams]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(timeout)
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired("benchmark", timeout)
+        self.wait(timeout)
+        for stream in streams:
+            stream.close()
+        return tuple(texts.get(stream) for stream in (self.stdout, self.stderr))
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+# what counts when a module is imported, which a forked process does not do again
+_EARLY = ("PYTHON", "OMP_", "GOMP_", "MKL_", "MUJOCO_", "MPL", "LC_", "LANG", "LD_", "PATH")
+
+
+def _early():
+    return {name: value for name, value in os.environ.items() if name.startswith(_EARLY)}
+
+
+_AT_FIRST = _early()
+
+
+@pytest.fixture(scope="session")
+def forked():
+    """`forked(words, folder)`: start the command line in a fork of a process that has imported it;
+    None where what is imported may not be the same.
+    """
+    server, process = [], []
+
+    def forked(words, folder):
+        if sys.platform != "linux" or _early() != _AT_FIRST:
+            return None
+        if not server:
+            ours, theirs = socket.socketpair()
+            command = [sys.executable, str(FORKED), str(theirs.fileno())]
+            nowhere = dict.fromkeys(("stdin", "stdout"), subprocess.DEVNULL)
+            process.append(
+                subprocess.Popen(
+                    command,
+                    env={"GOMP_SPINCOUNT": "1000", **os.environ},
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                    **nowhere,
+                )
+            )
+            theirs.close()
+            server.append(ours)
+        return Forked(server[0], words, folder)
+
+    yield forked
+    for one in server:
+        one.close()
+    for one in process:
+        one.wait()
+
+
+def begun(forked, words, folder, before=()):
+    """A process of the command line in a session of its own: a `Forked` where that may be."""
+    if not before and (process := forked(words, folder)) is not None:
+        return process
+    command = [*before, sys.executable, "-m", "benchmark", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder, text=True, start_new_session=True, **pipes)
+
+
 @pytest.fixture
-def start(tmp_path):
-    """Start the command line in a process group of its own, killed at the end."""
+def start(tmp_path, forked):
+    """Start the command line in a process group of its own, killed at the end.
+
+    It is forked, unless it is to be a process as any `before` it, or in another environment.
+    """
     running = []
 
     def start(*arguments, before=()):
-        command = [*before, sys.executable, "-m", "benchmark", *map(str, arguments)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        running.append(
-            subprocess.Popen(command, cwd=tmp_path, text=True, start_new_session=True, **pipes)
-        )
+        running.append(begun(forked, [*map(str, arguments)], tmp_path, before))
         return running[-1]
 
     yield start
@@ -226,19 +351,16 @@ def made_once(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def reference(made_once):
+def reference(made_once, forked):
     """An uninterrupted two-seed smoke run of built-in methods and the example: (store, Result)."""
 
     def make(folder):
         shutil.copy(EXAMPLE, folder)
         own = ["--method", "example_method:HillClimbing"]
         words = [*SMOKE, "--methods", METHODS, *own, "--seeds", "2", "--store", "store"]
-        command = [sys.executable, "-m", "benchmark", *words]
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
-        )
-        told = json.dumps([done.returncode, done.stdout, done.stderr])
-        (folder / "result.json").write_text(told)
+        done = begun(forked, words, folder)
+        out, err = done.communicate(timeout=300)
+        (folder / "result.json").write_text(json.dumps([done.returncode, out, err]))
 
     folder = made_once("reference", make)
     return folder / "store", Result(*json.loads((folder / "result.json").read_text()))

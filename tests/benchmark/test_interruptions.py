@@ -294,9 +294,10 @@ def test_two_runs_at_once_do_every_stage_once(start, finish, plugin, here, monke
 @pytest.fixture
 def figures_wait(monkeypatch, here):
     """Lets every process that draws say that it is there, and wait."""
-    (site := here / "site").mkdir()
-    (site / "sitecustomize.py").write_text(WAITING)
-    monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    first = here / "first"  # the fork server does not look in the current folder itself
+    first.mkdir()
+    (first / "sitecustomize.py").write_text(WAITING)
+    monkeypatch.setenv("PYTHONPATH", f"{first}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
 
 WAITING = """

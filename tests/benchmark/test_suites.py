@@ -118,7 +118,7 @@ def test_the_page_of_a_real_run_scores_against_the_references_that_are_shipped(c
 @pytest.mark.parametrize("suite", [suite for suite in SUITES if suite not in ("ood", "oracle")])
 def test_it_runs_at_smoke(cli, here, rows_of, shorten, suite):
     """`ood` runs at smoke, with all of its steps, all over the other tests, `oracle` below."""
-    shorten(fresh_steps=1_600, adapt_steps=100)
+    shorten(train_steps=400, fresh_steps=800, adapt_steps=60)
     result = cli(
         "run", "--suite", suite, "--budget", "smoke", "--families", "point-goal", "--store", "store"
     )

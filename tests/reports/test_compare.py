@@ -22,8 +22,9 @@ def stores(tmp_path, fill):
     return mine, theirs
 
 
-def page_of(tmp_path, mine, theirs, **more):
-    (page,) = write_report(mine, tmp_path / "out", formats=["md"], compare=theirs, **more)
+def page_of(tmp_path, mine, theirs, jobs=0):
+    """The page; without figures, which take most of the time, unless there are `jobs`."""
+    (page,) = write_report(mine, tmp_path / "out", formats=["md"], compare=theirs, jobs=jobs)
     return page.read_text(encoding="utf-8")
 
 
@@ -46,7 +47,7 @@ def test_what_only_the_other_has_joins_every_table(tmp_path, stores):
 
 
 def test_what_both_have_is_compared(tmp_path, stores):
-    page = page_of(tmp_path, *stores)
+    page = page_of(tmp_path, *stores, jobs=1)
     assert "scores differ by more than chance" in page
     found = pd.read_csv(tmp_path / "out/data/comparison.csv", keep_default_na=False)
     assert set(found["method"]) == {"apb", "zero"} and set(found["suite"]) == {"ood"}

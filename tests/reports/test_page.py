@@ -20,7 +20,10 @@ from results.store import Store, StoreError
 
 
 def write_report(store, out, suites=None, **more):
-    """The Markdown page, which has everything that the HTML page has."""
+    """The Markdown page, which has everything that the HTML page has.
+
+    With `jobs=0` no figures are drawn, which is most of the time.
+    """
     (page,) = write_pages(store, out, suites, ["md"], **more)
     return page
 
@@ -124,9 +127,8 @@ def test_what_is_lost_outside_the_distribution_is_paired_by_seed(report, returne
 
 
 def test_one_split_has_no_gap(tmp_path, fill):
-    page = write_report(fill(tmp_path / "store", splits=("ood",)), tmp_path / "out").read_text(
-        encoding="utf-8"
-    )
+    store = fill(tmp_path / "store", splits=("ood",))
+    page = write_report(store, tmp_path / "out", jobs=0).read_text(encoding="utf-8")
     assert "Generalisation gap" not in page
 
 
@@ -210,7 +212,7 @@ def test_suites_are_chosen_in_order(tmp_path, fill):
     store = tmp_path / "store"
     for suite in ("a", "b"):
         fill(store, methods=("apb",), seeds=1, splits=("ood",), suite=suite)
-    page = write_report(store, tmp_path / "out", ["b", "a"]).read_text(encoding="utf-8")
+    page = write_report(store, tmp_path / "out", ["b", "a"], jobs=0).read_text(encoding="utf-8")
     headings = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
     assert headings == [
         "At a glance",
@@ -222,7 +224,7 @@ def test_suites_are_chosen_in_order(tmp_path, fill):
         "Claims, test by test",
         "Provenance",
     ]
-    page = write_report(store, tmp_path / "one", ["a"]).read_text(encoding="utf-8")
+    page = write_report(store, tmp_path / "one", ["a"], jobs=0).read_text(encoding="utf-8")
     assert "## Families of b" not in page and "| b |" not in page
 
 

@@ -1,0 +1,107 @@
+"""Imports the program once, and forks a process for every command line that it is asked to run.
+
+To import torch takes seconds, which every `python -m benchmark`, and the fork server of every run,
+would pay anew. Asked over a socket by the fixture `start`, which sends a command with the pipes to
+answer on: the pid at the beginning, and how the process ended at the end.
+"""
+
+import gc
+import json
+import os
+import random
+import runpy
+import signal
+import socket
+import struct
+import sys
+import tempfile
+from contextlib import suppress
+from multiprocessing import util
+from pathlib import Path
+
+HERE = str(Path(__file__).resolve().parent)
+ON_FORK_SERVER = "from multiprocessing.forkserver import main"
+NUMBER = struct.Struct("i")
+
+
+def serve(ours: socket.socket) -> list[str]:
+    """Fork for one command after the other; returns, in a forked process, its words."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the attendants
+    while True:
+        data, pipes, *_ = socket.recv_fds(ours, 2**20, 3)
+        if not data:
+            sys.exit(0)
+        if os.fork():
+            for pipe in pipes:
+                os.close(pipe)
+            continue
+        ours.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        attend(pipes)
+        return begin(json.loads(data), pipes)
+
+
+def attend(pipes: list[int]) -> None:
+    """Fork the program, and tell how it ended; returns in the program only."""
+    if not (pid := os.fork()):
+        return
+    for pipe in pipes[:2]:
+        os.close(pipe)
+    _, status = os.waitpid(pid, 0)
+    os.write(pipes[2], NUMBER.pack(os.waitstatus_to_exitcode(status)))
+    os._exit(0)
+
+
+def begin(asked: dict, pipes: list[int]) -> list[str]:
+    """Become what `python -m benchmark` in a session of its own is before it imports anything."""
+    os.setsid()
+    out, err, told = pipes
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for stream, place in ((nothing, 0), (out, 1), (err, 2)):
+        os.dup2(stream, place)
+        os.close(stream)
+    # as Python opens pipes; those that it opened when it began believe that they can seek
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    os.chdir(asked["folder"])
+    sys.path.append(asked["folder"])  # where the program puts it
+    sys.argv[:] = ["benchmark", *asked["words"]]
+    tempfile.tempdir = None
+    random.seed()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    util.spawnv_passfds = fork_the_server
+    os.write(told, NUMBER.pack(os.getpid()))
+    os.close(told)
+    return asked["words"]
+
+
+_spawn = util.spawnv_passfds
+
+
+def fork_the_server(path: str, words: list[str], kept: list[int]) -> int:
+    """Start a fork server as a fork, since it would import what is imported here."""
+    if not words[-1].startswith(ON_FORK_SERVER):
+        return int(_spawn(path, words, kept))
+    if pid := os.fork():
+        return pid
+    try:
+        # as if another program had begun: what is not passed on is closed
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) not in kept:
+                with suppress(OSError):  # that of the listing is closed already
+                    os.close(int(name))
+        exec(words[-1], {"__name__": "__main__"})
+    finally:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.path[:] = [place for place in sys.path if place != HERE]
+    import benchmark.ready  # noqa: F401
+    import reports.page.page  # noqa: F401
+
+    gc.freeze()
+    words = serve(socket.socket(fileno=int(sys.argv[1])))
+    runpy.run_module("benchmark", run_name="__main__", alter_sys=True)

@@ -1,5 +1,6 @@
 """Shared by several kinds of tests: meta-training without the harness, peers to compare with."""
 
+import gc
 import importlib
 import os
 import sys
@@ -19,6 +20,47 @@ from benchmark.pool import TaskPool
 from methods.api import Event, Trainer
 
 LAYERS = ("pi0", "pi1", "pi2")
+# Files that take longest, longest first.
+LONG = (
+    "test_resume.py",
+    "test_suites.py",
+    "test_verify.py",
+    "test_interruptions.py",
+    "test_workers.py",
+    "test_contract.py",
+    "test_damaged_files.py",
+    "test_stopping.py",
+    "test_neighbours.py",
+    "test_video.py",
+    "test_compare.py",
+    "test_pearl_learning.py",
+    "test_machine.py",
+    "test_page.py",
+    "test_td3_stage.py",
+    "test_fuzzed_lines.py",
+    "test_pictures.py",
+    "test_varibad_learning.py",
+    "test_rl2_learning.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin either half with long files.
+
+    Of two workers, pytest-xdist gives each a half, and later of the other's rest the second half:
+    what comes last should be short, lest one of them waits for the other in the end.
+    """
+    short = [item for item in items if item.path.name not in LONG]
+    long = {name: [item for item in items if item.path.name == name] for name in LONG}
+    one, two = ([item for name in LONG[i::2] for item in long[name]] for i in (0, 1))
+    rest = max(0, len(items) // 2 - len(one))
+    items[:] = [*one, *short[:rest], *two, *short[rest:]]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported, a million objects, out of every later search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 class Twin(nn.Module):

@@ -44,8 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
             resumes,
         )
     if arguments is None:
+        _leave_threads(code)  # first: without the server, processes of a pool would seem gone
         fork_server.dismiss()
-        _leave_threads(code)
         gc.freeze()  # to search for garbage before Python ends takes a second
     sys.exit(code)
 
@@ -57,6 +57,7 @@ def _leave_threads(code: int) -> None:
         if not thread.daemon and thread is not threading.main_thread():
             thread.join(max(0.0, deadline - time.monotonic()))  # ours are about to end
             if thread.is_alive():
+                fork_server.dismiss()
                 for stream in (sys.stdout, sys.stderr):
                     with suppress(OSError):
                         stream.flush()

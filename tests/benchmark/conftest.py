@@ -154,6 +154,15 @@ def cli(here, capsys, warm_server):
 
 
 @pytest.fixture
+def no_figures(monkeypatch):
+    """Reports without figures, which take most of the time, for tests that look at none."""
+    from reports.page import page
+
+    opened = page.opened
+    monkeypatch.setattr(page, "opened", lambda out, jobs, pdf: opened(out, 0, pdf))
+
+
+@pytest.fixture
 def smoke(cli):
     """Run the smallest suite there is in this process, into the folder `store`."""
 

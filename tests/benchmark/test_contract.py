@@ -37,10 +37,15 @@ def cell_of(name):
 
 @cache
 def trained_once(name):
-    """As its training left it; for `trained`, since nothing may change it."""
-    method = cell_of(name).build()
-    if method.meta_trains:
-        list(run.rows_of(run.Training(cell_of(name), method)))
+    """As its training left it, or that of the method which trains for it; for `trained`, since
+    nothing may change it.
+    """
+    cell = cell_of(name)
+    method = cell.build()
+    if method.meta_trains and cell.trained_by == name:
+        list(run.rows_of(run.Training(cell, method)))
+    elif method.meta_trains:
+        method.load_state_dict(reread(trained_once(cell.trained_by).state_dict()))
     return method
 
 

@@ -363,7 +363,7 @@ class TestAdding:
         with pytest.raises(InputError, match="its cells ran with several versions"):
             publish(store, SANITY, parts, dirty=True, add=True)
 
-    def test_a_line_with_too_few_seeds_says_so(self, sanity, parts, tmp_path, cli):
+    def test_a_line_with_too_few_seeds_says_so(self, sanity, parts, tmp_path, cli, no_figures):
         told = cli("report", "--store", parts, "--out", tmp_path / "report", "--format", "md")
         assert "suite sanity: 3 of 6 cells are done (3 missing)" in told.out
         page = (tmp_path / "report/report.md").read_text()

@@ -20,7 +20,9 @@ class Peeking(Still):
 """
 
 
-def test_reading_the_frozen_tasks_gains_nothing_on_sealed_ones(plugin, smoke, cli, rows_of, here):
+def test_reading_the_frozen_tasks_gains_nothing_on_sealed_ones(
+    plugin, smoke, cli, no_figures, rows_of, here
+):
     words = ("--methods", "zero", "--method", f"{plugin(PEEKING)}:Peeking")
     for sealed in ((), ("--sealed", "5"), ("--sealed", "6")):
         done = smoke(*words, *sealed)

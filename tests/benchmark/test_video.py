@@ -77,7 +77,7 @@ def filmed(made_once, backend, sanity):
 FILMED = ("--out", "out", "--format", "html,md", "--videos")
 
 
-def test_films_are_made_once_and_embedded(filmed, cli, undrawn, sanity, here):
+def test_films_are_made_once_and_embedded(filmed, cli, undrawn, no_figures, sanity, here):
     shutil.copytree(filmed / "out", here / "out")
     films = sorted((here / "out/films").glob("*.webp"))
     # one seed of each method, on one split
@@ -129,7 +129,7 @@ def test_nothing_to_draw_with_is_one_line_before_anything_runs(sanity, here):
     assert not (here / "out").exists()
 
 
-def test_a_cell_of_another_version_is_left_out_and_said(cli, undrawn, sanity, here):
+def test_a_cell_of_another_version_is_left_out_and_said(cli, undrawn, no_figures, sanity, here):
     shutil.copytree(sanity, here / "store")
     for path in (here / "store/train").glob("*"):
         shutil.rmtree(path)  # what apb was trained to is lost
@@ -323,7 +323,7 @@ def test_a_changed_row_is_noticed_without_filming_again(told, reference, out, mo
     assert all("does not end as the measured one" in clip.caption for clip in clips)
 
 
-def test_nothing_is_filmed_for_a_format_without_films(cli, sanity, monkeypatch):
+def test_nothing_is_filmed_for_a_format_without_films(cli, no_figures, sanity, monkeypatch):
     monkeypatch.setattr(video, "films", lambda *_: pytest.fail("filmed"))
     assert cli("report", "--store", sanity, "--format", "latex", "--videos").code == 0
 

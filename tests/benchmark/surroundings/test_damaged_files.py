@@ -43,13 +43,13 @@ def harm(path: Path, how: str) -> None:
 
 
 @pytest.fixture
-def words(plugin, monkeypatch, here):
-    """Of a run of one plug-in that meta-trains; figures are not drawn, and what a report says of
-    the same rows, as where a file is damaged that it does not read, is not worked out again.
+def words(plugin, monkeypatch, here, no_figures):
+    """Of a run of one plug-in that meta-trains; what a report says of the same rows, as where a
+    file is damaged that it does not read, is not worked out again.
     """
     from reports.page import page
 
-    drawn, compute, sections, known = page.opened, page.compute, page._sections, {}
+    compute, sections, known = page.compute, page._sections, {}
 
     def computed(rows, cells, plans, *, measures, **more):
         read = pickle.dumps((rows, cells, plans, measures))
@@ -62,7 +62,6 @@ def words(plugin, monkeypatch, here):
             known[id(numbers)] = list(sections(numbers, other, output))
         return known[id(numbers)]
 
-    monkeypatch.setattr(page, "opened", lambda out, jobs, pdf: drawn(out, 0, pdf))
     monkeypatch.setattr(page, "compute", computed)
     monkeypatch.setattr(page, "_sections", written)
     monkeypatch.syspath_prepend(here)

@@ -136,7 +136,7 @@ def test_store_json_of_no_cells_says_what_to_do(here, smoke):
 
 
 def test_published_is_a_word_and_a_folder_of_that_name_has_a_path(
-    cli, smoke, here, published_sanity, monkeypatch
+    cli, smoke, here, published_sanity, monkeypatch, no_figures
 ):
     monkeypatch.setattr("results.publication.PUBLISHED", published_sanity)
     assert smoke("--methods", "zero").code == 0

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from benchmark.seeding import Streams
 from benchmark.stage import Stage, perform
 from benchmark.suites import BUDGETS, SUITES
 from methods import METHODS
+from methods.core.border import array_of, tensor_of
 from results.schema import NOT_COMPARED
 from results.store import Store
 
@@ -74,6 +76,17 @@ def test_arrays_pass_the_border_in_one_place_and_no_generator_is_made_without_a_
         assert not crossing or path.name == "border.py", (path, crossing)
         calls = [ast.unparse(node) for node in nodes if isinstance(node, ast.Call)]
         assert "torch.Generator()" not in calls, path
+
+
+def test_the_border_hands_arrays_to_the_device_and_takes_them_back():
+    ended = tensor_of(np.array([True, False]), torch.device("meta"))
+    assert ended.is_meta and ended.dtype == torch.bool
+
+    class OnDevice:
+        def cpu(self):
+            return torch.tensor([2.5])
+
+    assert array_of(OnDevice()).tolist() == [2.5]
 
 
 def test_states_come_back_to_the_device_but_for_those_of_generators():

@@ -1,6 +1,7 @@
 """What a run will cost: exact sums on hand-made rates, schedules against a naive one."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 
 import pandas as pd
@@ -10,8 +11,9 @@ import torch
 from benchmark import estimate
 from benchmark.executors import Means
 from benchmark.local import stages_of
-from benchmark.planning import Request
+from benchmark.planning import Request, plan_of
 from benchmark.plugins import registered_methods
+from benchmark.run import failed_row
 from benchmark.suites import BUDGETS, SUITES
 from results.rates import CALIBRATION, FIELDS, KEY, Rates
 from results.store import Store, StoreError
@@ -133,6 +135,21 @@ class TestCommands:
         (stage,) = [stage for stage in stages(("td3",)) if stage.name == "adapt"]
         assert line["seconds_per_step"] == pytest.approx(took / stage.work, rel=1e-4)
         assert table.loc[table["method"] == CALIBRATION, "seconds_per_step"].item() == 50.0
+
+    def test_settings_of_ones_own_are_no_rate_of_the_budget(self, tmp_path):
+        store = Store(tmp_path / "store", create=True)
+        paths = {"td3": registered_methods()["td3"]}
+        for settings, seconds in (({}, 30.0), ({"td3": {"hidden": 8}}, 3.0)):
+            request = Request(SUITES["ood"], BUDGETS["smoke"], paths, ["point-goal"], 1, settings)
+            cells = request.cells()
+            store.write_plan(plan_of(request.suite, paths, cells, request))
+            (stage,) = stages_of(cells)
+            row = replace(failed_row(stage.cell, "adapt", ""), status="ok", peak_mem_mb=100.0)
+            record = {"status": "ok", "seconds": seconds}
+            store.write(stage.key, [row], state=None, log="", record=record)
+        assert estimate.write_rates(store.root, tmp_path / "rates.csv").endswith("1 stage")
+        rate = Rates(tmp_path / "rates.csv").of("td3", "point-goal", "smoke", "adapt")
+        assert rate.seconds_per_step == pytest.approx(30.0 / stage.work)
 
     def test_the_rates_that_ship_are_whole(self):
         assert Rates().speed > 0

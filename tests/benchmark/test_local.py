@@ -3,12 +3,14 @@
 import io
 import shutil
 import sys
+import time
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from benchmark.cli import main
+from benchmark.commands import _left_of
 from benchmark.executors import Means
 from benchmark.local import LocalExecutor, Progress, _cause, _Worker
 from results.store import Store
@@ -214,3 +216,10 @@ class TestWorkers:
     )
     def test_how_a_process_ended(self, code, cause):
         assert _cause(code) == cause
+
+
+def test_a_time_limit_is_of_all_rounds_together():
+    """`worker` and `tune` make an executor for every round, each with what is left."""
+    left = _left_of(Means(1, 1, time_limit_s=10.0), time.monotonic() - 7.0).time_limit_s
+    assert left == pytest.approx(3.0, abs=0.5)
+    assert _left_of(Means(1, 1), time.monotonic()).time_limit_s is None

@@ -12,13 +12,13 @@ import torch
 
 from benchmark import publish as publishing
 from benchmark import publishable, states
-from benchmark.additions import Parts, _built_on_another
+from benchmark.additions import Parts, _built_on_another, of_today
 from benchmark.arguments import InputError
 from benchmark.plugins import load_method
 from benchmark.publish import publish
 from benchmark.suites import BUDGETS, SUITES, TD3
 from methods import METHODS
-from reports.page.cover import write_cover
+from reports.page.cover import _seeds, write_cover
 from results.files import seal, unseal
 from results.publication import Publication
 from results.store import CellKey, Store, StoreError
@@ -340,6 +340,13 @@ class TestAdding:
             f"0 cells added, 0 kept; {why}; 3 published ones left out for the same reason"
         ]
 
+    def test_cells_of_an_earlier_version_of_the_suite_are_not_of_today(self, sanity, monkeypatch):
+        monkeypatch.setitem(SUITES, "sanity", SANITY)
+        _, cells = Store(sanity, create=False).read(["sanity"])
+        assert of_today(cells).all()
+        monkeypatch.setitem(SUITES, "sanity", replace(SANITY, version=SANITY.version + 1))
+        assert not of_today(cells).any()
+
     @pytest.mark.parametrize("told", [True, False])
     def test_what_began_from_another_trained_state_is_left_out(self, told):
         """A stage has one id wherever it runs, but not the same weights to the last bit."""
@@ -406,3 +413,16 @@ def test_the_figure_is_of_the_largest_budget_with_three_seeds_of_each_method(
     path = tmp_path / "overview.svg"
     write_cover(WithDesk(published_sanity), "sanity", ["smoke", "desk"], path)
     assert f"(budget {drawn})" in path.read_text(encoding="utf-8")
+
+
+def test_a_method_has_for_the_figure_the_seeds_of_the_family_that_has_fewest():
+    places = [("f", "apb", 3), ("h", "apb", 1), ("f", "td3", 2), ("h", "td3", 4)]
+    lines = [
+        {"family": family, "method": method, "seed": seed}
+        for family, method, n in places
+        for seed in range(n)
+    ]
+    rows = pd.DataFrame(lines).assign(variant="", budget="desk", stage="adapt", status="ok")
+    failed = rows[rows["method"] == "apb"].assign(seed=9, status="failed")
+    rows = pd.concat([rows, failed, rows.assign(budget="quick", seed=7)])
+    assert _seeds(rows, "desk").to_dict() == {("apb", ""): 1, ("td3", ""): 2}

@@ -121,6 +121,15 @@ class TestTimeLeft:
             announce(store, stages[2], used=150)  # 40 of 200 steps are saved
         assert status.status_of(store)["seconds_left"] == pytest.approx(40.0 * 160 / 200)
 
+    def test_what_was_lost_is_still_to_come(self, made, at_now):
+        store, stages = made
+        for stage in stages[:2]:
+            end(store, stage, seconds=40.0)
+        with store.claim(stages[2].key):
+            announce(store, stages[2])
+        told = status.as_text(status.status_of(store)).splitlines()[0]
+        assert told == f"{store.root}: 2 of 3 stages done; 1 lost; about 32 s left"
+
     def test_nothing_is_left_in_the_end(self, made):
         store, stages = made
         for stage in stages:
@@ -145,6 +154,17 @@ class TestCommand:
         monkeypatch.setattr(status.time, "sleep", sleep)
         told = cli("status", "--store", "store", "--watch")
         assert told.code == 0 and "3 of 3 stages done" in told.out and not left
+
+    def test_it_watches_on_while_a_stage_is_lost(self, made, cli, monkeypatch):
+        """Another worker goes on with it."""
+        store, stages = made
+        for stage in stages[1:]:
+            end(store, stage)
+        with store.claim(stages[0].key):
+            announce(store, stages[0])
+        monkeypatch.setattr(status.time, "sleep", lambda seconds: end(store, stages[0]))
+        told = cli("status", "--store", "store", "--watch", "--json")
+        assert told.code == 0 and '"lost": 1' in told.out and '"done": 3' in told.out
 
     def test_a_folder_without_results_is_refused(self, cli):
         assert "no results there" in cli("status", "--store", "nowhere").complaint

@@ -15,6 +15,7 @@ from benchmark import run
 from benchmark.cells import expand
 from benchmark.stage import Stage, perform
 from benchmark.suites import BUDGETS, SUITES
+from benchmark.worker import TERMINATED, Stop
 from methods import METHODS
 from results import snapshot
 from results.schema import NOT_COMPARED, to_frame
@@ -226,6 +227,25 @@ def test_a_second_termination_does_not_cut_saving_short(under_way, finish, plugi
     assert (result.code, "kept of wanderer" in result.out) == (143, True), result
     assert "nothing" not in result.out
     assert list((here / "store").rglob("snapshot.json"))
+
+
+def test_a_termination_after_the_last_look_of_a_stage_ends_its_worker(monkeypatch):
+    """It must not begin another stage; before the first look there is nothing to save."""
+    ended = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(os, "_exit", ended.append)
+    try:
+        stop = Stop()
+        assert stop() is False
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.asked and not ended
+        stop.forget()
+        assert ended == [TERMINATED]
+        signal.raise_signal(signal.SIGTERM)
+        assert ended == [TERMINATED] * 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("end", ["os._exit(143)", "os.kill(os.getpid(), signal.SIGKILL)"])

@@ -19,6 +19,7 @@ from benchmark.tune import (
     best_of,
     draw_settings,
     line_of,
+    logged,
     promoted,
     scaled,
     trials_of,
@@ -27,6 +28,7 @@ from envs import load_family
 from methods import METHODS
 from methods.td3 import Td3
 from results.store import Store
+from results.trials import COLUMNS
 
 SMOKE = BUDGETS["smoke"]
 # the first two are smoke's own
@@ -134,6 +136,29 @@ class TestTrials:
         assert perform(store, Stage(trial.cell, "train"), 1)[0] == "failed"
         line = line_of(trial, store, 1)
         assert (line["score"], line["status"]) == (-inf, "failed")
+
+    def test_of_a_log_only_trials_that_did_not_fail_need_not_run(self, tmp_path):
+        """One may have diverged before it failed."""
+        trials = trials_of(
+            "td3",
+            METHODS["td3"],
+            "point-goal",
+            budget=SMOKE,
+            rung=0,
+            chosen=dict(enumerate(drawn(4))),
+            seed=0,
+        )
+        statuses = ("ok", "diverged", "failed", "diverged,failed")
+        lines = [
+            {**dict.fromkeys(COLUMNS, 0), "cell_id": trial.id, "status": status}
+            for trial, status in zip(trials, statuses, strict=True)
+        ]
+        pd.DataFrame(lines).to_csv(tmp_path / "log.csv", index=False)
+        known = logged(tmp_path / "log.csv", trials)
+        assert {name: line["status"] for name, line in known.items()} == {
+            trials[0].id: "ok",
+            trials[1].id: "diverged",
+        }
 
 
 WORDS = (

@@ -1,5 +1,7 @@
 """Tasks at any distance from a law: as far out as they say, and the frozen ones among them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from envs import FAMILIES, load_family
 from envs.api import REWARD_SCALE
 from envs.batch import BatchEnv
 from envs.cheetah import JOINTS
+from envs.laws import beyond
 from envs.legs import LEVEL_WIDTH
 from envs.point import FACTOR, NOMINAL_DAMPING, NOMINAL_MASS
 
@@ -85,6 +88,17 @@ def test_frozen_tasks_are_among_those_at_their_shift(name, split):
             assert any(near), task
 
 
+@pytest.mark.parametrize(
+    ("shift", "places"),
+    [(0.5, [1.0, 2.5]), (1.25, [1.75]), (1.5, [5.0]), (2.0, [5.5])],
+)
+def test_what_is_too_far_for_the_hole_of_a_law_lies_above_it(shift, places):
+    """In the hole it would be nearer to the other side."""
+    bands = ((0.0, 0.5), (3.0, 3.5))
+    assert beyond(bands, shift) == places
+    assert [gap(place, bands) for place in places] == [shift] * len(places)
+
+
 def values(params):
     return [value for _, value in sorted(params.items())]
 
@@ -104,6 +118,21 @@ def test_rewards_are_scaled_and_nothing_else():
         ours, theirs = (env.step(action) for env in (scaled, plain))
         np.testing.assert_array_equal(ours.obs, theirs.obs)
         np.testing.assert_allclose(ours.reward, theirs.reward * scale, rtol=1e-5)
+
+
+def test_a_task_whose_rewards_are_scaled_moves_no_other():
+    """A split holds both kinds, and one environment runs it whole."""
+    family = load_family("cheetah-vel")
+    usual = family.sample(3, np.random.default_rng(0))
+    scaled = [task.params | {REWARD_SCALE: 10.0 ** (i - 1)} for i, task in enumerate(usual)]
+    mixed = [replace(usual[0], params=scaled[0]), usual[1], replace(usual[2], params=scaled[2])]
+    env, plain = BatchEnv(family, mixed), BatchEnv(family, mixed)
+    plain._reward_scale = None  # the names of tasks, and so their starts, stay
+    action = np.full((3, 1, 6), 0.5)
+    env.reset(), plain.reset()
+    ours, theirs = env.step(action).reward, plain.step(action).reward
+    np.testing.assert_allclose(ours, theirs * np.array([[0.1], [1.0], [10.0]]), rtol=1e-6)
+    assert (theirs != 0.0).all()
 
 
 def test_permuted_families_have_the_shifts_of_their_base_and_their_own():

@@ -196,6 +196,8 @@ def test_resets_come_every_period_but_never_in_the_last_tenth_before_a_checkpoin
     assert reset_steps(30, [100]) == [30, 60]  # 90 is in the last tenth of 100
     # the one due at 90 waits for 99; 180 is too late for 200
     assert reset_steps(30, [99, 200]) == [30, 60, 99, 120, 150]
+    # of two that a checkpoint held back, one is made
+    assert reset_steps(5, [100, 200]) == [*range(5, 90, 5), *range(100, 180, 5)]
 
 
 def test_a_reset_draws_weights_that_were_not_there_before() -> None:

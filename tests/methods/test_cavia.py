@@ -107,12 +107,12 @@ def test_the_outer_step_goes_as_far_as_the_official_bound_lets_it(
             official_kl((after[0][n], after[1][0]), (before[0][n], before[1][0])) for n in range(2)
         ]
         kls.append(float(torch.stack(kl).mean().detach()))
-        steps.append(config.max_kl)
+        steps.append((config.max_kl, config.damping))
         return meta_step(learner, theta, batches, validation, config)
 
     monkeypatch.setattr("methods.core.gradient_loop.meta_step", watched)
     meta_trained(Cavia, replace(CONFIG, episodes=10), 20 * BATCH)
-    assert steps == [0.01 * 2]
+    assert steps == [(0.01 * 2, 1e-5 * 2)]  # of all entries of an action, not their mean
     # a tenth of the way, where the model is good
     assert kls[0] == pytest.approx(0.01 * 0.1**2, rel=0.2)
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from benchmark.pool import TaskPool
 from benchmark.protocol import Evaluator
 from benchmark.seeding import Streams
+from envs.api import Step
 from envs.point import PointGoal
 from methods.core.nets import spread
-from methods.core.trial_adapter import ByMean
+from methods.core.trial_adapter import ByMean, RememberingPolicy
 from methods.core.trials import Moment, TrialBatch, TrialRunner, Trials, trial_advantages
 from methods.rl2 import Rl2, Rl2Agent, Rl2Config, Rl2Finetuned, networks, outputs
 
@@ -273,6 +274,27 @@ def test_the_policy_goes_on_remembering_within_an_evaluated_episode_and_forgets_
             ),
         ).detach()
     np.testing.assert_array_equal(evaluate(policy).returns, first.returns)
+
+
+def test_an_evaluated_action_is_clipped_for_the_task_and_remembered_as_in_training() -> None:
+    """The memory has learned from actions as they were drawn."""
+    remembered: list[Tensor] = []
+
+    class Bold:
+        def mean(self, obs: Tensor, memory: Tensor) -> Tensor:
+            return torch.tensor([3.0, -0.5]).expand(*obs.shape[:2], 2)
+
+        def remember(self, memory: Tensor, moment: Moment) -> Tensor:
+            remembered.append(moment.action)
+            return memory
+
+    agent: Any = Bold()
+    policy = RememberingPolicy(agent, torch.zeros(N, 4))
+    obs, no = np.zeros((N, 1, 4), np.float32), np.zeros((N, 1), bool)
+    policy.reset(~no)
+    assert (policy.act(obs) == np.array([1.0, -0.5], np.float32)).all()
+    policy.observe(Step(obs, np.zeros((N, 1), np.float32), terminated=no, truncated=no))
+    assert torch.equal(remembered[0], agent.mean(torch.zeros(N, 1, 4), torch.zeros(N, 1, 4)))
 
 
 def test_a_method_goes_on_from_its_state_and_refuses_without_one(

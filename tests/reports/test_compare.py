@@ -46,6 +46,20 @@ def test_what_only_the_other_has_joins_every_table(tmp_path, stores):
     assert {"td3", "maml"} <= set(origin["method"])
 
 
+def test_a_meta_training_that_both_have_counts_once(stores):
+    """As where a method that only the other has adapts what one here meta-trains."""
+    mine, (rows, cells) = (Store(place, create=False).read(["ood"]) for place in stores)
+    trained = cells[cells["method"] == "apb"].set_index(["split", "seed"])["train_id"]
+    guests = cells["method"] == "maml"
+    places = cells.loc[guests, ["split", "seed"]].itertuples(index=False, name=None)
+    cells.loc[guests, "train_id"] = [trained[place] for place in places]
+    joined = pd.concat([mine[0], beside(mine, (rows, cells), "x").only_there[0]])
+    curves = joined[joined["stage"] == "train"]
+    shared = {*mine[1]["train_id"].dropna()} & {*trained}
+    assert shared and shared < {*curves["cell_id"]}
+    assert not curves.duplicated(["cell_id", "env_steps"]).any()
+
+
 def test_what_both_have_is_compared(tmp_path, stores):
     page = page_of(tmp_path, *stores, jobs=1)
     assert "scores differ by more than chance" in page

@@ -132,6 +132,17 @@ def test_unknown_costs_are_missing_not_nothing():
     assert found["steps"].item() == 5.0 and np.isnan(found["seconds"].item())
 
 
+def test_the_axes_of_a_family_share_what_it_cost():
+    where = {"suite": "ood", "budget": "quick", "split": "ood", "method": "apb", "variant": ""}
+    places = (("f", "angle", 7.0), ("f", "radius", 7.0), ("f", "speed", 7.0), ("h", "speed", 5.0))
+    costs = pd.DataFrame(
+        [{**where, "family": f, "axis": a, "steps": n, "seconds": 2 * n} for f, a, n in places]
+    )
+    found = leader_costs(costs, EXACT).set_index("group")
+    assert found["steps"].to_dict() == {EXACT_IMAGES: 7.0, OTHERS: 12.0}
+    assert found["seconds"].to_dict() == {EXACT_IMAGES: 14.0, OTHERS: 24.0}
+
+
 def test_no_method_moves_another():
     few, more = (
         leaderboard(scores_of(methods), EXACT)

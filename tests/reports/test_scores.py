@@ -13,6 +13,7 @@ from reports.stats.scores import (
     meta_training_scores,
     summarise,
     unfinished,
+    with_missing_seeds,
 )
 from results.schema import Row, to_frame
 
@@ -263,6 +264,20 @@ def test_coverage_and_what_is_not_finished():
         ["n", 0, "failed in meta-training", "out of memory"],
         ["n", 1, "missing", ""],
     ]
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"), [([0, 1], [2]), ([2, 7], [0]), ([5, 6, 7], []), ([0, 1, 2, 3], [])]
+)
+def test_as_many_seeds_are_missing_as_a_published_line_lacks(there, missing):
+    """It may have others than the first: what counts is how many."""
+    cells = expect(*(("m", seed) for seed in there))
+    cells = cells.assign(adapt_id="a", train_id="t", train_status="done")
+    found = with_missing_seeds(cells, [{"suite": "s", "seeds": {"quick": 3}}])
+    lines = found[found["status"] == "missing"]
+    assert (lines["seed"].tolist(), len(found)) == (missing, len(there) + len(missing))
+    assert lines[["adapt_id", "train_id", "train_status"]].isna().all(axis=None)
+    assert with_missing_seeds(cells, [{"suite": "s"}]) is cells
 
 
 def test_meta_training_takes_the_online_return_first_and_serves_every_arm_that_builds_on_it():

@@ -83,6 +83,18 @@ def test_an_arm_is_judged_by_its_mean_over_seeds(tables) -> None:
     assert "bad is **untrained**" in line and "−10.8" in line and "−10.0" in line
 
 
+@pytest.mark.parametrize(
+    ("trained", "called"), [(-9.5, []), (-10.0, [("m", "")]), (-10.5, [("m", "")])]
+)
+def test_what_earns_as_much_as_doing_nothing_is_untrained_too(
+    trained: float, called: list[tuple[str, str]]
+) -> None:
+    floors = pd.DataFrame(
+        [{**WHERE, "method": "m", "variant": "", "seed": 0, "trained": trained, "zero": -10.0}]
+    )
+    assert untrained(floors, "ood", "quick", "f") == called
+
+
 def test_nothing_is_judged_where_nothing_was_measured(tables) -> None:
     training, cells, _ = tables
     assert training_floors(training, cells, None).empty

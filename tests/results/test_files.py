@@ -1,3 +1,5 @@
+import fcntl
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,6 +88,14 @@ def test_a_lock_is_held_by_one_and_seen_by_all(tmp_path):
     assert not is_locked(path)
     with locked(path, 0.0) as again:
         assert again
+
+
+def test_who_only_looks_at_a_lock_is_not_taken_for_its_holder(tmp_path):
+    """Two that ask for the status of a store at once see the same."""
+    path = tmp_path / ".lock"
+    with open(path, "w") as looks:
+        fcntl.flock(looks, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert not is_locked(path)
 
 
 def test_an_error_of_the_block_of_a_lock_is_its_own(tmp_path):

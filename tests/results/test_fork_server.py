@@ -21,6 +21,7 @@ ROOT = Path(benchmark.__file__).parents[1]
 ASK = """
     import os, signal, sys
     sys.path.insert(0, {root!r})
+    sys.path.append(os.getcwd())  # as the command line does
     import benchmark
     from results.fork_server import READY, fork_context, starting
 
@@ -67,7 +68,35 @@ def test_processes_have_the_packages_of_their_parent_whatever_is_installed(told,
 
 
 def test_they_hear_no_signals_until_they_want_to_and_their_threads_spin_for_a_short_while(told):
-    assert told(ROOT)[2:] == [str(sorted(HELD)), "True"]
+    every = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    assert told(ROOT)[2:] == [str(sorted(every)), "True"]
+
+
+DISMISS = """
+    import os, sys, time
+    sys.path.insert(0, {root!r})
+    from multiprocessing import forkserver
+    from results.fork_server import READY, dismiss, fork_context
+
+    if __name__ == "__main__":
+        dismiss()  # there is none yet
+        fork_context(READY)
+        server, ended = forkserver._forkserver._forkserver_pid, (0, 0)
+        dismiss()
+        until = time.monotonic() + 10
+        while not ended[0] and time.monotonic() < until:
+            ended = os.waitpid(server, os.WNOHANG)
+            time.sleep(0.01)
+        print(ended[0] == server, os.waitstatus_to_exitcode(ended[1]))
+"""
+
+
+def test_a_server_that_is_dismissed_ends_at_once_though_it_holds_signals_back(tmp_path):
+    """It would import for seconds, and keep the output of a command open until then."""
+    (tmp_path / "dismiss.py").write_text(textwrap.dedent(DISMISS.format(root=str(ROOT))))
+    command = [sys.executable, "-P", str(tmp_path / "dismiss.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == (f"True {-signal.SIGKILL}\n", "")
 
 
 def test_where_the_server_cannot_have_a_socket_they_start_without_it(told, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from results.files import StoreError, to_json
 from results.measures import Measure
-from results.publication import MANIFEST, PUBLISHED, Publication, results_at
+from results.publication import BUILT_ON, MANIFEST, PUBLISHED, Publication, results_at
 from results.publishing import tables, to_files, write_manifest
 from results.schema import COLUMNS, NOT_COMPARED, Row
 from results.store import CellKey, Store
@@ -92,9 +93,11 @@ def measured(seed: int) -> list[Measure]:
     ]
 
 
-def publish(store: Store, root: Path) -> Publication:
+def publish(
+    store: Store, root: Path, others: Mapping[str, Mapping[str, Any]] | None = None
+) -> Publication:
     rows, cells = store.read(["s"])
-    records = dict.fromkeys(rows["cell_id"].unique(), RECORD)
+    records = {**dict.fromkeys(rows["cell_id"].unique(), RECORD), **(others or {})}
     (root / "s").mkdir(parents=True)
     for name, data in to_files(tables(rows, cells, store.measures(["s"]), records)).items():
         (root / "s" / name).write_bytes(data)
@@ -138,6 +141,16 @@ def test_what_is_published_reads_as_the_store_did(store: Store, tmp_path: Path) 
         published.record(CellKey("adapt", "s", 3, "other"))
 
 
+def test_what_an_adaptation_began_from_is_published_with_it(store: Store, tmp_path: Path) -> None:
+    """By it `publish --add` tells cells of other weights apart."""
+    published = publish(store, tmp_path / "published", {"m1": {**RECORD, BUILT_ON: "5eed"}})
+    told = {
+        name: published.record(CellKey("adapt", "s", 3, name)).get(BUILT_ON)
+        for name in ("m0", "m1", "zero0")
+    }
+    assert told == {"m0": None, "m1": "5eed", "zero0": None}
+
+
 def test_the_order_of_rows_and_cells_moves_no_byte(store: Store) -> None:
     rows, cells = store.read(["s"])
     measures = store.measures(["s"])
@@ -161,6 +174,17 @@ def test_two_equal_runs_differ_in_their_timings_only(store: Store) -> None:
     )
     assert [name for name in files if files[name] != others[name]] == ["timings.csv"]
     assert set(NOT_COMPARED) < set(files["timings.csv"].decode().splitlines()[0].split(","))
+
+
+def test_a_checkpoint_took_until_the_last_of_its_tasks_and_as_much_memory_as_the_most(
+    store: Store,
+) -> None:
+    rows, cells = store.read(["s"])
+    later = rows["task_index"].fillna(0).astype(float)
+    rows = rows.assign(wall_s=0.25 + later, peak_mem_mb=300.0 - 50 * later)
+    timings = tables(rows, cells, store.measures(["s"]), {})["timings"].set_index("id")
+    assert timings.loc["m0", "wall_s"].tolist() == [1.25] * 2
+    assert timings.loc["m0", "peak_mem_mb"].tolist() == [300.0] * 2
 
 
 def test_rows_that_contradict_each_other_are_refused(store: Store) -> None:
@@ -234,6 +258,15 @@ def test_a_stage_that_two_suites_have_has_the_record_of_each(store: Store, tmp_p
     one = stages[stages["stage"] == "adapt"]["id"].iloc[0]
     commits = [both.record(CellKey("adapt", suite, 3, one)).get("commit") for suite in ("s", "t")]
     assert commits[1] == "other" and commits[0] != "other"
+
+
+def test_measures_of_a_stage_that_two_suites_have_come_once(store: Store, tmp_path: Path) -> None:
+    """A mean over the tasks of a meta-training must not count those of one suite twice."""
+    one = publish(store, tmp_path / "published").measures()
+    shutil.copytree(tmp_path / "published/s", tmp_path / "published/t")
+    both = Publication(tmp_path / "published")
+    assert both.suites == ["s", "t"]
+    pd.testing.assert_frame_equal(both.measures(), one, check_exact=True)
 
 
 def test_runs_of_the_same_cells_for_different_suites_gave_the_same_rows() -> None:

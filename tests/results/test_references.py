@@ -123,14 +123,18 @@ def test_files_come_back_as_one_table_with_the_floor(tmp_path: Path) -> None:
     assert list(table["uncertain"]) == [False, False]
 
 
-def test_an_oracle_that_the_floor_may_reach_is_uncertain(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("oracle", "uncertain"), [(-50.5, True), (-49.0, True), (-48.0, False)])
+def test_an_oracle_that_the_floor_may_reach_is_uncertain(
+    tmp_path: Path, oracle: float, uncertain: bool
+) -> None:
+    """Where their intervals meet: here each is its mean ± 1.24."""
     rows = [
         row("random", -60.0),
         row("zero", -51.0, 2.0),
-        *(row("td3", -50.5, 2.0, env_steps=b) for b in (5, 9)),
+        *(row("td3", oracle, 2.0, env_steps=b) for b in (5, 9)),
     ]
     write_references(to_frame(rows), tmp_path)
-    assert load_references(tmp_path)["uncertain"].all()
+    assert load_references(tmp_path)["uncertain"].tolist() == [uncertain]
 
 
 def test_an_edited_file_is_refused(tmp_path: Path) -> None:

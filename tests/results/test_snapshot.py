@@ -49,6 +49,17 @@ def test_there_is_none_at_first_and_then_the_newest_alone(store):
     assert store.saved(KEY) is None and files(store) == []
 
 
+@pytest.mark.parametrize("status", ["failed", "timeout", "ok", "diverged"])
+def test_it_outlives_a_failure_and_goes_once_its_stage_is_done(store, status):
+    """What took hours until a limit of time is still there to go on from."""
+    save(store, OLD)
+    store.write(KEY, [], state=None, log="", record={"status": status})
+    if store.status(KEY) == "failed":
+        assert read(store) == OLD
+    else:
+        assert store.saved(KEY) is None and not any("snapshot" in name for name in files(store))
+
+
 def test_the_header_is_kept_with_it(store):
     save(store, OLD, note=None)
     header = store.saved(KEY)

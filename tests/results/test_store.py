@@ -258,6 +258,21 @@ class TestCells:
         )
         assert (store.status(TRAIN), kept) == ("done", ["cell.json", "log.txt", "rows.parquet"])
 
+    def test_nothing_stays_of_a_failed_cell_that_one_from_elsewhere_replaces(
+        self, store, write, tmp_path, row
+    ):
+        elsewhere = Store(tmp_path / "elsewhere", create=True)
+        record = {"status": "ok"}
+        elsewhere.write(TRAIN, [row(stage="train")], state=None, log="", record=record)
+        write(TRAIN, status="failed")
+        store.adopt(TRAIN, elsewhere.contents(TRAIN))
+        kept = sorted(
+            path.name
+            for path in (store.root / TRAIN.folder).iterdir()
+            if not path.name.startswith(".")
+        )
+        assert (store.status(TRAIN), kept) == ("done", ["cell.json", "log.txt", "rows.parquet"])
+
     def test_a_missing_cell_has_nothing_to_read(self, store):
         for read in (store.rows, store.record, store.state):
             with pytest.raises(StoreError, match="no such cell yet"):
@@ -395,6 +410,11 @@ class TestPlans:
         store.write_plan(plan(arms=new))
         assert store.plans()[0]["arms"] == list(merged)
 
+    def test_who_remembers_is_as_the_newest_plan_of_each_arm_says(self, store, plan):
+        store.write_plan({**plan(arms="ab"), "remembering": ["a", "b"]})
+        store.write_plan({**plan(arms="bc"), "remembering": ["c"]})
+        assert store.plans()[0]["remembering"] == ["a", "c"]
+
     def test_another_suite_version_starts_afresh(self, store, plan):
         store.write_plan(plan((0, ADAPT, None), (1, CellKey("adapt", "ood", 1, "aa"), None)))
         new = plan((0, CellKey("adapt", "ood", 2, "bb"), None), version=2)
@@ -507,10 +527,11 @@ class TestReading:
         with pytest.raises(StoreError, match=r"suite gap, there are: ood"):
             store.read(["gap"])
 
-    def test_a_state_of_another_size_is_noticed(self, store, plan, write):
+    @pytest.mark.parametrize("state", [b"", b"weight", b"weights of another"])
+    def test_a_state_of_another_size_is_noticed(self, store, plan, write, state):
         write(ADAPT)
         store.write_plan(plan((0, ADAPT, None)))
-        (store.root / ADAPT.folder / "state.safetensors").write_bytes(b"")
+        (store.root / ADAPT.folder / "state.safetensors").write_bytes(state)
         rows, expected = store.read()
         assert rows.empty and expected["status"].tolist() == ["corrupt"]
 

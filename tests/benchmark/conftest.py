@@ -261,7 +261,7 @@ def forked():
         if sys.platform != "linux" or _early() != _AT_FIRST:
             return None
         if not server:
-            ours, theirs = socket.socketpair()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             command = [sys.executable, str(FORKED), str(theirs.fileno())]
             nowhere = dict.fromkeys(("stdin", "stdout"), subprocess.DEVNULL)
             process.append(

@@ -155,7 +155,9 @@ def cli(here, capsys, warm_server):
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    """Reports without figures, which take most of the time, for tests that look at none."""
+    """Reports, as Markdown or LaTeX, without figures, which take most of the time, for tests that
+    look at none.
+    """
     from reports.page import page
 
     opened = page.opened

@@ -103,9 +103,7 @@ def test_before_adaptation_the_blind_policies_are_one_and_the_two_with_fresh_lay
     assert (first["apb"] != first["apb-none"]).all()
 
 
-def test_the_page_of_a_real_run_scores_against_the_references_that_are_shipped(
-    cli, here, no_figures
-):
+def test_the_page_of_a_real_run_scores_against_the_references_that_are_shipped(cli, here):
     words = ("--suite", "ood", "--budget", "smoke", "--families", "point-goal", "--store", "store")
     assert cli("run", *words, "--methods", "zero,td3").code == 0
     assert cli("report", "--store", "store").code == 0

@@ -155,7 +155,9 @@ def cli(here, capsys, warm_server):
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    """Reports without figures, which take most of the time, for tests that look at none."""
+    """Reports, as Markdown or LaTeX, without figures, which take most of the time, for tests that
+    look at none.
+    """
     from reports.page import page
 
     opened = page.opened
@@ -261,7 +263,7 @@ def forked():
         if sys.platform != "linux" or _early() != _AT_FIRST:
             return None
         if not server:
-            ours, theirs = socket.socketpair()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             command = [sys.executable, str(FORKED), str(theirs.fileno())]
             nowhere = dict.fromkeys(("stdin", "stdout"), subprocess.DEVNULL)
             process.append(

@@ -170,7 +170,7 @@ class TestShow:
         ):
             assert part in text
 
-    def test_report(self, cli, reference, here, no_figures):
+    def test_report(self, cli, reference, here):
         done = cli("report", "--store", reference[0])
         assert done.code == 0
         assert "hill-climbing" in (here / "report/report.md").read_text()

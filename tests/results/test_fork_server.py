@@ -21,7 +21,7 @@ ROOT = Path(benchmark.__file__).parents[1]
 ASK = """
     import os, signal, sys
     sys.path.insert(0, {root!r})
-    sys.path.append(os.getcwd())  # as the command line does
+    sys.path.insert(1, os.getcwd())  # as `python -m` does
     import benchmark
     from results.fork_server import READY, fork_context, starting
 

@@ -258,14 +258,18 @@ def _value(text: str, value: str, kind: Any) -> Any:
 
 
 def check_budgets(cells: "Iterable[Cell]") -> None:
-    """Refuse what could not make one step of its meta-training.
+    """Refuse what cannot be built, or could not make one step of its meta-training.
 
     Raises:
       InputError: if there is such a cell.
     """
     for cell in {cell.train_id: cell for cell in cells if cell.meta_trains}.values():
-        with undisturbed():
-            needed = cell.build().least_budget(cell.train_tasks)
+        try:
+            with undisturbed():
+                needed = cell.build().least_budget(cell.train_tasks)
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything
+            fault = f"{type(error).__name__}: {error}"
+            raise InputError(f"{cell.method} on {cell.family} cannot be built: {fault}") from error
         if cell.train_steps < needed:
             raise InputError(
                 f"{cell.method} on {cell.family}: one step of its meta-training takes {needed:,}"

@@ -64,30 +64,26 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
         return _interrupted(resumes) if code == INTERRUPTED else code  # typer may have caught it
     except typer.TyperException as error:
         return _complain(error.format_message())
-    except (KeyboardInterrupt, typer.Abort):
-        return _interrupted(resumes)
-    except _TerminatedError as error:
-        print(
-            f"terminated; run the same command again{' to go on' if resumes else ''}",
-            file=sys.stderr,
-        )
-        return 128 + int(error.args[0])
+    except (KeyboardInterrupt, typer.Abort, _TerminatedError) as error:
+        return _stopped(error, resumes)
     except BrokenPipeError:  # the reader of our output has gone
         _mute(sys.stdout.fileno())
         return 1
     except OSError as error:
+        if (stop := _stop_behind(error)) is not None:
+            return _stopped(stop, resumes)
         if error.errno == errno.EIO and error.filename is None:  # the terminal is gone
             _mute(1, 2)
             return 128 + signal.SIGHUP
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _mute(sys.stdout.fileno())
             return _complain("there is no space left where the output goes", FULL)
         if not _in_a_folder():
             return _complain("the current folder is gone: change to another")
         return _defect()
     except Exception as error:
-        if _is_interrupt(error):
-            return _interrupted(resumes)
+        if (stop := _stop_behind(error)) is not None:
+            return _stopped(stop, resumes)
         if not _is_input_error(error):
             return _defect()
         if verbose:
@@ -145,11 +141,21 @@ def _defect() -> int:
     return _complain("this is a defect of the program: report it with what is above", DEFECT)
 
 
-def _is_interrupt(error: BaseException | None) -> bool:
-    """Whether Ctrl-C caused an error: during an import, Python may turn it into another one."""
-    return error is not None and (
-        isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__ or error.__context__)
-    )
+def _stopped(stop: BaseException, resumes: bool) -> int:
+    if not isinstance(stop, _TerminatedError):
+        return _interrupted(resumes)
+    again = f"run the same command again{' to go on' if resumes else ''}"
+    print(f"terminated; {again}", file=sys.stderr)
+    return 128 + int(stop.args[0])
+
+
+def _stop_behind(error: BaseException | None) -> BaseException | None:
+    """The Ctrl-C or SIGTERM that caused an error, if one did: during an import, Python may turn it
+    into another one.
+    """
+    if error is None or isinstance(error, KeyboardInterrupt | _TerminatedError):
+        return error
+    return _stop_behind(error.__cause__ or error.__context__)
 
 
 def _is_input_error(error: Exception) -> bool:

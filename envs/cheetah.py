@@ -1,8 +1,9 @@
 """The planar half-cheetah of Gymnasium's HalfCheetah-v5: what varies is the speed or direction
 asked for, or the actuators.
 
-`cheetah-vel`, `-vel-2`, `-vel-3` and `-vel-gap` differ in their law of target speeds. `cheetah-dir`
-runs forward or backward, `cheetah-joints` forward with some of its actuators reversed.
+`cheetah-vel`, `-vel-2`, `-vel-3`, `-vel-7` and `-vel-gap` differ in their law of target
+speeds. `cheetah-dir` runs forward or backward, `cheetah-joints` forward with some of its actuators
+reversed.
 """
 
 from collections.abc import Collection, Mapping

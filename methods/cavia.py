@@ -9,8 +9,8 @@ danger.
 Paper: Zintgraf, Shiarlis, Kurin, Hofmann and Whiteson 2019, "Fast Context Adaptation via
 Meta-Learning" (arXiv 1810.03642). Official code: lmzintgraf/cavia, `rl` (at 91f093a or later, which
 put in a nonlinearity that was missing). Settings are the defaults of its arguments unless a comment
-says otherwise; they are for its 2D navigation, and it gives no others: locomotion has a
-larger context and rate, at desk and at paper.
+says otherwise; they are for its 2D navigation, and for locomotion it gives none: there,
+desk and paper have a larger context and rate.
 
 `cavia+ft` goes on after its own steps: TRPO on context and weights, on the test task alone, on
 batches of the same size, with the outer step's settings; `cavia+td3`: TD3 instead,

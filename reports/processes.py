@@ -14,9 +14,9 @@ from results.fork_server import HELD, fork_context, starting
 
 @contextmanager
 def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
-    """`jobs` processes, started at once; None for fewer than two, and where they cannot start.
+    """Up to `jobs` processes, the first started at once; killed on an error.
 
-    On an error they are killed.
+    None for fewer than two, and where they cannot start.
 
     Args:
       modules: what the work needs, imported once for all processes.

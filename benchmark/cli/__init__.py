@@ -44,8 +44,10 @@ def main(arguments: list[str] | None = None) -> None:
             resumes,
         )
     if arguments is None:
-        _leave_threads(code)  # first: without the server, processes of a pool would seem gone
-        fork_server.dismiss()
+        try:  # first: without the server, processes of a pool would seem gone
+            _leave_threads(code)
+        finally:
+            fork_server.dismiss()
         gc.freeze()  # to search for garbage before Python ends takes a second
     sys.exit(code)
 

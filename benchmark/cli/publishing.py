@@ -9,7 +9,7 @@ import typer
 
 from benchmark.cli import options
 
-RECORD = "Save this machine's fingerprints in --published/fingerprints.json; for trusted code only."
+RECORD = "Save this machine's fingerprints in the folder of --published; for trusted code only."
 LEVELS = (
     "1: tables follow from rows (15 seconds). 2: also fingerprints, checkpoints, fresh seeds"
     " (minutes). 3: fresh seeds at desk or paper. The options from --cells to --record are for"

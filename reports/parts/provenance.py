@@ -89,7 +89,7 @@ def shortfalls(cells: pd.DataFrame, published: bool = False) -> Iterator[str]:
         if stages := lost.loc[lost["status"] == "done", "train_id"].nunique():
             yield (
                 f"suite {suite}: meta-trainings of finished cells that cannot be read: {stages};"
-                " run it again to repeat them"
+                f" {'they are lost' if published else 'run it again to repeat them'}"
             )
 
 

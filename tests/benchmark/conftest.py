@@ -370,7 +370,11 @@ def reference(made_once, forked):
         own = ["--method", "example_method:HillClimbing"]
         words = [*SMOKE, "--methods", METHODS, *own, "--seeds", "2", "--store", "store"]
         done = begun(forked, words, folder)
-        out, err = done.communicate(timeout=300)
+        try:
+            out, err = done.communicate(timeout=300)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(done.pid, signal.SIGKILL)
         (folder / "result.json").write_text(json.dumps([done.returncode, out, err]))
 
     folder = made_once("reference", make)

@@ -71,6 +71,7 @@ def begin(asked: dict, pipes: list[int]) -> list[str]:
     tempfile.tempdir = None
     random.seed()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     util.spawnv_passfds = fork_the_server
     os.write(told, NUMBER.pack(os.getpid()))
     os.close(told)

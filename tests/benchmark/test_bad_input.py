@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 
 import pytest
 
+from benchmark.exits import exit_code
 from results.store import Store
 
 RUN = {
@@ -247,6 +249,33 @@ def test_a_defect_is_no_failed_cell(cli, monkeypatch):
     assert (result.code, result.out) == (70, "")
     assert result.err.startswith("Traceback") and "ZeroDivisionError" in result.err
     assert result.err.splitlines()[-1].startswith("error: this is a defect of the program")
+
+
+UNBUILT = """
+class Unbuilt(Still):
+    meta_trains = True
+    def __init__(self, spec, config): {how}
+"""
+
+
+@pytest.mark.parametrize("how", ["raise ValueError('a size')", "sys.exit(0)"])
+def test_a_method_that_cannot_be_built_is_named(smoke, plugin, how):
+    path = f"{plugin(UNBUILT.format(how=how))}:Unbuilt"
+    said = smoke("--methods", "none", "--method", path).complaint
+    assert "unbuilt on point-goal cannot be built: " in said
+    assert "ValueError: a size" in said or "SystemExit: 0" in said
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, OSError])
+def test_what_a_signal_has_become_is_still_a_signal(capsys, kind):
+    def command():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            raise kind("while it was cleaned up")
+
+    assert exit_code(command, verbose=False, resumes=False) == 143
+    assert capsys.readouterr().err == "terminated; run the same command again\n"
 
 
 def test_verbose_adds_the_traceback(cli):

@@ -20,8 +20,7 @@ ROOT = Path(benchmark.__file__).parents[1]
 
 ASK = """
     import os, signal, sys
-    sys.path.insert(0, {root!r})
-    sys.path.insert(1, os.getcwd())  # as `python -m` does
+    sys.path[:0] = {places!r}
     import benchmark
     from results.fork_server import READY, fork_context, starting
 
@@ -44,10 +43,13 @@ ASK = """
 
 @pytest.fixture
 def told(tmp_path):
-    """What a forked process finds, whose parent has the packages at `root` before all others."""
+    """What a forked process finds, whose parent looks for packages at `places` before all others;
+    the current folder has a `torch` that is not to be imported.
+    """
 
-    def told(root):
-        (tmp_path / "ask.py").write_text(textwrap.dedent(ASK.format(root=str(root))))
+    def told(*places):
+        script = ASK.format(places=[str(place) for place in places])
+        (tmp_path / "ask.py").write_text(textwrap.dedent(script))
         (tmp_path / "torch.py").write_text("raise SystemExit('the wrong one')")
         command = [sys.executable, "-P", str(tmp_path / "ask.py")]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -62,7 +64,7 @@ def test_processes_have_the_packages_of_their_parent_whatever_is_installed(told,
     for package in ("benchmark", "envs", "methods", "reports", "results"):
         ignored = shutil.ignore_patterns("__pycache__", "published", "local", "tuning")
         shutil.copytree(ROOT / package, copy / package, ignore=ignored)
-    ours, torch, *_ = told(copy)
+    ours, torch, *_ = told(copy, tmp_path)  # as `python -m` has the current folder
     assert Path(ours) == copy / "benchmark/__init__.py"
     assert Path(torch).parent.name == "torch"  # not the file in the current folder
 

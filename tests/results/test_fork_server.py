@@ -20,7 +20,7 @@ ROOT = Path(benchmark.__file__).parents[1]
 
 ASK = """
     import os, signal, sys
-    sys.path[:0] = {places!r}
+    sys.path.insert(0, {root!r})
     import benchmark
     from results.fork_server import READY, fork_context, starting
 
@@ -43,13 +43,10 @@ ASK = """
 
 @pytest.fixture
 def told(tmp_path):
-    """What a forked process finds, whose parent looks for packages at `places` before all others;
-    the current folder has a `torch` that is not to be imported.
-    """
+    """What a forked process finds, whose parent has the packages at `root` before all others."""
 
-    def told(*places):
-        script = ASK.format(places=[str(place) for place in places])
-        (tmp_path / "ask.py").write_text(textwrap.dedent(script))
+    def told(root):
+        (tmp_path / "ask.py").write_text(textwrap.dedent(ASK.format(root=str(root))))
         (tmp_path / "torch.py").write_text("raise SystemExit('the wrong one')")
         command = [sys.executable, "-P", str(tmp_path / "ask.py")]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -64,7 +61,7 @@ def test_processes_have_the_packages_of_their_parent_whatever_is_installed(told,
     for package in ("benchmark", "envs", "methods", "reports", "results"):
         ignored = shutil.ignore_patterns("__pycache__", "published", "local", "tuning")
         shutil.copytree(ROOT / package, copy / package, ignore=ignored)
-    ours, torch, *_ = told(copy, tmp_path)  # as `python -m` has the current folder
+    ours, torch, *_ = told(copy)
     assert Path(ours) == copy / "benchmark/__init__.py"
     assert Path(torch).parent.name == "torch"  # not the file in the current folder
 
@@ -120,6 +117,20 @@ def test_a_report_goes_on_to_its_end_when_a_process_of_its_dies():
     with pytest.raises(BrokenProcessPool):
         work()
     assert time.monotonic() - began < 60
+
+
+def test_a_server_looks_where_its_parent_does_but_not_in_the_current_folder(tmp_path, monkeypatch):
+    """`python -m` has it first: what a user calls `torch.py` is not to be imported there."""
+    monkeypatch.chdir(tmp_path)
+    places = [os.getcwd(), "", "below", "/elsewhere"]
+    monkeypatch.setattr(sys, "path", [*places, *sys.path])
+    known = [place for place in sys.path[len(places) :] if os.path.isabs(place)]
+    with starting():
+        found = os.environ["PYTHONPATH"].split(os.pathsep)
+    assert [place for place in found if place != str(ROOT)] == [
+        place for place in ["/elsewhere", *known] if place not in (str(ROOT), os.getcwd())
+    ]
+    assert str(ROOT) in found
 
 
 def test_what_is_changed_for_the_start_is_put_back(monkeypatch):

@@ -21,7 +21,6 @@ ROOT = Path(benchmark.__file__).parents[1]
 ASK = """
     import os, signal, sys
     sys.path.insert(0, {root!r})
-    sys.path.insert(1, os.getcwd())  # as `python -m` does
     import benchmark
     from results.fork_server import READY, fork_context, starting
 
@@ -118,6 +117,20 @@ def test_a_report_goes_on_to_its_end_when_a_process_of_its_dies():
     with pytest.raises(BrokenProcessPool):
         work()
     assert time.monotonic() - began < 60
+
+
+def test_a_server_looks_where_its_parent_does_but_not_in_the_current_folder(tmp_path, monkeypatch):
+    """`python -m` has it first: what a user calls `torch.py` is not to be imported there."""
+    monkeypatch.chdir(tmp_path)
+    places = [os.getcwd(), "", "below", "/elsewhere"]
+    monkeypatch.setattr(sys, "path", [*places, *sys.path])
+    known = [place for place in sys.path[len(places) :] if os.path.isabs(place)]
+    with starting():
+        found = os.environ["PYTHONPATH"].split(os.pathsep)
+    assert [place for place in found if place != str(ROOT)] == [
+        place for place in ["/elsewhere", *known] if place not in (str(ROOT), os.getcwd())
+    ]
+    assert str(ROOT) in found
 
 
 def test_what_is_changed_for_the_start_is_put_back(monkeypatch):

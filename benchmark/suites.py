@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from envs import FIDELITY
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -66,8 +68,6 @@ FASTEST = ("point-goal",)  # where a suite has many arms
 DESK = ("cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand")
 ANTS = ("ant-goal", "ant-dir")  # TD3's own curve on the Ant is below standing still at desk's steps
 GAPS = ("cheetah-vel-gap", "ant-dir-4", "ant-goal-gap", "hopper-mass", "walker-mass")
-# to compare with published scores
-FIDELITY = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3", "cheetah-vel-7")
 COVERAGE = (5, 15, 30)  # training tasks
 LAWS = (0.5, 1.0)  # shares of the law
 WIDTHS = (64, 128, 256)  # of the backbone
@@ -294,8 +294,8 @@ _DESK_TD3 = {
     "tau": 0.02,
 }
 
-# A size and a rate that suit locomotion, as users of CAVIA have them there (dlpbc/nm-metarl); the
-# official defaults, 2 and 1, are for its 2D navigation.
+# As a reproduction has them on the cheetah (dlpbc/nm-metarl); the official defaults, 2 and 1, are
+# for 2D navigation.
 _LOCOMOTION_CAVIA = {"context": 50, "inner_rate": 10.0}
 
 # The official widths, batch and rate.

@@ -32,7 +32,8 @@ FAMILIES: dict[str, str] = {
 
 TUNING = "tuning-"  # before the id of a family, its tuning law
 PIXELS = ("pixels-point-goal", "pixels-point-rand")  # families that see pictures
-UNTUNED = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3", "cheetah-vel-7")  # families without one
+# families to compare with published scores; they have no tuning law
+FIDELITY = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3", "cheetah-vel-7")
 
 
 def is_family(family_id: str) -> bool:
@@ -48,7 +49,7 @@ def is_family(family_id: str) -> bool:
 
 def has_tuning_law(base: str, family_id: str | None = None) -> bool:
     """Whether the family `base` has a tuning law, and `family_id`, if given, names it."""
-    return base in FAMILIES and base not in UNTUNED and family_id in (None, TUNING + base)
+    return base in FAMILIES and base not in FIDELITY and family_id in (None, TUNING + base)
 
 
 def load_family(family_id: str) -> TaskFamily:

@@ -72,6 +72,10 @@ MemoryLimit = Annotated[
     typer.Option(help="Abandon a stage whose worker uses more than, say, 8G of memory."),
 ]
 TimeLimit = Annotated[str | None, typer.Option(help="Stop after, say, 90m; run again to continue.")]
+SaveEvery = Annotated[
+    str,
+    typer.Option(help="How often to save unfinished stages; when stopped, they are saved as well."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Sealed = Annotated[int | None, typer.Option(min=0, help=SEALED)]
 Unpublished = Annotated[bool, typer.Option("--unpublished", help=UNPUBLISHED)]

@@ -28,7 +28,7 @@ def publish(
         bool,
         typer.Option(
             "--rerender",
-            help=("Rewrite the published reports, of all suites or one; nothing is run or added."),
+            help="Rewrite the published reports, of all suites or one; nothing is run or added.",
         ),
     ] = False,
     dirty: Annotated[
@@ -70,14 +70,7 @@ def publish(
 
 def verify(
     context: typer.Context,
-    level: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=3,
-            help=LEVELS,
-        ),
-    ] = 1,
+    level: Annotated[int, typer.Option(min=1, max=3, help=LEVELS)] = 1,
     suite: Annotated[
         list[str] | None, typer.Option(help="Only this suite. [default: every published one]")
     ] = None,
@@ -112,10 +105,7 @@ def verify(
         ),
     ] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop after, say, 90m.")] = None,
-    record: Annotated[
-        bool,
-        typer.Option("--record", help=RECORD),
-    ] = False,
+    record: Annotated[bool, typer.Option("--record", help=RECORD)] = False,
 ) -> None:
     """Check published numbers against their rows and the code.
 

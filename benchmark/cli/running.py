@@ -8,8 +8,6 @@ import typer
 from benchmark.cli import options
 from results import fork_server
 
-SAVE_EVERY = "How often to save unfinished stages; a run that is stopped saves them as well."
-
 
 def run(
     context: typer.Context,
@@ -24,7 +22,7 @@ def run(
     device: options.Device = "cpu",
     store: options.Store = options.DEFAULT_STORE,
     time_limit: options.TimeLimit = None,
-    save_every: Annotated[str, typer.Option(help=SAVE_EVERY)] = "5m",
+    save_every: options.SaveEvery = "5m",
     stage_time_limit: options.StageTimeLimit = None,
     memory_limit: options.MemoryLimit = None,
     force: options.Force = False,
@@ -90,7 +88,7 @@ def worker(
     device: options.Device = "cpu",
     store: options.Store = options.DEFAULT_STORE,
     time_limit: options.TimeLimit = None,
-    save_every: Annotated[str, typer.Option(help=SAVE_EVERY)] = "5m",
+    save_every: options.SaveEvery = "5m",
     stage_time_limit: options.StageTimeLimit = None,
     memory_limit: options.MemoryLimit = None,
 ) -> None:
@@ -154,7 +152,7 @@ def tune(
         "results/tuning"
     ),
     time_limit: options.TimeLimit = None,
-    save_every: Annotated[str, typer.Option(help="How often to save unfinished stages.")] = "5m",
+    save_every: options.SaveEvery = "5m",
 ) -> None:
     """Try settings of a method, and log every trial.
 

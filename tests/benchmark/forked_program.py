@@ -16,6 +16,7 @@ import struct
 import sys
 import tempfile
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing import util
 from pathlib import Path
 
@@ -100,9 +101,8 @@ def fork_the_server(path: str, words: list[str], kept: list[int]) -> int:
 
 if __name__ == "__main__":
     sys.path[:] = [place for place in sys.path if place != HERE]
-    import benchmark.ready  # noqa: F401
-    import reports.page.page  # noqa: F401
-
+    for module in ("benchmark.ready", "reports.page.page"):
+        import_module(module)
     gc.freeze()
     words = serve(socket.socket(fileno=int(sys.argv[1])))
     runpy.run_module("benchmark", run_name="__main__", alter_sys=True)

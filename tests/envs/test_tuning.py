@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from envs import FAMILIES, TUNING, UNTUNED, is_family, load_family
+from envs import FAMILIES, FIDELITY, TUNING, is_family, load_family
 from envs.api import Task, TaskFamily
 from envs.batch import BatchEnv
 
-TUNED = [name for name in FAMILIES if name not in UNTUNED]
+TUNED = [name for name in FAMILIES if name not in FIDELITY]
 DRAWS = 400
 
 
@@ -103,8 +103,8 @@ def test_they_are_simulated_as_the_family_is(base: str) -> None:
 
 
 def test_families_to_compare_with_published_scores_have_none() -> None:
-    assert set(UNTUNED) < set(FAMILIES)
-    for base in UNTUNED:
+    assert set(FIDELITY) < set(FAMILIES)
+    for base in FIDELITY:
         assert not is_family(TUNING + base)
         with pytest.raises(KeyError, match="no family 'tuning-"):
             load_family(TUNING + base)

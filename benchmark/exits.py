@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any, NoReturn
 import typer
 
 BAD = 2  # exit code of bad input
-FULL = 4  # of a full disk
+FULL = 4  # of a full disk, or memory
 DEFECT = 70  # of an error that nobody foresaw, as sysexits.h has it
 INTERRUPTED = 130  # of a signal: 128 and its number
 _AGAIN_S = 5  # after which SIGTERM is taken to have been lost
@@ -75,20 +76,34 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
         if error.errno == errno.EIO and error.filename is None:  # the terminal is gone
             _mute(1, 2)
             return 128 + signal.SIGHUP
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             _mute(sys.stdout.fileno())
             return _complain("there is no space left where the output goes", FULL)
+        if _is_lack_of_memory(error):
+            return _no_memory()
         if not _in_a_folder():
             return _complain("the current folder is gone: change to another")
         return _defect()
     except Exception as error:
         if (stop := _stop_behind(error)) is not None:
             return _stopped(stop, resumes)
+        if _is_lack_of_memory(error):
+            return _no_memory()
         if not _is_input_error(error):
             return _defect()
         if verbose:
             traceback.print_exc()
         return _complain(str(error), FULL if _is(error, "results.files", "FullDiskError") else BAD)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Also of the loader of libraries, which has no error of its own for it."""
+    words = ("failed to map segment", os.strerror(errno.ENOMEM))
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
+def _no_memory() -> int:
+    return _complain("memory is full: end other programs, or raise its limit (ulimit -v)", FULL)
 
 
 def _in_a_folder() -> bool:
@@ -103,6 +118,9 @@ def _termination_raised() -> Iterator[None]:
     """Let SIGTERM, and the end of the terminal, unwind the command: temporary folders and workers
     go with it, and what is unfinished is saved.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
     asked = signal.SIGTERM
     terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
@@ -119,10 +137,13 @@ def _termination_raised() -> Iterator[None]:
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # under nohup it is ignored
         heard.append(signal.SIGHUP)
     before = {number: signal.signal(number, leave) for number in heard}
+    # whoever started this process may have blocked them; without SIGCHLD no worker ever ends
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {*heard, signal.SIGINT, signal.SIGCHLD})
     try:
         yield
     finally:
         signal.alarm(0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
             signal.signal(number, handler)
 

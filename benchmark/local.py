@@ -6,6 +6,7 @@ that dies takes its workers.
 """
 
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -18,13 +19,14 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
 from benchmark.announce import withdraw
+from benchmark.arguments import InputError
 from benchmark.cores import memory_of
 from benchmark.executors import Means, ShowRow, TimeLimitError
 from benchmark.exits import is_termination
 from benchmark.kept import Kept, how_far
 from benchmark.stage import Stage, finished, record_failure
 from benchmark.worker import TELL_EVERY_S, TERMINATED, serve
-from results.fork_server import READY, fork_context, starting
+from results.fork_server import READY, UNGUARDED, fork_context, starting
 from results.store import CellKey, Store
 
 State = Literal["waiting", "running", "done", "failed"]
@@ -257,6 +259,11 @@ class LocalExecutor:
         self._workers.remove(worker)
         worker.process.join()
         worker.connection.close()
+        if worker.process.exitcode == UNGUARDED:
+            raise InputError(
+                "every worker process imports the script that started the run, and would start it"
+                ' again: put the call under `if __name__ == "__main__":`'
+            )
         if worker.entry is not None and worker.process.exitcode in (TERMINATED, -signal.SIGHUP):
             # somebody ended it before it could be saved; that is no fault of the stage, unless it
             # does so itself
@@ -278,11 +285,17 @@ class _Worker:
     def __init__(
         self, store: Store, means: Means, note: Callable[[str], None], live: ShowRow
     ) -> None:
+        if multiprocessing.current_process().daemon:
+            raise InputError(
+                "the run starts processes, which a daemonic process, such as one of"
+                " multiprocessing.Pool, may not: call it from another, such as one of"
+                " concurrent.futures.ProcessPoolExecutor"
+            )
         context = fork_context(READY)
         self.connection, theirs = context.Pipe()
         arguments = (theirs, store, means, dict(os.environ))
         self.process: BaseProcess = context.Process(target=serve, args=arguments)
-        with starting():
+        with starting(main=True):
             self.process.start()
         theirs.close()
         self.note = note

@@ -4,10 +4,11 @@ import gc
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import active_children, parent_process
+from multiprocessing import active_children, current_process, parent_process
 from threading import Thread
+from typing import Any
 
 from results.fork_server import HELD, fork_context, starting
 
@@ -23,7 +24,8 @@ def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
     """
     executor, others = None, {*active_children()}
     try:
-        executor = _started(jobs, modules) if jobs > 1 else None
+        daemonic = current_process().daemon  # which may not start processes
+        executor = _started(jobs, modules) if jobs > 1 and not daemonic else None
         yield executor
     except BaseException:
         for process in {*active_children()} - others:
@@ -35,12 +37,19 @@ def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
         executor = None  # lest its semaphores live on with this frame, in a traceback
 
 
+class _Executor(ProcessPoolExecutor):
+    """Starts each process when there is work for it, as `starting` says."""
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        with starting(main=False):
+            return super().submit(*args, **kwargs)
+
+
 def _started(jobs: int, modules: Sequence[str]) -> Executor | None:
     executor = None
     try:
-        executor = ProcessPoolExecutor(jobs, fork_context(modules), initializer=_get_ready)
-        with starting():
-            executor.submit(int)
+        executor = _Executor(jobs, fork_context(modules), initializer=_get_ready)
+        executor.submit(int)
     # no semaphores (/dev/shm is missing or read-only), or a module that cannot be imported, which
     # whoever does the work here will be told
     except (OSError, NotImplementedError, EOFError):

@@ -21,10 +21,16 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 _IN_THE_WAY = (errno.EISDIR, errno.ELOOP)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WAYS_OUT = (
     (
         (errno.ENOSPC, errno.EDQUOT),
         "the disk or the quota is full: free some space and run again, finished cells are kept",
+    ),
+    (
+        (errno.EFBIG,),
+        "no file may be that large: raise the limit (ulimit -f) and run again, finished cells are"
+        " kept",
     ),
     (
         (errno.EROFS, errno.EACCES, errno.EPERM),
@@ -44,7 +50,7 @@ class StoreError(Exception):
 
 
 class FullDiskError(StoreError):
-    """The disk or the quota is full."""
+    """The disk, the quota or a file is as full as it may be."""
 
 
 class DamageError(Exception):
@@ -64,7 +70,7 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         known = (way_out for codes, way_out in _WAYS_OUT if error.errno in codes)
         default = f"{error.strerror or error}: check the disk, or choose another folder"
-        kind = FullDiskError if error.errno in _WAYS_OUT[0][0] else StoreError
+        kind = FullDiskError if error.errno in _NO_SPACE else StoreError
         place = (error.filename2 or error.filename) if error.errno in _IN_THE_WAY else path
         raise kind(f"{place}: {next(known, default)}") from error
 

@@ -10,15 +10,17 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
+from types import ModuleType
 
 _ROOT = str(Path(__file__).parents[1])
 READY = ("benchmark.ready",)  # what processes that run stages need
 # for whoever started the server to decide on; a terminal that closes signals all it has started
 HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+UNGUARDED = 71  # exit code of a process whose import of the calling script calls the program again
 
 
 def fork_context(modules: Sequence[str]) -> SpawnContext | ForkServerContext:
@@ -28,7 +30,7 @@ def fork_context(modules: Sequence[str]) -> SpawnContext | ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*modules])
     try:
-        with starting():
+        with starting(main=False):
             forkserver.ensure_running()  # it begins to import, while this process goes on
     except OSError:  # such as a folder for temporary files whose name is too long for a socket
         return multiprocessing.get_context("spawn")
@@ -47,19 +49,38 @@ def dismiss() -> None:
 
 
 @contextmanager
-def starting() -> Iterator[None]:
+def starting(*, main: bool) -> Iterator[None]:
     """Hold `HELD` back for a block that starts processes; those that are forked never hear of them,
     until they unblock them.
 
     The server looks for modules where this process does, but not in the current folder.
+
+    Args:
+      main: whether they import the main module, which may define a method, if it is a file.
     """
     resource_tracker.ensure_running()  # its start would let signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
-        with _environment():
+        with _environment(), nullcontext() if main and _has_file() else _no_main_module():
             yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _has_file() -> bool:
+    """Whether the main module is one that others can import, not standard input or a notebook."""
+    main = sys.modules["__main__"]
+    return bool(main.__spec__) or os.path.exists(getattr(main, "__file__", None) or "")
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line: parse and dispatch. Heavy imports happen inside the command that needs them."""
 
 import gc
+import multiprocessing
 import os
 import sys
 import threading
@@ -12,6 +13,7 @@ from benchmark.cli import publishing, reading, running
 from benchmark.cli.root import app
 from benchmark.exits import exit_code
 from results import fork_server
+from results.fork_server import UNGUARDED
 
 THREADS_S = 5.0  # for threads to end, once a command has ended
 
@@ -25,7 +27,13 @@ for command in (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit.
+
+    Processes of the run import the script that calls this, so that the call belongs under
+    `if __name__ == "__main__":`. Without, they would run the suite anew, and end here instead.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(UNGUARDED)
     if arguments is None:
         gc.set_threshold(100_000, 50, 100)  # what imports make is a lot, and no garbage
     words = sys.argv[1:] if arguments is None else arguments
@@ -69,15 +77,21 @@ def _leave_threads(code: int) -> None:
 @contextmanager
 def _environment(instead: Mapping[str, str | None]) -> Iterator[None]:
     """Hide variables that would end an import of MuJoCo or matplotlib where they name what is not
-    there: an OpenGL, or a backend. Figures are files, and need no backend.
+    there: an OpenGL, or a backend. Figures are files, and need no backend. (Without the variable,
+    MuJoCo looks for glfw, in a process whose output it evaluates.)
     """
-    before = {name: os.environ[name] for name in instead if name in os.environ}
-    for name in before:
-        if (value := instead[name]) is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
+    before = {name: os.environ.get(name) for name in instead}
+    _set(instead)
     try:
         yield
     finally:
-        os.environ.update(before)
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    """Set environment variables, or unset those that are None."""
+    for name, value in variables.items():
+        if value is not None:
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)

@@ -240,7 +240,8 @@ def test_unknown_command_and_no_command(cli):
     assert "Usage" in nothing.out
     told = " ".join(nothing.out.split())
     assert "0 done, 1 failed cells or a regression, 2 bad input, 3 time limit" in told
-    assert "4 disk full, 70 a defect of the program, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM" in told
+    assert "4 disk or memory full, 70 a defect of the program, 129 SIGHUP, 130 Ctrl-C" in told
+    assert "143 SIGTERM" in told
 
 
 def test_a_defect_is_no_failed_cell(cli, monkeypatch):

@@ -34,7 +34,7 @@ ASK = """
     if __name__ == "__main__":
         here, there = fork_context(READY).Pipe()
         process = fork_context(READY).Process(target=tell, args=(there,))
-        with starting():
+        with starting(main=True):
             process.start()
         print(*here.recv(), sep="\\n")
         process.join()
@@ -125,7 +125,7 @@ def test_a_server_looks_where_its_parent_does_but_not_in_the_current_folder(tmp_
     places = [os.getcwd(), "", "below", "/elsewhere"]
     monkeypatch.setattr(sys, "path", [*places, *sys.path])
     known = [place for place in sys.path[len(places) :] if os.path.isabs(place)]
-    with starting():
+    with starting(main=True):
         found = os.environ["PYTHONPATH"].split(os.pathsep)
     assert [place for place in found if place != str(ROOT)] == [
         place for place in ["/elsewhere", *known] if place not in (str(ROOT), os.getcwd())
@@ -137,7 +137,7 @@ def test_what_is_changed_for_the_start_is_put_back(monkeypatch):
     monkeypatch.setenv("PYTHONSAFEPATH", "")
     monkeypatch.delenv("PYTHONPATH", raising=False)
     before, held = dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, set())
-    with starting():
+    with starting(main=True):
         assert os.environ["PYTHONSAFEPATH"] == "1"
         assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) >= HELD
     assert dict(os.environ) == before

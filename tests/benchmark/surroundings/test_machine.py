@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import subprocess
 import sys
 from math import inf
@@ -175,3 +176,26 @@ def test_a_time_limit_ends_verify_with_a_code_of_its_own(cli, published_sanity):
     assert (done.code, done.err) == (3, "")
     assert "time limit reached after" in done.out
     assert done.out.endswith("checks; give --store, and run again to go on\n")
+
+
+def limited(kind, size):
+    """Make a process limit its own resources."""
+    return lambda: resource.setrlimit(kind, (size, size))
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "complaint"),
+    [
+        (resource.RLIMIT_FSIZE, 4096, "no file may be that large: raise the limit (ulimit -f)"),
+        (resource.RLIMIT_AS, 400 * 2**20, "memory is full: end other programs, or raise its limit"),
+    ],
+)
+def test_a_limit_of_the_shell_is_named(tmp_path, kind, size, complaint):
+    command = [sys.executable, "-m", "benchmark", *SMOKE, "--methods", "zero"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limited(kind, size)
+    )
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert complaint in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from select import POLLERR, poll
 from typing import Any, NoReturn
 
 import typer
@@ -67,9 +68,11 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
         return _complain(error.format_message())
     except (KeyboardInterrupt, typer.Abort, _TerminatedError) as error:
         return _stopped(error, resumes)
-    except BrokenPipeError:  # the reader of our output has gone
-        _mute(sys.stdout.fileno())
-        return 1
+    except (BrokenPipeError, SystemExit) as error:
+        # typer exits on any broken pipe; one that is not our output's is a defect
+        if not isinstance(error.__context__ or error, BrokenPipeError):
+            raise
+        return _unread() if _is_unread() else _defect()
     except OSError as error:
         if (stop := _stop_behind(error)) is not None:
             return _stopped(stop, resumes)
@@ -104,6 +107,19 @@ def _is_lack_of_memory(error: Exception) -> bool:
 
 def _no_memory() -> int:
     return _complain("memory is full: end other programs, or raise its limit (ulimit -v)", FULL)
+
+
+def _is_unread() -> bool:
+    """Whether the reader of our output has gone."""
+    output = poll()
+    for descriptor in (1, 2):
+        output.register(descriptor, 0)
+    return any(event & POLLERR for _, event in output.poll(0))
+
+
+def _unread() -> int:
+    _mute(1)
+    return 128 + signal.SIGPIPE
 
 
 def _in_a_folder() -> bool:

@@ -12,8 +12,8 @@ from benchmark import __version__
 EPILOG = (
     "Exit codes: 0 done, 1 failed cells or a regression, 2 bad input, 3 time limit reached (run"
     " again to continue), 4 disk or memory full, 70 a defect of the program, 129 SIGHUP, 130"
-    " Ctrl-C, 143 SIGTERM. Start with: python -m benchmark run --suite ood, then:"
-    " python -m benchmark report."
+    " Ctrl-C, 141 output closed, 143 SIGTERM. Start with: python -m benchmark run --suite ood,"
+    " then: python -m benchmark report."
 )
 
 app = typer.Typer(

@@ -1,5 +1,6 @@
 """What calls the program: scripts, threads, pools of processes, parents with signals blocked."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -104,3 +105,23 @@ def test_what_prints_when_python_starts_does_no_harm(tmp_path):
     done = python_in(tmp_path, "-m", "benchmark", *RUN, env=environment)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert done.stdout.startswith("hello from sitecustomize\n")
+
+
+def test_a_reader_that_has_gone_is_no_failed_cell(tmp_path):
+    command = [sys.executable, "-m", "benchmark", "list"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(60) == 128 + signal.SIGPIPE
+
+
+def test_a_broken_pipe_that_is_not_the_output_is_a_defect(cli, monkeypatch):
+    def broken(*args, **kwargs):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("benchmark.status.tell", broken)
+    done = cli("status", "--store", "store")
+    assert done.code == 70
+    assert "BrokenPipeError" in done.err

@@ -1,5 +1,6 @@
 """A store → a report: HTML, LaTeX and Markdown pages, figures, and the numbers behind as CSV."""
 
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -63,8 +64,7 @@ def write_report(
       suites: ids of the suites to report, in the order of the page; where None, all that the store
         has, those of `FIRST` before the others.
       formats: any of `FORMATS`.
-      jobs: processes that draw figures, 0 to draw none; from two on, a script that calls this must
-        guard its `__main__`.
+      jobs: processes that draw figures, 0 to draw none.
       pdf: write every figure as a PDF too.
       clips: films that lie below `out`.
       compare: other results, named like `store`: methods that only they have join the report, the
@@ -91,7 +91,8 @@ def write_report(
                 " first"
             )
         others = None if compare is None else to_compare(compare, results)
-        for line in shortfalls(cells, isinstance(results, Publication)):
+        published = _to_run_the_rest(results) if isinstance(results, Publication) else None
+        for line in shortfalls(cells, published):
             tell(line)
         found = rows, cells, results.measures([plan["suite"] for plan in plans])
         other = None if others is None else _beside(rows, cells, others, compare, plans)
@@ -118,6 +119,13 @@ def write_report(
         for name, file in FORMATS.items()
         if name in formats
     ]
+
+
+def _to_run_the_rest(results: "Publication") -> str:
+    from results.publication import PUBLISHED
+
+    own = results.root.resolve() != PUBLISHED.resolve()
+    return f"--unpublished{f' --published {shlex.quote(str(results.root))}' if own else ''}"
 
 
 def _sections(numbers: ReportData, other: Beside | None, output: Output) -> Iterator[Section]:

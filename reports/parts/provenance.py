@@ -74,9 +74,13 @@ def provenance(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, An
     return "\n".join([*parts, "Protocol version {}, row schema version {}.\n".format(*versions)])
 
 
-def shortfalls(cells: pd.DataFrame, published: bool = False) -> Iterator[str]:
-    """Lines for every suite with cells that are not done, or whose meta-training is not."""
-    again = "`run --unpublished` runs what is missing" if published else "run it again to continue"
+def shortfalls(cells: pd.DataFrame, published: str | None = None) -> Iterator[str]:
+    """Lines for every suite with cells that are not done, or whose meta-training is not.
+
+    Args:
+      published: the options of `run` that name the published results that the cells are of.
+    """
+    again = f"`run {published}` runs what is missing" if published else "run it again to continue"
     for suite, of_suite in cells.groupby("suite", sort=False):
         counts = of_suite["status"].value_counts()
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != "done")

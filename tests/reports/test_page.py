@@ -342,7 +342,7 @@ def test_what_cannot_be_read_is_told_before_any_page():
         " repeat them",
     ]
     told = "suite ood: 1 of 2 cells are done (1 missing); `run --unpublished` runs what is missing"
-    assert next(shortfalls(cells.iloc[[2, 3]], published=True)) == told
+    assert next(shortfalls(cells.iloc[[2, 3]], published="--unpublished")) == told
     assert list(shortfalls(cells.iloc[[0, 4]])) == []
 
 

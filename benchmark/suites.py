@@ -132,7 +132,7 @@ SUITES: dict[str, Suite] = {
             version=1,
             question="Does the error fall with the number of training tasks?",
             splits=("ood",),
-            families=_families(("hopper-rand",)),
+            families=_families(("hopper-rand",), fast=FASTEST),
             methods=("apb",),
             variants=tuple(
                 Variant(tasks=n, same_total=total) for total in (False, True) for n in COVERAGE

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_SEEDS = 1_000
 EXECUTORS = ("local", "slurm", "ray")
 DEVICES = ("cpu", "cuda")
+# what a word of each type looks like
+_EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 class InputError(Exception):
@@ -52,6 +54,17 @@ def words(text: str, kind: str) -> list[str]:
     if not found:
         raise InputError(f"the list of {kind} is empty; name one or more, separated by commas")
     return found
+
+
+def only(given: Sequence[str], option: str) -> Sequence[str]:
+    """What was given to an option, which takes one word.
+
+    Raises:
+      InputError: if it was given more often.
+    """
+    if len(given) > 1:
+        raise InputError(f"{option} is given {len(given)} times: a run takes one, start another")
+    return given
 
 
 def choose_suite(name: str) -> Suite:
@@ -161,6 +174,8 @@ def own_methods(paths: Sequence[str]) -> dict[str, str]:
     found = dict[str, str]()
     for path in paths:
         load_method(path)
+        if path in found.values():
+            raise InputError(f"--method {path} is given twice")
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", path.rpartition(":")[2]).lower()
         if name in registered or name in found:
             raise InputError(
@@ -225,21 +240,28 @@ def choose_settings(
                 if known
                 else InputError(f"--set {text!r}: {method} has no settings")
             )
-        changed.setdefault(method, {})[key] = _value(
-            text, value.strip(), get_type_hints(config)[key]
-        )
+        if key in changed.setdefault(method, {}):
+            raise InputError(f"--set {text!r}: {method}.{key} is set twice")
+        changed[method][key] = _value(text, value.strip(), get_type_hints(config)[key])
     from benchmark.cells import resolve_config  # imports torch, which a typo need not wait for
 
     for method, settings in changed.items():
         try:
             resolve_config(load_method(methods[method]), budget, settings)
-        except Exception as error:  # a Config may raise anything
+        except (Exception, SystemExit) as error:  # a Config may raise anything
             raise InputError(f"--set for {method}: {error}") from error
     return changed
 
 
 def _value(text: str, value: str, kind: Any) -> Any:
+    """The value that a word stands for; `choose_settings` says what else it raises."""
     switches = {"true": True, "false": False}
+    if kind not in _EXPECTED:
+        name = getattr(kind, "__name__", None) if isinstance(kind, type) else None
+        raise InputError(
+            f"--set {text!r}: a setting of type {name or kind} cannot be given here, only numbers,"
+            " strings, true and false; change its default in its Config"
+        )
     try:
         if kind is bool:
             return switches[value.lower()]
@@ -248,13 +270,8 @@ def _value(text: str, value: str, kind: Any) -> Any:
         if kind is float and not math.isfinite(float(value)):
             raise ValueError
         return kind(value)
-    except (ValueError, KeyError, TypeError):
-        expected = (
-            "true or false"
-            if kind is bool
-            else {int: "a whole number", float: "a number"}.get(kind, str(kind))
-        )
-        raise InputError(f"--set {text!r}: {value!r} is not {expected}") from None
+    except (ValueError, KeyError):
+        raise InputError(f"--set {text!r}: {value!r} is not {_EXPECTED[kind]}") from None
 
 
 def check_budgets(cells: "Iterable[Cell]") -> None:
@@ -266,13 +283,14 @@ def check_budgets(cells: "Iterable[Cell]") -> None:
     for cell in {cell.train_id: cell for cell in cells if cell.meta_trains}.values():
         try:
             with undisturbed():
-                needed = cell.build().least_budget(cell.train_tasks)
+                needed = int(cell.build().least_budget(cell.train_tasks))
+                asked = f"{needed:,}"
         except (Exception, SystemExit) as error:  # a plug-in may raise anything
             fault = f"{type(error).__name__}: {error}"
             raise InputError(f"{cell.method} on {cell.family} cannot be built: {fault}") from error
         if cell.train_steps < needed:
             raise InputError(
-                f"{cell.method} on {cell.family}: one step of its meta-training takes {needed:,}"
+                f"{cell.method} on {cell.family}: one step of its meta-training takes {asked}"
                 f" environment steps and budget {cell.budget!r} has {cell.train_steps:,}; change"
                 " its settings, or take a larger budget"
             )
@@ -288,7 +306,12 @@ def choose_seeds(seeds: int | None, budget: Budget, published: bool = False) -> 
 
 
 def choose_published(unpublished: bool, folder: Path | None, force: bool) -> Path | None:
-    """The published results that are to be completed, None for none."""
+    """The published results that are to be completed, None for none.
+
+    Raises:
+      InputError: if options contradict each other.
+      results.files.StoreError: if nothing is published in `folder`.
+    """
     if not unpublished:
         if folder is not None:
             raise InputError("--published is for --unpublished, and would do nothing here")
@@ -298,8 +321,10 @@ def choose_published(unpublished: bool, folder: Path | None, force: bool) -> Pat
             "--force would train anew what --unpublished takes over from the published results;"
             " leave one of them out"
         )
-    from results.publication import PUBLISHED
+    from results.publication import PUBLISHED, Publication
 
+    if folder is not None:
+        Publication(folder)  # refuses one with nothing in it, perhaps a typo
     return PUBLISHED if folder is None else folder
 
 

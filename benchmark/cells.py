@@ -139,8 +139,17 @@ class Cell:
         return CellKey("adapt", self.suite, self.suite_version, _hash(moves))
 
     def build(self) -> Method:
-        """A fresh instance of the method."""
+        """A fresh instance of the method.
+
+        Raises:
+          PluginError: if its code is no longer that which the cell is identified by.
+        """
         method = load_method(self.method_path)
+        if source_digest(self.method_path) != self.method_source:
+            raise PluginError(
+                f"the code of {self.method_path} has changed since the run was planned: run the"
+                " suite again, which keeps the results of both apart"
+            )
         family = self.seen_family()
         spec = Spec(family.observation_size, family.action_size, family.horizon, family.kind)
         return method(spec, method.Config(**self.config))

@@ -23,7 +23,8 @@ if TYPE_CHECKING:  # imports torch, which a typo need not wait for
 
 ENTRY_POINTS = "apb_benchmark.methods"  # the group in which other distributions register methods
 
-_DECLARES = {"version": int, "meta_trains": bool, "eval_mode": str}
+EVAL_MODES = ("deterministic", "stochastic")
+_DECLARES = {"version": int, "meta_trains": bool}
 
 
 class PluginError(Exception):
@@ -130,6 +131,11 @@ def _faults(found: Any) -> Iterator[str]:
                 f"its class attribute {name} must be {kind.__name__}, not"
                 f" {getattr(found, name, 'missing')!r}"
             )
+    version = getattr(found, "version", 0)
+    if isinstance(version, int) and not 0 <= version < 2**31:
+        yield "its class attribute version must be a small whole number"
+    if (mode := getattr(found, "eval_mode", None)) not in EVAL_MODES:
+        yield f"its class attribute eval_mode must be {' or '.join(EVAL_MODES)}, not {mode!r}"
     yield from _config_faults(getattr(found, "Config", None))
 
 

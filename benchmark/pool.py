@@ -252,6 +252,14 @@ class CountedEnv:
 
 
 def finite_actions(action: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """Actions [N, E, A] with every non-finite row set to zero, and a mask [N, E] of those rows."""
+    """Actions [N, E, A] with every non-finite row set to zero, and a mask [N, E] of those rows.
+
+    Raises:
+      TypeError: if they are no NumPy array of real numbers.
+    """
+    if not isinstance(action, np.ndarray) or action.dtype.kind not in "fiub":
+        found = getattr(action, "dtype", "") if isinstance(action, np.ndarray) else ""
+        kind = " ".join(filter(None, [type(action).__name__, found and f"of {found}"]))
+        raise TypeError(f"actions must be a NumPy array of floats [N, E, A], not {kind}")
     bad: BoolArray = np.logical_not(np.isfinite(action).all(-1))
     return (np.where(bad[..., None], 0.0, action) if bad.any() else action), bad

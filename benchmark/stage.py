@@ -15,6 +15,7 @@ import torch
 from benchmark import run, states
 from benchmark.announce import Announcer, withdraw
 from benchmark.cells import Cell
+from benchmark.exits import is_termination
 from benchmark.provenance import provenance
 from benchmark.resume import SAVE_EVERY_S, Saver, belongings
 from benchmark.seeding import seed_globals
@@ -23,6 +24,7 @@ from results.measures import Measure
 from results.schema import Row, to_frame
 from results.store import CellKey, Store, StoreError
 
+_LONGEST = 1_000  # characters of an error
 Outcome = Literal["done", "failed", "busy", "stopped"]  # busy: another process holds the cell
 
 
@@ -155,7 +157,9 @@ def _perform(
             state = _written(begin.method) if stage.name == "train" else None
     except StoreError:
         raise
-    except (Exception, SystemExit) as reason:  # whatever a method raises is its result
+    except BaseException as reason:  # whatever a method raises is its result
+        if isinstance(reason, KeyboardInterrupt) or is_termination(reason):
+            raise
         error = _in_one_line(reason)
         rows.append(run.failed_row(stage.cell, stage.name, error))
         log.append(traceback.format_exc())
@@ -174,8 +178,13 @@ def _perform(
 
 
 def _in_one_line(reason: BaseException) -> str:
-    said = " ".join(f"{type(reason).__name__}: {reason}".split())
-    return said.encode(errors="backslashreplace").decode()  # tables hold text only
+    try:
+        text = str(reason)
+    except Exception:  # of a method's own class
+        text = "it cannot be shown"
+    said = " ".join(f"{type(reason).__name__}: {text[:_LONGEST]}".split())
+    # tables hold text only, and terminals obey some of what cannot be printed
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
 
 
 def _outcome(store: Store, stage: Stage, rows: list[Row], error: str | None) -> dict[str, Any]:

@@ -127,7 +127,8 @@ def _seconds_left(
 ) -> float | None:
     took = dict[tuple[str, ...], list[float]]()
     for key, state in state_of.items():
-        if state == "done" and (seconds := seen[key].record.get("seconds")):
+        seconds = seen[key].record.get("seconds")
+        if state == "done" and isinstance(seconds, int | float) and 0 < seconds < 1e15:
             took.setdefault(stages[key], []).append(seconds)
     costs = list[float]()
     for key, state in state_of.items():

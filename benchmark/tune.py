@@ -81,6 +81,11 @@ def draw_settings(
             f"{path} declares nothing to tune: give its class `space`, such as {{'learning_rate':"
             " (3e-4, 1e-3)}, the settings to try, each with its values"
         )
+    if not _is_space(method.space):
+        raise InputError(
+            f"{path}: its `space` must give each setting a tuple of values, such as"
+            " {'learning_rate': (3e-4, 1e-3)}"
+        )
     usual = resolve_config(method, budget, {})
     if strange := [name for name in method.space if name not in usual]:
         raise InputError(
@@ -102,6 +107,14 @@ def draw_settings(
         except Exception as error:  # a Config may raise anything
             raise InputError(f"{path} declares a space that its Config refuses: {error}") from error
     return [{}, *moved]
+
+
+def _is_space(space: Any) -> bool:
+    """Whether it has values to try, for one setting or more."""
+    return isinstance(space, Mapping) and all(
+        isinstance(values, tuple) and values and all(value == value for value in values)
+        for values in space.values()
+    )
 
 
 def scaled(budget: Budget, fraction: float) -> Budget:

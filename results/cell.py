@@ -49,6 +49,7 @@ _SAID: dict[str, Any] = {  # what that holds, at least
     "at": (int, float),
     "saved": (int, type(None)),
 }
+_HUGE = 2**63  # no number of steps or seconds is larger
 MEASURES = "measures.csv"  # of the cells that have any
 WRITE_LOCK = ".write.lock"
 Status = Literal["missing", "done", "failed", "corrupt"]
@@ -268,10 +269,12 @@ class CellFolder:
         """Give what was announced, None for nothing that can be read."""
         try:
             said = json.loads(read(self.folder / CLAIM))
-        except (OSError, DamageError, ValueError):
+        except (OSError, DamageError, ValueError, RecursionError):
             return None
         whole = isinstance(said, dict) and all(
-            isinstance(said.get(name), kinds) for name, kinds in _SAID.items()
+            isinstance(value := said.get(name), kinds)
+            and (not isinstance(value, int | float) or 0 <= value < _HUGE)
+            for name, kinds in _SAID.items()
         )
         return said if whole else None
 
@@ -282,12 +285,21 @@ class CellFolder:
         with explained(self.folder):
             try:
                 content = json.loads(read(self.folder / CELL))
+                if content["key"] != asdict(self.key):
+                    return "corrupt", {}, None
                 record: dict[str, Any] = content["record"]
                 state = content["files"].get(STATE, {}).get("sha256")
                 return STATUSES[record["status"]], record, state
             except FileNotFoundError:
                 return "missing", {}, None
-            except (DamageError, ValueError, KeyError, TypeError, AttributeError):
+            except (
+                DamageError,
+                ValueError,
+                LookupError,
+                TypeError,
+                AttributeError,
+                RecursionError,
+            ):
                 return "corrupt", {}, None
 
     def forget(self) -> None:

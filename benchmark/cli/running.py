@@ -11,7 +11,9 @@ from results import fork_server
 
 def run(
     context: typer.Context,
-    suite: Annotated[str, typer.Option(help="Which question to ask; `list` shows all suites.")],
+    suite: Annotated[
+        list[str], typer.Option(help="Which question to ask; `list` shows all suites.")
+    ],
     budget: options.Budget = "quick",
     methods: options.Methods = None,
     families: options.Families = None,
@@ -46,7 +48,7 @@ def run(
 
     # quick checks come first: the methods import torch
     arguments.refuse_idle_of_run(context, plan, dry_run, executor)
-    chosen_suite = arguments.choose_suite(suite)
+    chosen_suite = arguments.choose_suite(*arguments.only(suite, "--suite"))
     chosen_budget = arguments.choose_budget(budget)
     chosen_families = arguments.choose_families(chosen_suite, chosen_budget, families)
     chosen_suite = chosen_suite if sealed is None else arguments.with_sealed(chosen_suite, sealed)

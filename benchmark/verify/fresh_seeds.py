@@ -208,7 +208,7 @@ def chosen_cells(
             )
             raise InputError(
                 f"--cells {name!r} is not published at budget {budget}; in suite {suite} there are"
-                f" {known}"
+                f" {'no others' if at.empty else known}"
             )
         if set(mine["seed"]) & set(range(first_seed, first_seed + seeds)):
             raise InputError(

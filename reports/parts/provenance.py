@@ -33,17 +33,12 @@ def origins(
 
     found = []
     for cell in cells.to_dict("records"):
-        keys = {
-            "train": (
-                CellKey("train", None, None, cell["train_id"])
-                if pd.notna(cell["train_id"])
-                else None
-            )
-        }
-        keys["adapt"] = CellKey("adapt", cell["suite"], cell["suite_version"], cell["adapt_id"])
+        keys = {}
+        if pd.notna(cell["train_id"]):
+            keys["train"] = CellKey("train", None, None, cell["train_id"])
+        if pd.notna(cell["adapt_id"]):  # else a seed that nobody has planned
+            keys["adapt"] = CellKey("adapt", cell["suite"], cell["suite_version"], cell["adapt_id"])
         for stage, key in keys.items():
-            if key is None:
-                continue
             try:
                 record = record_of(key)
             except StoreError:

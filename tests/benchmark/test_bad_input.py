@@ -61,6 +61,9 @@ RUN = {
     "--set apb.hidden=1.5": "'1.5' is not a whole number",
     "--set apb.hidden=1e9": "'1e9' is not a whole number",
     "--set apb.hidden=": "'' is not a whole number",
+    "--set apb.hidden=64 --set apb.hidden=128": "apb.hidden is set twice",
+    "--suite id --suite ood": "--suite is given 2 times: a run takes one",
+    "--unpublished --published nowhere": "nowhere: nothing is published there",
     "--set apb.tau=small": "'small' is not a number",
     "--set apb.tau=nan": "'nan' is not a number",
     "--set td3.gamma=-inf": "'-inf' is not a number",
@@ -104,7 +107,8 @@ RUN = {
 
 @pytest.mark.parametrize(("words", "complaint"), RUN.items())
 def test_run_refuses(words, complaint, cli, here):
-    result = cli("run", "--suite", "ood", "--budget", "smoke", "--store", "store", *words.split())
+    suite = () if words.startswith("--suite") else ("--suite", "ood")
+    result = cli("run", *suite, "--budget", "smoke", "--store", "store", *words.split())
     assert complaint in result.complaint
     assert list(here.iterdir()) == []
 
@@ -142,10 +146,14 @@ def test_a_plug_in_is_checked_before_anything_is_written(cli, plugin, here):
         "it has no method adapter"
         in cli("run", "--suite", "ood", "--method", f"{bad}:Method").complaint
     )
-    twice = plugin("class Method(Still): ...")
-    words = ["--method", f"{twice}:Method"] * 2
+    first, second = plugin("class Method(Still): ..."), plugin("class Method(Still): ...")
+    words = ["--method", f"{first}:Method"] * 2
+    assert f"{first}:Method is given twice" in cli("run", "--suite", "ood", *words).complaint
+    words[-1] = f"{second}:Method"
     assert "would be called 'method'" in cli("run", "--suite", "ood", *words).complaint
-    assert {path.name for path in here.iterdir()} - {"__pycache__"} == {f"{bad}.py", f"{twice}.py"}
+    assert {path.name for path in here.iterdir()} - {"__pycache__"} == {
+        f"{name}.py" for name in (bad, first, second)
+    }
 
 
 def test_a_family_without_the_split(cli, here, monkeypatch):
@@ -265,6 +273,46 @@ def test_a_method_that_cannot_be_built_is_named(smoke, plugin, how):
     said = smoke("--methods", "none", "--method", path).complaint
     assert "unbuilt on point-goal cannot be built: " in said
     assert "ValueError: a size" in said or "SystemExit: 0" in said
+
+
+UNSURE = """
+class Unsure(Still):
+    meta_trains = True
+    def least_budget(self, n_tasks): return """
+
+
+@pytest.mark.parametrize("least", ["'many'", "None", "float('nan')", "10**5000"])
+def test_a_budget_that_is_no_number_is_named(smoke, plugin, least):
+    path = f"{plugin(f'{UNSURE}{least}')}:Unsure"
+    assert "unsure on point-goal cannot be built: " in (
+        smoke("--methods", "none", "--method", path).complaint
+    )
+
+
+SETTINGS = """
+@dataclass(frozen=True)
+class C:
+    {kind} = {value}
+    def __post_init__(self):
+        if self.size == 3:
+            sys.exit(0)
+class Set(Still): Config = C
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "complaint"),
+    [
+        ("size: tuple[int, ...]", (64, 64), "a setting of type tuple[int, ...] cannot be given"),
+        ("size: tuple", (64, 64), "a setting of type tuple cannot be given here, only numbers"),
+        ("size: int | None", None, "a setting of type int | None cannot be given here"),
+        ("size: int", 1, "--set for set: 0"),
+    ],
+)
+def test_a_setting_of_another_type_cannot_be_given(smoke, plugin, kind, value, complaint):
+    path = f"{plugin(SETTINGS.format(kind=kind, value=value))}:Set"
+    said = smoke("--methods", "none", "--method", path, "--set", "set.size=3").complaint
+    assert complaint in said
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, OSError])

@@ -38,6 +38,21 @@ class Leaves(Ill):
     def step(self, limit):
         sys.exit(0)
 
+class Own(BaseException):
+    def __str__(self): raise ArithmeticError
+
+class Unshown(Ill):
+    def step(self, limit):
+        raise Own
+
+class Loud(Ill):
+    def step(self, limit):
+        raise RuntimeError("\x1b[31m" * 10_000)
+
+class Tensor(Ill):
+    def step(self, limit):
+        self.walker.env.step(torch.zeros(self.walker.action.shape))
+
 class Killed(Ill):
     def step(self, limit):
         Walker.step(self.walker, 20)
@@ -60,6 +75,9 @@ REASONS = {
     "greedy": "BudgetError: the method asked for environment step 51 of a task and may use 50",
     "raises": "ArithmeticError: one two [/bold]",
     "leaves": "SystemExit: 0",
+    "unshown": "Own: it cannot be shown",
+    "loud": "RuntimeError: " + r"\x1b[31m" * 200,
+    "tensor": "TypeError: actions must be a NumPy array of floats [N, E, A], not Tensor",
     "killed": "its worker process was killed by SIGKILL (out of memory?)",
     "untrained": "RuntimeError: its meta-training did not finish",
     "unsaved": "RuntimeError: its meta-training did not finish",
@@ -107,8 +125,8 @@ class TestFailures:
             "StateError: path is a PosixPath: a state holds tensors, arrays and plain Python only"
         )
         assert f"failed: unsaved point-goal seed 0 train: {unsavable}" in out
-        assert "1 of 9 stages done (0 of them before)" in out
-        assert out.count("  log: store/") == 8
+        assert "1 of 12 stages done (0 of them before)" in out
+        assert out.count("  log: store/") == 11
 
     def check_stored(self, rows, cells):
         assert cells.set_index("method")["status"].to_dict() == {

@@ -70,7 +70,15 @@ SOURCES = {
     ),
     "no eval_mode": (
         METHOD + "Method.eval_mode = None",
-        "attribute eval_mode must be str, not None",
+        "attribute eval_mode must be deterministic or stochastic, not None",
+    ),
+    "an eval_mode of another name": (
+        METHOD + "Method.eval_mode = 'greedy'",
+        "attribute eval_mode must be deterministic or stochastic, not 'greedy'",
+    ),
+    "a version that no table holds": (
+        METHOD + "Method.version = 2**70",
+        "attribute version must be a small whole number",
     ),
     "no Config": (METHOD + "Method.Config = None", "Config must be a frozen dataclass"),
     "a Config of no kind": (METHOD + "Method.Config = dict", "Config must be a frozen dataclass"),
@@ -151,3 +159,23 @@ def test_entry_points_add_methods_and_replace_none(monkeypatch):
     benchmark.plugins._of_others.cache_clear()
     assert registered_methods() == {"mine": "my.module:Mine", **METHODS}
     benchmark.plugins._of_others.cache_clear()  # for the tests after this one
+
+
+def test_code_that_changes_during_a_run_gives_no_scores_under_the_name_of_before(
+    smoke, plugin, here, rows_of
+):
+    """Each stage of a plug-in imports it anew; the run names it by what it was at its beginning."""
+    source = """
+    class Edited(Still):
+        def adapter(self, make_env, n_tasks, streams):
+            walker, text = Walker(make_env()), Path(__file__).read_text()
+            walker.action[:] = {action}
+            Path(__file__).write_text(text.replace("{action}", "{action} + 0.5", 1))
+            return walker
+    """
+    path = f"{plugin(source.replace('{action}', '0.25'))}:Edited"
+    first = smoke("--methods", "none", "--method", path, "--seeds", "2", "--jobs", "1")
+    assert first.code == 1
+    changed = f"PluginError: the code of {path} has changed since the run was planned"
+    assert first.out.count(f"seed 1 adapt: {changed}") == 1
+    assert set(rows_of(here / "store").dropna(subset="return_mean")["seed"]) == {0}

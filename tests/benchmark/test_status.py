@@ -73,7 +73,11 @@ class TestStates:
             told = status.status_of(store)
             assert told["stages"]["running"] == 1
             assert "just claimed" in status.as_text(told)
-            for text in ("{", "{}", "[]", '{"stage": 3}'):
+            announce(store, stages[0], used=10**400)
+            huge = (store.root / stages[0].key.folder / "claim.json").read_text()
+            odd = huge.replace(str(NOW - 60), "NaN").replace(str(10**400), "50")
+            assert "NaN" in odd
+            for text in ("{", "{}", "[]", '{"stage": 3}', "[" * 100_000, odd, huge):
                 (store.root / stages[0].key.folder / "claim.json").write_text(text)
                 told = status.status_of(store)
                 assert told["stages"]["running"] == 1 and "just claimed" in status.as_text(told)
@@ -81,8 +85,30 @@ class TestStates:
     def test_a_damaged_record_waits(self, made):
         store, stages = made
         end(store, stages[0])
-        (store.root / stages[0].key.folder / "cell.json").write_text("{}")
-        assert status.status_of(store)["stages"]["waiting"] == 3
+        record = store.root / stages[0].key.folder / "cell.json"
+        another = record.read_bytes()
+        for text in ("{}", "[" * 100_000):
+            record.write_text(text)
+            assert status.status_of(store)["stages"]["waiting"] == 3
+        end(store, stages[0])
+        moved = store.root / stages[1].key.folder
+        moved.mkdir(parents=True)
+        (moved / "cell.json").write_bytes(another)
+        assert (
+            status.status_of(store)["stages"] | {"waiting": 2, "done": 1}
+            == (status.status_of(store)["stages"])
+        )
+
+    @pytest.mark.parametrize("seconds", ["abc", float("nan"), float("inf"), -1, 10**400, None])
+    def test_a_record_of_no_time_is_left_out(self, made, seconds):
+        store, stages = made
+        end(store, stages[0], seconds=1.0)
+        record = store.root / stages[0].key.folder / "cell.json"
+        content = json.loads(record.read_text())
+        content["record"]["seconds"] = seconds
+        record.write_text(json.dumps(content))
+        told = status.status_of(store)
+        assert told["stages"]["done"] == 1 and told["seconds_left"] is None
 
 
 class TestTimeLeft:

@@ -65,6 +65,10 @@ class TestSettings:
         for space, complaint in (
             ({}, "declares nothing to tune: give its class `space`"),
             ({"speed": (1, 2)}, "declares speed in `space`, which is no setting of its Config"),
+            (["batch"], "must give each setting a tuple of values"),
+            ({"batch": 3}, "must give each setting a tuple of values"),
+            ({"batch": ()}, "must give each setting a tuple of values"),
+            ({"learning_rate": (float("nan"), 1.0)}, "must give each setting a tuple of values"),
             ({"batch": (16, 0)}, "declares a space that its Config refuses: batch must be from 1"),
         ):
             monkeypatch.setattr(Td3, "space", space)

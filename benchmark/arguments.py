@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from benchmark.cores import available_cores
+from benchmark.exits import is_stop
 from benchmark.isolation import undisturbed
 from benchmark.plugins import load_method, registered_methods
 from benchmark.suites import BUDGETS, SUITES, Budget, Suite
@@ -17,6 +18,7 @@ from envs import FAMILIES, has_tuning_law, is_family, load_family
 from envs.levels import has_split
 from envs.permuted import PREFIX
 from envs.sealed import sealed_name
+from results.fork_server import has_file
 
 if TYPE_CHECKING:
     from typer import Context
@@ -28,7 +30,7 @@ MAX_SEEDS = 1_000
 EXECUTORS = ("local", "slurm", "ray")
 DEVICES = ("cpu", "cuda")
 # what a word of each type looks like
-_EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 class InputError(Exception):
@@ -56,15 +58,15 @@ def words(text: str, kind: str) -> list[str]:
     return found
 
 
-def only(given: Sequence[str], option: str) -> Sequence[str]:
-    """What was given to an option, which takes one word.
+def the_only(given: Sequence[str], option: str) -> str:
+    """What was given to an option that may be given once.
 
     Raises:
       InputError: if it was given more often.
     """
     if len(given) > 1:
-        raise InputError(f"{option} is given {len(given)} times: a run takes one, start another")
-    return given
+        raise InputError(f"{option} was given {len(given)} times; a run takes one")
+    return given[0]
 
 
 def choose_suite(name: str) -> Suite:
@@ -175,7 +177,12 @@ def own_methods(paths: Sequence[str]) -> dict[str, str]:
     for path in paths:
         load_method(path)
         if path in found.values():
-            raise InputError(f"--method {path} is given twice")
+            raise InputError(f"--method {path} was given twice")
+        if path.startswith("__main__:") and not has_file():
+            raise InputError(
+                f"--method {path}: no worker process can import a script that is no file; put the"
+                " class into a module"
+            )
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", path.rpartition(":")[2]).lower()
         if name in registered or name in found:
             raise InputError(
@@ -222,7 +229,11 @@ def refuse_idle_of_run(context: "Context", plan: bool, dry_run: bool, executor: 
 def choose_settings(
     texts: Sequence[str], methods: Mapping[str, str], budget: Budget
 ) -> dict[str, dict[str, Any]]:
-    """The settings `method.key=value` by method, in the types of its Config."""
+    """The settings `method.key=value` by method, in the types of its Config.
+
+    Raises:
+      InputError: if there is no such setting, or its Config refuses the value.
+    """
     changed: dict[str, dict[str, Any]] = {}
     for text in texts:
         target, equals, value = text.partition("=")
@@ -248,13 +259,16 @@ def choose_settings(
     for method, settings in changed.items():
         try:
             resolve_config(load_method(methods[method]), budget, settings)
-        except (Exception, SystemExit) as error:  # a Config may raise anything
-            raise InputError(f"--set for {method}: {error}") from error
+        except BaseException as error:  # a Config may raise anything
+            if is_stop(error):
+                raise
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            raise InputError(f"--set for {method}: {kind}{error}") from error
     return changed
 
 
 def _value(text: str, value: str, kind: Any) -> Any:
-    """The value that a word stands for; `choose_settings` says what else it raises."""
+    """The value that a word of `--set` stands for."""
     switches = {"true": True, "false": False}
     if kind not in _EXPECTED:
         name = getattr(kind, "__name__", None) if isinstance(kind, type) else None
@@ -283,9 +297,11 @@ def check_budgets(cells: "Iterable[Cell]") -> None:
     for cell in {cell.train_id: cell for cell in cells if cell.meta_trains}.values():
         try:
             with undisturbed():
-                needed = int(cell.build().least_budget(cell.train_tasks))
+                needed = math.ceil(cell.build().least_budget(cell.train_tasks))
                 asked = f"{needed:,}"
-        except (Exception, SystemExit) as error:  # a plug-in may raise anything
+        except BaseException as error:  # a plug-in may raise anything
+            if is_stop(error):
+                raise
             fault = f"{type(error).__name__}: {error}"
             raise InputError(f"{cell.method} on {cell.family} cannot be built: {fault}") from error
         if cell.train_steps < needed:
@@ -309,8 +325,7 @@ def choose_published(unpublished: bool, folder: Path | None, force: bool) -> Pat
     """The published results that are to be completed, None for none.
 
     Raises:
-      InputError: if options contradict each other.
-      results.files.StoreError: if nothing is published in `folder`.
+      InputError: if options contradict each other, or there is no such folder.
     """
     if not unpublished:
         if folder is not None:
@@ -321,11 +336,13 @@ def choose_published(unpublished: bool, folder: Path | None, force: bool) -> Pat
             "--force would train anew what --unpublished takes over from the published results;"
             " leave one of them out"
         )
-    from results.publication import PUBLISHED, Publication
+    from results.publication import PUBLISHED
 
-    if folder is not None:
-        Publication(folder)  # refuses one with nothing in it, perhaps a typo
-    return PUBLISHED if folder is None else folder
+    if folder is None or folder == Path("published"):
+        return PUBLISHED
+    if not folder.is_dir():
+        raise InputError(f"--published {folder}: there is no such folder; make it, or name another")
+    return folder
 
 
 def choose_where(

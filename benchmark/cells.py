@@ -142,13 +142,13 @@ class Cell:
         """A fresh instance of the method.
 
         Raises:
-          PluginError: if its code is no longer that which the cell is identified by.
+          PluginError: if its code has changed since the cell was planned.
         """
         method = load_method(self.method_path)
         if source_digest(self.method_path) != self.method_source:
             raise PluginError(
-                f"the code of {self.method_path} has changed since the run was planned: run the"
-                " suite again, which keeps the results of both apart"
+                f"the code of {self.method_path} has changed since the run was planned: start"
+                " again; the results of the two versions are kept apart"
             )
         family = self.seen_family()
         spec = Spec(family.observation_size, family.action_size, family.horizon, family.kind)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmark import tune as tuning
 from benchmark.arguments import check_budgets
+from benchmark.console import PlainConsole
 from benchmark.executors import HERE, Executor, Means, ShowRow, TimeLimitError, Where
 from benchmark.kept import saved
 from benchmark.live import Live
@@ -57,7 +58,7 @@ def run(
     began = time.monotonic()
     suite, budget = request.suite, request.budget
     cells = request.cells()
-    console = Console(stderr=as_json, markup=False, emoji=False, highlight=False)
+    console = PlainConsole(stderr=as_json)
     publication = None if published is None else published_in(published)
     if publication and not (cells := missing(cells, publication)):
         console.print(
@@ -195,7 +196,7 @@ def tune(
     drawn = dict(enumerate(tuning.draw_settings(path, budget, n_trials, generator)))
     opened = Store(store, create=True)
     lines = list[dict[str, Any]]()
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = PlainConsole()
     log = tuning.log_path(out, budget, family, name)
     tried = partial(tuning.trials_of, name, path, family, budget=budget, chosen=drawn, seed=seed)
     every = [tried(rung=rung) for rung in range(len(tuning.RUNGS))]
@@ -251,7 +252,7 @@ def work(
     began = time.monotonic()
     plans_of(Store(store, create=False), suites)  # a folder that is no store must not become one
     opened = Store(store, create=True)
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = PlainConsole()
     tried = set[tuple[CellKey, int]]()
     table = dict[CellKey, Progress]()
     # what is planned meanwhile is run too

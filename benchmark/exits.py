@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from select import POLLERR, poll
+from select import POLLERR, POLLHUP, POLLOUT, poll
 from typing import Any, NoReturn
 
 import typer
@@ -36,6 +36,11 @@ class _TerminatedError(BaseException):
 def is_termination(error: BaseException) -> bool:
     """Whether an error is the end of the whole program."""
     return isinstance(error, _TerminatedError)
+
+
+def is_stop(error: BaseException) -> bool:
+    """Whether an error is a Ctrl-C, or the end of the program; a plug-in may raise any other."""
+    return isinstance(error, KeyboardInterrupt | _TerminatedError)
 
 
 def _encoded(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -70,56 +75,62 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
         return _stopped(error, resumes)
     except (BrokenPipeError, SystemExit) as error:
         # typer exits on any broken pipe; one that is not our output's is a defect
-        if not isinstance(error.__context__ or error, BrokenPipeError):
+        broken = error if isinstance(error, BrokenPipeError) else error.__context__
+        if not isinstance(broken, BrokenPipeError):
             raise
-        return _unread() if _is_unread() else _defect()
+        unread = _unread()
+        _mute(*unread)
+        if (stop := _stop_behind(broken)) is not None:
+            return _stopped(stop, resumes)
+        return 128 + signal.SIGPIPE if unread else _defect()
     except OSError as error:
         if (stop := _stop_behind(error)) is not None:
             return _stopped(stop, resumes)
         if error.errno == errno.EIO and error.filename is None:  # the terminal is gone
             _mute(1, 2)
             return 128 + signal.SIGHUP
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _mute(sys.stdout.fileno())
             return _complain("there is no space left where the output goes", FULL)
-        if _is_lack_of_memory(error):
-            return _no_memory()
+        if error.errno == errno.EFBIG:
+            return _complain("no file may be that large: raise the limit (ulimit -f)", FULL)
+        if _is_out_of_memory(error):
+            return _out_of_memory(verbose)
         if not _in_a_folder():
             return _complain("the current folder is gone: change to another")
         return _defect()
     except Exception as error:
         if (stop := _stop_behind(error)) is not None:
             return _stopped(stop, resumes)
-        if _is_lack_of_memory(error):
-            return _no_memory()
         if not _is_input_error(error):
-            return _defect()
+            return _out_of_memory(verbose) if _is_out_of_memory(error) else _defect()
         if verbose:
             traceback.print_exc()
         return _complain(str(error), FULL if _is(error, "results.files", "FullDiskError") else BAD)
 
 
-def _is_lack_of_memory(error: Exception) -> bool:
-    """Also of the loader of libraries, which has no error of its own for it."""
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out; the loader of libraries reports that as a plain ImportError."""
     words = ("failed to map segment", os.strerror(errno.ENOMEM))
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+    kind = MemoryError | OSError | ImportError | RuntimeError  # the last is torch's
+    found = isinstance(error, MemoryError) or (
+        isinstance(error, kind) and any(word in str(error) for word in words)
+    )
+    return error is not None and (found or _is_out_of_memory(error.__cause__))
 
 
-def _no_memory() -> int:
-    return _complain("memory is full: end other programs, or raise its limit (ulimit -v)", FULL)
+def _out_of_memory(verbose: bool) -> int:
+    if verbose:
+        traceback.print_exc()
+    return _complain("memory is full: end other programs, or raise the limit (ulimit -v)", FULL)
 
 
-def _is_unread() -> bool:
-    """Whether the reader of our output has gone."""
+def _unread() -> list[int]:
+    """Those of standard output and error whose reader has gone."""
     output = poll()
     for descriptor in (1, 2):
-        output.register(descriptor, 0)
-    return any(event & POLLERR for _, event in output.poll(0))
-
-
-def _unread() -> int:
-    _mute(1)
-    return 128 + signal.SIGPIPE
+        output.register(descriptor, POLLOUT)
+    return [descriptor for descriptor, event in output.poll(0) if event & (POLLERR | POLLHUP)]
 
 
 def _in_a_folder() -> bool:
@@ -153,9 +164,10 @@ def _termination_raised() -> Iterator[None]:
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # under nohup it is ignored
         heard.append(signal.SIGHUP)
     before = {number: signal.signal(number, leave) for number in heard}
-    # whoever started this process may have blocked them; without SIGCHLD no worker ever ends
-    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {*heard, signal.SIGINT, signal.SIGCHLD})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        # whoever started this process may have blocked them
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*heard, signal.SIGINT})
         yield
     finally:
         signal.alarm(0)

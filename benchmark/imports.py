@@ -8,6 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+_SCRIPTS = {"__main__", "__mp_main__"}  # what a program, and its workers, call its script
 _OURS = {"benchmark", "envs", "methods", "reports", "results"}
 
 
@@ -50,6 +51,9 @@ def _is_users(top: str) -> bool:
 
 def _file(module: str) -> Path | None:
     """The Python file of a module, None if it has none."""
+    if module in _SCRIPTS:
+        script = getattr(sys.modules.get(module), "__file__", None)
+        return Path(script).absolute() if script else None
     try:
         spec = find_spec(module)
     except (ImportError, ValueError, AttributeError):  # `from module import name`, of no module

@@ -235,6 +235,8 @@ class LocalExecutor:
     def _save_busy(self) -> None:
         deadline = time.monotonic() + GRACE_S
         busy = [worker for worker in self._workers if worker.entry is not None]
+        for worker in busy:
+            worker.process.terminate()
         if busy:
             note = (
                 f"saving {len(busy)} unfinished stage{'s' * (len(busy) > 1)}; Ctrl-C again ends at"
@@ -242,8 +244,6 @@ class LocalExecutor:
             )
             with suppress(OSError):  # the terminal is gone
                 self._note(note)
-        for worker in busy:
-            worker.process.terminate()
         while busy and (left := deadline - time.monotonic()) > 0:
             for connection in wait([worker.connection for worker in busy], timeout=left):
                 worker = next(worker for worker in busy if worker.connection is connection)
@@ -259,10 +259,10 @@ class LocalExecutor:
         self._workers.remove(worker)
         worker.process.join()
         worker.connection.close()
-        if worker.process.exitcode == UNGUARDED:
+        if worker.process.exitcode == UNGUARDED and not worker.heard:
             raise InputError(
-                "every worker process imports the script that started the run, and would start it"
-                ' again: put the call under `if __name__ == "__main__":`'
+                "every worker process imports the script that started the run, and would start"
+                ' another run: put the call under `if __name__ == "__main__":`'
             )
         if worker.entry is not None and worker.process.exitcode in (TERMINATED, -signal.SIGHUP):
             # somebody ended it before it could be saved; that is no fault of the stage, unless it
@@ -287,9 +287,8 @@ class _Worker:
     ) -> None:
         if multiprocessing.current_process().daemon:
             raise InputError(
-                "the run starts processes, which a daemonic process, such as one of"
-                " multiprocessing.Pool, may not: call it from another, such as one of"
-                " concurrent.futures.ProcessPoolExecutor"
+                "a run starts processes, which a daemonic process (such as a worker of"
+                " multiprocessing.Pool) cannot; use concurrent.futures.ProcessPoolExecutor"
             )
         context = fork_context(READY)
         self.connection, theirs = context.Pipe()
@@ -301,6 +300,7 @@ class _Worker:
         self.note = note
         self.live = live
         self.leaving = False
+        self.heard = False  # anything from its process
         self.entry: Progress | None = None
 
     def begin(self, entry: Progress, force: bool) -> None:
@@ -321,6 +321,7 @@ class _Worker:
 
     def hear(self, message: tuple[str, Any]) -> None:
         """Note progress, or the end of the stage."""
+        self.heard = True
         kind, value = message
         assert self.entry is not None, "only a worker at work speaks"
         if kind == "row":

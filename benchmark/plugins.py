@@ -13,7 +13,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
-from benchmark.exits import is_termination
+from benchmark.exits import is_stop
 from benchmark.imports import sources
 from benchmark.isolation import undisturbed
 from methods import METHODS
@@ -80,6 +80,11 @@ def source_digest(path: str) -> str:
     if path in METHODS.values():
         return ""
     files = sorted(sources(load_method(path).__module__))
+    if not files:
+        raise PluginError(
+            f"method {path}{_from(path)} has no Python file by which its versions are told apart:"
+            " put it into one"
+        )
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     return (
         digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
@@ -102,7 +107,7 @@ def _explained(path: str) -> Iterator[None]:
             " searched too)"
         ) from error
     except BaseException as error:  # a script without a main guard may exit
-        if isinstance(error, KeyboardInterrupt) or is_termination(error):
+        if is_stop(error):
             raise
         raise PluginError(
             f"method {path}{_from(path)} does not import: {type(error).__name__}: {error}"
@@ -132,8 +137,8 @@ def _faults(found: Any) -> Iterator[str]:
                 f" {getattr(found, name, 'missing')!r}"
             )
     version = getattr(found, "version", 0)
-    if isinstance(version, int) and not 0 <= version < 2**31:
-        yield "its class attribute version must be a small whole number"
+    if isinstance(version, int) and not -(2**63) <= version < 2**63:
+        yield "its class attribute version must fit into 64 bits"
     if (mode := getattr(found, "eval_mode", None)) not in EVAL_MODES:
         yield f"its class attribute eval_mode must be {' or '.join(EVAL_MODES)}, not {mode!r}"
     yield from _config_faults(getattr(found, "Config", None))
@@ -173,5 +178,7 @@ def _trouble(config: Any) -> str | None:
         default = config()
         json.dumps(asdict(default), allow_nan=False)
         return None if config(**asdict(default)) == default else "it does not equal its own copy"
-    except Exception as error:
+    except BaseException as error:
+        if is_stop(error):
+            raise
         return f"{type(error).__name__}: {error}"

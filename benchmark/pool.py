@@ -258,8 +258,7 @@ def finite_actions(action: FloatArray) -> tuple[FloatArray, BoolArray]:
       TypeError: if they are no NumPy array of real numbers.
     """
     if not isinstance(action, np.ndarray) or action.dtype.kind not in "fiub":
-        found = getattr(action, "dtype", "") if isinstance(action, np.ndarray) else ""
-        kind = " ".join(filter(None, [type(action).__name__, found and f"of {found}"]))
+        kind = f"of {action.dtype}" if isinstance(action, np.ndarray) else type(action).__name__
         raise TypeError(f"actions must be a NumPy array of floats [N, E, A], not {kind}")
     bad: BoolArray = np.logical_not(np.isfinite(action).all(-1))
     return (np.where(bad[..., None], 0.0, action) if bad.any() else action), bad

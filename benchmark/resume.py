@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmark import states
+from benchmark.exits import is_stop
 from benchmark.kept import Kept
 from benchmark.pool import UnsavableError
 from benchmark.run import StageRun
@@ -76,7 +77,9 @@ class Saver:
                 raise DamageError(
                     f"once restored it is at {stage.updates} updates, not at {header['updates']}"
                 )
-        except Exception as error:  # a method may raise anything
+        except BaseException as error:  # a method may raise anything
+            if is_stop(error):
+                raise
             self._tell_refused(f"{type(error).__name__}: {error}")
             return begin()  # it may be half restored
         self.kept = Kept(stage.used, stage.updates)

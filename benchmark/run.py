@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from benchmark.cells import Cell
+from benchmark.exits import is_stop
 from benchmark.pool import DivergenceError, TaskPool, UnsavableError
 from benchmark.protocol import Checkpoint, CheckpointLoop, Evaluator
 from benchmark.seeding import Streams, globals_state, load_globals_state
@@ -333,7 +334,9 @@ def _saved(
     """
     try:
         state = learner.state_dict()
-    except Exception as error:  # a method may raise anything
+    except BaseException as error:  # a method may raise anything
+        if is_stop(error):
+            raise
         raise UnsavableError(f"its state_dict raises {type(error).__name__}: {error}") from error
     if not isinstance(state, Mapping):
         raise UnsavableError(f"its state_dict gives a {type(state).__name__}, not a dictionary")

@@ -15,7 +15,7 @@ import torch
 from benchmark import run, states
 from benchmark.announce import Announcer, withdraw
 from benchmark.cells import Cell
-from benchmark.exits import is_termination
+from benchmark.exits import is_stop
 from benchmark.provenance import provenance
 from benchmark.resume import SAVE_EVERY_S, Saver, belongings
 from benchmark.seeding import seed_globals
@@ -158,7 +158,7 @@ def _perform(
     except StoreError:
         raise
     except BaseException as reason:  # whatever a method raises is its result
-        if isinstance(reason, KeyboardInterrupt) or is_termination(reason):
+        if is_stop(reason):
             raise
         error = _in_one_line(reason)
         rows.append(run.failed_row(stage.cell, stage.name, error))
@@ -180,11 +180,14 @@ def _perform(
 def _in_one_line(reason: BaseException) -> str:
     try:
         text = str(reason)
-    except Exception:  # of a method's own class
+    except BaseException as error:  # of a method's own class
+        if is_stop(error):
+            raise
         text = "it cannot be shown"
     said = " ".join(f"{type(reason).__name__}: {text[:_LONGEST]}".split())
     # tables hold text only, and terminals obey some of what cannot be printed
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
 
 
 def _outcome(store: Store, stage: Stage, rows: list[Row], error: str | None) -> dict[str, Any]:
@@ -253,14 +256,19 @@ def given_up(store: Store, stage: Stage) -> str | None:
     if not stage.attempt or store.status(stage.key) != "failed":
         return None
     record = store.record(stage.key)
-    return record.get("error") if record.get("attempt", 0) >= stage.attempt else None
+    return record.get("error") if _attempt(record) >= stage.attempt else None
+
+
+def _attempt(record: Mapping[str, Any]) -> int:
+    number = record.get("attempt")
+    return number if isinstance(number, int) else 0
 
 
 def looks_over(store: Store, stage: Stage) -> bool:
     """Whether a stage need not run, or is given up, by what its record says alone: quick."""
     glance = store.glance(stage.key)
     if glance.status == "failed":
-        return bool(stage.attempt) and glance.record.get("attempt", 0) >= stage.attempt
+        return bool(stage.attempt) and _attempt(glance.record) >= stage.attempt
     if glance.status != "done":
         return False
     key = stage.cell.train_key

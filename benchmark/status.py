@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from benchmark.console import PlainConsole
 from benchmark.planning import plans_of
 from benchmark.progress import counted, duration
 from results.plans import keys
@@ -28,7 +28,7 @@ def tell(store: Path, watch: bool, as_json: bool) -> None:
       StoreError: if there is no store, or nothing is planned in it.
     """
     opened = Store(store, create=False)
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = PlainConsole()
     found = status_of(opened)
     if as_json:
         print(json.dumps(found, indent=2), flush=True)

@@ -411,6 +411,7 @@ BUDGETS: dict[str, Budget] = {
                 # the last 40 % of the steps belong to one policy
                 APB_RESET: {"reset_period": 30_000},
                 GRADIENT: {"hidden": 128, "episodes": 10, "fisher_stride": 7},
+                MAML: {"max_kl": 0.02},
                 CAVIA: _LOCOMOTION_CAVIA,
                 # widths and batch of the others; for each environment step a quarter of the
                 # official gradient steps on cheetah-vel, a half on cheetah-dir, an eighth on ants,

@@ -21,6 +21,7 @@ import pandas as pd
 
 from benchmark.arguments import InputError
 from benchmark.cells import Cell, expand, resolve_config
+from benchmark.exits import is_stop
 from benchmark.plugins import load_method
 from benchmark.provenance import provenance
 from benchmark.suites import Budget, Suite
@@ -104,7 +105,9 @@ def draw_settings(
     for settings in moved:
         try:
             resolve_config(method, budget, settings)
-        except Exception as error:  # a Config may raise anything
+        except BaseException as error:  # a Config may raise anything
+            if is_stop(error):
+                raise
             raise InputError(f"{path} declares a space that its Config refuses: {error}") from error
     return [{}, *moved]
 
@@ -112,7 +115,7 @@ def draw_settings(
 def _is_space(space: Any) -> bool:
     """Whether it has values to try, for one setting or more."""
     return isinstance(space, Mapping) and all(
-        isinstance(values, tuple) and values and all(value == value for value in values)
+        isinstance(values, tuple | list) and values and all(value == value for value in values)
         for values in space.values()
     )
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.arguments import InputError, own_methods
+from benchmark.exits import is_stop
 from benchmark.isolation import undisturbed
 from benchmark.plugins import registered_methods
 from benchmark.suites import BUDGETS, SUITES
@@ -101,7 +102,9 @@ def films(
             tell(f"no film of {name}: {one_line(str(reason))}")
             continue
         # whatever a method raises must not cost the report
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             tell(f"no film of {name}: {one_line(f'{type(error).__name__}: {error}')}")
             continue
         where = {part: str(one[part]) for part in (*TABLE, *ARM)}

@@ -38,7 +38,7 @@ def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
 
 
 class _Executor(ProcessPoolExecutor):
-    """Starts each process when there is work for it, as `starting` says."""
+    """Starts its processes inside `submit`, so that every call needs `starting`."""
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
         with starting(main=False):

@@ -50,7 +50,7 @@ class StoreError(Exception):
 
 
 class FullDiskError(StoreError):
-    """The disk, the quota or a file is as full as it may be."""
+    """The disk or the quota is full, or a file has reached its size limit."""
 
 
 class DamageError(Exception):

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import forkserver, resource_tracker
@@ -20,7 +21,8 @@ _ROOT = str(Path(__file__).parents[1])
 READY = ("benchmark.ready",)  # what processes that run stages need
 # for whoever started the server to decide on; a terminal that closes signals all it has started
 HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-UNGUARDED = 71  # exit code of a process whose import of the calling script calls the program again
+_ONE = threading.RLock()  # threads that start processes change what belongs to all of them
+UNGUARDED = 171  # exit code of a process whose import of the calling script calls the program again
 
 
 def fork_context(modules: Sequence[str]) -> SpawnContext | ForkServerContext:
@@ -58,19 +60,22 @@ def starting(*, main: bool) -> Iterator[None]:
     Args:
       main: whether they import the main module, which may define a method, if it is a file.
     """
-    resource_tracker.ensure_running()  # its start would let signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
-    try:
-        with _environment(), nullcontext() if main and _has_file() else _no_main_module():
-            yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with _ONE:
+        resource_tracker.ensure_running()  # its start would let signals through again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        try:
+            # a parent may have blocked it, and the server would never hear of a process that ends
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            with _environment(), nullcontext() if main and has_file() else _no_main_module():
+                yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _has_file() -> bool:
+def has_file() -> bool:
     """Whether the main module is one that others can import, not standard input or a notebook."""
     main = sys.modules["__main__"]
-    return bool(main.__spec__) or os.path.exists(getattr(main, "__file__", None) or "")
+    return bool(main.__spec__) or os.path.isfile(getattr(main, "__file__", None) or "")
 
 
 @contextmanager

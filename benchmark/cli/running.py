@@ -48,7 +48,7 @@ def run(
 
     # quick checks come first: the methods import torch
     arguments.refuse_idle_of_run(context, plan, dry_run, executor)
-    chosen_suite = arguments.choose_suite(*arguments.only(suite, "--suite"))
+    chosen_suite = arguments.choose_suite(arguments.the_only(suite, "--suite"))
     chosen_budget = arguments.choose_budget(budget)
     chosen_families = arguments.choose_families(chosen_suite, chosen_budget, families)
     chosen_suite = chosen_suite if sealed is None else arguments.with_sealed(chosen_suite, sealed)

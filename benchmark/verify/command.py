@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.console import Console
 
 from benchmark.arguments import InputError
+from benchmark.console import PlainConsole
 from benchmark.executors import TimeLimitError
 from benchmark.progress import Display, duration
 from benchmark.publish import refuse_installed
@@ -60,7 +61,7 @@ def verify(asked: Asked, folder: Path, as_json: bool) -> int:
                 f"suite {suite!r} is not published; these are: {', '.join(publication.suites)}"
             )
     found: list[Check] = []
-    console = Console(markup=False, emoji=False, highlight=False, stderr=as_json)
+    console = PlainConsole(stderr=as_json)
     try:
         for check in _levels(asked, publication, suites, console):
             found.append(check)

@@ -207,8 +207,8 @@ def chosen_cells(
                 f" {', '.join(sorted(set(at['method'])))}"
             )
             raise InputError(
-                f"--cells {name!r} is not published at budget {budget}; in suite {suite} there are"
-                f" {'no others' if at.empty else known}"
+                f"--cells {name!r} is not published at budget {budget}; in suite {suite}"
+                f" {'nothing is' if at.empty else f'there are {known}'}"
             )
         if set(mine["seed"]) & set(range(first_seed, first_seed + seeds)):
             raise InputError(

@@ -91,7 +91,7 @@ def write_report(
                 " first"
             )
         others = None if compare is None else to_compare(compare, results)
-        published = _to_run_the_rest(results) if isinstance(results, Publication) else None
+        published = _unpublished_options(results) if isinstance(results, Publication) else None
         for line in shortfalls(cells, published):
             tell(line)
         found = rows, cells, results.measures([plan["suite"] for plan in plans])
@@ -121,7 +121,7 @@ def write_report(
     ]
 
 
-def _to_run_the_rest(results: "Publication") -> str:
+def _unpublished_options(results: "Publication") -> str:
     from results.publication import PUBLISHED
 
     own = results.root.resolve() != PUBLISHED.resolve()

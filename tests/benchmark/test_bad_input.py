@@ -62,8 +62,8 @@ RUN = {
     "--set apb.hidden=1e9": "'1e9' is not a whole number",
     "--set apb.hidden=": "'' is not a whole number",
     "--set apb.hidden=64 --set apb.hidden=128": "apb.hidden is set twice",
-    "--suite id --suite ood": "--suite is given 2 times: a run takes one",
-    "--unpublished --published nowhere": "nowhere: nothing is published there",
+    "--suite id --suite ood": "--suite was given 2 times; a run takes one",
+    "--unpublished --published nowhere": "--published nowhere: there is no such folder",
     "--set apb.tau=small": "'small' is not a number",
     "--set apb.tau=nan": "'nan' is not a number",
     "--set td3.gamma=-inf": "'-inf' is not a number",
@@ -148,7 +148,7 @@ def test_a_plug_in_is_checked_before_anything_is_written(cli, plugin, here):
     )
     first, second = plugin("class Method(Still): ..."), plugin("class Method(Still): ...")
     words = ["--method", f"{first}:Method"] * 2
-    assert f"{first}:Method is given twice" in cli("run", "--suite", "ood", *words).complaint
+    assert f"{first}:Method was given twice" in cli("run", "--suite", "ood", *words).complaint
     words[-1] = f"{second}:Method"
     assert "would be called 'method'" in cli("run", "--suite", "ood", *words).complaint
     assert {path.name for path in here.iterdir()} - {"__pycache__"} == {
@@ -306,7 +306,7 @@ class Set(Still): Config = C
         ("size: tuple[int, ...]", (64, 64), "a setting of type tuple[int, ...] cannot be given"),
         ("size: tuple", (64, 64), "a setting of type tuple cannot be given here, only numbers"),
         ("size: int | None", None, "a setting of type int | None cannot be given here"),
-        ("size: int", 1, "--set for set: 0"),
+        ("size: int", 1, "--set for set: SystemExit: 0"),
     ],
 )
 def test_a_setting_of_another_type_cannot_be_given(smoke, plugin, kind, value, complaint):

@@ -76,7 +76,7 @@ REASONS = {
     "raises": "ArithmeticError: one two [/bold]",
     "leaves": "SystemExit: 0",
     "unshown": "Own: it cannot be shown",
-    "loud": "RuntimeError: " + r"\x1b[31m" * 200,
+    "loud": ("RuntimeError: " + r"\x1b[31m" * 200)[:999] + "…",
     "tensor": "TypeError: actions must be a NumPy array of floats [N, E, A], not Tensor",
     "killed": "its worker process was killed by SIGKILL (out of memory?)",
     "untrained": "RuntimeError: its meta-training did not finish",

@@ -78,7 +78,7 @@ SOURCES = {
     ),
     "a version that no table holds": (
         METHOD + "Method.version = 2**70",
-        "attribute version must be a small whole number",
+        "attribute version must fit into 64 bits",
     ),
     "no Config": (METHOD + "Method.Config = None", "Config must be a frozen dataclass"),
     "a Config of no kind": (METHOD + "Method.Config = dict", "Config must be a frozen dataclass"),

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -71,7 +72,7 @@ def test_a_thread_may_run_a_command(tmp_path):
     assert "1 of 1 stages done" in done.stdout
 
 
-def test_a_process_that_may_start_none_reports_and_is_told_what_runs(store):
+def test_a_daemonic_process_can_report_but_not_run(store):
     (store / "script.py").write_text(
         "import multiprocessing\nfrom benchmark.cli import main\n"
         "def code(words):\n"
@@ -83,7 +84,7 @@ def test_a_process_that_may_start_none_reports_and_is_told_what_runs(store):
     )
     done = python_in(store, "script.py")
     assert "codes [0, 2]" in done.stdout
-    assert done.stderr.startswith("error: the run starts processes, which a daemonic process")
+    assert done.stderr.startswith("error: a run starts processes, which a daemonic process")
     assert done.stderr.count("\n") == 1
 
 
@@ -107,12 +108,14 @@ def test_what_prints_when_python_starts_does_no_harm(tmp_path):
     assert done.stdout.startswith("hello from sitecustomize\n")
 
 
-def test_a_reader_that_has_gone_is_no_failed_cell(tmp_path):
-    command = [sys.executable, "-m", "benchmark", "list"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    process.stdout.close()
+@pytest.mark.parametrize("words", [["list"], ["status", "--store", "store"]])
+@pytest.mark.parametrize("pipe", [os.pipe, socket.socketpair])
+def test_a_closed_output_has_a_code_of_its_own(store, words, pipe):
+    ours, theirs = pipe()
+    command = [sys.executable, "-m", "benchmark", *words]
+    process = subprocess.Popen(command, cwd=store, stdout=theirs, stderr=subprocess.PIPE)
+    for end in (ours, theirs):
+        os.close(end) if isinstance(end, int) else end.close()
     assert process.stderr.read() == b""
     assert process.wait(60) == 128 + signal.SIGPIPE
 

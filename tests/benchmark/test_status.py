@@ -94,10 +94,8 @@ class TestStates:
         moved = store.root / stages[1].key.folder
         moved.mkdir(parents=True)
         (moved / "cell.json").write_bytes(another)
-        assert (
-            status.status_of(store)["stages"] | {"waiting": 2, "done": 1}
-            == (status.status_of(store)["stages"])
-        )
+        found = status.status_of(store)["stages"]
+        assert (found["done"], found["waiting"]) == (1, 2)
 
     @pytest.mark.parametrize("seconds", ["abc", float("nan"), float("inf"), -1, 10**400, None])
     def test_a_record_of_no_time_is_left_out(self, made, seconds):

@@ -103,6 +103,7 @@ def test_what_could_not_be_added_is_not_run(cli, published, here, monkeypatch):
 
 def test_where_nothing_is_published_everything_is_missing(cli, here):
     words = (*WORDS, "--suite", "sanity", "--methods", "td3", "--unpublished")
+    (here / "none").mkdir()
     done = cli(*words, "--published", here / "none")
     assert (done.code, slots(here / "store")) == (0, [(0, "td3")])
 

@@ -111,10 +111,10 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
 
 def _is_out_of_memory(error: BaseException | None) -> bool:
     """Whether memory ran out; the loader of libraries reports that as a plain ImportError."""
-    words = ("failed to map segment", os.strerror(errno.ENOMEM))
+    words = ("failed to map segment", os.strerror(errno.ENOMEM).lower())
     kind = MemoryError | OSError | ImportError | RuntimeError  # the last is torch's
     found = isinstance(error, MemoryError) or (
-        isinstance(error, kind) and any(word in str(error) for word in words)
+        isinstance(error, kind) and any(word in str(error).lower() for word in words)
     )
     return error is not None and (found or _is_out_of_memory(error.__cause__))
 

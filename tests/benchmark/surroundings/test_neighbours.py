@@ -40,12 +40,14 @@ def test_files_called_like_modules_that_are_needed_do_no_harm(tmp_path):
 
 def test_what_runs_before_the_program_moves_no_score(tmp_path, reference, rows_of):
     """A `sitecustomize` that changes torch's and NumPy's settings, as `usercustomize` may."""
-    (tmp_path / "sitecustomize.py").write_text(
+    site = tmp_path / "site"  # workers do not look into the current folder
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
         "import numpy, torch\nnumpy.seterr(all='raise')\ntorch.set_default_dtype(torch.float64)\n"
         "torch.set_grad_enabled(False)\n"
     )
     words = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-m", "benchmark", *words, "--methods", "td3", "--store", "store"],
         cwd=tmp_path,

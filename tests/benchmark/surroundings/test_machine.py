@@ -61,6 +61,13 @@ def test_groups_of_the_first_version_count_too(system):
     assert cpu_quota(system(**{f"{group}_quota_us": "300000\n"})) == 3
 
 
+@pytest.mark.parametrize(("quota", "cores"), [(inf, 3), (2.5, 2), (0.2, 1)])
+def test_cores_are_those_that_the_limit_leaves(monkeypatch, quota, cores):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    monkeypatch.setattr("benchmark.cores.cpu_quota", lambda: quota)
+    assert available_cores() == cores
+
+
 def test_omp_num_threads_is_the_most_that_a_worker_takes(monkeypatch):
     monkeypatch.setattr("benchmark.arguments.available_cores", lambda: 8)
     for given, threads in (("1", 1), ("3,2", 3), ("99", 4), ("", 4), ("0", 4), ("many", 4)):
@@ -68,7 +75,6 @@ def test_omp_num_threads_is_the_most_that_a_worker_takes(monkeypatch):
         assert choose_jobs(2) == (2, threads)
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert choose_jobs(None) == (8, 1)
-    assert available_cores() >= 1
 
 
 @pytest.mark.parametrize("backend", ["nonsense", "egl", "osmesa"])

@@ -166,8 +166,9 @@ def test_a_deleted_working_folder_is_one_line(tmp_path):
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1), done.stderr
 
 
-def test_what_is_no_text_is_shown_escaped(cli):
-    refused = cli("run", "--suite", "o\x1b[31mod")
+@pytest.mark.parametrize("words", [("run", "--suite"), ("status", "--store")])
+def test_what_is_no_text_is_shown_escaped(cli, here, words):
+    refused = cli(*words, "o\x1b[31mod")
     assert (refused.code, "\x1b" in refused.err) == (2, False)
     assert r"\x1b[31mod" in refused.err
 

@@ -71,9 +71,10 @@ class Cell:
             for setting in self.variant.split()
             if setting.partition("=")[0] not in self.adapt_settings
         )
-        cell = replace(self, variant=" ".join(moved))
+        variant = " ".join(moved)
         if self.trained_by == self.method:
-            return cell
+            return self if variant == self.variant else replace(self, variant=variant)
+        cell = replace(self, variant=variant)
         path = registered_methods()[self.trained_by]
         method = load_method(path)
         source = source_digest(path)

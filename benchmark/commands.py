@@ -20,7 +20,7 @@ from benchmark.executors import HERE, Executor, Means, ShowRow, TimeLimitError, 
 from benchmark.kept import saved
 from benchmark.live import Live
 from benchmark.local import LocalExecutor, Progress, stages_of
-from benchmark.planning import Planned, Request, plan_of, planned_in, plans_of
+from benchmark.planning import Planned, Request, named, plan_of, planned_in, plans_of
 from benchmark.progress import Display, counted, duration
 from benchmark.provenance import why_unknown
 from benchmark.seeding import Streams
@@ -282,10 +282,11 @@ def _left(
 
     Trainings that some of them build on are judged by every byte.
     """
-    chosen = {plan["suite"] for plan in plans_of(store, suites)}
+    plans = plans_of(store, None)
+    chosen = {plan["suite"] for plan in named(plans, suites, store.root)}
     newest = dict[CellKey, Stage]()
     wanted = set[CellKey]()
-    for plan in store.plans():
+    for plan in plans:
         if not plan.get("requests") and plan["suite"] == tuning.SUITE.id:
             continue  # `tune` plans its next trials itself
         if not plan.get("requests") and plan["suite"] not in chosen:

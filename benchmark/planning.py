@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from benchmark.cells import Cell, expand
@@ -118,11 +119,23 @@ def plans_of(store: Store, suites: Sequence[str] | None) -> list[dict[str, Any]]
     Raises:
       StoreError: if there is none, or one that is named is not there.
     """
-    plans = {plan["suite"]: plan for plan in store.plans()}
-    if unknown := [name for name in suites or () if name not in plans]:
-        raise StoreError(
-            f"{store.root}: no plan of suite {unknown[0]}, there are: {', '.join(plans) or 'none'}"
-        )
-    if not plans:
+    chosen = named(store.plans(), suites, store.root)
+    if not chosen:
         raise StoreError(f"{store.root}: nothing is planned there: plan a suite with `run --plan`")
-    return [plan for name, plan in plans.items() if suites is None or name in suites]
+    return chosen
+
+
+def named(
+    plans: Sequence[dict[str, Any]], suites: Sequence[str] | None, root: Path
+) -> list[dict[str, Any]]:
+    """Those plans of a store that are of `suites`; None for all.
+
+    Raises:
+      StoreError: if one is not there.
+    """
+    there = [plan["suite"] for plan in plans]
+    if unknown := [name for name in suites or () if name not in there]:
+        raise StoreError(
+            f"{root}: no plan of suite {unknown[0]}, there are: {', '.join(there) or 'none'}"
+        )
+    return [plan for plan in plans if suites is None or plan["suite"] in suites]

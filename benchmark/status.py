@@ -131,9 +131,10 @@ def _seconds_left(
         if state == "done" and isinstance(seconds, int | float) and 0 < seconds < 1e15:
             took.setdefault(stages[key], []).append(seconds)
     costs = list[float]()
+    usual = {kind: _whole(kind, took) for kind in {*stages.values()}}
     for key, state in state_of.items():
         if state in ("running", "lost", "waiting"):
-            whole = _whole(stages[key], took)
+            whole = usual[stages[key]]
             said = seen[key].said or {}
             # what was lost goes on from its last save
             done = said.get("saved") or 0 if state == "lost" else said.get("used", 0)

@@ -100,13 +100,15 @@ class CellKey:
                 check_name(name)
 
     @property
-    def folder(self) -> Path:
+    def place(self) -> str:
         """The cell's folder, relative to the store."""
-        return (
-            Path("train", self.id)
-            if self.suite is None
-            else Path("adapt", f"{self.suite}@{self.suite_version}", self.id)
-        )
+        above = "train" if self.suite is None else f"adapt/{self.suite}@{self.suite_version}"
+        return f"{above}/{self.id}"
+
+    @property
+    def folder(self) -> Path:
+        """`place` as a path."""
+        return Path(self.place)
 
 
 def check_name(name: str) -> str:

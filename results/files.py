@@ -41,8 +41,11 @@ _WAYS_OUT = (
 )
 
 
-# where `seal` puts it: behind all other keys, or before some
-_CHECKSUM = re.compile(rb',\n  "sha256": "[^"\n]*"(?=\n}\n\Z)|(?<=\n)  "sha256": "[^"\n]*",\n')
+# where `seal` puts it: behind all other keys, or before some; indented, or in one line
+_CHECKSUM = re.compile(
+    rb',\n  "sha256": "[^"\n]*"(?=\n}\n\Z)|(?<=\n)  "sha256": "[^"\n]*",\n'
+    rb'|(?<=[{ ])"sha256": "[0-9a-f]{64}", '
+)
 
 
 class StoreError(Exception):

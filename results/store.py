@@ -5,6 +5,7 @@ come from a process that claimed nothing.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -233,6 +234,8 @@ class Store:
         Raises:
           StoreError: if it cannot be read.
         """
+        if _is_absent(f"{self.root}/{key.place}"):  # quick, as it is most of a plan at first
+            return Glance("missing", {}, None, None, False)
         cell = self._cell(key)
         status, record, state = cell.glance()
         if status == "done":
@@ -409,6 +412,14 @@ class Store:
                 f" {', '.join(plans) or 'none'}"
             )
         return [plan for name, plan in plans.items() if suites is None or name in suites]
+
+
+def _is_absent(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)  # others are for whoever reads it to tell
+    return False
 
 
 def _tidy(folder: Path) -> None:

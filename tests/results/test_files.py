@@ -26,18 +26,19 @@ plain = st.recursive(
     max_leaves=8,
 )
 contents = st.dictionaries(st.text().filter(lambda name: name != "sha256"), plain, max_size=4)
+indents = st.sampled_from([2, None])
 
 
 @settings(max_examples=50, deadline=None)
-@given(contents)
-def test_unseal_gives_back_what_was_sealed(content):
-    assert unseal(seal(content)) == content
+@given(contents, indents)
+def test_unseal_gives_back_what_was_sealed(content, indent):
+    assert unseal(seal(content, indent)) == content
 
 
-@settings(max_examples=50, deadline=None)
-@given(contents, st.data())
-def test_one_flipped_bit_is_noticed(content, data):
-    sealed = bytearray(seal(content))
+@settings(max_examples=100, deadline=None)
+@given(contents, indents, st.data())
+def test_one_flipped_bit_is_noticed(content, indent, data):
+    sealed = bytearray(seal(content, indent))
     position = data.draw(st.integers(0, 8 * len(sealed) - 1))
     sealed[position // 8] ^= 1 << position % 8
     with pytest.raises(DamageError):
@@ -45,9 +46,9 @@ def test_one_flipped_bit_is_noticed(content, data):
 
 
 @settings(max_examples=50, deadline=None)
-@given(contents, st.data())
-def test_a_cut_is_noticed(content, data):
-    sealed = seal(content)
+@given(contents, indents, st.data())
+def test_a_cut_is_noticed(content, indent, data):
+    sealed = seal(content, indent)
     with pytest.raises(DamageError):
         unseal(sealed[: data.draw(st.integers(0, len(sealed) - 1))])
 

@@ -107,7 +107,11 @@ def seal(content: Mapping[str, Any], indent: int | None = 2) -> bytes:
 
     Without indentation a file of thousands of entries is written ten times as fast.
     """
-    plain = _plain(content)
+    return seal_plain(_plain(content), indent)
+
+
+def seal_plain(plain: Mapping[str, Any], indent: int | None) -> bytes:
+    """`seal` for what was read from JSON, whose keys are strings already."""
     return _sorted({**plain, "sha256": digest(_sorted(plain, indent))}, indent)
 
 

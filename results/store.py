@@ -35,7 +35,7 @@ from results.files import (
     is_locked,
     locked,
     read,
-    seal,
+    seal_plain,
     sweep,
     to_json,
 )
@@ -303,7 +303,7 @@ class Store:
         with self._alone(), explained(path):
             new["attempt"] = 1 + max((plan.get("attempt", 0) for plan in self.plans()), default=0)
             merged = merge(load(path), new) if path.exists() else new
-            commit(self.root, {path.name: seal(merged, indent=None)})
+            commit(self.root, {path.name: seal_plain(merged, indent=None)})
         return int(new["attempt"])
 
     def plans(self) -> list[dict[str, Any]]:

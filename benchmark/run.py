@@ -39,6 +39,11 @@ class StageRun(Protocol):
         ...
 
     @property
+    def cpu_seconds(self) -> float:
+        """Processor time so far, of all processes that were at it."""
+        ...
+
+    @property
     def used(self) -> int:
         """Environment steps so far: summed over training tasks, or per test task in adaptation."""
         ...
@@ -117,6 +122,11 @@ class Training:
         # a running index, so that a task drawn again has starts of its own
         self._drawn += max(self._cell.train_tasks, 1)
         return tuple(replace(task, index=begin + task.index) for task in tasks)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time so far, of all processes that were at it."""
+        return self._clock.cpu_seconds
 
     @property
     def used(self) -> int:
@@ -245,6 +255,11 @@ class Adaptation:
         return self._loop.finished
 
     @property
+    def cpu_seconds(self) -> float:
+        """Processor time so far, of all processes that were at it."""
+        return self._clock.cpu_seconds
+
+    @property
     def used(self) -> int:
         """Environment steps so far, per test task."""
         return int(self._pool.used.max())
@@ -347,6 +362,7 @@ def _saved(
         "pool": pool.state_dict(),
         "rows": [asdict(row) for row in rows],
         "wall_s": clock.seconds,
+        "cpu_s": clock.cpu_seconds,
     }
 
 
@@ -358,6 +374,7 @@ def _restored(
     load_globals_state(state["globals"])
     pool.load_state_dict(state["pool"])
     clock.seconds = state["wall_s"]
+    clock.cpu_seconds = state.get("cpu_s", 0.0)  # not in states that earlier versions saved
     return [Row(**row) for row in state["rows"]]
 
 
@@ -426,10 +443,11 @@ def _scores(checkpoint: Checkpoint, index: int) -> dict[str, Any]:
 
 
 class _Clock:
-    """Seconds that a stage took so far, and the process's memory peak."""
+    """Time that a stage took so far, and the process's memory peak."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.cpu_seconds = 0.0
 
     @property
     def seconds(self) -> float:
@@ -439,6 +457,15 @@ class _Clock:
     @seconds.setter
     def seconds(self, seconds: float) -> None:
         self._start = time.perf_counter() - seconds
+
+    @property
+    def cpu_seconds(self) -> float:
+        """As `seconds`, of the processor's time that this process, with its threads, took."""
+        return time.process_time() - self._cpu_start
+
+    @cpu_seconds.setter
+    def cpu_seconds(self, seconds: float) -> None:
+        self._cpu_start = time.process_time() - seconds
 
     def read(self) -> dict[str, Any]:
         """As columns of a row."""

@@ -133,6 +133,7 @@ def _perform(
     measured: list[Measure] = []
     error: str | None = None
     state: bytes | None = None
+    under_way: run.StageRun | None = None
     facts = _facts(threads, device)
     saver = _saver(store, stage, facts, save_every_s, tell)
     try:
@@ -164,7 +165,8 @@ def _perform(
         rows.append(run.failed_row(stage.cell, stage.name, error))
         log.append(traceback.format_exc())
     resumed = {"resumed": saver.earlier} if saver.earlier else {}
-    record = {**_outcome(store, stage, rows, error), **resumed, **_told(stage, facts)}
+    cost = {"cpu_seconds": under_way.cpu_seconds} if under_way is not None else {}
+    record = {**_outcome(store, stage, rows, error), **cost, **resumed, **_told(stage, facts)}
     store.write(
         stage.key,
         rows,

@@ -1,5 +1,6 @@
 """A stage as rows: reproducible from its seed in any process, and honest about what was used."""
 
+import time
 from dataclasses import fields, replace
 
 import numpy as np
@@ -236,3 +237,14 @@ class TestMeasures:
         again.load_state_dict(begun.state_dict())
         list(run.rows_of(again))
         assert again.measures == whole.measures != []
+
+
+def test_the_time_of_the_processor_goes_on_where_it_was_and_does_not_wait():
+    clock = run._Clock()
+    clock.cpu_seconds = 5.0
+    time.sleep(0.1)
+    slept = clock.cpu_seconds
+    until = time.process_time() + 0.2
+    while time.process_time() < until:
+        pass
+    assert 5.0 <= slept < 5.1 and 5.2 <= clock.cpu_seconds < 5.4

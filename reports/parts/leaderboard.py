@@ -89,15 +89,16 @@ def leader_sentences(board: pd.DataFrame) -> Iterator[str]:
 
 def _beside(ranked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Whose interval overlaps with that of the first, and apb beside other meta-RL."""
-    first, *others = ranked
-    near = [_name(line) for line in others if line[f"{END}_high"] >= first[f"{END}_low"]]
+    first, *rest = ranked
+    near = [_name(line) for line in rest if line[f"{END}_high"] >= first[f"{END}_low"]]
     if near:
         yield f"Its interval overlaps with {'those' if near[1:] else 'that'} of {listing(near)}."
     usual = [line for line in ranked if line["variant"] == ""]
     apb = [line for line in usual if line["method"] == "apb"]
     meta_rl = [line for line in usual if line["method"] in META_RL]
     if apb and meta_rl:
-        yield f"apb scores {number(apb[0][END])}; other meta-RL: {_listed(meta_rl)}."
+        others = "Other" if apb[0] is first else f"apb scores {number(apb[0][END])}; other"
+        yield f"{others} meta-RL: {_listed(meta_rl)}."
 
 
 def _listed(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -282,7 +282,7 @@ def _left(
 
     Trainings that some of them build on are judged by every byte.
     """
-    plans = plans_of(store, None)
+    plans = plans_of(store, None)  # read once, as they are large
     chosen = {plan["suite"] for plan in named(plans, suites, store.root)}
     newest = dict[CellKey, Stage]()
     wanted = set[CellKey]()

@@ -4,8 +4,8 @@ import heapq
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from time import process_time
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from results.store import CellKey, Store, StoreError
 WORKERS = (10, 100)  # beside those that were asked for
 _TURNS = 5  # of each half of the calibration, of which the median counts
 _TURN_S = 1.0
+_LONGEST_S = 1e15
 
 
 def machine_speed(turn_s: float = _TURN_S) -> float:
@@ -43,10 +44,10 @@ def machine_speed(turn_s: float = _TURN_S) -> float:
 
 
 def _rate(act: Any, turn_s: float) -> float:
-    """How often a second."""
+    """How often a second of the processor, which other processes do not shorten."""
     act()
-    began, times = perf_counter(), 0
-    while (passed := perf_counter() - began) < turn_s:
+    began, times = process_time(), 0
+    while (passed := process_time() - began) < turn_s:
         act()
         times += 1
     return times / passed
@@ -201,14 +202,29 @@ def _line(store: Store, stage: Stage, record: Mapping[str, Any]) -> dict[str, An
     folder, cell = store.root / stage.key.folder, stage.cell
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     rows = store.rows(stage.key)
-    wall = float(record.get("seconds") or rows["wall_s"].max())
     return {
         "method": cell.method,
         "family": cell.family,
         "budget": cell.budget,
         "stage": stage.name,
-        # on a busy machine, the processor's time is nearer to what an idle one would take
-        "seconds_per_step": min(wall, record.get("cpu_seconds", wall)) / stage.work,
+        "seconds_per_step": _seconds(stage, record, rows) / stage.work,
         "peak_mem_mb": float(rows["peak_mem_mb"].max()),
         "disk_mb": size / 2**20,
     }
+
+
+def _seconds(stage: Stage, record: Mapping[str, Any], rows: pd.DataFrame) -> float:
+    """What a stage would have taken on an idle machine, as near as its record tells.
+
+    Of one thread on a busy machine, that is the processor's time, unless it waits for a GPU, or for
+    processes that a plug-in started.
+    """
+    wall = record.get("seconds")
+    wall = float(wall) if _is_time(wall) else float(rows["wall_s"].max())
+    cpu = record.get("cpu_seconds")
+    alone = not stage.cell.method_source and record.get("device", "cpu") == "cpu"
+    return min(wall, float(cpu)) if alone and _is_time(cpu) else wall
+
+
+def _is_time(seconds: Any) -> TypeGuard[float]:
+    return isinstance(seconds, int | float) and 0 < seconds < _LONGEST_S

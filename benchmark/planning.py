@@ -133,9 +133,9 @@ def named(
     Raises:
       StoreError: if one is not there.
     """
-    there = [plan["suite"] for plan in plans]
+    there = {plan["suite"]: plan for plan in plans}
     if unknown := [name for name in suites or () if name not in there]:
         raise StoreError(
             f"{root}: no plan of suite {unknown[0]}, there are: {', '.join(there) or 'none'}"
         )
-    return [plan for plan in plans if suites is None or plan["suite"] in suites]
+    return [plan for name, plan in there.items() if suites is None or name in suites]

@@ -40,7 +40,7 @@ class StageRun(Protocol):
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time so far, of all processes that were at it."""
+        """Processor time so far, also in runs before this one; child processes are left out."""
         ...
 
     @property
@@ -125,7 +125,7 @@ class Training:
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time so far, of all processes that were at it."""
+        """Processor time so far, also in runs before this one; child processes are left out."""
         return self._clock.cpu_seconds
 
     @property
@@ -256,7 +256,7 @@ class Adaptation:
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time so far, of all processes that were at it."""
+        """Processor time so far, also in runs before this one; child processes are left out."""
         return self._clock.cpu_seconds
 
     @property
@@ -374,7 +374,7 @@ def _restored(
     load_globals_state(state["globals"])
     pool.load_state_dict(state["pool"])
     clock.seconds = state["wall_s"]
-    clock.cpu_seconds = state.get("cpu_s", 0.0)  # not in states that earlier versions saved
+    clock.cpu_seconds = state.get("cpu_s", state["wall_s"])  # not in what earlier versions saved
     return [Row(**row) for row in state["rows"]]
 
 

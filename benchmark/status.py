@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ def _seconds_left(
         if state == "done" and isinstance(seconds, int | float) and 0 < seconds < 1e15:
             took.setdefault(stages[key], []).append(seconds)
     costs = list[float]()
-    usual = {kind: _whole(kind, took) for kind in {*stages.values()}}
+    usual = _usual({*stages.values()}, took)
     for key, state in state_of.items():
         if state in ("running", "lost", "waiting"):
             whole = usual[stages[key]]
@@ -154,15 +154,20 @@ def _share_here(said: Mapping[str, Any]) -> float:
     return float(steps / max(said.get("steps", 1), 1))
 
 
-def _whole(kind: tuple[str, ...], took: Mapping[tuple[str, ...], list[float]]) -> float | None:
-    """What a whole stage takes: the mean of its likes, or else of all of its sort."""
-    likes = took.get(kind) or [
-        seconds
-        for other, all_of in took.items()
-        if (other[-1] == "train") == (kind[-1] == "train")
-        for seconds in all_of
-    ]
-    return sum(likes) / len(likes) if likes else None
+def _usual(
+    kinds: Collection[tuple[str, ...]], took: Mapping[tuple[str, ...], list[float]]
+) -> dict[tuple[str, ...], float | None]:
+    """What a whole stage of each kind takes: the mean of its likes, or else of all of its sort."""
+    of_sort: dict[bool, list[float]] = {True: [], False: []}
+    for kind, seconds in took.items():
+        of_sort[kind[-1] == "train"] += seconds
+    sorts = {
+        sort: sum(all_of) / len(all_of) if all_of else None for sort, all_of in of_sort.items()
+    }
+    return {
+        kind: sum(likes) / len(likes) if (likes := took.get(kind)) else sorts[kind[-1] == "train"]
+        for kind in kinds
+    }
 
 
 def as_text(status: Mapping[str, Any]) -> str:

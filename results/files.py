@@ -99,7 +99,7 @@ def _plain(value: Any) -> Any:
 
 
 def _sorted(plain: Any, indent: int | None) -> bytes:
-    return (json.dumps(plain, sort_keys=True, indent=indent) + "\n").encode()
+    return (json.dumps(plain, sort_keys=True, allow_nan=False, indent=indent) + "\n").encode()
 
 
 def seal(content: Mapping[str, Any], indent: int | None = 2) -> bytes:
@@ -123,7 +123,7 @@ def unseal(data: bytes) -> dict[str, Any]:
     """
     try:
         content: dict[str, Any] = dict(json.loads(data))
-        summed = digest(_CHECKSUM.sub(b"", data)) == content.pop("sha256")
+        summed = digest(_CHECKSUM.sub(b"", data, count=1)) == content.pop("sha256")
         indent = None if data.count(b"\n", 0, -1) == 0 else 2
         intact = summed or seal(content, indent) == data  # as where there is no other key
     except (ValueError, TypeError, KeyError, RecursionError) as error:

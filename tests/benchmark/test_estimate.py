@@ -158,6 +158,23 @@ class TestCommands:
         rate = Rates(tmp_path / "rates.csv").of("td3", "point-goal", "smoke", "adapt")
         assert rate.seconds_per_step == pytest.approx(30.0 / stage.work)
 
+    @pytest.mark.parametrize("cpu", [None, "abc", float("nan"), -1, 0, 10**400, 200.0])
+    def test_a_record_of_no_processor_time_counts_by_the_clock(self, cpu):
+        (stage,) = (stage for stage in stages(("td3",)) if stage.name == "adapt")
+        rows = pd.DataFrame({"wall_s": [60.0]})
+        assert estimate._seconds(stage, {"seconds": 100.0, "cpu_seconds": cpu}, rows) == 100.0
+        assert estimate._seconds(stage, {"seconds": "abc"}, rows) == 60.0
+
+    @pytest.mark.parametrize(
+        ("source", "device", "seconds"),
+        [("", "cpu", 2.0), ("9f", "cpu", 100.0), ("", "cuda", 100.0)],
+    )
+    def test_what_waits_for_others_counts_by_the_clock(self, source, device, seconds):
+        (stage,) = (stage for stage in stages(("td3",)) if stage.name == "adapt")
+        stage = replace(stage, cell=replace(stage.cell, method_source=source))
+        record = {"seconds": 100.0, "cpu_seconds": 2.0, "device": device}
+        assert estimate._seconds(stage, record, pd.DataFrame({"wall_s": [60.0]})) == seconds
+
     def test_the_rates_that_ship_are_whole(self):
         assert Rates().speed > 0
         for name in SUITES["ood"].methods:

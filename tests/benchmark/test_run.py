@@ -238,6 +238,17 @@ class TestMeasures:
         list(run.rows_of(again))
         assert again.measures == whole.measures != []
 
+    def test_the_time_of_the_processor_goes_on_where_it_was_saved(self):
+        cell = cell_of("maml")
+        begun, again = (run.Training(cell, cell.build()) for _ in range(2))
+        begun.step()
+        state = {**begun.state_dict(), "wall_s": 1000.0}
+        again.load_state_dict({**state, "cpu_s": 500.0})
+        assert 500.0 <= again.cpu_seconds < 510.0
+        del state["cpu_s"]  # as an earlier version saved it
+        again.load_state_dict(state)
+        assert 1000.0 <= again.cpu_seconds < 1010.0
+
 
 def test_the_time_of_the_processor_goes_on_where_it_was_and_does_not_wait():
     clock = run._Clock()

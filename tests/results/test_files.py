@@ -45,6 +45,17 @@ def test_one_flipped_bit_is_noticed(content, indent, data):
         unseal(bytes(sealed))
 
 
+@pytest.mark.parametrize("indent", [2, None])
+@pytest.mark.parametrize("at", [b"{", b'{"key": {', b"  "])
+def test_a_checksum_that_was_slipped_in_is_noticed(indent, at):
+    sealed = seal({"cells": [{"key": {"id": "a"}}], "suite": "ood"}, indent)
+    assert unseal(sealed)
+    for slipped in (b'"sha256": "%s", ' % (b"0" * 64), b'\n  "sha256": "0",\n'):
+        position = sealed.find(at) + len(at)
+        with pytest.raises(DamageError):
+            unseal(sealed[:position] + slipped + sealed[position:])
+
+
 @settings(max_examples=50, deadline=None)
 @given(contents, indents, st.data())
 def test_a_cut_is_noticed(content, indent, data):

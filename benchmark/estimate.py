@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from time import process_time
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from benchmark.local import stages_of
 from benchmark.planning import planned_in, plans_of
 from benchmark.progress import counted, duration
 from benchmark.stage import Stage, looks_over
+from benchmark.status import is_time
 from envs import load_family
 from envs.batch import BatchEnv
 from methods.core.nets import LAYERS, actor, init_actor, init_critics
@@ -27,7 +28,6 @@ from results.store import CellKey, Store, StoreError
 WORKERS = (10, 100)  # beside those that were asked for
 _TURNS = 5  # of each half of the calibration, of which the median counts
 _TURN_S = 1.0
-_LONGEST_S = 1e15
 
 
 def machine_speed(turn_s: float = _TURN_S) -> float:
@@ -220,11 +220,7 @@ def _seconds(stage: Stage, record: Mapping[str, Any], rows: pd.DataFrame) -> flo
     processes that a plug-in started.
     """
     wall = record.get("seconds")
-    wall = float(wall) if _is_time(wall) else float(rows["wall_s"].max())
+    wall = float(wall) if is_time(wall) else float(rows["wall_s"].max())
     cpu = record.get("cpu_seconds")
     alone = not stage.cell.method_source and record.get("device", "cpu") == "cpu"
-    return min(wall, float(cpu)) if alone and _is_time(cpu) else wall
-
-
-def _is_time(seconds: Any) -> TypeGuard[float]:
-    return isinstance(seconds, int | float) and 0 < seconds < _LONGEST_S
+    return min(wall, float(cpu)) if alone and is_time(cpu) else wall

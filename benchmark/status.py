@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from rich.live import Live
 from rich.text import Text
@@ -16,6 +16,7 @@ from benchmark.progress import counted, duration
 from results.plans import keys
 from results.store import CellKey, Glance, Store
 
+_LONGEST_S = 1e15
 WATCH_EVERY_S = 5.0
 STATES = ("done", "running", "failed", "lost", "waiting")
 _MOST = 20  # lines of each kind, for a person
@@ -128,7 +129,7 @@ def _seconds_left(
     took = dict[tuple[str, ...], list[float]]()
     for key, state in state_of.items():
         seconds = seen[key].record.get("seconds")
-        if state == "done" and isinstance(seconds, int | float) and 0 < seconds < 1e15:
+        if state == "done" and is_time(seconds):
             took.setdefault(stages[key], []).append(seconds)
     costs = list[float]()
     usual = _usual({*stages.values()}, took)
@@ -146,6 +147,11 @@ def _seconds_left(
             costs.append((1.0 - share) * whole)
     workers = max(sum(state == "running" for state in state_of.values()), 1)
     return max(sum(costs) / workers, max(costs, default=0.0))
+
+
+def is_time(seconds: Any) -> TypeGuard[float]:
+    """Whether an entry of a record can be what a stage took."""
+    return isinstance(seconds, int | float) and 0 < seconds < _LONGEST_S
 
 
 def _share_here(said: Mapping[str, Any]) -> float:

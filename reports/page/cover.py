@@ -15,7 +15,7 @@ from reports.page.svg import to_svg
 from reports.parts.curves import overview_figure
 from reports.parts.drawing import Style
 from reports.parts.styles import themed
-from reports.stats.scores import ARM, Arm
+from reports.stats.scores import ARM, BOUNDS, Arm
 
 if TYPE_CHECKING:
     from results.publication import Publication
@@ -29,8 +29,10 @@ SEEDS = 3
 def write_cover(
     results: "Store | Publication", suite: str, budgets: Sequence[str], path: Path
 ) -> None:
-    """Write a suite's adaptation curves as SVG: the first split of a budget, the last of `budgets`
-    at which every method of the first has `SEEDS` seeds; if there is none, the first.
+    """Write a suite's adaptation curves as SVG: the first split of a budget.
+
+    That is the last of `budgets` at which most of the learners in focus have `SEEDS` seeds, and
+    only what has them is drawn; if there is none, it is the first, with all that it has.
 
     Raises:
       ReportError: if nothing of the suite is finished at these budgets, or `path` cannot be
@@ -44,23 +46,32 @@ def write_cover(
     there = [name for name in budgets if name in set(numbers.points["budget"])]
     if not there:
         raise ReportError(f"suite {suite} has nothing finished at {', '.join(budgets)} to draw")
-    seeds = {name: _seeds(rows, name) for name in there}
-    whole = (
-        name
-        for name in reversed(there)
-        if all(seeds[name].get(arm, 0) >= SEEDS for arm in seeds[there[0]].index)
-    )
-    budget = next(whole, there[0])
+    focused = {arm: style for arm, style in numbers.styles.items() if style.focus}
+    budget, arms = _largest(rows, there, set(focused or numbers.styles))
+    styles = {arm: style for arm, style in numbers.styles.items() if arm in arms}
     of_budget = expected[expected["budget"] == budget]
     split = of_budget["split"].iloc[0]
-    focused = {arm: style for arm, style in numbers.styles.items() if style.focus}
-    styles = focused or numbers.styles
     points, shown = (
         _in_focus(table[(table["budget"] == budget) & (table["split"] == split)], styles)
         for table in (numbers.points, of_budget)
     )
     title = f"{suite}, split {split} (budget {budget})"
     write_text(path, to_svg(overview_figure(points, shown, styles, title, numbers.exact), suite))
+
+
+def _largest(rows: pd.DataFrame, budgets: Sequence[str], arms: set[Arm]) -> tuple[str, set[Arm]]:
+    """The budget to draw, and which of `arms`."""
+    learners = _learners(arms & set(_seeds(rows, budgets[0]).index))
+    for budget in reversed(budgets):
+        seeds = _seeds(rows, budget)
+        enough = arms & set(seeds[seeds >= SEEDS].index)
+        if 2 * len(_learners(enough) & learners) > len(learners):
+            return budget, enough
+    return budgets[0], arms
+
+
+def _learners(arms: set[Arm]) -> set[Arm]:
+    return {arm for arm in arms if arm[0] not in BOUNDS}
 
 
 def _seeds(rows: pd.DataFrame, budget: str) -> pd.Series:

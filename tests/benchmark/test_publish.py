@@ -394,25 +394,33 @@ def seeds_of(store):
     return [(CellKey(**cell["key"]), cell["slot"]["seed"]) for cell in plan["cells"]]
 
 
-@pytest.mark.parametrize(("seeds", "drawn"), [(1, "smoke"), (3, "desk")])
-def test_the_figure_is_of_the_largest_budget_with_three_seeds_of_each_method(
-    published_sanity, tmp_path, seeds, drawn
+@pytest.mark.parametrize(
+    ("seeds", "few", "drawn"),
+    [(1, (), "smoke"), (3, (), "desk"), (3, ("apb",), "desk"), (3, ("apb", "apb-random"), "smoke")],
+)
+def test_the_figure_is_of_the_largest_budget_with_three_seeds_of_most_learners(
+    published_sanity, tmp_path, seeds, few, drawn
 ):
     class WithDesk(Publication):
-        """The results at smoke, and the same again at desk."""
+        """The results at smoke, and the same again at desk, with one seed of `few`."""
 
         def read(self, suites=None):
             rows, cells = super().read(suites)
             tables = []
             for table in (rows, cells):
                 first = table[table["seed"] == 0]
-                desk = [first.assign(budget="desk", seed=seed) for seed in range(seeds)]
-                tables.append(pd.concat([table, *desk], ignore_index=True))
+                lines = [first.assign(budget="desk", seed=seed) for seed in range(seeds)]
+                desk = pd.concat(lines, ignore_index=True)
+                kept = ~desk["method"].isin(few) | (desk["seed"] == 0)
+                tables.append(pd.concat([table, desk[kept]], ignore_index=True))
             return tables
 
     path = tmp_path / "overview.svg"
     write_cover(WithDesk(published_sanity), "sanity", ["smoke", "desk"], path)
-    assert f"(budget {drawn})" in path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    assert f"(budget {drawn})" in text
+    legend = {*re.findall(r">(apb|apb-random)<", text)}
+    assert legend == {"apb", "apb-random"} - ({*few} if drawn == "desk" else set())
 
 
 def test_a_method_has_for_the_figure_the_seeds_of_the_family_that_has_fewest():

@@ -151,7 +151,7 @@ def _perform(
                 stop=stop,
                 tell=tell,
                 plug_in=bool(stage.cell.method_source),
-                saves=not replaces,
+                saves=not (force and replaces),
             ):
                 return "stopped", None
             measured = under_way.measures
@@ -218,8 +218,8 @@ def _run(
 ) -> bool:
     """Run a stage to its end, and add its rows to `rows`; False if it was left before.
 
-    It is saved now and then, unless it is the second run of a finished one: nobody could ask for
-    that to go on.
+    Snapshots are saved if `saves`. The forced second run of a finished stage has none: nobody could
+    ask for it to be resumed.
     """
     first = True
     while not stage.finished:

@@ -344,6 +344,22 @@ class TestSnapshots:
         assert store.status(stage.key) == "done" and store.saved(stage.key) is None
         assert content(store, stage)[0].equals(expected)
 
+    def test_one_that_adapted_a_state_since_replaced_is_saved(self, tmp_path, monkeypatch):
+        store = Store(tmp_path / "store", create=True)
+        train, adapt = stages_of(shorter(cell_of("apb")))
+        whole(store, train)
+        whole(store, adapt)
+        monkeypatch.setattr(PointGoal, "terminated", lambda self, qpos, qvel: qpos[:, 0] > 0)
+        assert perform(store, train, 1, force=True)[0] == "done"
+        left = iter(range(50))
+        assert perform(store, adapt, 1, stop=lambda: next(left, None) is None)[0] == "stopped"
+        assert store.status(adapt.key) == "done"  # its earlier rows stay until the new ones are in
+        saved = store.saved(adapt.key)["env_steps"]
+        told = []
+        assert perform(store, adapt, 1, tell=lambda *what: told.append(what))[0] == "done"
+        assert 40 < saved and ("resumed", Kept(saved, saved)) in told
+        assert store.saved(adapt.key) is None
+
     def test_generators_that_a_learner_forgets_are_kept(self):
         streams, again = Streams(0, "adapt"), Streams(0, "adapt")
         drawn = [streams.torch("a"), streams.numpy("b")]

@@ -357,7 +357,7 @@ class TestSnapshots:
         saved = store.saved(adapt.key)["env_steps"]
         told = []
         assert perform(store, adapt, 1, tell=lambda *what: told.append(what))[0] == "done"
-        assert 40 < saved and ("resumed", Kept(saved, saved)) in told
+        assert saved > 40 and ("resumed", Kept(saved, saved)) in told
         assert store.saved(adapt.key) is None
 
     def test_generators_that_a_learner_forgets_are_kept(self):

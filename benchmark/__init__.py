@@ -9,10 +9,10 @@ __version__ = "0.1.0"
 
 
 def _check(name: str) -> None:
-    """Make sure that the package `name` is ours.
+    """Make sure that `name` imports this distribution's package, which lies beside this one.
 
-    A folder of that name in the current directory, be it the user's package or the results of an
-    earlier run, comes before what is installed; ours lies beside this package.
+    A folder of that name in the current directory, such as the user's own package or the results of
+    an earlier run, would otherwise take precedence over what is installed.
     """
     here = Path(__file__).parents[1]
     spec = find_spec(name)
@@ -32,8 +32,9 @@ def _same(origin: str | None, file: Path) -> bool:
     return origin is not None and Path(origin).resolve() == file.resolve()
 
 
-# While `python -m benchmark` looks for this package, the current folder comes first. The user's own
-# methods are found where it comes last, too, and a `random.py` or `torch.py` there hides nothing.
+# `python -m benchmark`, whose argv[0] is "-m" at this point, puts the current folder first. Move it
+# to the end: the user's own methods are still found, and a `random.py` or `torch.py` there hides
+# nothing.
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     sys.path.append(sys.path.pop(0))
 for _name in ("envs", "methods", "reports", "results"):

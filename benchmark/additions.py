@@ -1,4 +1,4 @@
-"""What is published of a suite: a store's finished cells, alone or added to earlier ones."""
+"""Chooses what to publish of a suite: a store's finished cells, alone or added to earlier ones."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -17,21 +17,21 @@ from results.store import CellKey, Store, StoreError
 
 
 class Parts(NamedTuple):
-    """All that belongs to a suite, of a store or of a publication."""
+    """Everything that a store or a publication holds of a suite."""
 
     rows: pd.DataFrame  # as `results.store.Store.read` gives them
     cells: pd.DataFrame
     measures: pd.DataFrame
     plan: Mapping[str, Any]
-    records: Mapping[str, Mapping[str, Any]]  # by stage: commit, versions, machine
-    state: Callable[[CellKey], bytes]  # a trained state
+    records: Mapping[str, Mapping[str, Any]]  # by stage id: commit, versions, machine
+    state: Callable[[CellKey], bytes]  # reads a trained state
 
 
 def parts_of(source: Store | Publication, suite: str) -> Parts:
-    """What `source` holds of a suite, whether finished or not.
+    """Return everything that `source` holds of a suite, finished or not.
 
     Raises:
-      StoreError: if it holds nothing of it, or cannot be read.
+      StoreError: if `source` holds nothing of the suite, or cannot be read.
     """
     rows, cells = source.read([suite])
     (plan,) = (plan for plan in source.plans() if plan["suite"] == suite)
@@ -42,7 +42,7 @@ def parts_of(source: Store | Publication, suite: str) -> Parts:
 
 
 def stage_keys(cells: pd.DataFrame) -> list[CellKey]:
-    """The stages of every cell that is done, each once."""
+    """Return the keys of the stages of every cell that is done, each once."""
     keys = dict[CellKey, None]()
     for cell in cells[cells["status"] == "done"].to_dict("records"):
         keys[CellKey("adapt", cell["suite"], int(cell["suite_version"]), cell["adapt_id"])] = None
@@ -52,16 +52,16 @@ def stage_keys(cells: pd.DataFrame) -> list[CellKey]:
 
 
 def added(old: Parts | None, new: Parts) -> tuple[Parts, str]:
-    """What was published plus what `new` has finished, as far as the code would run it today.
+    """Add the finished cells of `new` to the published ones; keep only what today's code would run.
 
-    A cell that both have stays as it was published.
+    A cell that is in both stays as it was published.
 
     Returns:
-      All of it, and a line that says how much came from where.
+      The combined parts, and a line that says how many cells come from where.
     """
     done = _only(new, new.cells["status"] == "done")
     of_now = _only(done, of_today(done.cells))
-    before = old or _only(of_now, pd.Series(False, index=of_now.cells.index))  # nothing
+    before = old or _only(of_now, pd.Series(False, index=of_now.cells.index))  # no cells
     current = of_today(before.cells)
     kept = _only(before, current)
     outdated = before.cells[~current]
@@ -82,13 +82,13 @@ def added(old: Parts | None, new: Parts) -> tuple[Parts, str]:
 
 
 def _built_on_another(fresh: Parts, kept: Parts) -> "pd.Series[bool]":
-    """Whether each cell adapts another trained state than published cells of the same stage."""
+    """Mark cells that adapt another trained state than published cells of the same train stage."""
     published = dict[str, str]()
     for cell in kept.cells.dropna(subset=["train_id"]).to_dict("records"):
         begun = kept.records[cell["adapt_id"]].get(BUILT_ON)
         published[cell["train_id"]] = begun or published.get(cell["train_id"], "")
     for stage, begun in published.items():
-        if not begun:  # published before this was
+        if not begun:  # published before this was recorded
             with suppress(StoreError):
                 state = kept.state(CellKey("train", None, None, stage))
                 published[stage] = hashlib.sha256(state).hexdigest()
@@ -147,14 +147,18 @@ def _only(parts: Parts, chosen: "pd.Series[bool]") -> Parts:
 
 
 def of_today(cells: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether each cell is what the code would run today; variants cannot be checked and pass."""
+    """Mark the cells that today's code would run in the same way.
+
+    A variant's settings cannot be checked: it passes if its budget, family, split and method are
+    known.
+    """
     known = dict[tuple[str, ...], Cell]()
     for suite, of_suite in cells.groupby("suite"):
         for cell in _would_run(str(suite), of_suite):
             known[cell.suite, cell.budget, cell.family, cell.split, cell.method] = cell
 
     def current(one: Mapping[str, Any]) -> bool:
-        """Whether today's code would run a published cell as it was run."""
+        """Return whether today's code would run a cell as it was run."""
         cell = known.get(
             tuple(one[name] for name in ("suite", "budget", "family", "split", "method"))
         )
@@ -170,7 +174,7 @@ def of_today(cells: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def _would_run(suite: str, cells: pd.DataFrame) -> list[Cell]:
-    """Of each budget, family, split and method among the cells, the one with seed 0."""
+    """Return the suite's cells with seed 0 for the budgets, families and methods among `cells`."""
     known = registered_methods()
     methods = {str(name): known[str(name)] for name in cells["method"].unique() if name in known}
     budgets = [BUDGETS[str(name)] for name in cells["budget"].unique() if name in BUDGETS]

@@ -1,8 +1,8 @@
-"""Who is at a stage, and how far: written beside the cell-to-be, for those who ask for the status.
+"""Announces who runs a stage and how far it is, in the cell's folder, for the command `status`.
 
-A claim is a lock, which the kernel frees when its process dies. What is written here says more, and
-stays when a process dies, so that a lost stage can be told from one that waits. Nothing depends on
-it: where it cannot be written, a stage goes on without.
+A claim is a lock, which the kernel frees when its process dies. An announcement says more and
+outlives the process, so that a lost stage can be told from a waiting one. Nothing depends on it: if
+it cannot be written, the stage goes on without it.
 """
 
 import os
@@ -15,17 +15,17 @@ from typing import Any
 from benchmark.kept import Kept
 from results.store import CellKey, Store, StoreError
 
-EVERY_S = 5.0  # between two reports
+EVERY_S = 5.0  # between two announcements
 
 
 class Announcer:
-    """Passes on what a stage tells, and writes down how far it is.
+    """Passes on the progress events of a stage, and announces how far it is.
 
     Args:
-      key: of the cell, which this process has claimed.
-      stage: what it is called.
-      steps: that it may use.
-      tell: what it is passed on to, as `stage.perform` calls it.
+      key: the stage's key; this process holds the claim.
+      stage: the stage's name.
+      steps: environment steps that the stage may use.
+      tell: callback that events are passed on to, as in `stage.perform`.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Announcer:
             "since": time.time(),
             "steps": steps,
             "used": 0,
-            "began_at": 0,  # steps that earlier processes did
+            "began_at": 0,  # steps done by earlier processes
             "saved": None,
         }
         self.write()
 
     def __call__(self, kind: str, value: Any) -> None:
-        """As `perform`'s `tell`."""
+        """Handle an event, as the `tell` of `stage.perform`."""
         self._tell(kind, value)
         if kind == "used":
             self._said["used"] = value
@@ -68,22 +68,22 @@ class Announcer:
         self.write()
 
     def begin(self, host: str, pid: int) -> None:
-        """A process has taken it up, perhaps elsewhere."""
+        """Announce that a process, perhaps on another host, has begun to run the stage."""
         self._said |= {"host": host, "pid": pid, "since": time.time()}
         self.write()
 
     def write(self) -> None:
-        """Write down how far it is."""
+        """Write the announcement, if that is possible."""
         self._next = time.monotonic() + EVERY_S
         with suppress(StoreError):
             self._store.announce(self._key, {**self._said, "at": time.time()})
 
     def withdraw(self) -> None:
-        """Nobody is at the stage any more."""
+        """Remove the announcement: the stage is no longer being run."""
         withdraw(self._store, self._key)
 
 
 def withdraw(store: Store, key: CellKey) -> None:
-    """Remove what was said of a stage, if that can be."""
+    """Remove the announcement of a stage, if that is possible."""
     with suppress(StoreError):
         store.announce(key, None)

@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 MAX_SEEDS = 1_000
 EXECUTORS = ("local", "slurm", "ray")
 DEVICES = ("cpu", "cuda")
-# what a word of each type looks like
+# how error messages describe a value of each type
 _EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 class InputError(Exception):
-    """Bad input; the message is one line that names the wrong thing and the way out."""
+    """Bad input; the message is one line that names what is wrong and how to fix it."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not known: with the known ones, the nearest first."""
+    """The error for an unknown name; suggests the nearest known names, then lists all of them."""
     known = list(known)
-    cutoff = 0.6 if len(name) <= 4 else 0.75  # of a short word, one slip is a large part
+    cutoff = 0.6 if len(name) <= 4 else 0.75  # one typo changes a large part of a short word
     near = get_close_matches(name, known, n=3, cutoff=cutoff)
     guess = f"did you mean {' or '.join(near)}? " if near else ""
     return InputError(f"unknown {kind} {name!r}; {guess}known: {', '.join(known)}")
@@ -59,10 +59,10 @@ def words(text: str, kind: str) -> list[str]:
 
 
 def the_only(given: Sequence[str], option: str) -> str:
-    """What was given to an option that may be given once.
+    """The value of an option that may be given only once.
 
     Raises:
-      InputError: if it was given more often.
+      InputError: if it was given more than once.
     """
     if len(given) > 1:
         raise InputError(f"{option} was given {len(given)} times; a run takes one")
@@ -193,11 +193,11 @@ def own_methods(paths: Sequence[str]) -> dict[str, str]:
 
 
 def refuse_idle(context: "Context", names: Iterable[str], use: str) -> None:
-    """Refuse options that were given and would do nothing.
+    """Refuse options that were given but would have no effect.
 
     Args:
-      names: of the command's parameters.
-      use: what they are for.
+      names: names of these options, as parameters of the command.
+      use: what the options are for.
     Raises:
       InputError: if one of them was given.
     """
@@ -209,7 +209,7 @@ def refuse_idle(context: "Context", names: Iterable[str], use: str) -> None:
 
 
 def refuse_idle_of_run(context: "Context", plan: bool, dry_run: bool, executor: str) -> None:
-    """Refuse options of `run` that another one leaves without effect.
+    """Refuse options of `run` that would have no effect because of another option.
 
     Raises:
       InputError: if one of them was given.
@@ -229,10 +229,10 @@ def refuse_idle_of_run(context: "Context", plan: bool, dry_run: bool, executor: 
 def choose_settings(
     texts: Sequence[str], methods: Mapping[str, str], budget: Budget
 ) -> dict[str, dict[str, Any]]:
-    """The settings `method.key=value` by method, in the types of its Config.
+    """Parse settings `method.key=value`; return them by method, in the types of its Config.
 
     Raises:
-      InputError: if there is no such setting, or its Config refuses the value.
+      InputError: if there is no such setting, it is set twice, or its Config refuses the value.
     """
     changed: dict[str, dict[str, Any]] = {}
     for text in texts:
@@ -254,7 +254,7 @@ def choose_settings(
         if key in changed.setdefault(method, {}):
             raise InputError(f"--set {text!r}: {method}.{key} is set twice")
         changed[method][key] = _value(text, value.strip(), get_type_hints(config)[key])
-    from benchmark.cells import resolve_config  # imports torch, which a typo need not wait for
+    from benchmark.cells import resolve_config  # imports torch, so after the quick checks
 
     for method, settings in changed.items():
         try:
@@ -268,7 +268,7 @@ def choose_settings(
 
 
 def _value(text: str, value: str, kind: Any) -> Any:
-    """The value that a word of `--set` stands for."""
+    """Convert the value in `text`, an argument of `--set`, to the type `kind`."""
     switches = {"true": True, "false": False}
     if kind not in _EXPECTED:
         name = getattr(kind, "__name__", None) if isinstance(kind, type) else None
@@ -289,10 +289,10 @@ def _value(text: str, value: str, kind: Any) -> Any:
 
 
 def check_budgets(cells: "Iterable[Cell]") -> None:
-    """Refuse what cannot be built, or could not make one step of its meta-training.
+    """Refuse methods that cannot be built, or budgets below one iteration of their meta-training.
 
     Raises:
-      InputError: if there is such a cell.
+      InputError: if there is a cell with such a method or budget.
     """
     for cell in {cell.train_id: cell for cell in cells if cell.meta_trains}.values():
         try:
@@ -313,7 +313,7 @@ def check_budgets(cells: "Iterable[Cell]") -> None:
 
 
 def choose_seeds(seeds: int | None, budget: Budget, published: bool = False) -> int:
-    """How many seeds to run, 0 … n−1; as many as a published table needs if `published`."""
+    """How many seeds to run, 0 … n−1; the default with `published` is that of published tables."""
     if seeds is None:
         return (budget.published_seeds if published else 0) or budget.seeds
     if not 1 <= seeds <= MAX_SEEDS:
@@ -322,7 +322,7 @@ def choose_seeds(seeds: int | None, budget: Budget, published: bool = False) -> 
 
 
 def choose_published(unpublished: bool, folder: Path | None, force: bool) -> Path | None:
-    """The published results that are to be completed, None for none.
+    """The folder of the published results to complete, None for none.
 
     Raises:
       InputError: if options contradict each other, or there is no such folder.
@@ -348,7 +348,7 @@ def choose_published(unpublished: bool, folder: Path | None, force: bool) -> Pat
 def choose_where(
     executor: str, plan: bool, array: int | None, parameters: Sequence[str], address: str | None
 ) -> "Where":
-    """Where stages are to run, from the words of the command line."""
+    """Where stages are to run, according to the command line."""
     if executor not in EXECUTORS:
         raise unknown("executor", executor, EXECUTORS)
     for given, name, user in (
@@ -360,7 +360,7 @@ def choose_where(
             raise InputError(f"{name} is for --executor {user}, and would do nothing here")
     if plan and executor != "local":
         raise InputError(f"--plan leaves nothing to --executor {executor}; leave one of them out")
-    from benchmark.executors import Where  # imports torch, which a typo need not wait for
+    from benchmark.executors import Where  # imports torch, so after the quick checks
 
     if executor != "slurm":
         return Where("none" if plan else executor, address=address)
@@ -370,15 +370,15 @@ def choose_where(
 
 
 def most_threads() -> int | None:
-    """Threads that a process may have by OMP_NUM_THREADS, None if it does not say."""
+    """Threads that OMP_NUM_THREADS allows a process, None if it holds no positive number."""
     most = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return int(most) if most.isdecimal() and int(most) else None
 
 
 def choose_jobs(jobs: int | None) -> tuple[int, int]:
-    """Worker processes and threads of each, within the cores of this process.
+    """Numbers of worker processes and of threads for each, within the cores of this process.
 
-    OMP_NUM_THREADS, which users set to say how many threads a process may have, is obeyed.
+    OMP_NUM_THREADS, with which users limit the threads of a process, is obeyed.
     """
     cores = available_cores()
     if jobs is not None and not 1 <= jobs <= cores:
@@ -400,7 +400,7 @@ def choose_means(
     executor: str = "local",
     device: str = "cpu",
 ) -> "Means":
-    """What an executor may use, from the words of the command line."""
+    """What an executor may use, according to the command line."""
     check_device(device, here=executor == "local")
     if executor == "local":
         workers, threads = choose_jobs(jobs)
@@ -416,23 +416,23 @@ def choose_means(
         "memory_limit": None if memory_limit is None else memory(memory_limit),
     }
     every = seconds(save_every, "--save-every")
-    from benchmark.executors import Means  # imports torch, which a typo need not wait for
+    from benchmark.executors import Means  # imports torch, so after the quick checks
 
     limits |= {"save_every_s": every, "jobs_given": jobs is not None, "device": device}
     return Means(workers, threads, **limits)
 
 
 def check_device(device: str, here: bool) -> None:
-    """Whether learners can be on a device, one of this machine if `here`.
+    """Check that learners can run on a device; if `here`, that this machine has it.
 
     Raises:
-      InputError: if they cannot.
+      InputError: if the device is unknown or not available.
     """
     if device not in DEVICES:
         raise InputError(f"--device {device!r}: give one of {', '.join(DEVICES)}")
     if device == "cpu" or not here:
         return
-    import torch  # which a typo need not wait for
+    import torch  # takes seconds, so after the quick checks
 
     if not torch.cuda.is_available():
         built = "" if torch.version.cuda else ", and this torch is built for CPUs alone"
@@ -440,10 +440,10 @@ def check_device(device: str, here: bool) -> None:
 
 
 def memory(text: str, option: str = "--memory-limit") -> int:
-    """An amount such as "8G", "1.5G" or "800M", in bytes; K, M and G are powers of 1024.
+    """Convert an amount such as "8G", "1.5G" or "800M" to bytes; K, M, G and T are powers of 1024.
 
     Raises:
-      InputError: if it is none, or zero.
+      InputError: if the text is not such an amount, or zero.
     """
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([kmgt])(?:i?b)?", text.strip().lower(), re.ASCII)
     found = int(float(match[1]) * 1024 ** (1 + "kmgt".index(match[2]))) if match else 0
@@ -455,10 +455,10 @@ def memory(text: str, option: str = "--memory-limit") -> int:
 
 
 def seconds(text: str, option: str = "--time-limit") -> float:
-    """A duration such as "90m", "2h", "1h30m" or "45s", in seconds.
+    """Convert a duration such as "90m", "2h", "1h30m" or "45s" to seconds.
 
     Raises:
-      InputError: if it is none, or zero.
+      InputError: if the text is not such a duration, or zero.
     """
     match = re.fullmatch(
         r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", text.strip().lower(), re.ASCII

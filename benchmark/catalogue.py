@@ -1,4 +1,4 @@
-"""Everything that `run` can be told: suites, budgets, families, methods."""
+"""The catalogue of what `run` accepts: suites, budgets, families, methods."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from envs.api import family_version
 
 
 def catalogue() -> dict[str, Any]:
-    """Everything that `run` can be told, as plain data."""
+    """Everything that `run` accepts, as plain data."""
     return {
         "suites": {suite.id: asdict(suite) for suite in SUITES.values()},
         "budgets": {budget.id: asdict(budget) for budget in BUDGETS.values()},
@@ -41,7 +41,7 @@ def asdict_task(task: Any) -> dict[str, Any]:
 def _method(path: str) -> dict[str, Any]:
     try:
         method = load_method(path)
-    except PluginError as error:  # of another distribution
+    except PluginError as error:  # a method of another distribution
         return {"path": path, "fault": str(error)}
     defaults = asdict(method.Config())
     about = (method.__doc__ or "").strip().splitlines() or [""]
@@ -55,7 +55,7 @@ def _method(path: str) -> dict[str, Any]:
 
 
 def as_text(catalogue: Mapping[str, Any]) -> str:
-    """The catalogue for a person."""
+    """The catalogue as text for people to read."""
     lines = ["Suites"]
     for name, suite in catalogue["suites"].items():
         lines.append(f"  {name}: {suite['question']}")
@@ -108,7 +108,7 @@ def as_text(catalogue: Mapping[str, Any]) -> str:
 
 
 def _variant(variant: Mapping[str, Any]) -> str:
-    """A suite's variant for a person."""
+    """A suite's variant as text for people to read."""
     said = [f"{key}={value}" for key, value in variant["settings"].items()]
     if variant["tasks"]:
         steps = "the same total of steps" if variant["same_total"] else "the same steps each"

@@ -1,7 +1,7 @@
-"""A suite becomes cells: a method on a family's split with a seed, in two stages: train, adapt.
+"""Expands a suite into cells: a method on a family's split with a seed, in stages train and adapt.
 
-A stage is identified by the hash of everything that affects its scores, so that what is measured
-once is never measured again, and a fixed method never meets a stale result.
+A stage is identified by the hash of everything that affects its scores, so that nothing is measured
+twice, and a corrected method never gets a stale result.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ from results.store import CellKey
 
 @dataclass(frozen=True)
 class Cell:
-    """An entry of a suite's table, with all its stages need; plain data, so it crosses processes.
+    """An entry of a suite's table, with all that its stages need, as plain data for any process.
 
-    Identities are hashed once: an executor asks for them several times a second.
+    Its ids are hashed only once, as an executor asks for them several times a second.
     """
 
     suite: str
@@ -39,20 +39,20 @@ class Cell:
     method: str
     method_path: str  # module:Class
     method_version: int
-    method_source: str  # digest of a plug-in's file, "" for what has a version to trust
+    method_source: str  # digest of a plug-in's code, "" for a built-in one: its version suffices
     trained_by: str  # the method whose meta-training it adapts, usually itself
     meta_trains: bool
-    variant: str  # settings that the command line moved, "" for none
+    variant: str  # settings and training tasks that differ from the budget's, "" for none
     config: Mapping[str, Any]
     adapt_settings: tuple[str, ...]  # the settings that meta-training does not read
     seed: int
-    train_tasks: int  # 0 without meta-training, as the next two
+    train_tasks: int  # 0 without meta-training, like the next two
     train_steps: int  # summed over the training tasks
-    nested_in: int  # tasks that are drawn, of which the first `train_tasks` are taken; 0 for those
-    law: float  # share of the law that they are from, those nearest its middle
+    nested_in: int  # tasks drawn, the first `train_tasks` of which are used; 0: just as many
+    law: float  # share of the training law that tasks come from, nearest its middle
     adapt_steps: int  # per test task
     test_tasks: int
-    probe: str  # module:Class of what else is measured in adaptation, "" for nothing
+    probe: str  # module:Class of a further measurement in adaptation, "" for none
 
     @property
     def config_hash(self) -> str:
@@ -61,10 +61,10 @@ class Cell:
 
     @cached_property
     def trainer(self) -> "Cell":
-        """The cell whose train stage this one builds on: itself, or its like of `trained_by`.
+        """The cell whose train stage this builds on: itself, or its counterpart of `trained_by`.
 
-        Its variant names only settings that meta-training reads, as cells that share the stage may
-        differ in the others.
+        Its variant names only settings that meta-training reads, because cells that share the stage
+        may differ in the others.
         """
         moved = (
             setting
@@ -187,11 +187,11 @@ def expand(
 
     Args:
       methods: name → module:Class.
-      settings: by method, what the command line changes; it has the last word after defaults and
-        budget.
+      settings: those changed on the command line, by method; they override the defaults and the
+        budget's.
     Raises:
       ValueError: if a setting has a value its method refuses.
-      PluginError: if a method is trained by one that does not fit.
+      PluginError: if the method named in `trained_by` does not fit.
     """
     cells = list[Cell]()
     for family in families:
@@ -217,7 +217,7 @@ def expand(
 
 
 def _variants_of(method: type[Method], suite: Suite) -> Iterator[Variant]:
-    """The suite's variants that a method has; itself, where it has none of them."""
+    """Yield the suite's variants that a method has, or the unchanged method if it has none."""
     known = {field.name for field in fields(method.Config)}
     found = [
         variant
@@ -238,7 +238,7 @@ def _cell(
     changed: Mapping[str, Any],
     variant: Variant,
 ) -> Cell:
-    """The cell of seed 0."""
+    """The cell with seed 0."""
     method = load_method(path)
     family = load_family(family_id)
     tasks, (train_tasks, train_steps) = family.split(split), _meta_training(method, budget, family)
@@ -283,7 +283,7 @@ def _cell(
 
 
 def _meta_training(method: type[Method], budget: Budget, family: TaskFamily) -> tuple[int, int]:
-    """Training tasks at a time, and environment steps summed over all of them."""
+    """Number of training tasks at a time, and environment steps summed over all tasks."""
     if not method.meta_trains:
         return 0, 0
     steps = budget.meta_steps.get(
@@ -291,7 +291,7 @@ def _meta_training(method: type[Method], budget: Budget, family: TaskFamily) -> 
     )
     if method.on_policy:
         return budget.fresh_tasks, steps
-    # the same task twice tells nothing new
+    # at most as many as the law has: the same task twice tells nothing new
     many = min(budget.many_tasks, family.law_size or budget.many_tasks)
     return many if method.many_tasks else budget.train_tasks, steps
 
@@ -300,7 +300,7 @@ def _trainer(name: str, method: type[Method]) -> str:
     """The name of the method whose meta-training `method`, called `name`, adapts.
 
     Raises:
-      PluginError: if it names one that is not registered, or has other settings.
+      PluginError: if that method is not registered, does not meta-train, or has other settings.
     """
     trainer = method.trained_by or name
     if trainer == name:
@@ -328,7 +328,7 @@ def _trainer(name: str, method: type[Method]) -> str:
 def resolve_config(
     method: type[Method], budget: Budget, changed: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A method's defaults, then the budget's settings for its Config's classes, then `changed`."""
+    """A method's settings: defaults, then the budget's for its Config's classes, then `changed`."""
     settings = dict[str, Any]()
     for kind in reversed(method.Config.__mro__):
         settings |= budget.settings.get(f"{kind.__module__}:{kind.__qualname__}", {})
@@ -336,7 +336,7 @@ def resolve_config(
 
 
 def _hash(value: Any) -> str:
-    """16 hexadecimal digits of the SHA-256 of canonical JSON."""
+    """The first 16 hexadecimal digits of the SHA-256 of canonical JSON."""
     return hashlib.sha256(
         json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What the commands do, once their words are understood."""
+"""What the commands do, once their arguments are parsed."""
 
 import json
 import shlex
@@ -50,10 +50,10 @@ def run(
     as_json: bool = False,
     live: Path | None = None,
 ) -> int:
-    """Run the cells of a suite, only those that `published` lacks if given; gives the exit code.
+    """Run the cells of a suite, or only those that `published` lacks; return the exit code.
 
-    With `as_json` what is printed is JSON, and its progress goes to standard error. A folder `live`
-    gets rows as they come.
+    With `as_json`, JSON is printed, and progress goes to standard error. Rows are also written to
+    the folder `live` as they come, if it is given.
     """
     began = time.monotonic()
     suite, budget = request.suite, request.budget
@@ -100,7 +100,7 @@ def run(
 
 
 def foresee(request: Request, means: Means, workers: int, store: Path, as_json: bool) -> int:
-    """Print what a run by so many workers would cost; gives the exit code."""
+    """Print the estimated cost of a run by `workers` workers; return the exit code."""
     from benchmark import estimate
     from results.rates import Rates
 
@@ -112,7 +112,7 @@ def foresee(request: Request, means: Means, workers: int, store: Path, as_json: 
 
 
 def _told(table: list[Progress], store: Path, code: int, as_json: bool) -> int:
-    """The exit code, once what came of each stage is printed as JSON, if so asked."""
+    """Print the outcome of each stage as JSON if `as_json`; return the exit code."""
     if as_json:
         stages = [
             {
@@ -136,10 +136,10 @@ def _executor(
     note: Callable[[str], None],
     live: ShowRow | None,
 ) -> Executor | None:
-    """Who is to run the stages; None if they are left to others.
+    """The executor that is to run the stages; None if they are left to workers elsewhere.
 
     Raises:
-      InputError: if what it needs is not here.
+      InputError: if something that it needs is not available here.
     """
     told = live or (lambda stage, row: None)
     if where.executor == "slurm":
@@ -156,7 +156,7 @@ def _executor(
 
 
 def _as_planned(store: Store, stages: list[Stage]) -> list[Progress]:
-    """A table of stages that others run, or have run."""
+    """A table of stages that other processes run, or have already run."""
     table = [Progress(stage) for stage in stages]
     for entry in table:
         if looks_over(store, entry.stage):
@@ -167,7 +167,7 @@ def _as_planned(store: Store, stages: list[Stage]) -> list[Progress]:
 def _leave_to_others(
     console: Console, suite: Suite, store: Path, means: Means, where: Where
 ) -> None:
-    """Say how workers are started, or put them in Slurm's queue."""
+    """Print how to start workers, or put them in Slurm's queue."""
     if where.executor == "none":
         console.print(f"next: python -m benchmark worker{_at(store)}", soft_wrap=True)
         return
@@ -190,7 +190,7 @@ def tune(
     store: Path,
     out: Path,
 ) -> int:
-    """Tune a method on a family, rung by rung, and say what came of it; returns the exit code."""
+    """Tune a method on a family, rung by rung, and print the best trial; return the exit code."""
     began = time.monotonic()
     generator = Streams(seed, "tune", name, family).numpy("settings")
     drawn = dict(enumerate(tuning.draw_settings(path, budget, n_trials, generator)))
@@ -220,14 +220,14 @@ def tune(
         executor = LocalExecutor(opened, _left_of(means, began), note=display.note)
         try:
             table = _execute(console, executor, stages_of(cells), display)
-        finally:  # also of trials that finished before a stop
+        finally:  # also log trials that finished before a stop
             finished = [trial for trial in left if tuning.finished_in(opened, trial)]
             lines += [tuning.line_of(trial, opened, means.threads) for trial in finished]
             if finished:
                 tuning.write_log(out, budget, [*lines, *known.values()])
         if table is None:
             return TIME_LIMIT
-    tuning.write_log(out, budget, lines)  # none of a trial that was promoted once, and is no more
+    tuning.write_log(out, budget, lines)  # drops trials that were promoted once but no longer are
     best = tuning.best_of(pd.DataFrame(lines))
     console.print(
         f"best: trial {best['trial']} with {best['settings']}, validation score"
@@ -246,16 +246,14 @@ def work(
     suites: list[str] | None,
     means: Means,
 ) -> int:
-    """Run what is planned in a store and not finished, beside any number of others who do the same;
-    gives the exit code.
-    """
+    """Run a store's unfinished planned stages, beside any other workers; return the exit code."""
     began = time.monotonic()
     plans_of(Store(store, create=False), suites)  # a folder that is no store must not become one
     opened = Store(store, create=True)
     console = PlainConsole()
     tried = set[tuple[CellKey, int]]()
     table = dict[CellKey, Progress]()
-    # what is planned meanwhile is run too
+    # stages that are planned meanwhile are run too
     while stages := _left(opened, suites, tried, console):
         tried |= {(stage.key, stage.attempt) for stage in stages}
         display = Display(console)
@@ -278,9 +276,10 @@ def work(
 def _left(
     store: Store, suites: list[str] | None, tried: set[tuple[CellKey, int]], console: Console
 ) -> list[Stage]:
-    """Planned stages that are neither finished nor were tried, each once and in its newest attempt.
+    """Planned stages that are neither finished nor tried, each once and in its newest attempt.
 
-    Trainings that some of them build on are judged by every byte.
+    Train stages that some of them build on are checked byte by byte, not by their record alone, and
+    come first if they are damaged.
     """
     plans = plans_of(store, None)  # read once, as they are large
     chosen = {plan["suite"] for plan in named(plans, suites, store.root)}
@@ -329,20 +328,20 @@ def _tell_foreign(console: Console, suite: str, planned: Planned) -> None:
 
 
 def _left_of(means: Means, began: float) -> Means:
-    """The same, of whose time what was used since `began` is gone."""
+    """`means` with the time since `began` subtracted from the time limit."""
     limit = means.time_limit_s
     return means if limit is None else replace(means, time_limit_s=began + limit - time.monotonic())
 
 
 def _at(store: Path) -> str:
-    """The words of a command that name a store."""
+    """The option that names a store in a command, "" for the default store."""
     return "" if store == Path("results/local") else f" --store {shlex.quote(str(store))}"
 
 
 def _execute(
     console: Console, executor: Executor, stages: list[Stage], display: Display
 ) -> list[Progress] | None:
-    """Run stages and show their progress; None, once reported, if the time limit was reached."""
+    """Run stages and show their progress; if the time limit is reached, say so and return None."""
     try:
         with display.shown():
             return executor.run(stages, display.show)
@@ -358,7 +357,7 @@ def _execute(
 
 
 def _tell_kept(console: Console, store: Store, table: list[Progress]) -> None:
-    """What is kept of each stage that was under way."""
+    """Print how much is saved of each stage that was under way."""
     for entry in table:
         if entry.state not in ("done", "failed") and entry.started is not None:
             console.print(

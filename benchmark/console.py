@@ -6,18 +6,18 @@ from rich.console import Console
 
 
 class PlainConsole(Console):
-    """Prints text as it is: names and errors hold whatever they hold.
+    """Prints text literally: brackets and colons in names and errors are no markup or emoji.
 
-    A closed output is an error like any other, so that what is unfinished is still saved.
+    A closed output is an error like any other, so that unfinished stages are still saved.
     """
 
     def __init__(self, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
 
     def on_broken_pipe(self) -> NoReturn:
-        """Called while a BrokenPipeError is handled.
+        """Reraise the BrokenPipeError that rich is handling.
 
         Raises:
-          BrokenPipeError: that one.
+          BrokenPipeError: always.
         """
         raise

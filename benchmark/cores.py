@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores, and the memory that it takes."""
+"""The cores of the machine that this process may use, and the memory that a process takes."""
 
 import os
 import subprocess
@@ -19,16 +19,16 @@ def available_cores() -> int:
 
 
 def cpu_quota(system: Path = Path("/")) -> float:
-    """Cores' worth of time that Linux's control groups allow, infinite without a limit.
+    """Processor time that Linux's control groups allow, in cores; infinite without a limit.
 
-    A container has one when it was started with a limit such as `docker run --cpus 2`.
+    A container has a limit if it was started with one, such as `docker run --cpus 2`.
 
     Args:
-      system: where `proc` and `sys` are.
+      system: folder that holds `proc` and `sys`.
     """
     quotas = [inf]
     for group in _control_groups(system):
-        with suppress(OSError, ValueError):  # not of this version, or without a limit
+        with suppress(OSError, ValueError):  # control groups of version 1, or no limit
             quota, period = (group / "cpu.max").read_text().split()
             quotas.append(int(quota) / int(period))
         with suppress(OSError, ValueError):
@@ -39,7 +39,7 @@ def cpu_quota(system: Path = Path("/")) -> float:
 
 
 def _control_groups(system: Path) -> Iterator[Path]:
-    """Folders of the groups that this process is in and of those above, of both versions."""
+    """Yield the folders of this process's control groups and their parents, for both versions."""
     try:
         lines = (system / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -54,7 +54,7 @@ def _control_groups(system: Path) -> Iterator[Path]:
 
 
 def memory_of(process: int) -> int:
-    """Bytes of memory that a process takes up, 0 where it has ended or the system does not say."""
+    """Resident memory of a process in bytes, 0 if it has ended or the system does not say."""
     with suppress(OSError, ValueError, IndexError):
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""What a run will cost, before it begins, from measured rates and this machine's speed."""
+"""Estimates what a run will cost before it begins, from measured rates and the machine's speed."""
 
 import heapq
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,16 @@ from methods.core.td3 import TD3, TD3Config
 from results.rates import Rates, merged, to_csv, write
 from results.store import CellKey, Store, StoreError
 
-WORKERS = (10, 100)  # beside those that were asked for
-_TURNS = 5  # of each half of the calibration, of which the median counts
+WORKERS = (10, 100)  # estimated in addition to the number asked for
+_TURNS = 5  # of each half of the calibration; their median counts
 _TURN_S = 1.0
 
 
 def machine_speed(turn_s: float = _TURN_S) -> float:
-    """How fast a core of this machine is: the geometric mean of TD3 updates and of simulator steps
-    a second, each as the median of a few turns.
+    """The speed of one core of this machine.
+
+    It is the geometric mean of TD3 updates and simulator steps a second, each the median of a few
+    turns.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -44,7 +46,7 @@ def machine_speed(turn_s: float = _TURN_S) -> float:
 
 
 def _rate(act: Any, turn_s: float) -> float:
-    """How often a second of the processor, which other processes do not shorten."""
+    """Calls of `act` per second of processor time; what other processes take does not count."""
     act()
     began, times = process_time(), 0
     while (passed := process_time() - began) < turn_s:
@@ -54,7 +56,7 @@ def _rate(act: Any, turn_s: float) -> float:
 
 
 def _updates() -> Any:
-    """Of eight tasks at quick's sizes."""
+    """A function that makes one TD3 update for eight tasks, at the sizes of budget quick."""
     generator = torch.Generator().manual_seed(0)
     n, sizes = 8, (17, 6, 64)
     pi = init_actor(*sizes, depth=1, lead=dict.fromkeys(LAYERS, (n,)), generator=generator)
@@ -69,7 +71,7 @@ def _updates() -> Any:
 
 
 def _steps() -> Any:
-    """Of eight cheetahs."""
+    """A function that makes one simulator step of eight cheetahs."""
     family = load_family("cheetah-vel")
     env = BatchEnv(family, family.sample(8, np.random.default_rng(0)))
     action = np.random.default_rng(1).uniform(-1, 1, (8, 1, 6)).astype(np.float32)
@@ -83,13 +85,13 @@ def _steps() -> Any:
 
 
 def estimate(store: Path, stages: Sequence[Stage], means: Means, rates: Rates) -> dict[str, Any]:
-    """The cost of what is not finished of `stages`, as plain data."""
+    """Estimate the cost of those of `stages` that are not finished, as plain data."""
     left, opened = list(stages), None
     if store.is_dir() and any(store.iterdir()):
         opened = Store(store, create=False)
         left = [stage for stage in stages if not looks_over(opened, stage)]
     factor = rates.speed / machine_speed() if left else 1.0
-    rate_of = cache(rates.of)  # stages of other seeds share theirs
+    rate_of = cache(rates.of)  # stages that differ only in the seed share a rate
     costs, guessed, unknown = dict[CellKey, float](), set[str](), set[str]()
     memory, disk = list[float](), 0.0
     for stage in left:
@@ -119,12 +121,13 @@ def estimate(store: Path, stages: Sequence[Stage], means: Means, rates: Rates) -
 
 
 def _makespan(stages: Sequence[Stage], costs: Mapping[CellKey, float], workers: int) -> float:
-    """Seconds until all stages are over, each begun by whoever is free: the first whose training is
-    over.
+    """Seconds until all stages are over.
+
+    A worker that is free begins the first stage whose training is over.
     """
     left = {stage.key for stage in stages}
     follows = dict[CellKey, list[int]]()
-    ready = list[int]()  # places in `stages`
+    ready = list[int]()  # indices into `stages`
     for place, stage in enumerate(stages):
         key = stage.cell.train_key
         if stage.name == "adapt" and key is not None and key in left:
@@ -144,7 +147,7 @@ def _makespan(stages: Sequence[Stage], costs: Mapping[CellKey, float], workers: 
 
 
 def as_text(found: Mapping[str, Any]) -> str:
-    """An estimate for a person."""
+    """An estimate as text for people to read."""
     left = found["stages"] - found["finished"]
     text = [f"{counted(left, 'stage')} to run, {found['finished']:,} done before"]
     if not left:
@@ -176,19 +179,19 @@ def _few(names: Sequence[str]) -> str:
 
 
 def write_rates(store: Path, out: Path) -> str:
-    """Write the rates of every finished stage in a store, beside those that `out` has of others.
+    """Write the rates of every finished stage in a store to `out`, and keep its other rates.
 
     Raises:
-      StoreError: if there is none, or `out` cannot be read or written.
+      StoreError: if no stage is finished, or `out` cannot be read or written.
     """
     opened = Store(store, create=False)
     lines = list[dict[str, Any]]()
     for plan in plans_of(opened, None):
         if not plan.get("requests"):
-            continue  # of tuning, whose settings are no budget's
+            continue  # a plan of tuning, whose settings are no budget's
         for stage in stages_of(planned_in(plan).cells):
             glance = opened.glance(stage.key)
-            # settings that the command line moved have costs of their own
+            # variants have costs of their own
             if glance.status == "done" and not stage.cell.variant:
                 lines.append(_line(opened, stage, glance.record))
     if not lines:
@@ -198,7 +201,7 @@ def write_rates(store: Path, out: Path) -> str:
 
 
 def _line(store: Store, stage: Stage, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a finished stage cost."""
+    """What a finished stage cost, as a row of the rates."""
     folder, cell = store.root / stage.key.folder, stage.cell
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     rows = store.rows(stage.key)
@@ -214,9 +217,9 @@ def _line(store: Store, stage: Stage, record: Mapping[str, Any]) -> dict[str, An
 
 
 def _seconds(stage: Stage, record: Mapping[str, Any], rows: pd.DataFrame) -> float:
-    """What a stage would have taken on an idle machine, as near as its record tells.
+    """Seconds that a stage would have taken on an idle machine, as far as its record tells.
 
-    Of one thread on a busy machine, that is the processor's time, unless it waits for a GPU, or for
+    For one thread on a busy machine, that is its processor time, unless it waits for a GPU, or for
     processes that a plug-in started.
     """
     wall = record.get("seconds")

@@ -1,4 +1,4 @@
-"""Who runs stages, where, and with what: what all executors have in common."""
+"""What all executors have in common: their interface, and where and with what stages run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,16 +17,16 @@ ShowRow = Callable[[str, Mapping[str, Any]], None]  # stage, row
 
 @dataclass(frozen=True)
 class Means:
-    """What an executor may use."""
+    """The resources that an executor may use."""
 
     jobs: int  # stages at a time
-    threads: int  # cores of each, for the simulator and torch
-    time_limit_s: float | None = None  # of all that a command does
-    stage_limit_s: float | None = None  # of a stage in one run; one that takes longer has failed
-    memory_limit: int | None = None  # bytes of a worker process; one that takes more has failed
-    save_every_s: float = SAVE_EVERY_S  # between two saves of a stage under way
-    jobs_given: bool = False  # whether the number of jobs was asked for
-    device: str = "cpu"  # of the learners
+    threads: int  # cores per stage, for the simulator and torch
+    time_limit_s: float | None = None  # for everything that a command does
+    stage_limit_s: float | None = None  # per stage in one run; a stage that takes longer fails
+    memory_limit: int | None = None  # bytes per worker process; a stage that takes more fails
+    save_every_s: float = SAVE_EVERY_S  # between two saves of a running stage
+    jobs_given: bool = False  # whether the user gave the number of jobs
+    device: str = "cpu"  # the learners' device
 
     def __str__(self) -> str:
         workers = f"{self.jobs} worker{'s' * (self.jobs != 1)}"
@@ -34,7 +34,7 @@ class Means:
         return f"{workers} × {self.threads} thread{'s' * (self.threads != 1)}{device}"
 
     def words(self) -> list[str]:
-        """The options of the command `worker` that say the same, but for its whole time."""
+        """Options that give these limits to the command `worker`, except the overall time limit."""
         stage, memory = self.stage_limit_s, self.memory_limit
         limits = {
             "--stage-time-limit": None if stage is None else f"{stage:.0f}s",
@@ -50,10 +50,10 @@ class Means:
 class Where:
     """Where the stages of a run are to run."""
 
-    executor: str = "local"  # local, ray, slurm, or none: they are planned and left to workers
-    array: int = 1  # Slurm's jobs
-    parameters: Mapping[str, Any] = field(default_factory=dict)  # of these jobs
-    address: str | None = None  # of a Ray cluster
+    executor: str = "local"  # local, ray, slurm, or none: planned only and left to workers
+    array: int = 1  # number of Slurm jobs
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # parameters of these jobs
+    address: str | None = None  # address of a Ray cluster
 
 
 HERE = Where()
@@ -64,11 +64,11 @@ class TimeLimitError(Exception):
 
 
 class Executor(Protocol):
-    """Runs stages, and keeps a table of how far they are."""
+    """Runs stages and keeps a table of their progress."""
 
     store: Store
     table: list["Progress"]
-    about: str  # what it runs them with, for a person
+    about: str  # what it runs them with, described for a person
 
     def run(
         self, stages: Sequence["Stage"], show: Callable[[list["Progress"]], None]

@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 import typer
 
 BAD = 2  # exit code of bad input
-FULL = 4  # of a full disk, or memory
-DEFECT = 70  # of an error that nobody foresaw, as sysexits.h has it
-INTERRUPTED = 130  # of a signal: 128 and its number
-_AGAIN_S = 5  # after which SIGTERM is taken to have been lost
+FULL = 4  # of a full disk or memory
+DEFECT = 70  # of an unforeseen error, EX_SOFTWARE in sysexits.h
+INTERRUPTED = 130  # of a signal: 128 plus its number
+_AGAIN_S = 5  # after which the exception raised for a signal is taken to have been lost
 _INPUT_ERRORS = {
     "benchmark.arguments": "InputError",
     "benchmark.plugins": "PluginError",
@@ -30,21 +30,21 @@ _INPUT_ERRORS = {
 
 
 class _TerminatedError(BaseException):
-    """A SIGTERM or SIGHUP, by its number; no SystemExit, which a plug-in that exits raises too."""
+    """A SIGTERM or SIGHUP, with its number; not a SystemExit, which plug-ins may raise too."""
 
 
 def is_termination(error: BaseException) -> bool:
-    """Whether an error is the end of the whole program."""
+    """Whether an error says that the whole program is to end."""
     return isinstance(error, _TerminatedError)
 
 
 def is_stop(error: BaseException) -> bool:
-    """Whether an error is a Ctrl-C, or the end of the program; a plug-in may raise any other."""
+    """Whether an error is Ctrl-C or ends the whole program; a plug-in may raise any other."""
     return isinstance(error, KeyboardInterrupt | _TerminatedError)
 
 
 def _encoded(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Bytes of a file name that are no text as they are, so that it can be pasted; else escapes."""
+    """Keep the undecodable bytes of a file name, so that it can be pasted; escape the rest."""
     assert isinstance(error, UnicodeEncodeError)
     error.end = error.start + 1
     foreign = "\udc80" <= error.object[error.start] <= "\udcff"
@@ -55,11 +55,13 @@ codecs.register_error("apb-benchmark", _encoded)
 
 
 def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
-    """Run a command; bad input is one line on stderr and exit code 2, a defect a traceback and 70.
+    """Run a command and return its exit code.
+
+    Bad input gives one line on stderr and exit code 2, a defect a traceback and 70.
 
     Args:
-      verbose: show where bad input was found.
-      resumes: an interrupted command resumes where it was when it is given again.
+      verbose: also show the traceback of bad input, and where memory ran out.
+      resumes: whether an interrupted command goes on where it was when it is run again.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -74,7 +76,7 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
     except (KeyboardInterrupt, typer.Abort, _TerminatedError) as error:
         return _stopped(error, resumes)
     except (BrokenPipeError, SystemExit) as error:
-        # typer exits on any broken pipe; one that is not our output's is a defect
+        # typer exits on any broken pipe; if the pipe is not our own output, it is a defect
         broken = error if isinstance(error, BrokenPipeError) else error.__context__
         if not isinstance(broken, BrokenPipeError):
             raise
@@ -110,9 +112,9 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory ran out; the loader of libraries reports that as a plain ImportError."""
+    """Whether memory ran out; the library loader reports that as a plain ImportError."""
     words = ("failed to map segment", os.strerror(errno.ENOMEM).lower())
-    kind = MemoryError | OSError | ImportError | RuntimeError  # the last is torch's
+    kind = MemoryError | OSError | ImportError | RuntimeError  # torch raises the last
     found = isinstance(error, MemoryError) or (
         isinstance(error, kind) and any(word in str(error).lower() for word in words)
     )
@@ -126,7 +128,7 @@ def _out_of_memory(verbose: bool) -> int:
 
 
 def _unread() -> list[int]:
-    """Those of standard output and error whose reader has gone."""
+    """Return the descriptors, of standard output and error, whose reader has gone."""
     output = poll()
     for descriptor in (1, 2):
         output.register(descriptor, POLLOUT)
@@ -142,8 +144,9 @@ def _in_a_folder() -> bool:
 
 @contextmanager
 def _termination_raised() -> Iterator[None]:
-    """Let SIGTERM, and the end of the terminal, unwind the command: temporary folders and workers
-    go with it, and what is unfinished is saved.
+    """Make SIGTERM and the closing of the terminal raise an exception that unwinds the command.
+
+    Temporary folders and workers are then removed, and unfinished stages are saved.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals
@@ -152,10 +155,10 @@ def _termination_raised() -> Iterator[None]:
     terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def leave(number: int, frame: Any) -> NoReturn:
-        """Raise, and ask again soon in case that is lost."""
+        """Raise the exception, and again after `_AGAIN_S` in case it is lost."""
         nonlocal asked
         asked = signal.Signals(number) if number != signal.SIGALRM else asked
-        signal.alarm(_AGAIN_S)  # raised in a destructor, it would be lost
+        signal.alarm(_AGAIN_S)  # an exception raised in a destructor is lost
         if asked == signal.SIGHUP:
             _mute(*terminals)  # writing to a terminal that is gone is an error
         raise _TerminatedError(asked)
@@ -166,7 +169,7 @@ def _termination_raised() -> Iterator[None]:
     before = {number: signal.signal(number, leave) for number in heard}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        # whoever started this process may have blocked them
+        # the process that started this one may have blocked them
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*heard, signal.SIGINT})
         yield
     finally:
@@ -185,7 +188,7 @@ def _interrupted(resumes: bool) -> int:
 
 
 def _defect() -> int:
-    """Show the error under way whole."""
+    """Report the current exception with its traceback."""
     traceback.print_exc()
     return _complain("this is a defect of the program: report it with what is above", DEFECT)
 
@@ -199,8 +202,9 @@ def _stopped(stop: BaseException, resumes: bool) -> int:
 
 
 def _stop_behind(error: BaseException | None) -> BaseException | None:
-    """The Ctrl-C or SIGTERM that caused an error, if one did: during an import, Python may turn it
-    into another one.
+    """Return the Ctrl-C, SIGTERM or SIGHUP that caused an error, if one did.
+
+    During an import, Python may turn it into another error.
     """
     if error is None or isinstance(error, KeyboardInterrupt | _TerminatedError):
         return error
@@ -213,7 +217,7 @@ def _is_input_error(error: Exception) -> bool:
 
 
 def _is(error: Exception, module: str, kind: str) -> bool:
-    """Whether an error is of a kind; if its module was never imported, it cannot be."""
+    """Whether an error is of a kind; it cannot be if the module was never imported."""
     return module in sys.modules and isinstance(error, getattr(sys.modules[module], kind))
 
 

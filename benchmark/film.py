@@ -1,4 +1,4 @@
-"""What a film shows: a cell adapted again, and a scored episode from before and after."""
+"""What a film shows: a cell adapted again, with a scored episode from before and one from after."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -28,9 +28,10 @@ from methods.api import Policy
 
 SIZE = 240  # pixels: height and width of one policy's picture
 GAP = 4  # pixels between the two
-FRAME_S = 0.05  # of simulated time between two pictures, where a control step is shorter
-LARGEST = 400_000  # bytes of a film, as a page holds many
-# Keep every n-th picture at this WebP quality: the first pair that is small enough, or the last
+FRAME_S = 0.05  # simulated time between two pictures, where a control step is shorter
+LARGEST = 400_000  # bytes of a film; a page holds many
+# (n, quality): keep every n-th picture, at this WebP quality. The first pair that makes the film
+# small enough is used, or the last one.
 _ENCODINGS = ((1, 50), (2, 40), (2, 20), (3, 20))
 
 # positions [nq] at the start and after every control step of an episode
@@ -42,7 +43,7 @@ class Filmed(NamedTuple):
 
     paths: tuple[Path, Path]  # of the first evaluated episode of one task
     evaluations: tuple[Evaluation, Evaluation]
-    steps: int  # used by the one after
+    steps: int  # environment steps per task used by the adapted policy
 
 
 def adapt_again(
@@ -52,12 +53,12 @@ def adapt_again(
     threads: int = 1,
     progress: Callable[[int], None] = lambda used: None,
 ) -> Filmed:
-    """Adapt as the cell did; keep the task at `place` as evaluated at b = 0 and at the end.
+    """Adapt as the cell did; record the task at `place` in the evaluations at b = 0 and at the end.
 
     Args:
-      state: what was meta-trained.
-      threads: of torch, as many as the cell had, since sums depend on it.
-      progress: told the environment steps used of each task.
+      state: the trained state, None without meta-training.
+      threads: torch's threads; as many as the cell had, since sums depend on them.
+      progress: called with the environment steps used per task.
     """
     settle()
     torch.set_num_threads(threads)
@@ -81,7 +82,7 @@ def adapt_again(
 
 
 class _Watch(Evaluator):
-    """Records one simulation's first episode, which a stochastic policy would not repeat."""
+    """Also records one simulation's first episode, which a stochastic policy would not repeat."""
 
     simulation = 0
 
@@ -93,7 +94,7 @@ class _Watch(Evaluator):
 
 
 class _Watched:
-    """A policy, and the path of a simulation that it moves."""
+    """A policy that records the path of one of the simulations it acts in."""
 
     def __init__(self, policy: Policy, env: BatchEnv, simulation: int) -> None:
         self._policy = policy
@@ -103,7 +104,7 @@ class _Watched:
         self.path: Path = []
 
     def reset(self, mask: NDArray[np.bool_]) -> None:
-        self.path.append(self._positions.copy())  # the evaluator has just put it at its start
+        self.path.append(self._positions.copy())  # the evaluator has just reset the simulation
         self._policy.reset(mask)
 
     def act(self, obs: FloatArray) -> FloatArray:
@@ -112,7 +113,7 @@ class _Watched:
         return action
 
     def observe(self, step: Step) -> None:
-        """Note where the simulation is, until its first episode ends."""
+        """Record the positions of the simulation until its first episode ends."""
         if not self._over and np.isfinite(self._positions).all():
             self.path.append(self._positions.copy())
         self._over |= bool(step.terminated[self._at] or step.truncated[self._at])
@@ -120,11 +121,11 @@ class _Watched:
 
 
 def film(cell: Cell, place: int, paths: tuple[Path, Path]) -> bytes:
-    """A real-time animated WebP of two episodes side by side; the shorter holds its last frame."""
+    """Draw two episodes side by side as a real-time WebP; the shorter one holds its last frame."""
     env = BatchEnv(load_family(cell.family), [load_family(cell.family).split(cell.split)[place]])
     env.reset()
     if env.batch.model.vis.headlight.active and _plain_id(cell.family).startswith("point-"):
-        # the table, seen from above, is white in its light
+        # the table is seen from above and would be white in the headlight
         env.batch.model.vis.headlight.active = 0
     every = max(1, round(FRAME_S * render_fps(env)))
     draw = Pictures(env.batch, SIZE, goal_of(cell.family, env.tasks[0]), plain=True)
@@ -135,7 +136,7 @@ def film(cell: Cell, place: int, paths: tuple[Path, Path]) -> bytes:
             for positions[0] in (*path[:-1:every], path[-1]):
                 side.append(draw(0))
     finally:
-        draw.close()  # left until the interpreter exits, it would complain
+        draw.close()  # if freed only when the interpreter exits, it complains
     length = max(map(len, sides))
     pictures = [_beside(*(side[min(t, len(side) - 1)] for side in sides)) for t in range(length)]
     for kept, quality in _ENCODINGS:
@@ -171,7 +172,7 @@ def _webp(pictures: Sequence[Image.Image], duration_ms: float, quality: int) -> 
 
 
 def goal_of(family: str, task: Task) -> tuple[float, float] | None:
-    """Where a task's goal lies in the plane, in m; None for a family without."""
+    """Position of a task's goal in the plane, in m; None for a family without goals."""
     if {"radius", "angle"} <= set(task.params):
         radius = task.params["radius"]
         angle = task.params["angle"]

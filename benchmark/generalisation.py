@@ -1,8 +1,8 @@
-"""How an adapted policy does where it was not adapted: on neighbouring tasks, and under noise.
+"""How an adapted policy performs where it was not adapted: on neighbouring tasks and under noise.
 
 Nothing is learned meanwhile. Neighbours of a task lie on the way to other tasks of the training
-law, so the distance is a share of that way: 0 is the task itself, 1 another task. Which tasks these
-are depends on the family, the split and the seed, and not on the method.
+law, and their distance is the share of that way: 0 is the task itself, 1 the other task. Which
+tasks these are depends on the family, the split and the seed, not on the method.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from envs.batch import BatchEnv
 from methods.api import Adapter, Method, Policy
 from results.measures import ACTION_NOISE, NEIGHBOURS, OBSERVATION_NOISE, Measure
 
-OTHERS = 4  # tasks of the law that a task's neighbours lie on the way to
-SHARES = (0.25, 0.5, 1.0)  # of the way
+OTHERS = 4  # tasks of the training law towards which neighbours lie
+SHARES = (0.25, 0.5, 1.0)  # of the way to them
 ACTION_NOISES = (0.1, 0.2, 0.4)  # standard deviations in action units
-# and in units of each entry's deviation under random actions on the same tasks
+# standard deviations in units of each observation entry's under random actions on the same tasks
 OBSERVATION_NOISES = (0.05, 0.1, 0.2)
 
 
@@ -29,10 +29,10 @@ class Generalisation:
     """Evaluates policies of N tasks on `OTHERS` neighbours at each distance and with each noise.
 
     Args:
-      cell: of the adaptation. method: not looked at.
-      tasks: what the policies were adapted to.
-      streams: of the stage.
-      threads: of the simulator.
+      cell: the cell of the adaptation. method: ignored.
+      tasks: the tasks that the policies were adapted to.
+      streams: the stage's streams.
+      threads: the simulator's threads.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Generalisation:
                 *[task] * noises,
             )
         ]
-        # an index of its own gives every place its own reset states
+        # a distinct index gives every place its own reset states
         places = [replace(place, index=i) for i, place in enumerate(places)]
         self._evaluate = Evaluator(family, places, self._streams, threads)
         near = len(SHARES) * OTHERS
@@ -62,7 +62,7 @@ class Generalisation:
         self._indices = [task.index for task in tasks]
 
     def __call__(self, adapter: Adapter, used: int) -> list[Measure]:
-        """The mean return of the current policies at every place, by task."""
+        """Return the mean return of the current policies by task, at each distance and noise."""
         policy = adapter.policy(self._streams.numpy(f"policy{used}"))
         noisy = Spread(
             policy,
@@ -92,13 +92,13 @@ class Generalisation:
 
 
 class Spread:
-    """One policy per task, as a policy on K places of each task, with noise that depends on those.
+    """One policy per task, used on K places of each task, with noise that depends on the place.
 
     Args:
       policy: acts on [N, K·E, O].
       n_tasks: N.
       action_noise: [K, 1, 1] standard deviations. observation_noise: [K, 1, O].
-      generator: of the noise.
+      generator: draws the noise.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Spread:
 
 
 def between(task: Task, other: Task, share: float) -> Task:
-    """The task whose parameters lie a share of the way from one task to another."""
+    """Return the task whose parameters lie a share of the way from one task to another."""
     params = {
         name: (1 - share) * value + share * other.params.get(name, value)
         for name, value in task.params.items()

@@ -1,4 +1,4 @@
-"""Which files a plug-in consists of: its own, and what these import of its user's."""
+"""Which files a plug-in consists of: its own and the user's files that it imports."""
 
 import ast
 import sys
@@ -8,15 +8,15 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-_SCRIPTS = {"__main__", "__mp_main__"}  # what a program, and its workers, call its script
+_SCRIPTS = {"__main__", "__mp_main__"}  # names of a program's script, there and in its workers
 _OURS = {"benchmark", "envs", "methods", "reports", "results"}
 
 
 def sources(module: str) -> set[Path]:
-    """Files of `module` and of all it imports, at any depth, that no installation put there.
+    """Return the files of `module` and of all it imports, at any depth, that are not installed.
 
-    Of what is installed, the modules of the package that `module` is in belong to it, too. Imports
-    inside functions count; those by a computed name cannot be seen.
+    Modules of the top-level package that `module` is in count even if they are installed. Imports
+    inside functions count; imports by a computed name cannot be seen.
     """
     found: dict[str, Path] = {}
     waiting = [module]
@@ -33,8 +33,8 @@ def sources(module: str) -> set[Path]:
 
 @cache
 def _is_users(top: str) -> bool:
-    """Whether a module that is in no package lies outside of what is installed."""
-    # "" and "__main__" are no names of files
+    """Whether a top-level module or package is the user's, that is, not an installed one."""
+    # "" and "__main__" do not name files
     if top in _OURS or top in sys.stdlib_module_names or top in ("", "__main__"):
         return False
     if (spec := find_spec(top)) is None:
@@ -50,24 +50,25 @@ def _is_users(top: str) -> bool:
 
 
 def _file(module: str) -> Path | None:
-    """The Python file of a module, None if it has none."""
+    """Return the Python file of a module, None if it has none."""
     if module in _SCRIPTS:
         script = getattr(sys.modules.get(module), "__file__", None)
         return Path(script).absolute() if script else None
     try:
         spec = find_spec(module)
-    except (ImportError, ValueError, AttributeError):  # `from module import name`, of no module
+    except (ImportError, ValueError, AttributeError):
+        # as for the name in `from module import name`, which may not be a module
         return None
     file = spec.origin if spec else None
     return Path(file) if file and file.endswith(".py") else None
 
 
 def _imported(module: str, file: Path) -> Iterator[str]:
-    """Names of what may be the modules that a file imports, and of the packages around them."""
+    """Yield the names of modules that a file may import, and of the packages around them."""
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     try:
         tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):  # imported, it says so itself
+    except (SyntaxError, ValueError):  # importing it will report that
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""What the code of a plug-in may change of the process that runs it, put back.
+"""Restores what the code of a plug-in may change in the process that runs it.
 
 A worker process runs one stage of a plug-in and ends; this is for the processes that go on.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def settle() -> None:
-    """Give a process the settings that ours take for granted, whatever ran before this program.
+    """Give a process the settings that this program relies on, whatever ran before it.
 
     A `sitecustomize` or `usercustomize` can have changed torch's default type and device, gradient
     mode, and NumPy's error handling.
@@ -31,7 +31,7 @@ def settle() -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Put back at the end what concerns the whole process.
+    """Restore process-wide state at the end of the block.
 
     That is: environment variables, working folder, signal handlers, standard output and error,
     settings of warnings and logging, NumPy's error handling, and torch's default type and device,
@@ -56,7 +56,7 @@ def undisturbed() -> Iterator[None]:
         undo.callback(torch.set_default_dtype, torch.get_default_dtype())
         undo.callback(torch.set_num_threads, torch.get_num_threads())
         undo.callback(torch.set_grad_enabled, torch.is_grad_enabled())
-        with suppress(OSError):  # it was deleted
+        with suppress(OSError):  # the folder was deleted
             undo.callback(_go_back, os.getcwd())
         yield
 
@@ -68,7 +68,7 @@ def _restore_environment(before: Mapping[str, str]) -> None:
 
 
 def _signals() -> dict[int, Any]:
-    """Handlers by signal, of those that this thread may set again."""
+    """Return the handlers, by signal number, that this thread can set again."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     found = {number: signal.getsignal(number) for number in signal.valid_signals()}

@@ -23,7 +23,7 @@ def how_far(kept: Kept, steps: int) -> str:
 
 
 def saved(store: Store, key: CellKey) -> str:
-    """How far an unfinished stage was saved, "" for nothing that could be used."""
+    """How far an unfinished stage was saved; "" if there is nothing usable."""
     with suppress(DamageError):
         if header := store.saved(key):
             return how_far(Kept(header["env_steps"], header["updates"]), header["steps"])

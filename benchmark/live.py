@@ -1,7 +1,7 @@
-"""Curves of stages under way, for people who want to look: never what a report is made of.
+"""Curves of running stages, for people to look at; reports are never made from them.
 
-`rows.jsonl` gets a line for every row, as it is measured; where TensorBoard is installed (extra
-`live`) it gets the curves too. A stage that goes on from a saved state does not repeat its rows.
+`rows.jsonl` gets a line for every row as it is measured; TensorBoard, where it is installed (extra
+`live`), gets the curves too. A stage that goes on from a saved state does not repeat its rows.
 """
 
 import json
@@ -20,8 +20,8 @@ class Live:
     """Writes rows into a folder as they come.
 
     Args:
-      folder: made if it is not there; lines are appended.
-      note: told once, in a line for a person, if there is no TensorBoard.
+      folder: made if it does not exist; lines are appended.
+      note: called once with a line for a person if TensorBoard is not installed.
     Raises:
       StoreError: if the folder cannot be written to.
     """
@@ -47,7 +47,7 @@ class Live:
         """Write a row of a stage.
 
         Raises:
-          StoreError: if it cannot be written.
+          StoreError: if the row cannot be written.
         """
         plain = {name: _plain(value) for name, value in row.items()}
         known = {name: value for name, value in plain.items() if value is not None}
@@ -69,12 +69,12 @@ class Live:
         self._writers[stage].flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is buffered and close the TensorBoard writers."""
         for writer in self._writers.values():
             writer.close()
 
 
 def _plain(value: Any) -> Any:
-    """A number or a text as JSON has it: of NumPy's numbers Python's, and of no number nothing."""
+    """Convert a value for JSON: NumPy's numbers to Python's, NaN and infinities to None."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,8 +1,8 @@
 """The local executor: long-lived workers take one stage at a time, within a budget of cores.
 
 The store and its locks are the queue between several executors; this one only decides what to try
-next. A worker that dies takes with it what it did of one stage since it was saved, and an executor
-that dies takes its workers.
+next. A worker that dies loses what it did of one stage since the last save. When an executor dies,
+its workers end too.
 """
 
 import logging
@@ -32,18 +32,18 @@ from results.store import CellKey, Store
 State = Literal["waiting", "running", "done", "failed"]
 _LOG = logging.getLogger(__name__)
 BUSY_WAIT_S = 1.0  # before a stage held by another process is tried again
-_LEAVE_S = 5.0  # for an idle worker to end
-MOST_ENDS = 3  # of a stage's processes by SIGTERM or SIGHUP, before it counts as failed
-GRACE_S = 60.0  # for a worker to end the step it is at and save its stage
+_LEAVE_S = 5.0  # for an idle worker to end by itself
+MOST_ENDS = 3  # a stage fails once its process was ended this often by SIGTERM or SIGHUP
+GRACE_S = 60.0  # for a worker to end its current step and save its stage
 
 
 @dataclass
 class Progress:
-    """How far one stage is; `used` as `Stage.steps` counts."""
+    """How far one stage is; `used` is counted as in `Stage.steps`."""
 
     stage: Stage
     state: State = "waiting"
-    finished_before: bool = False  # found done in the store when the run began
+    finished_before: bool = False  # already done in the store when the run began
     used: int = 0
     kept: Kept | None = None  # how far the newest saved state is, None for none
     resumed_at: int = 0  # environment steps that earlier processes did
@@ -51,7 +51,7 @@ class Progress:
     ended: float | None = None
     error: str | None = None
     not_before: float = 0.0
-    n_ended: int = 0  # how often somebody ended its process
+    n_ended: int = 0  # how often its process was ended by a signal, or lost
 
     @property
     def work_left(self) -> float:
@@ -72,7 +72,7 @@ class Progress:
 
 
 def stages_of(cells: Sequence[Any], attempt: int = 0) -> list[Stage]:
-    """The stages of cells, each train stage once and before what builds on it."""
+    """The stages of cells, each train stage once and before the stages that build on it."""
     stages: dict[CellKey, Stage] = {}
     for cell in cells:
         if cell.train_key is not None:
@@ -82,9 +82,10 @@ def stages_of(cells: Sequence[Any], attempt: int = 0) -> list[Stage]:
 
 
 def table_of(store: Store, stages: Sequence[Stage], force: bool) -> list[Progress]:
-    """How far stages are before a run: what is finished need not run, unless by `force`.
+    """The table of stages before a run; what is finished counts as done, unless `force`.
 
-    Training whose record was lost runs again even if nothing waits: its rows are results.
+    A training whose record was lost runs again even if no stage waits for it, because its rows are
+    results.
     """
     table = [Progress(stage) for stage in stages]
     for entry in table:
@@ -95,8 +96,9 @@ def table_of(store: Store, stages: Sequence[Stage], force: bool) -> list[Progres
 
 
 def ready_of(table: Sequence[Progress]) -> list[Progress]:
-    """What waits for nothing but a worker: the trainings that it builds on are over, or were before
-    the table was made.
+    """The stages that wait for nothing but a worker.
+
+    The training that each builds on is over, or was before the table was made.
     """
     pending = {entry.stage.key for entry in table if entry.state in ("waiting", "running")}
     return [
@@ -112,10 +114,10 @@ class LocalExecutor:
 
     Args:
       store: where results go.
-      means: what it may use, the time limit counted from now.
+      means: what it may use; the time limit is counted from now.
       force: run finished stages again.
-      note: told, in a line for a person, what is unusual about a stage.
-      live: told each row as it comes, with the name of its stage.
+      note: called with a line for a person on anything unusual about a stage.
+      live: called with the name of a stage and each of its rows as it comes.
     """
 
     def __init__(
@@ -142,8 +144,8 @@ class LocalExecutor:
     ) -> list[Progress]:
         """Run `stages` to their end, calling `show` several times a second and whenever one ends.
 
-        Whatever else ends it, such as Ctrl-C, first waits until running stages are saved, for
-        `GRACE_S` at most.
+        If anything ends the run early, such as Ctrl-C, it first waits, for at most `GRACE_S`, until
+        running stages are saved.
 
         Raises:
           TimeLimitError: at the deadline.
@@ -187,7 +189,7 @@ class LocalExecutor:
         return None
 
     def _listen(self) -> None:
-        """Take what the workers say, waiting a moment for it."""
+        """Handle messages from the workers, waiting a moment for them."""
         ready = wait([worker.connection for worker in self._workers], timeout=TELL_EVERY_S)
         for worker in [worker for worker in self._workers if worker.connection in ready]:
             try:
@@ -201,7 +203,7 @@ class LocalExecutor:
                 worker.leave()
 
     def _enforce_limits(self) -> None:
-        """End the stages that take too long, or too much memory."""
+        """End the stages that take too long or too much memory."""
         limit, memory = self._means.stage_limit_s, self._means.memory_limit
         for worker in [worker for worker in self._workers if worker.entry is not None]:
             assert worker.entry is not None and worker.entry.started is not None
@@ -213,22 +215,22 @@ class LocalExecutor:
                 )
 
     def _give_up(self, worker: "_Worker", error: str, status: str = "failed") -> None:
-        """Note the failure before the claim is free, so that nobody takes the stage up."""
+        """Record the failure before the claim is free, so that nobody takes the stage up."""
         assert worker.entry is not None
         self._fail(worker.entry, error, status)
         self._workers.remove(worker)
         worker.end()
-        withdraw(self.store, worker.entry.stage.key)  # it may have said more meanwhile
+        withdraw(self.store, worker.entry.stage.key)  # the worker may have announced it since
 
     def _save_running(self) -> None:
-        """Ask the workers to save what they are at, and wait for it; only Ctrl-C cuts it short."""
+        """Have the workers save their stages, and wait for that; only Ctrl-C cuts it short."""
         try:
             with unheard(signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
                 self._save_busy()
         except BaseException as error:
             if not is_termination(error):
                 raise
-            # it came on the way in, as where a terminal closes in the middle of a line
+            # it came before signals were ignored, as when a terminal closes in the middle of a line
             with unheard(signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
                 self._save_busy()
 
@@ -249,13 +251,13 @@ class LocalExecutor:
                 worker = next(worker for worker in busy if worker.connection is connection)
                 try:
                     worker.hear(worker.connection.recv())
-                # it had nothing to save, or could not, or was cut off in the middle of a message
+                # it had nothing to save, could not save, or was cut off in the middle of a message
                 except Exception:
                     busy.remove(worker)
             busy = [worker for worker in busy if worker.entry is not None]
 
     def _replace_dead(self, worker: "_Worker") -> None:
-        """A worker died: its stage failed, and the next stage gets a new one."""
+        """Remove a dead worker; its stage fails, or waits again if somebody ended the process."""
         self._workers.remove(worker)
         worker.process.join()
         worker.connection.close()
@@ -265,8 +267,8 @@ class LocalExecutor:
                 ' another run: put the call under `if __name__ == "__main__":`'
             )
         if worker.entry is not None and worker.process.exitcode in (TERMINATED, -signal.SIGHUP):
-            # somebody ended it before it could be saved; that is no fault of the stage, unless it
-            # does so itself
+            # somebody ended it before it could save the stage; that is not the fault of the stage,
+            # unless it ends its own process: hence `MOST_ENDS`
             worker.entry.state = "waiting"
             worker.entry.n_ended += 1
             if worker.entry.n_ended == MOST_ENDS:
@@ -280,7 +282,7 @@ class LocalExecutor:
 
 
 class _Worker:
-    """A process and the stage it is at."""
+    """A worker process and the stage it is running."""
 
     def __init__(
         self, store: Store, means: Means, note: Callable[[str], None], live: ShowRow
@@ -300,7 +302,7 @@ class _Worker:
         self.note = note
         self.live = live
         self.leaving = False
-        self.heard = False  # anything from its process
+        self.heard = False  # whether its process has sent anything
         self.entry: Progress | None = None
 
     def begin(self, entry: Progress, force: bool) -> None:
@@ -314,13 +316,13 @@ class _Worker:
         self.entry = entry
         try:
             self.connection.send((entry.stage, force))
-        # it died idle, which is no fault of the stage; the executor is about to hear of it
+        # it died while idle, which is not the fault of the stage; the executor will soon notice
         except OSError:
             self.entry = None
             entry.state = "waiting"
 
     def hear(self, message: tuple[str, Any]) -> None:
-        """Note progress, or the end of the stage."""
+        """Handle a message: a row, progress, or the end of the stage."""
         self.heard = True
         kind, value = message
         assert self.entry is not None, "only a worker at work speaks"
@@ -360,7 +362,7 @@ class _Worker:
             self.note(value)
 
     def leave(self) -> None:
-        """Let the idle process end as it likes, with the processes that a plug-in started."""
+        """Let the idle process end by itself, with any processes that a plug-in started."""
         self.connection.close()
         self.process.join(_LEAVE_S)
         self.end()
@@ -374,7 +376,7 @@ class _Worker:
 
 @contextmanager
 def unheard(*numbers: int) -> Iterator[None]:
-    """Ignore signals: an alarm that repeats SIGTERM, or another SIGTERM, would end the block."""
+    """Ignore signals in a block, as another SIGTERM, or the alarm that repeats it, would end it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

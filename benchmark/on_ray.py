@@ -1,8 +1,8 @@
 """An executor on a Ray cluster (extra `ray`): a Ray task per stage, results in the driver's store.
 
-No disk is shared. A task gets what its stage begins from, the trained state and the newest saved
-state, works in a folder of its own, and sends its cell back. What it saves meanwhile goes to the
-driver too, by way of a mailbox, so that the stage of a node that is lost goes on from there.
+No disk is shared. A task gets what its stage begins from (the trained state and the newest saved
+state), works in a folder of its own, and sends its cell back. What it saves meanwhile is sent to
+the driver through a mailbox, so that a stage whose node is lost goes on from there.
 """
 
 import logging
@@ -31,12 +31,12 @@ from results.store import CellKey, Store
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 0.2  # between two looks at the tasks
 _TELL_S = 1.0  # between two reports of a task
-MOST_LOST = 3  # times that a stage is lost with its process, before it counts as failed
+MOST_LOST = 3  # a stage fails once it was lost with its process this often
 
 
 @dataclass
 class _Task:
-    """A stage under way."""
+    """A running stage."""
 
     entry: Progress
     held: ExitStack  # its claim on the driver's store
@@ -45,19 +45,19 @@ class _Task:
 
 
 class Mailbox:
-    """What tasks tell, and whether they are to stop; an actor beside the driver."""
+    """Messages from the tasks, and whether these are to stop; an actor on the driver's node."""
 
     def __init__(self) -> None:
         self._mail: list[tuple[str, str, Any]] = []
         self._stop = False
 
     def put(self, stage: str, kind: str, value: Any) -> bool:
-        """Leave a message; gives whether to stop."""
+        """Leave a message; return whether to stop."""
         self._mail.append((stage, kind, value))
         return self._stop
 
     def take(self) -> list[tuple[str, str, Any]]:
-        """The messages since the last call."""
+        """Return the messages since the last call."""
         mail, self._mail = self._mail, []
         return mail
 
@@ -72,10 +72,10 @@ class RayExecutor:
     Args:
       store: the driver's, where results go.
       means: what it may use: `jobs` tasks at a time, each of `threads` CPUs.
-      address: of the cluster, such as "auto"; None starts one on this machine.
+      address: address of the cluster, such as "auto"; None starts one on this machine.
       force: run finished stages again.
-      note: told, in a line for a person, what is unusual about a stage.
-      live: told each row as it comes, with the name of its stage.
+      note: called with a line for a person on anything unusual about a stage.
+      live: called with the name of a stage and each of its rows as it comes.
     Raises:
       InputError: if Ray is not installed, or there is no cluster at the address.
     """
@@ -140,7 +140,7 @@ class RayExecutor:
         return table
 
     def _assign(self) -> None:
-        """Begin stages whose training is over, as many at a time as may run."""
+        """Begin stages whose training is over, up to as many as may run at a time."""
         for entry in ready_of(self.table):
             if len(self._tasks) >= self._means.jobs:
                 return
@@ -163,7 +163,7 @@ class RayExecutor:
             return
         if self._force:
             self.store.forget(stage.key)
-        entry.state, entry.started = "running", None  # until a process begins it
+        entry.state, entry.started = "running", None  # set when a process begins it
         entry.used = entry.resumed_at = 0
         means = self._means
         options = {"num_cpus": means.threads, "max_retries": 0, "name": str(stage)}
@@ -183,14 +183,14 @@ class RayExecutor:
         self._tasks[stage.key.id] = _Task(entry, held, result, announcer)
 
     def _listen(self) -> None:
-        """Take what tasks say, and the cells of those that have ended."""
+        """Handle messages from the tasks, and take the cells of those that have ended."""
         running = {task.result: name for name, task in self._tasks.items()}
         ended = list[Any]()
         if running:
             ended, _ = self._ray.wait([*running], num_returns=len(running), timeout=_LOOK_S)
         else:
             time.sleep(_LOOK_S)
-        # what ended tasks have said is there by now
+        # all messages of ended tasks have arrived by now
         for name, kind, value in self._ray.get(self._mailbox.take.remote()):
             if task := self._tasks.get(name):
                 self._hear(task, kind, value)
@@ -202,7 +202,7 @@ class RayExecutor:
                 self._leave(task)
 
     def _leave(self, task: _Task) -> None:
-        """Nobody is at the stage any more; one that was lost with its process says so."""
+        """Free the claim; withdraw the announcement unless the stage was lost with its process."""
         if task.entry.state != "waiting" or task.entry.n_ended == 0:
             task.announcer.withdraw()
         task.held.close()
@@ -230,13 +230,13 @@ class RayExecutor:
             self._note(value)
 
     def _take(self, entry: Progress, result: Any) -> None:
-        """The outcome of a task."""
+        """Take the outcome of a task that has ended."""
         try:
             outcome, error, contents = self._ray.get(result)
-        except self._ray.exceptions.TaskCancelledError:  # by somebody else
+        except self._ray.exceptions.TaskCancelledError:  # cancelled by somebody else
             entry.state = "waiting"
             return
-        except self._ray.exceptions.RayTaskError as raised:  # its node cannot run it
+        except self._ray.exceptions.RayTaskError as raised:  # such as a node that cannot run it
             self._fail(entry, " ".join(str(raised.cause).split()))
             return
         except self._ray.exceptions.RayError as lost:  # its process or node is gone
@@ -261,7 +261,7 @@ class RayExecutor:
             began = task.entry.started
             if limit is None or began is None or time.monotonic() - began <= limit:
                 continue
-            # noted before the claim is free, so that nobody takes the stage up
+            # recorded before the claim is free, so that nobody takes the stage up
             self._fail(task.entry, f"it took longer than {limit:.0f} s", "timeout")
             self._ray.cancel(task.result, force=True)
             self._leave(self._tasks.pop(name))
@@ -289,7 +289,7 @@ class RayExecutor:
 
 
 def _connected(address: str | None) -> Any:
-    """Ray, connected to a cluster."""
+    """Import Ray and connect it to a cluster."""
     try:
         import ray
         import ray.util.scheduling_strategies
@@ -298,7 +298,7 @@ def _connected(address: str | None) -> Any:
     if not ray.is_initialized():
         try:
             level = logging.WARNING
-            if address is None:  # a cluster that is there would be joined otherwise
+            if address is None:  # otherwise an existing cluster would be joined
                 ray.init("local", log_to_driver=False, include_dashboard=False, logging_level=level)
             else:
                 ray.init(address, log_to_driver=False, logging_level=level)
@@ -308,7 +308,7 @@ def _connected(address: str | None) -> Any:
 
 
 def _begins_from(store: Store, stage: Stage) -> tuple[CellKey, Mapping[str, bytes]] | None:
-    """The cell of the meta-training that a stage adapts, if it has one that is done."""
+    """Key and files of the meta-training that a stage adapts, if it has one that is done."""
     key = stage.cell.train_key
     if stage.name == "train" or key is None or store.status(key) != "done":
         return None
@@ -316,7 +316,7 @@ def _begins_from(store: Store, stage: Stage) -> tuple[CellKey, Mapping[str, byte
 
 
 def _saved(store: Store, stage: Stage) -> tuple[Mapping[str, Any], bytes] | None:
-    """What the driver has of an unfinished stage."""
+    """The driver's snapshot of an unfinished stage, header and state; None without a usable one."""
     with suppress(DamageError):
         if header := store.saved(stage.key):
             return header, store.saved_state(stage.key, header)
@@ -324,7 +324,7 @@ def _saved(store: Store, stage: Stage) -> tuple[Mapping[str, Any], bytes] | None
 
 
 def _software() -> dict[str, Any]:
-    """What has to be the same on all nodes."""
+    """The versions that have to be the same on all nodes."""
     known = provenance()
     return {name: known[name] for name in ("benchmark", "packages")}
 
@@ -334,7 +334,7 @@ def _end(entry: Progress, state: Any, error: str | None = None) -> None:
 
 
 class _Line:
-    """A task's line to the mailbox; it also hears whether to stop."""
+    """A task's line to the mailbox, by which it also learns whether to stop."""
 
     def __init__(self, store: Store, stage: Stage, mailbox: Any) -> None:
         self._store = store
@@ -369,7 +369,7 @@ class _Line:
             self._put(kind, value)
 
     def close(self) -> None:
-        """Say no more."""
+        """Stop reporting."""
         self._over.set()
         self._thread.join()
 
@@ -382,7 +382,7 @@ def _work(
     software: Mapping[str, Any],
     mailbox: Any,
 ) -> tuple[str, str | None, Mapping[str, bytes]]:
-    """A stage, in a store of its own: outcome, error, and the files of its cell."""
+    """Run a stage in a store of its own; return outcome, error, and the files of its cell."""
     import torch
 
     from benchmark.isolation import settle
@@ -422,7 +422,7 @@ def _work(
 
 
 def _check(stage: Stage, software: Mapping[str, Any]) -> None:
-    """Whether this node would run the stage as the driver's program would.
+    """Check that this node would run the stage as the driver's program would.
 
     Raises:
       RuntimeError: if it would not.

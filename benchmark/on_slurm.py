@@ -1,7 +1,7 @@
-"""Workers as an array of Slurm jobs, by submitit (extra `slurm`).
+"""Workers as an array of Slurm jobs, through submitit (extra `slurm`).
 
-A job runs the command `worker` on the store, which all nodes have to share. Where Slurm preempts
-it, or its time is over, the worker saves its stages, and the job is put in the queue again.
+A job runs the command `worker` on the store, which all nodes have to share. When Slurm preempts the
+job or its time is over, the worker saves its stages, and the job is put in the queue again.
 """
 
 import os
@@ -18,20 +18,20 @@ from typing import Any
 from benchmark.arguments import InputError
 from benchmark.local import GRACE_S
 
-FOLDER = "slurm"  # in the store: logs, and what submitit keeps of the jobs
+FOLDER = "slurm"  # in the store: logs, and what submitit stores about the jobs
 _LOOK_S = 0.2
 _ENDED_WELL = (0, 1)  # exit codes of a worker that has drained the store; 1 if some cells failed
-# parameters that submitit has for every cluster; all others are Slurm's
 DEFAULTS = {"timeout_min": 720}
+# parameters that submitit has for every kind of cluster; all others are passed as Slurm's own
 _SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "name")
 
 
 class Drain:
-    """What a job runs: a worker in a process of its own, which saves its stages when asked to end.
+    """What a job runs: a worker in its own process, which saves its stages when asked to end.
 
     Args:
-      words: of the command, behind `python -m benchmark`.
-      folder: where it runs, as plug-ins may lie there.
+      words: words of the command after `python -m benchmark`.
+      folder: the folder it runs in, because plug-ins may lie there.
     """
 
     def __init__(self, words: Sequence[str], folder: Path) -> None:
@@ -40,13 +40,13 @@ class Drain:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
-        """Wait for the worker.
+        """Run the worker, wait for its end, and return its exit code.
 
         Raises:
           RuntimeError: if it did not drain the store.
         """
         command = [sys.executable, "-m", "benchmark", *self.words]
-        # Slurm sends its warning to all processes of a job, and it would end this one
+        # Slurm sends its warning signal to all processes of a job, and it would end the worker
         self._process = subprocess.Popen(
             command,
             cwd=self.folder,
@@ -60,8 +60,9 @@ class Drain:
         return code
 
     def checkpoint(self) -> Any:
-        """Let the worker save what it is at; called by submitit before the job is put in the queue
-        again.
+        """Have the worker save its stages.
+
+        Submitit calls this before it puts the job in the queue again.
         """
         from submitit.helpers import DelayedSubmission
 
@@ -74,15 +75,15 @@ class Drain:
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether a child has ended; it may be asked for in a signal handler, at any moment."""
+    """Whether a child process has ended; may be called in a signal handler at any moment."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def parameters_of(texts: Sequence[str]) -> dict[str, Any]:
-    """The parameters `key=value`, as submitit calls them, numbers as numbers.
+    """Parse parameters `key=value`, with the names that submitit uses and numbers as numbers.
 
     Raises:
-      InputError: if one is not of that form, or says the time in Slurm's own way.
+      InputError: if one is not of that form, or gives the time as Slurm's own parameter `time`.
     """
     found = dict[str, Any]()
     for text in texts:
@@ -109,10 +110,10 @@ def _number_or_text(key: str, value: str) -> int | float | str:
 
 
 def prepared(store: Path, parameters: Mapping[str, Any], cluster: str = "slurm") -> Any:
-    """Submitit's executor with these parameters.
+    """Return submitit's executor with these parameters.
 
     Raises:
-      InputError: if submitit or Slurm is not here, or does not take a parameter.
+      InputError: if submitit or Slurm is not installed, or does not accept a parameter.
     """
     try:
         import submitit
@@ -120,7 +121,7 @@ def prepared(store: Path, parameters: Mapping[str, Any], cluster: str = "slurm")
         raise InputError(
             "--executor slurm needs submitit: pip install 'apb-benchmark[slurm]'"
         ) from error
-    # as often as need be: the worker ends when nothing is left
+    # requeue it as often as needed: the worker ends when nothing is left
     often = {"slurm_max_num_timeout": 10_000} if cluster == "slurm" else {}
     try:
         executor = submitit.AutoExecutor(folder=store / FOLDER / "%j", cluster=cluster, **often)
@@ -137,12 +138,12 @@ def submit(
     parameters: Mapping[str, Any],
     cluster: str = "slurm",
 ) -> list[Any]:
-    """Put `array` workers in the queue; gives submitit's jobs.
+    """Put `array` workers in the queue; return submitit's jobs.
 
     Args:
-      words: of the command `worker`, with the store's absolute path.
+      words: words of the command `worker`, with the store's absolute path.
       parameters: as `parameters_of` gives them.
-      cluster: "slurm", or "local" for processes of this machine in its place.
+      cluster: "slurm", or "local" for processes on this machine instead.
     Raises:
       InputError: as `prepared`, or if Slurm refuses the jobs.
     """

@@ -1,4 +1,4 @@
-"""What was asked of a run, kept in the store's plan, so that workers elsewhere know its cells."""
+"""What a run was asked for, kept in the store's plan so that workers elsewhere know its cells."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,14 +13,14 @@ from results.store import Store, StoreError
 
 @dataclass(frozen=True)
 class Request:
-    """A suite, and what the command line says of it."""
+    """A suite, and what the command line asks of it."""
 
     suite: Suite
     budget: Budget
     methods: Mapping[str, str]  # name → module:Class
     families: Sequence[str]
     seeds: int
-    settings: Mapping[str, Mapping[str, Any]]  # by method, what differs from the budget's
+    settings: Mapping[str, Mapping[str, Any]]  # by method: those that differ from the budget's
 
     def cells(self) -> list[Cell]:
         """Its cells, in the report's order."""
@@ -34,7 +34,7 @@ class Request:
         )
 
     def as_plain(self) -> dict[str, Any]:
-        """As JSON data; the suite's name is the plan's."""
+        """The request as JSON data; the plan itself names the suite."""
         return {
             "budget": self.budget.id,
             "splits": list(self.suite.splits),
@@ -51,7 +51,7 @@ def plan_of(
     cells: Sequence[Cell],
     request: Request | None = None,
 ) -> dict[str, Any]:
-    """The plan that says which cells are expected, and of which request they are."""
+    """The plan: which cells are expected, and from which request they come."""
     requests = {"requests": [request.as_plain()]} if request else {}
     return {
         "suite": suite.id,
@@ -69,16 +69,16 @@ class Planned:
     """The cells of a plan that this program would run as they were planned."""
 
     cells: list[Cell]
-    attempt: int  # what failed in it, or later, is not tried again
+    attempt: int  # what failed in this attempt or a later one is not tried again
     foreign: int  # cells that this program does not know how to run as they were planned
-    reason: str = ""  # why, where it is known
+    reason: str = ""  # why it does not, where that is known
 
 
 def planned_in(plan: Mapping[str, Any]) -> Planned:
     """The cells of a plan.
 
     Raises:
-      StoreError: if it does not say what was asked for.
+      StoreError: if the plan does not say what the run was asked for.
     """
     wanted = {cell["key"]["id"] for cell in plan["cells"]}
     attempt = plan.get("attempt", 0)
@@ -95,7 +95,7 @@ def planned_in(plan: Mapping[str, Any]) -> Planned:
     for asked in plan["requests"]:
         try:
             found |= {cell.adapt_key.id: cell for cell in _request(suite, asked).cells()}
-        # a method, a setting, a family or a budget that is not there any more
+        # a method, a setting, a family or a budget that no longer exists
         except (PluginError, LookupError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     cells = [cell for name, cell in found.items() if name in wanted]
@@ -114,10 +114,10 @@ def _request(suite: Suite, asked: Mapping[str, Any]) -> Request:
 
 
 def plans_of(store: Store, suites: Sequence[str] | None) -> list[dict[str, Any]]:
-    """The store's plans, of all suites or of those named.
+    """The store's plans, for all suites or for those named.
 
     Raises:
-      StoreError: if there is none, or one that is named is not there.
+      StoreError: if there is none, or a named suite has none.
     """
     chosen = named(store.plans(), suites, store.root)
     if not chosen:
@@ -128,10 +128,10 @@ def plans_of(store: Store, suites: Sequence[str] | None) -> list[dict[str, Any]]
 def named(
     plans: Sequence[dict[str, Any]], suites: Sequence[str] | None, root: Path
 ) -> list[dict[str, Any]]:
-    """Those plans of a store that are of `suites`; None for all.
+    """Those of a store's `plans` that are for `suites`; None for all.
 
     Raises:
-      StoreError: if one is not there.
+      StoreError: if a suite has no plan.
     """
     there = {plan["suite"]: plan for plan in plans}
     if unknown := [name for name in suites or () if name not in there]:

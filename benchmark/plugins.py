@@ -18,7 +18,7 @@ from benchmark.imports import sources
 from benchmark.isolation import undisturbed
 from methods import METHODS
 
-if TYPE_CHECKING:  # imports torch, which a typo need not wait for
+if TYPE_CHECKING:  # imports torch; a typo is reported without waiting for that
     from methods.api import Method
 
 ENTRY_POINTS = "apb_benchmark.methods"  # the group in which other distributions register methods
@@ -37,14 +37,14 @@ def registered_methods() -> dict[str, str]:
 
 
 def origin(path: str) -> str:
-    """The distribution that registered the method at `path`; "" for one that none did."""
+    """The distribution that registered the method at `path`; "" if none did."""
     points = (point for point in _of_others().values() if point.value == path)
     return next((point.dist.name for point in points if point.dist), "")
 
 
 @cache
 def _of_others() -> dict[str, EntryPoint]:
-    """What other distributions register; scanning everything installed takes milliseconds."""
+    """What other distributions register; cached, as a scan of all of them takes milliseconds."""
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
@@ -53,7 +53,7 @@ def load_method(path: str) -> "type[Method]":
     """The method class at `module:Class`, checked against the contract.
 
     Raises:
-      PluginError: if it does not import, or misses part of `methods.api.Method`.
+      PluginError: if it does not import, or lacks part of `methods.api.Method`.
     """
     module, _, name = path.partition(":")
     if not module or not name:
@@ -75,7 +75,7 @@ def load_method(path: str) -> "type[Method]":
 def source_digest(path: str) -> str:
     """SHA-256 of a plug-in's code, which may change without a new version; "" for built-in ones.
 
-    Its code is its file and those of its user's that this one imports, at any depth.
+    Its code is its file and the user's own files that this one imports, at any depth.
     """
     if path in METHODS.values():
         return ""
@@ -92,7 +92,7 @@ def source_digest(path: str) -> str:
 
 
 def _guarded(path: str) -> AbstractContextManager[None]:
-    """Undo what importing a plug-in does to this process, unless that is a worker for it alone."""
+    """Undo what importing a plug-in does to this process, unless this is a worker for it alone."""
     foreign = path not in METHODS.values() and parent_process() is None
     return undisturbed() if foreign else nullcontext()
 
@@ -115,7 +115,7 @@ def _explained(path: str) -> Iterator[None]:
 
 
 def _from(path: str) -> str:
-    """Whose method it is, for a message."""
+    """Say which distribution a method is from, for a message; "" if from none."""
     return f" of the distribution {name}" if (name := origin(path)) else ""
 
 
@@ -150,7 +150,7 @@ def _needs(method: "type[Method]") -> tuple[str, ...]:
 
 
 def _has(method: "type[Method]", name: str) -> bool:
-    """Whether a class has a method, and not only the one that raises in its place."""
+    """Whether a class has a method other than the inherited placeholder that raises."""
     from methods.api import Method
 
     found = getattr(method, name)
@@ -172,7 +172,7 @@ def _config_faults(config: Any) -> Iterator[str]:
 
 
 def _trouble(config: Any) -> str | None:
-    """Why settings cannot be written down and read back, None if they can."""
+    """Why settings cannot be written and read back, None if they can."""
     try:
         get_type_hints(config)
         default = config()

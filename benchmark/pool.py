@@ -22,7 +22,7 @@ class DivergenceError(RuntimeError):
 
 
 class UnsavableError(RuntimeError):
-    """A learner cannot be saved, and a stage that stops begins anew."""
+    """A learner cannot be saved, so that its stage starts anew if it stops."""
 
 
 @dataclass
@@ -30,12 +30,12 @@ class TaskPool:
     """The tasks of a stage and what a method has used of them; methods get its `make_env` only.
 
     Environments made before `settle` last as long as the learner and are part of the pool's state;
-    later ones last for a step.
+    later ones last for one step.
 
     Attributes:
       allowed: environment steps that may be used: of each task, or with `pooled` summed over the
         tasks.
-      used: [N] environment steps used of each task, in all environments made here.
+      used: [N] environment steps used of each task, over all environments made here.
       not_finite: [N] whether a task's policy ever acted with numbers that are not finite.
     """
 
@@ -46,7 +46,7 @@ class TaskPool:
     pooled: bool = False
     allowed: int = 0
     draw: Callable[[], Sequence[Task]] | None = None  # fresh training tasks for every slot
-    # told the largest (pooled: summed) count after every step
+    # called after every step with the largest count of any task (pooled: the sum of all counts)
     progress: Callable[[int], None] = lambda used: None
     used: np.ndarray = field(init=False)
     not_finite: np.ndarray = field(init=False)
@@ -66,11 +66,11 @@ class TaskPool:
         self._returns = [[] for _ in self.tasks]
 
     def make_env(self, copies: int = 1, task_ids: tuple[int, ...] | None = None) -> "CountedEnv":
-        """A counted environment of `copies` of all tasks, or of those at `task_ids` (`MakeEnv`).
+        """Make a counted environment: `copies` of all tasks, or of those at `task_ids` (`MakeEnv`).
 
         Raises:
-          ValueError: if `task_ids` names a task twice, which would be counted once, or one that is
-            not there.
+          ValueError: if `task_ids` names a task twice, whose steps would be counted once, or one
+            that does not exist.
         """
         ids = tuple(range(len(self.tasks))) if task_ids is None else tuple(task_ids)
         if len(set(ids)) < len(ids) or not set(ids) <= set(range(len(self.tasks))):
@@ -88,14 +88,14 @@ class TaskPool:
         return env
 
     def settle(self) -> None:
-        """The learner is made; environments that it makes from now on are to last for a step."""
+        """Note that the learner is made; environments made from now on are to last for one step."""
         self._settled = True
 
     def fresh_tasks(self) -> Sequence[Task]:
-        """Tasks for all slots, from the training law."""
+        """Draw tasks for all slots from the training law."""
         assert self.draw is not None, "only meta-training draws"
         tasks = self.draw()
-        if not self.used.any():  # nobody has seen the tasks that go
+        if not self.used.any():  # nobody has seen the tasks that are replaced
             self._seen.clear()
         self._seen.update(map(_which, tasks))
         return tasks
@@ -109,7 +109,7 @@ class TaskPool:
         """Count one step of each copy of the tasks at `ids`.
 
         Raises:
-          BudgetError: before the step is taken, if it is one too many.
+          BudgetError: before the step is taken, if the budget does not allow it.
         """
         asked = (
             int(self.used.sum()) + copies * len(ids)
@@ -145,13 +145,13 @@ class TaskPool:
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """What was used and seen, and every environment that lasts.
+        """What was used and seen, and the state of every environment that lasts.
 
         Raises:
-          UnsavableError: if an environment that was made within a step is still there.
+          UnsavableError: if an environment that was made within a step still exists.
         """
         if len(self._passing):
-            gc.collect()  # it may survive only as part of a cycle
+            gc.collect()  # it may be alive only as part of a reference cycle
         if len(self._passing):
             raise UnsavableError(
                 "it made an environment within a step and kept it: make it when the learner is made"
@@ -167,7 +167,7 @@ class TaskPool:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned; tasks and learner must have been made alike."""
+        """Restore what `state_dict` returned; tasks and learner must be made in the same way."""
         for mine, saved in (
             (self.used, "used"),
             (self.not_finite, "not_finite"),
@@ -182,7 +182,7 @@ class TaskPool:
 
 
 def _which(task: Task) -> tuple[float, ...]:
-    """What tells a task from the others of its family."""
+    """What tells a task apart from others of its family: the values of its parameters."""
     return tuple(task.params[name] for name in sorted(task.params))
 
 
@@ -207,10 +207,10 @@ class CountedEnv:
         return self._env.reset(mask)
 
     def step(self, action: FloatArray) -> Step:
-        """As `envs.api.Env.step`, counted; a task's non-finite action is marked and becomes zero.
+        """As `envs.api.Env.step`, counted; a non-finite action becomes zero and marks its task.
 
         Raises:
-          BudgetError: if the budget does not hold this step.
+          BudgetError: if the budget does not allow this step.
         """
         self._pool.charge(self._ids, self.copies)
         action, bad = finite_actions(action)
@@ -229,8 +229,8 @@ class CountedEnv:
         """As `envs.api.TrainEnv.draw`.
 
         Raises:
-          RuntimeError: in adaptation, where the tasks are given, or in an environment of some of
-            the tasks.
+          RuntimeError: in adaptation, where the tasks are given, or in an environment of only some
+            of the tasks.
         """
         if self._pool.draw is None or self.n_tasks != len(self._pool.tasks):
             raise RuntimeError(
@@ -239,7 +239,7 @@ class CountedEnv:
         self._env.set_tasks(self._pool.fresh_tasks())
 
     def _state(self) -> dict[str, Any]:
-        """Environment state and running returns; methods never see it, as it names the tasks."""
+        """Environment state and running returns; hidden from methods, as it holds the tasks."""
         return {
             "env": self._env.state_dict(),
             "return": self._return.copy(),
@@ -255,7 +255,7 @@ def finite_actions(action: FloatArray) -> tuple[FloatArray, BoolArray]:
     """Actions [N, E, A] with every non-finite row set to zero, and a mask [N, E] of those rows.
 
     Raises:
-      TypeError: if they are no NumPy array of real numbers.
+      TypeError: if they are not a NumPy array of real numbers.
     """
     if not isinstance(action, np.ndarray) or action.dtype.kind not in "fiub":
         kind = f"of {action.dtype}" if isinstance(action, np.ndarray) else type(action).__name__

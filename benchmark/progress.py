@@ -1,4 +1,4 @@
-"""How a run looks while it runs: a live table in a terminal, plain lines elsewhere."""
+"""How a run is shown while it runs: a live table in a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ PLAIN_EVERY_S = 30.0  # between lines about what is running, where the output is
 class Display:
     """Shows the stages of a run; use it as `with display.shown():` around the executor.
 
-    The console must not interpret markup: names and errors hold whatever they hold.
+    The console must not interpret markup, because names and errors may contain anything.
     """
 
     def __init__(self, console: Console) -> None:
@@ -27,7 +27,7 @@ class Display:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Keep the live table on the screen for a block, where there is a screen."""
+        """Keep the live table on the screen during the block, if the output is a terminal."""
         self._plain_at = time.monotonic()
         if not self._console.is_terminal:
             yield
@@ -63,7 +63,7 @@ class Display:
         return f"[{over}/{len(table)}, {self._left(table)}]"
 
     def _left(self, table: list[Progress]) -> str:
-        """Time left, from the rates measured in this run, of each method and stage by itself."""
+        """Time left, from the rates measured in this run for each method and stage separately."""
         if not any(entry.state in ("waiting", "running") for entry in table):
             return "all done"
         seconds = seconds_left(table)
@@ -86,7 +86,7 @@ class Display:
 
 
 def counted(n: int, noun: str) -> str:
-    """Such as "1 cell" or "2 cells"."""
+    """A number with its noun, such as "1 cell" or "2 cells"."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
@@ -101,9 +101,9 @@ def duration(seconds: float) -> str:
 def seconds_left(table: list[Progress]) -> float | None:
     """Seconds until all stages are over, None before anything is known.
 
-    A step of a method's stage costs what it was measured to cost in this run, or where that is
-    unknown what the others cost on average; what is left is shared by as many workers as are at
-    work.
+    A step costs what it was measured to cost in this run for the same method and stage; where that
+    is unknown, the average over what was measured. The work left is shared by as many workers as
+    are running now.
     """
     now = time.monotonic()
     steps = dict[tuple[str, str], float]()

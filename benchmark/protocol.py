@@ -1,4 +1,4 @@
-"""How a method is measured: checkpoints, and evaluation in environments of the harness's own."""
+"""How a method is measured: checkpoints, and evaluation in the harness's own environments."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from envs.api import BoolArray, FloatArray, Task, TaskFamily
 from envs.batch import BatchEnv
 from methods.api import Adapter, Policy
 
-EPISODES = 10  # of each test task at each checkpoint
+EPISODES = 10  # per test task and checkpoint
 
 
 class Evaluation(NamedTuple):
@@ -24,12 +24,12 @@ class Evaluation(NamedTuple):
 
 
 class Evaluator:
-    """Evaluates policies on test tasks: the same reset states every time, decided before the first.
+    """Evaluates policies on test tasks, from the same reset states every time, fixed beforehand.
 
     An episode in which the policy acts with numbers that are not finite, or in which the simulation
-    diverges, is marked as diverged and ends there. It earns, for every step that it did not live to
-    see, the lowest reward that it has seen, or nothing if that is positive: neither may pay,
-    whatever the signs of rewards.
+    diverges, is marked as diverged and ends there. For every step that is then missing from the
+    horizon it earns the lowest reward of its steps so far, or 0 if that is positive, so that
+    neither pays off, whatever the sign of the rewards.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Evaluator:
         self._start = self._env.state_dict()
 
     def __call__(self, policy: Policy) -> Evaluation:
-        """One episode in each copy of each task; nothing of it is kept by the method."""
+        """Run one episode in each copy of each task; the method keeps nothing of it."""
         env = self._env
         env.load_state_dict(self._start)
         obs = env.reset()
@@ -63,7 +63,7 @@ class Evaluator:
             terminated |= running & step.terminated
             ended = step.terminated | step.truncated
             running &= ~(ended | lost)
-            # last, so that whatever it does to the arrays it sees moves no score
+            # last, so that whatever it does to the arrays it is given changes no score
             policy.observe(step)
             obs = env.reset(ended) if ended.any() and running.any() else step.obs
         return Evaluation(returns, lengths, terminated, np.any(diverged, axis=1))
@@ -76,20 +76,20 @@ def checkpoints(horizon: int, budget: int) -> tuple[int, ...]:
 
 
 class Checkpoint(NamedTuple):
-    """What is known of N test tasks after `used` steps of each."""
+    """What is known about N test tasks after `used` steps of each."""
 
     used: int
     updates: int
     evaluation: Evaluation
     online_returns: list[float | None]  # [N]
-    diverged: BoolArray  # [N] in the evaluation, or in adaptation since the last checkpoint
+    diverged: BoolArray  # [N] in evaluation or adaptation, as `CheckpointLoop.step` says
 
 
 class CheckpointLoop:
-    """Adapts and evaluates until budget or method ends; the policy is the last, never the best.
+    """Adapts and evaluates until the budget is used or the method stops using steps.
 
-    A method that uses no more steps is frozen: it is evaluated once where it stopped, and never
-    again.
+    What is evaluated is always the current policy, never the best so far. A method that uses no
+    more steps is frozen: it is evaluated once where it stopped, and never again.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class CheckpointLoop:
         self._evaluate = evaluate
         self._streams = streams
         self._ladder = checkpoints(pool.family.horizon, budget)
-        # checkpoints, and steps at the last of them
+        # number of checkpoints reached, and steps used at the last of them
         self._reached = 0
         self._evaluated_at = 0
         self._frozen = False
@@ -116,11 +116,14 @@ class CheckpointLoop:
         return self._reached == len(self._ladder)
 
     def step(self) -> Checkpoint | None:
-        """A step of the adapter, or an evaluation, which gives a checkpoint.
+        """Take a step of the adapter, or evaluate and return a checkpoint.
+
+        A checkpoint marks a task as diverged if an evaluated episode did, if a simulation diverged
+        since the last checkpoint, or if any action in its adaptation so far was not finite.
 
         Raises:
-          BudgetError: if the method oversteps a checkpoint, or has used more of one task than of
-            another when it reaches one.
+          BudgetError: if the method oversteps a checkpoint, or has used more steps of one task than
+            of another when it reaches one.
         """
         pool = self._pool
         checkpoint = self._ladder[self._reached]
@@ -148,7 +151,7 @@ class CheckpointLoop:
         return Checkpoint(used, self._adapter.updates, evaluation, pool.online_returns(), diverged)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it is."""
+        """How far the loop is."""
         return {
             "reached": self._reached,
             "evaluated_at": self._evaluated_at,
@@ -169,7 +172,7 @@ def adapt(
     streams: Streams,
     budget: int,
 ) -> Iterator[Checkpoint]:
-    """The checkpoints of a `CheckpointLoop`, run to its end."""
+    """Run a `CheckpointLoop` to its end and yield its checkpoints."""
     loop = CheckpointLoop(adapter, pool, evaluate, streams, budget)
     while not loop.finished:
         if (checkpoint := loop.step()) is not None:

@@ -32,7 +32,7 @@ def provenance() -> dict[str, Any]:
 def commit() -> str | None:
     """Commit of this package's folder, plus "+dirty" if it was changed.
 
-    None outside a checkout, and where git does not say it.
+    None outside a checkout, and where git cannot tell.
     """
     try:
         return _commit()
@@ -41,7 +41,7 @@ def commit() -> str | None:
 
 
 def why_unknown() -> str | None:
-    """Why git does not tell the commit of a checkout, in its words; None if it does, or outside."""
+    """Why git cannot tell a checkout's commit, in git's words; None if it can, or outside one."""
     if not any((folder / ".git").exists() for folder in Path(__file__).parents):
         return None
     try:
@@ -64,12 +64,12 @@ def _commit() -> str | None:
 
 
 def _git(*words: str) -> str:
-    """What git answers about the checkout that this file lies in.
+    """Run git on the checkout that this file lies in, and return its output.
 
-    A checkout that somebody else owns is asked as well: its code runs already.
+    A checkout that somebody else owns is accepted too, since its code is running already.
     """
     command = ["git", "-c", "safe.directory=*", "-C", str(Path(__file__).parent), *words]
-    # GIT_DIR and its like are about another checkout, where a git hook calls this program
+    # when a git hook calls this program, GIT_DIR and the like refer to another checkout
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=10, env=env

@@ -25,18 +25,18 @@ from results.publishing import tables, to_files, write_manifest
 from results.schema import PROTOCOL_VERSION
 from results.store import CellKey
 
-STATE_SEED = 0  # whose trained states are published, to be evaluated again
-# where those of every seed are, since training them takes long
+STATE_SEED = 0  # its trained states are published, to be evaluated again
+# budgets at which those of every seed are published, since training them takes long
 STATES_OF_ALL = ("desk", "paper")
 REPORT = "report.md"
 SCORES = "scores.csv"
 COVER = "overview.svg"
-# What a report refers to outside itself, which is not published with it.
+# References of a report to files outside it, which are not published with it.
 _LINKS = re.compile(
     r"!\[[^\n]*\]\(figures/[^)]*\)\n\n|\[points as CSV\]\([^)]*\)\n\n?|"
     r" ?\(?\[CSV\]\(data/[^)]*\)\)?"
 )
-# A heading above nothing but such links.
+# A heading with nothing below it once these are removed.
 _EMPTY = re.compile(r"^#{4,5} [^\n]*\n\s*(?=^#|\Z)", re.MULTILINE)
 
 
@@ -53,11 +53,11 @@ def publish(
     Args:
       out: folder of published results; None for those of this checkout.
       dirty: publish although the code was not committed when it ran.
-      add: add the cells that are finished to those that were published there, if they are still
-        what the code would run.
+      add: add the finished cells to those that were published there; of both, only cells that the
+        code would still run that way are kept.
       tell: called with a line that says how many were added.
     Raises:
-      InputError: if what the store holds is not fit to be published; it says what is missing.
+      InputError: if what the store holds cannot be published; the message says what is missing.
       StoreError: if there is no such store, or it or `out` cannot be read or written.
     """
     target = _target(out)
@@ -75,18 +75,18 @@ def publish(
             (folder / name).write_bytes(data)
         _save_states(parts, folder / STATES)
         manifest = _manifest(parts.plan, found["stages"])
-        write_manifest(folder, manifest)  # without it nothing reads the tables
+        write_manifest(folder, manifest)  # without a manifest the tables cannot be read
         render(folder, suite.id, folder)
         write_manifest(folder, manifest)
     return target / suite.id
 
 
 def rerender(suites: Sequence[str], out: Path | None = None) -> list[Path]:
-    """Write the report and the figure of published suites anew, from the rows that lie there.
+    """Write the report and the figure of published suites anew, from their published rows.
 
     Raises:
       InputError: if `out` belongs to an installed package.
-      StoreError: if a suite is not published there, a file of it was altered, or it cannot be
+      StoreError: if a suite is not published there, one of its files was altered, or it cannot be
         written.
     """
     target = _target(out)
@@ -108,7 +108,7 @@ def rerender(suites: Sequence[str], out: Path | None = None) -> list[Path]:
         altered = [
             name
             for name in publication.altered(suite)
-            if name not in rendered and not name.startswith("report/")  # as an older layout had it
+            if name not in rendered and not name.startswith("report/")  # of an older layout
         ]
         if altered:
             raise StoreError(
@@ -150,10 +150,10 @@ def _target(out: Path | None) -> Path:
 
 
 def refuse_installed(folder: Path) -> None:
-    """Make sure that the results that came with this program may be changed.
+    """Make sure that `folder` does not hold the published results of an installed package.
 
     Raises:
-      InputError: if `folder` is theirs, and they are not those of a checkout.
+      InputError: if it does; the published results of a checkout may be changed.
     """
     if folder.resolve() != PUBLISHED.resolve():
         return
@@ -170,7 +170,7 @@ def refuse_installed(folder: Path) -> None:
 
 
 def _restore(place: Path) -> None:
-    """Undo what a killed publication left, and check that no foreign files are in the way.
+    """Clean up after a publication that was killed, and check that no foreign files are in the way.
 
     Raises:
       InputError: if something other than published results is there.
@@ -178,7 +178,7 @@ def _restore(place: Path) -> None:
     away = _away(place)
     with explained(place):
         if away.is_dir() and not place.exists():
-            away.rename(place)  # it was killed in the middle of the exchange
+            away.rename(place)  # killed in the middle of the exchange
         if place.is_symlink() or (place.exists() and not (place / MANIFEST).is_file()):
             raise InputError(
                 f"{place} is there and is no published suite; move it, or give another folder with"
@@ -212,7 +212,7 @@ def _manifest(plan: Mapping[str, Any], stages: pd.DataFrame) -> dict[str, Any]:
 
 
 def summary(stages: pd.DataFrame) -> dict[str, Any]:
-    """What a manifest says of its stages: budgets, family and method versions, platform, date."""
+    """What a manifest says about stages: budgets, family and method versions, platform, date."""
     methods = {
         str(method): {
             "version": int(lines["method_version"].iloc[0]),
@@ -263,8 +263,8 @@ def _save_states(parts: Parts, folder: Path) -> None:
 def render(folder: Path, suite: str, out: Path, cover: bool = True) -> None:
     """Write the report of the published suite in `folder`, and of nothing else, to `out`.
 
-    That is REPORT, its tables; SCORES, the points of every adaptation curve with all digits; and
-    COVER, one figure. `report` draws the other figures from the rows.
+    It writes REPORT, with the tables; SCORES, the points of every adaptation curve with all digits;
+    and COVER, one figure. The command `report` draws the other figures from the rows.
     """
     with tempfile.TemporaryDirectory() as alone:
         (Path(alone) / suite).symlink_to(folder.resolve(), target_is_directory=True)
@@ -272,14 +272,14 @@ def render(folder: Path, suite: str, out: Path, cover: bool = True) -> None:
             (page,) = write_report(Path(alone), Path(alone) / "out", formats=["md"], jobs=0)
             if cover:
                 write_cover(Publication(Path(alone)), suite, list(BUDGETS), out / COVER)
-        except StoreError as error:  # it names what lies behind the link
+        except StoreError as error:  # its message names the temporary link
             raise StoreError(str(error).replace(str(Path(alone) / suite), str(folder))) from error
         text = page.read_text(encoding="utf-8").replace(f"[CSV](data/{CELLS}.csv)", "`stages.csv`")
         text = _EMPTY.sub("", _LINKS.sub("", text))
         curves = sorted((page.parent / "data").glob("*_overview.csv"))
         points = [line for path in curves for line in path.read_text(encoding="utf-8").splitlines()]
     title, _, rest = text.partition("\n")
-    # one header
+    # each file repeats the header: keep it once
     (out / SCORES).write_text(
         "".join(f"{line}\n" for line in dict.fromkeys(points)), encoding="utf-8"
     )
@@ -287,9 +287,9 @@ def render(folder: Path, suite: str, out: Path, cover: bool = True) -> None:
 
 
 def _exchange(new: Path, old: Path) -> None:
-    """Put a folder in the place of another."""
+    """Replace the folder `old`, if it exists, by `new`."""
     for path in sorted(new.rglob("*"), reverse=True):
-        sync(path)  # the disk must have the files before their names
+        sync(path)  # files must be on the disk before their names are
     away = _away(old)
     if old.exists():
         old.rename(away)

@@ -19,11 +19,11 @@ from results.schema import PROTOCOL_VERSION
 
 
 def problems_of(suite: Suite, parts: Parts, partly: bool, dirty: bool) -> list[str]:
-    """Why the cells of a suite cannot be published, a text each; none if they can.
+    """Return the reasons why a suite's cells cannot be published, one text each; none if they can.
 
     Args:
-      partly: not every cell of the suite needs to be there.
-      dirty: the code need not have been committed when it ran.
+      partly: accept a suite that lacks some of its cells.
+      dirty: accept code that was not committed when it ran.
     """
     incomplete = _empty(parts.cells) if partly else _unfinished(suite, parts.cells)
     return [
@@ -34,7 +34,7 @@ def problems_of(suite: Suite, parts: Parts, partly: bool, dirty: bool) -> list[s
 
 
 def _empty(cells: pd.DataFrame) -> list[str]:
-    """Why part of a suite cannot be published: it is empty, or its budget is not for publishing."""
+    """Return why part of a suite cannot be published: no cells, or a budget not for publishing."""
     if cells.empty:
         return ["no cell is finished"]
     return [
@@ -45,12 +45,12 @@ def _empty(cells: pd.DataFrame) -> list[str]:
 
 
 def _wanted(budget: str) -> int:
-    """Seeds that a published table needs, 0 for a budget that is not for publishing."""
+    """Number of seeds that a published table needs; 0 for a budget that is not for publishing."""
     return BUDGETS[budget].published_seeds if budget in BUDGETS else 0
 
 
 def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
-    """What is missing of the suite: cells that are not done, methods, and seeds."""
+    """Return what the suite lacks: finished cells, a budget for publishing, seeds, or methods."""
     problems = []
     open_cells = cells[cells["status"] != "done"]
     if len(open_cells):
@@ -80,7 +80,7 @@ def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
 
 
 def _asked(suite: Suite, budget: str) -> list[tuple[str, str, str]]:
-    """Family, split and method of everything that a suite asks for by itself at a budget."""
+    """Family, split and method of everything that a suite runs by default at a budget."""
     families = suite.families.get(budget, ())
     places = [
         (family, split)
@@ -92,7 +92,10 @@ def _asked(suite: Suite, budget: str) -> list[tuple[str, str, str]]:
 
 
 def _mixed(suite: Suite, rows: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
-    """Versions that differ from today's code, so that a table would mix incompatible results."""
+    """Return differences from today's versions, which would make a table mix incompatible results.
+
+    Methods that are not registered are reported too, since others could not run them.
+    """
     problems = []
     if plan["suite_version"] != SUITES[suite.id].version:
         problems.append(
@@ -121,16 +124,16 @@ def _mixed(suite: Suite, rows: pd.DataFrame, plan: Mapping[str, Any]) -> list[st
 
 
 def _other_versions(records: Any, dirty: bool) -> list[str]:
-    """Stages that ran on other versions than the rest, or on code that nobody else has."""
+    """Return problems of stages run with differing versions, or on code that nobody else has."""
     problems = []
-    # some ran in several places
+    # a resumed stage ran in several processes; each of them counts
     records = [part for record in records for part in (record, *record.get("resumed", ()))]
     for name in VERSIONS:
         if len(found := {to_json(record.get(name)).decode() for record in records}) > 1:
             problems.append(
                 f"its cells ran with several versions ({name}: {' and '.join(sorted(found))})"
             )
-    # and of who renders
+    # and the commit of this program, which renders the report
     commits = {str(record.get("commit")) for record in records} | {str(provenance()["commit"])}
     if not dirty and (
         bad := [commit for commit in commits if commit == "None" or commit.endswith("+dirty")]

@@ -1,4 +1,4 @@
-"""What worker processes need, imported once for all of them by the server that forks them."""
+"""Imports what worker processes need, once for all of them, in the server that forks them."""
 
 import gc
 from contextlib import suppress
@@ -6,12 +6,12 @@ from importlib import import_module
 
 from methods import METHODS
 
-# torch imports the second of them where an optimiser is made, which takes seconds
+# torch imports torch._dynamo when an optimiser is made, which takes seconds
 NEEDED = ("benchmark.worker", "torch._dynamo", "benchmark.cli", "benchmark.theory", "envs.tuning")
 
-gc.disable()  # what imports make is no garbage
-with suppress(Exception):  # workers import what is missing, and tell what is wrong with it
+gc.disable()  # objects that imports create are not garbage
+with suppress(Exception):  # a worker imports what is missing, and reports its error
     for _module in (*NEEDED, *sorted({path.partition(":")[0] for path in METHODS.values()})):
         import_module(_module)
 gc.enable()
-gc.freeze()  # what lives as long as the process need not be searched for garbage, which copies it
+gc.freeze()  # these objects live as long as the process, and a garbage search would copy them

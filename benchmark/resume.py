@@ -1,4 +1,4 @@
-"""Saving a stage under way, and going on from what was saved."""
+"""Saving a stage under way, and resuming it from what was saved."""
 
 import logging
 import sys
@@ -15,28 +15,29 @@ from results.files import DamageError, StoreError
 from results.store import CellKey, Store
 
 SAVE_EVERY_S = 300.0
-# of a stage's time that saving may take: what takes long to write is written less often
+# largest share of a stage's time that saving may take: what takes long to save is saved less often
 _MOST = 0.02
-_FORMAT = 1  # of what is saved
-# packages of another version of which a stage does not go on
+_FORMAT = 1  # of the saved state
+# packages whose version must be the same for a stage to be resumed
 _MOVE_BITS = ("torch", "mujoco", "numpy", "gymnasium")
 _LOG = logging.getLogger(__name__)
 
 
 class Saver:
-    """Saves one stage every few minutes, and whenever it is asked to.
+    """Saves one stage every few minutes, and whenever asked to.
 
     Args:
       steps: environment steps that the stage may use.
-      belongs: what a saved state must agree with to be used here, as plain JSON data.
-      facts: what else is kept of this process: it is known of a stage on which machines and
-        versions it ran.
-      every_s: seconds between two saves, at least.
-      say: told in one line, and once, what cannot be saved or used, and why.
+      belongs: what a saved state must match to be used here, as plain JSON data.
+      facts: what else is saved about this process, so that a stage's record shows on which machines
+        and versions it ran.
+      every_s: minimum number of seconds between two saves.
+      say: callback for problems with saving or resuming, and their reasons: one line per kind of
+        problem, once.
 
     Attributes:
-      kept: how far the newest saved state is, None for none.
-      earlier: of each earlier process at this stage, the steps at which it was saved last, and its
+      kept: how far the newest saved state is; None if there is none.
+      earlier: for each earlier process that ran this stage, the steps at its last save, and its
         facts.
     """
 
@@ -63,7 +64,7 @@ class Saver:
         self.earlier: list[dict[str, Any]] = []
 
     def restore(self, begin: Callable[[], StageRun], log: list[str]) -> StageRun:
-        """The stage as it was saved, or at its beginning; `log` gets the lines that it had."""
+        """Return the stage as saved, or at its beginning; put its saved lines in front of `log`."""
         found = self._read()
         stage = begin()
         if found is None:
@@ -81,7 +82,7 @@ class Saver:
             if is_stop(error):
                 raise
             self._tell_refused(f"{type(error).__name__}: {error}")
-            return begin()  # it may be half restored
+            return begin()  # `stage` may be half restored
         self.kept = Kept(stage.used, stage.updates)
         self.earlier = [*earlier, {"env_steps": stage.used, **header["facts"]}]
         saved = header["facts"].get("saved")
@@ -98,14 +99,14 @@ class Saver:
         return stage
 
     def _read(self) -> tuple[dict[str, Any], Any] | None:
-        """Header and tree of what was saved, None where there is nothing to be used."""
+        """Header and tree of the saved state; None if there is none, or none that can be used."""
         try:
             if (header := self._store.saved(self._key)) is None:
                 return None
             if reason := self._foreign(header):
                 raise DamageError(reason)
             device = header["facts"].get("device", "cpu")
-            if device != self._facts["device"]:  # states of generators do not fit
+            if device != self._facts["device"]:  # states of generators differ between devices
                 raise DamageError(f"it was saved with --device {device}, which goes on with it")
             data = self._store.saved_state(self._key, header)
             return header, states.from_bytes(data, self._facts["device"])
@@ -114,11 +115,14 @@ class Saver:
             return None
 
     def _tell_refused(self, reason: str) -> None:
-        """What is refused stays until the stage is saved again: on another day it may be of use."""
+        """Report that the saved state cannot be used.
+
+        It stays until the stage is saved again, since a later run may be able to use it.
+        """
         self._tell("refused", f"what was saved of it cannot be used ({reason}); it starts anew")
 
     def _moved(self, theirs: Mapping[str, Any]) -> str:
-        """What has changed since the stage was saved that may alter last digits; "" if nothing."""
+        """Return what changed since the save that may alter the last digits; "" for nothing."""
         machines = [facts.get("machine", {}).get("processor") for facts in (theirs, self._facts)]
         moved = ["on another processor"] * (machines[0] != machines[1])
         moved += ["with other threads"] * (
@@ -128,7 +132,7 @@ class Saver:
         return " and ".join(moved)
 
     def _foreign(self, header: Mapping[str, Any]) -> str:
-        """What the saved state belongs to, where that is something else; "" otherwise."""
+        """Return the first mismatch between the saved state and this stage; "" if there is none."""
         theirs = header["belongs"]
         wrong = (name for name, value in self._belongs.items() if theirs.get(name) != value)
         return next(
@@ -166,7 +170,7 @@ class Saver:
         return True
 
     def try_out(self, stage: StageRun) -> None:
-        """Find out at once whether the stage can be saved, and tell if it cannot."""
+        """Find out at once whether the stage can be saved, and report it if it cannot."""
         try:
             self._bytes(stage, [])
         except (UnsavableError, states.StateError, MemoryError) as reason:
@@ -182,7 +186,7 @@ class Saver:
         )
 
     def _tell(self, kind: str, text: str) -> None:
-        """Tell a person, once of each kind."""
+        """Report a problem to the user, once for each kind."""
         if kind not in self._told:
             self._told.add(kind)
             _LOG.warning("%s", text)

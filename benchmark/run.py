@@ -1,4 +1,4 @@
-"""The two stages of a cell, step by step, and the rows that they leave; knows nothing of files."""
+"""The two stages of a cell, step by step, and the rows that they produce; no file is touched."""
 
 import json
 import resource
@@ -23,15 +23,15 @@ from methods.api import Adapter, Event, Learner, Memoryless, Method
 from results.measures import ZERO_RETURN, Measure
 from results.schema import Row
 
-# told environment steps: summed in meta-training, per test task in adaptation
+# called with the environment steps so far: summed in meta-training, per test task in adaptation
 TellSteps = Callable[[int], None]
 
 
 class StageRun(Protocol):
-    """A stage under way: it goes on in small steps, and can be saved between any two of them."""
+    """A stage under way: it advances in small steps, and can be saved between any two of them."""
 
     rows: list[Row]
-    measures: list[Measure]  # complete when it is finished
+    measures: list[Measure]  # complete once the stage is finished
 
     @property
     def finished(self) -> bool:
@@ -40,7 +40,7 @@ class StageRun(Protocol):
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time so far, also in runs before this one; child processes are left out."""
+        """Processor time so far, including earlier runs of the stage, without child processes."""
         ...
 
     @property
@@ -54,11 +54,11 @@ class StageRun(Protocol):
         ...
 
     def step(self) -> None:
-        """Go on; `rows` may grow."""
+        """Take one step; `rows` may grow."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on in another process."""
+        """Everything needed to go on in another process."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -67,7 +67,7 @@ class StageRun(Protocol):
 
 
 def streams_of(cell: Cell, stage: Literal["train", "adapt"], device: str = "cpu") -> Streams:
-    """The named generators of a stage, those of torch on a device."""
+    """The named generators of a stage; those of torch are on `device`."""
     split = (cell.split,) if stage == "adapt" else ()
     return Streams(cell.seed, stage, cell.family, *split, device=device)
 
@@ -76,9 +76,9 @@ class Training:
     """Meta-training: a row per iteration, with the return of the episodes ended since the last row.
 
     Args:
-      method: learns, and at the end holds what was trained.
-      threads: of the simulator.
-      device: of the learner.
+      method: the method that learns; at the end it holds the trained state.
+      threads: number of simulator threads.
+      device: the learner's device.
     """
 
     def __init__(
@@ -119,13 +119,13 @@ class Training:
     def _draw(self) -> tuple[Task, ...]:
         begin = self._drawn
         tasks = training_tasks(self._cell, self._family, self._generator)
-        # a running index, so that a task drawn again has starts of its own
+        # a running index, so that a task drawn again has other starting states
         self._drawn += max(self._cell.train_tasks, 1)
         return tuple(replace(task, index=begin + task.index) for task in tasks)
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time so far, also in runs before this one; child processes are left out."""
+        """Processor time so far, including earlier runs of the stage, without child processes."""
         return self._clock.cpu_seconds
 
     @property
@@ -135,16 +135,16 @@ class Training:
 
     @property
     def updates(self) -> int:
-        """Those of the trainer."""
+        """Optimiser steps of the trainer so far, per task."""
         return self._trainer.updates
 
     def step(self) -> None:
-        """A step of the trainer.
+        """Take one step of the trainer.
 
         Raises:
-          BudgetError: if it uses more than its steps.
-          DivergenceError: if it acts with numbers that are not finite.
-          TypeError: if it gives no `Event`.
+          BudgetError: if the trainer exceeds its budget of steps.
+          DivergenceError: if it has acted with numbers that are not finite.
+          TypeError: if it returns anything but an `Event`.
         """
         event = self._trainer.step(self._cell.train_steps - self.used)
         if not isinstance(event, Event):
@@ -154,14 +154,14 @@ class Training:
         elif event is Event.ITERATION:
             self._tell(self._trainer.updates)
         elif event is Event.END:
-            # what a method used without telling of an iteration counts as well
+            # steps used since the last reported iteration count as well
             if self.used > self._told:
                 self._tell(None)
             self._measure()
             self.finished = True
 
     def _measure(self) -> None:
-        """Measure the zero action on the first-drawn training tasks: a bar for trained methods."""
+        """Measure the zero action on the first tasks drawn, as a bar for trained methods."""
         tasks = self._tasks
         action_size = self._family.action_size
         evaluate = Evaluator(
@@ -180,7 +180,7 @@ class Training:
         self._told = self.used
 
     def state_dict(self) -> dict[str, Any]:
-        """Trainer, environments, counters, drawn tasks, and rows so far."""
+        """State of the trainer, environments, counters and drawn tasks, and the rows so far."""
         return {
             **_saved(self._trainer, self._streams, self._pool, self.rows, self._clock),
             "tasks": self._generator.bit_generator.state,
@@ -199,7 +199,7 @@ class Training:
 def training_tasks(
     cell: Cell, family: TaskFamily, generator: np.random.Generator
 ) -> tuple[Task, ...]:
-    """Draw the training tasks of a cell; among more, if they are to be nested or narrower."""
+    """Draw a cell's training tasks, chosen among more if they are nested or of a narrower law."""
     drawn = max(cell.train_tasks, cell.nested_in)
     tasks = family.sample(ceil(drawn / cell.law), generator)
     return middle(tasks, drawn)[: cell.train_tasks]
@@ -209,11 +209,11 @@ class Adaptation:
     """Adaptation to every task of the cell's split at once: a row per task and checkpoint.
 
     Args:
-      method: meta-trained, if it is to be.
-      meta_env_steps: what its meta-training used, None without one.
-      threads: of the simulator.
-      n_train_tasks: how many tasks its meta-training saw, if not those of the cell.
-      device: of the learner.
+      method: the method, already meta-trained if it needs to be.
+      meta_env_steps: environment steps that its meta-training used; None without meta-training.
+      threads: number of simulator threads.
+      n_train_tasks: number of tasks that its meta-training saw; None: the cell's `train_tasks`.
+      device: the learner's device.
     """
 
     def __init__(
@@ -251,12 +251,12 @@ class Adaptation:
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is used, or the method has finished."""
+        """Whether the budget is used up or the method has finished."""
         return self._loop.finished
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time so far, also in runs before this one; child processes are left out."""
+        """Processor time so far, including earlier runs of the stage, without child processes."""
         return self._clock.cpu_seconds
 
     @property
@@ -266,14 +266,15 @@ class Adaptation:
 
     @property
     def updates(self) -> int:
-        """Those of the adapter."""
+        """Optimiser steps of the adapter so far, per task."""
         return self._adapter.updates
 
     def step(self) -> None:
-        """A step of the adapter, or an evaluation and what the suite's probe measures.
+        """Take one step of the adapter, or evaluate it and run the suite's probe.
 
         Raises:
-          BudgetError: if it uses more than its steps.
+          BudgetError: if the adapter exceeds its budget of steps, or has used more of one test task
+            than of another when it reaches a checkpoint.
         """
         checkpoint = self._loop.step()
         for index, task in enumerate(self._tasks if checkpoint is not None else ()):
@@ -289,7 +290,7 @@ class Adaptation:
             self.measures += self._probe(self._adapter, checkpoint.used)
 
     def state_dict(self) -> dict[str, Any]:
-        """Adapter, environments, counters, rows and measures so far."""
+        """State of the adapter, environments and counters, and the rows and measures so far."""
         return {
             **_saved(self._adapter, self._streams, self._pool, self.rows, self._clock),
             "measures": [asdict(measure) for measure in self.measures],
@@ -307,7 +308,7 @@ class Probe(Protocol):
     """Measures an adapter at a checkpoint, after `used` steps of each task; changes nothing."""
 
     def __call__(self, adapter: Adapter, used: int) -> list[Measure]:
-        """What was found."""
+        """Return what was measured."""
         ...
 
 
@@ -317,12 +318,12 @@ class MakeProbe(Protocol):
     def __call__(
         self, cell: Cell, method: Method, tasks: Sequence[Task], streams: Streams, threads: int
     ) -> Probe:
-        """`streams` are those of the stage, `threads` of the simulator."""
+        """Make it; `streams` are the stage's, `threads` is the number of simulator threads."""
         ...
 
 
 def load_probe(path: str) -> MakeProbe:
-    """The class at module:Class, or one that measures nothing for ""."""
+    """Return the class at `path` (module:Class); for "", one whose probe measures nothing."""
     if not path:
         return lambda cell, method, tasks, streams, threads: lambda adapter, used: []
     module, _, name = path.partition(":")
@@ -331,7 +332,7 @@ def load_probe(path: str) -> MakeProbe:
 
 
 def rows_of(stage: StageRun) -> Generator[Row, None, None]:
-    """The rows of a stage, run to its end."""
+    """Run a stage to its end, yielding its rows as they come."""
     told = 0
     while not stage.finished:
         stage.step()
@@ -342,7 +343,7 @@ def rows_of(stage: StageRun) -> Generator[Row, None, None]:
 def _saved(
     learner: Learner, streams: Streams, pool: TaskPool, rows: list[Row], clock: "_Clock"
 ) -> dict[str, Any]:
-    """What is saved of both stages.
+    """Return the part of the saved state that both kinds of stage share.
 
     Raises:
       UnsavableError: if the learner cannot give its state.
@@ -370,11 +371,11 @@ def _restored(
     state: Mapping[str, Any], learner: Learner, streams: Streams, pool: TaskPool, clock: "_Clock"
 ) -> list[Row]:
     learner.load_state_dict(state["learner"])
-    streams.load_state_dict(state["streams"])  # including those that the learner forgets
+    streams.load_state_dict(state["streams"])  # including any that the learner forgot to save
     load_globals_state(state["globals"])
     pool.load_state_dict(state["pool"])
     clock.seconds = state["wall_s"]
-    clock.cpu_seconds = state.get("cpu_s", state["wall_s"])  # not in what earlier versions saved
+    clock.cpu_seconds = state.get("cpu_s", state["wall_s"])  # earlier versions saved no cpu_s
     return [Row(**row) for row in state["rows"]]
 
 
@@ -396,7 +397,7 @@ def _training_row(cell: Cell, pool: TaskPool, updates: int | None, clock: "_Cloc
 
 
 def failed_row(cell: Cell, stage: str, error: str) -> Row:
-    """The row that a failed stage leaves, so that it is shown and not forgotten."""
+    """Return the row of a failed stage, so that the failure is shown and not forgotten."""
     place: dict[str, Any] = {"n_train_tasks": cell.train_tasks or None}
     if stage == "adapt":
         place |= {"suite": cell.suite, "suite_version": cell.suite_version, "split": cell.split}
@@ -443,7 +444,7 @@ def _scores(checkpoint: Checkpoint, index: int) -> dict[str, Any]:
 
 
 class _Clock:
-    """Time that a stage took so far, and the process's memory peak."""
+    """Time that a stage has taken so far, and the peak memory of the process."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -451,7 +452,7 @@ class _Clock:
 
     @property
     def seconds(self) -> float:
-        """Since it was made, or since the time it was set to."""
+        """Wall-clock seconds, counted from 0 when the clock is made, or from the value last set."""
         return time.perf_counter() - self._start
 
     @seconds.setter
@@ -460,7 +461,7 @@ class _Clock:
 
     @property
     def cpu_seconds(self) -> float:
-        """As `seconds`, of the processor's time that this process, with its threads, took."""
+        """As `seconds`, but processor time of this process with all its threads."""
         return time.process_time() - self._cpu_start
 
     @cpu_seconds.setter
@@ -468,7 +469,7 @@ class _Clock:
         self._cpu_start = time.process_time() - seconds
 
     def read(self) -> dict[str, Any]:
-        """As columns of a row."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
+        """Return wall-clock time and peak memory as columns of a row."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB; in bytes on macOS
         scale = 2**20 if sys.platform == "darwin" else 2**10
         return {"wall_s": self.seconds, "peak_mem_mb": peak / scale}

@@ -1,6 +1,6 @@
 """One root seed, many named random generators.
 
-A stream is keyed by its name, not by the order of asking, so adding one never shifts another.
+A stream is keyed by its name, not by the order of requests, so adding one never shifts another.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ import torch
 class Streams:
     """Named generators below a root seed and a path of names.
 
-    The entropy of stream `name` is SHA-256 of "seed/path…/name"; NumPy and torch generators of one
-    name differ, and so do the draws of a torch generator on another kind of device.
+    The entropy of stream `name` is SHA-256 of "seed/path…/name"; NumPy and torch generators of the
+    same name differ, and so do the draws of a torch generator on another kind of device.
 
     Args:
-      device: of the torch generators, and of what draws from them.
+      device: device of the torch generators, and of the learner that draws from them.
     """
 
     def __init__(self, seed: int, *path: str, device: str = "cpu") -> None:
@@ -33,7 +33,7 @@ class Streams:
         return Streams(self._seed, *self._path, name, device=str(self.device))
 
     def integer(self, name: str) -> int:
-        """A 63-bit seed for the purpose `name`, for what takes an integer."""
+        """A 63-bit seed for the purpose `name`, for APIs that take an integer."""
         return self._entropy(f"int:{name}") >> 1
 
     def numpy(self, name: str) -> np.random.Generator:
@@ -50,7 +50,7 @@ class Streams:
         return generator
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the generators are that were given out, in the order of asking."""
+        """States of the generators given out so far, in the order of requests."""
         torch_or_numpy = (
             g.get_state() if isinstance(g, torch.Generator) else g.bit_generator.state
             for g in self._given
@@ -58,7 +58,7 @@ class Streams:
         return {"generators": list(torch_or_numpy)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the generators given out so far; any later ones are gone with their owners."""
+        """Restore the generators given out so far; ignore any later ones, whose owners are gone."""
         for generator, saved in zip(self._given, state["generators"], strict=False):
             if isinstance(generator, torch.Generator):
                 generator.set_state(saved)
@@ -71,9 +71,9 @@ class Streams:
 
 
 def seed_globals(streams: Streams) -> None:
-    """Seed the generators of Python, NumPy and torch that a method may draw from unasked.
+    """Seed the global generators of Python, NumPy and torch, from which a method may draw unasked.
 
-    A plain `torch.nn.Linear` does. Ours draw from none of them.
+    A plain `torch.nn.Linear` does. Our methods draw from none of them.
     """
     random.seed(streams.integer("global python"))
     np.random.seed(streams.integer("global numpy") % 2**32)
@@ -81,7 +81,7 @@ def seed_globals(streams: Streams) -> None:
 
 
 def globals_state() -> dict[str, Any]:
-    """Where the global generators are."""
+    """States of the global generators."""
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),

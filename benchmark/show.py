@@ -1,4 +1,4 @@
-"""What a store holds, for a person or a program: its cells, and the references made of them."""
+"""What a store holds, for a person or a program: its cells, and the references made from them."""
 
 import json
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from results.store import CellKey, Store
 
 
 def show(store: Path, prefix: str | None, as_json: bool = False) -> str:
-    """The cells of a store in a table, or all about the one whose id begins with `prefix`.
+    """Return a table of a store's cells, or all about the one whose id begins with `prefix`.
 
-    As text, or as JSON.
+    The result is text, or JSON if `as_json`.
 
     Raises:
-      InputError: if no cell, or more than one, begins so.
+      InputError: if no id, or more than one, begins with `prefix`.
       StoreError: if there is no store.
     """
     opened = Store(store, create=False)
@@ -82,17 +82,18 @@ def _log_in(folder: Path) -> str:
 
 
 def _saved_stage(store: Store, cell: Mapping[str, Any]) -> str:
-    """Which unfinished stage of a planned cell was saved, and how far; "" for none."""
+    """Which unfinished stage of a planned cell was saved, and how far; "" if none was."""
     stages = {"train": cell["train_key"], "adapt": cell["key"]}
     found = ((name, saved(store, CellKey(**key))) for name, key in stages.items() if key)
     return next((f"{name} {at}" for name, at in found if at), "")
 
 
 def references(store: Path, out: Path) -> str:
-    """Write the references of every family in the finished suite `oracle`; returns their paths.
+    """Write the references of every family in the finished suite `oracle`; return their paths.
 
     Raises:
-      InputError: if it has finished none.
+      InputError: if the suite was not run, has unfinished cells, or ran at a budget that gives no
+        references.
       StoreError: if there is no store, or the files cannot be written.
     """
     opened = Store(store, create=False)

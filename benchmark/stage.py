@@ -1,4 +1,4 @@
-"""One stage, from the store to the store."""
+"""Run one stage and write its result to the store."""
 
 import hashlib
 import logging
@@ -24,7 +24,7 @@ from results.measures import Measure
 from results.schema import Row, to_frame
 from results.store import CellKey, Store, StoreError
 
-_LONGEST = 1_000  # characters of an error
+_LONGEST = 1_000  # characters of an error, at most
 Outcome = Literal["done", "failed", "busy", "stopped"]  # busy: another process holds the cell
 
 
@@ -34,19 +34,20 @@ class Stage:
 
     cell: Cell
     name: Literal["train", "adapt"]
-    # that it is part of: where it failed in the same or a later one, it is not tried again; 0: none
+    # number of the attempt this belongs to: a stage that failed in this attempt or a later one is
+    # not tried again (0: no attempt)
     attempt: int = field(default=0, compare=False)
 
     @cached_property
     def key(self) -> CellKey:
-        """Where it is stored."""
+        """Key under which it is stored."""
         key = self.cell.train_key if self.name == "train" else self.cell.adapt_key
         assert key is not None, "a cell without meta-training has no train stage"
         return key
 
     @property
     def steps(self) -> int:
-        """Environment steps that it may use, as its progress counts them."""
+        """Environment steps it may use: in all for training, per test task for adaptation."""
         return self.cell.train_steps if self.name == "train" else self.cell.adapt_steps
 
     @property
@@ -71,19 +72,19 @@ def perform(
     save_every_s: float = SAVE_EVERY_S,
     device: str = "cpu",
 ) -> tuple[Outcome, str | None]:
-    """Run a stage, from where it was saved if it was, unless it is finished or held elsewhere.
+    """Run a stage, from its snapshot if there is one, unless it is finished or held elsewhere.
 
-    What came of it is written to the store.
+    The outcome is written to the store.
 
     Args:
-      threads: threads of the simulator; torch's are the process's.
-      tell: told how it goes, environment steps as `Stage.steps` counts them: "resumed" and those
-        that were done before, "used" and those so far, "kept" and those that were saved; "row" and
-        a new one as plain data; "note" and a line for a person.
+      threads: number of simulator threads; torch keeps the number set for the process.
+      tell: callback for progress events. Environment steps are counted as in `Stage.steps`:
+        "resumed" with those done before, "used" with those so far, "kept" with those saved; "row"
+        with a new row as plain data; "note" with a line for a person.
       force: run it from its beginning, even if it is finished.
-      stop: asked between any two steps whether to save the stage and leave it.
+      stop: called between any two steps; if true, the stage is saved and left.
       save_every_s: seconds between two saves.
-      device: of the learner.
+      device: the learner's device.
 
     Returns:
       The outcome, and for a failure its reason in one line.
@@ -124,7 +125,7 @@ def _perform(
     save_every_s: float,
     device: str,
 ) -> tuple[Outcome, str | None]:
-    """`perform`, of a stage that is claimed."""
+    """`perform` for a stage that is already claimed."""
     if force:
         store.forget(stage.key)
     replaces = store.status(stage.key) == "done"
@@ -158,7 +159,7 @@ def _perform(
             state = _written(begin.method) if stage.name == "train" else None
     except StoreError:
         raise
-    except BaseException as reason:  # whatever a method raises is its result
+    except BaseException as reason:  # whatever a method raises is recorded as its result
         if is_stop(reason):
             raise
         error = _in_one_line(reason)
@@ -182,18 +183,18 @@ def _perform(
 def _in_one_line(reason: BaseException) -> str:
     try:
         text = str(reason)
-    except BaseException as error:  # of a method's own class
+    except BaseException as error:  # from a method's own exception class
         if is_stop(error):
             raise
         text = "it cannot be shown"
     said = " ".join(f"{type(reason).__name__}: {text[:_LONGEST]}".split())
-    # tables hold text only, and terminals obey some of what cannot be printed
+    # tables hold only text, and terminals obey some unprintable characters
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
 
 
 def _outcome(store: Store, stage: Stage, rows: list[Row], error: str | None) -> dict[str, Any]:
-    """What a stage's record says of how it ended."""
+    """The part of a stage's record that says how it ended."""
     return {
         "status": _status(rows),
         "error": error,
@@ -216,7 +217,7 @@ def _run(
     plug_in: bool,
     saves: bool,
 ) -> bool:
-    """Run a stage to its end, and add its rows to `rows`; False if it was left before.
+    """Run a stage to its end and add its rows to `rows`; return False if it is left before.
 
     Snapshots are saved if `saves`. The forced second run of a finished stage has none: nobody could
     ask for it to be resumed.
@@ -230,7 +231,7 @@ def _run(
             return False
         stage.step()
         for row in stage.rows[len(rows) :]:
-            to_frame([row])  # a method's numbers may be of any type
+            to_frame([row])  # raises if a method's numbers do not fit their columns
             rows.append(row)
             log.append(_line(row))
             tell("row", asdict(row))
@@ -241,8 +242,9 @@ def _run(
 
 
 def finished(store: Store, stage: Stage) -> bool:
-    """Whether a stage need not run: it is done, and if it adapted a trained state, then the one
-    that is there now, if any.
+    """Whether a stage need not run.
+
+    It is done and, if the store holds a trained state that it builds on, it adapted that very one.
 
     Raises:
       StoreError: if the store cannot be read.
@@ -254,7 +256,7 @@ def finished(store: Store, stage: Stage) -> bool:
 
 
 def given_up(store: Store, stage: Stage) -> str | None:
-    """The error of a stage that has failed in the attempt which it is part of, None otherwise."""
+    """Error of a stage that has failed in its attempt or in a later one; None otherwise."""
     if not stage.attempt or store.status(stage.key) != "failed":
         return None
     record = store.record(stage.key)
@@ -267,7 +269,7 @@ def _attempt(record: Mapping[str, Any]) -> int:
 
 
 def looks_over(store: Store, stage: Stage) -> bool:
-    """Whether a stage need not run, or is given up, by what its record says alone: quick."""
+    """Whether a stage need not run or is given up, judged by its record alone, which is quick."""
     glance = store.glance(stage.key)
     if glance.status == "failed":
         return bool(stage.attempt) and _attempt(glance.record) >= stage.attempt
@@ -281,7 +283,7 @@ def looks_over(store: Store, stage: Stage) -> bool:
 
 
 def _trained_state(store: Store, stage: Stage) -> str | None:
-    """SHA-256 of the trained state that an adapt stage begins from, None where there is none."""
+    """SHA-256 of the trained state that an adapt stage begins from; None if there is none."""
     key = stage.cell.train_key
     if stage.name == "train" or key is None or store.status(key) != "done":
         return None
@@ -301,7 +303,7 @@ class _Listening(logging.Handler):
 
 @contextmanager
 def _warnings_into(log: list[str]) -> Iterator[None]:
-    """Keep in a stage's log what the modules log in a block."""
+    """Add to a stage's log whatever modules log within the block."""
     handler = _Listening(log)
     logging.getLogger().addHandler(handler)
     try:
@@ -313,7 +315,7 @@ def _warnings_into(log: list[str]) -> Iterator[None]:
 def record_failure(
     store: Store, stage: Stage, error: str, status: str = "failed", device: str = "cpu"
 ) -> None:
-    """Write that a stage failed in a way that it could not write itself."""
+    """Record that a stage failed in a way that kept it from recording this itself."""
     record = {
         "status": status,
         "error": error,
@@ -328,11 +330,11 @@ def record_failure(
         log=error + "\n",
         record=record,
     )
-    withdraw(store, stage.key)  # whoever was at it could not
+    withdraw(store, stage.key)  # the process that ran it could not
 
 
 class _Beginning:
-    """Makes a stage as it begins, as often as it is asked to, each with a method of its own."""
+    """Makes the stage at its beginning; each call makes a new one, with a method of its own."""
 
     def __init__(
         self,
@@ -394,7 +396,7 @@ def _saver(
 
 
 def _written(method: Method) -> bytes:
-    """A trained state; one that cannot be read back is found now, not a night later."""
+    """Return a trained state; one that cannot be read back is found now, not a night later."""
     data = states.to_bytes(method.state_dict())
     states.from_bytes(data)
     return data
@@ -406,13 +408,13 @@ def _status(rows: list[Row]) -> str:
 
 
 def _facts(threads: int | None, device: str) -> dict[str, Any]:
-    """What the last digits of a stage's rows may depend on."""
+    """Facts on which the last digits of a stage's rows may depend."""
     means = {"mujoco_threads": threads, "torch_threads": torch.get_num_threads()}
     return {"device": device, **means, **provenance()}
 
 
 def _told(stage: Stage, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record says besides how the stage ended."""
+    """The rest of a record: what it says besides how the stage ended."""
     config = dict(stage.cell.config)
     return {**facts, "config": config, "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
 

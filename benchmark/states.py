@@ -1,8 +1,8 @@
 """States as safetensors: a flat tree of named tensors, and the rest as JSON in the file's header.
 
 Reading a state runs no code, whoever wrote it. A tree is made of dictionaries, lists, tuples,
-tensors, NumPy arrays, numbers, texts and None. It comes back as it was, with the order of its
-tensors' axes in memory: the last bit of a matrix product can depend on that.
+tensors, NumPy arrays, numbers, texts and None. It comes back as it was, including the order of its
+tensors' axes in memory, on which the last bit of a matrix product can depend.
 """
 
 import json
@@ -21,14 +21,14 @@ _LENGTH = 8  # bytes of the header's length, which come first in the file
 
 
 class StateError(ValueError):
-    """A value to write is not such a tree, or data to read is not such a file."""
+    """The value to write is not such a tree, or the data to read is not such a file."""
 
 
 def to_bytes(tree: Any) -> bytes:
-    """A tree as the content of a file; equal trees give equal bytes.
+    """Return a tree as the content of a file; equal trees give equal bytes.
 
     Raises:
-      StateError: if it holds something else; it says where.
+      StateError: if the tree holds something else (the message says where) or cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     try:
@@ -36,7 +36,7 @@ def to_bytes(tree: Any) -> bytes:
         return bytes(save(tensors, {_TREE: text}))
     except (StateError, MemoryError):
         raise
-    # of what a tree may hold, much cannot be written: sparse tensors, cycles, foreign byte orders
+    # some of what a tree may hold cannot be written: sparse tensors, cycles, foreign byte orders
     except Exception as error:
         raise StateError(
             f"it cannot be written ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
@@ -44,10 +44,10 @@ def to_bytes(tree: Any) -> bytes:
 
 
 def from_bytes(data: bytes, device: str = "cpu") -> Any:
-    """The tree that `to_bytes` was given.
+    """Return the tree that `to_bytes` was given.
 
     Args:
-      device: of its tensors, but for those of bytes: states of generators are on the CPU.
+      device: where its tensors go, except those of bytes: states of generators stay on the CPU.
     Raises:
       StateError: if `data` is something else.
     """
@@ -70,7 +70,7 @@ def from_bytes(data: bytes, device: str = "cpu") -> Any:
 
 
 def _packed(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
-    """`value` as JSON; tensors go to `tensors` by name, and $ keys mark what JSON cannot say."""
+    """`value` as JSON; tensors go to `tensors` by name, $ keys mark what JSON cannot express."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | str):
@@ -115,7 +115,7 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     if "$tensor" in value:
-        # where torch aligns it, not where the file has it
+        # copied, so that it is aligned as torch wants it and not as the file happens to have it
         tensor = tensors[value["$tensor"]].clone()
         order = value.get("order", [*range(tensor.ndim)])
         return tensor.permute([order.index(axis) for axis in range(tensor.ndim)])
@@ -131,7 +131,7 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _moved(value: Any, device: str) -> Any:
-    """A tree with its tensors on a device, but for those of bytes."""
+    """Return a tree with its tensors on a device, except those of bytes."""
     if isinstance(value, Tensor):
         return value if value.dtype is torch.uint8 else value.to(device)
     if isinstance(value, dict):

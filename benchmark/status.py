@@ -1,4 +1,4 @@
-"""How far a store is, from what its cells say of themselves; nothing is run or changed."""
+"""How far a store is, judged by what its cells report; nothing is run or changed."""
 
 import json
 import time
@@ -19,11 +19,11 @@ from results.store import CellKey, Glance, Store
 _LONGEST_S = 1e15
 WATCH_EVERY_S = 5.0
 STATES = ("done", "running", "failed", "lost", "waiting")
-_MOST = 20  # lines of each kind, for a person
+_MOST = 20  # lines of each kind in the text for a person
 
 
 def tell(store: Path, watch: bool, as_json: bool) -> None:
-    """Print the status of a store, again and again with `watch` until nothing is left.
+    """Print the status of a store; with `watch`, repeat until no stage is left to run.
 
     Raises:
       StoreError: if there is no store, or nothing is planned in it.
@@ -55,9 +55,10 @@ def _unfinished(status: Mapping[str, Any]) -> int:
 def status_of(store: Store) -> dict[str, Any]:
     """The status of a store, as plain data.
 
-    A stage is "done"; "running", if somebody is at it; "failed"; "lost", if whoever was at it died;
-    else "waiting". Seconds left are those of what is not done, each at what its likes took, shared
-    by as many as are at work; None before anything is known.
+    A stage is "done"; "running" if a process holds its claim; "failed"; "lost" if the process that
+    ran it died; otherwise "waiting". The seconds left are those of the stages still to be run, each
+    estimated from similar stages or its own progress, shared by the processes at work, and at least
+    those of the longest; None while a stage has nothing to be estimated from.
     """
     now = time.time()
     stages = _stages(store)
@@ -77,7 +78,7 @@ def status_of(store: Store) -> dict[str, Any]:
 
 
 def _stages(store: Store) -> dict[CellKey, tuple[str, ...]]:
-    """What kind each planned stage is of: its likes take about as long."""
+    """Kind of each planned stage; stages of the same kind take about as long."""
     found = dict[CellKey, tuple[str, ...]]()
     for plan in plans_of(store, None):
         for cell in plan["cells"]:
@@ -137,7 +138,7 @@ def _seconds_left(
         if state in ("running", "lost", "waiting"):
             whole = usual[stages[key]]
             said = seen[key].said or {}
-            # what was lost goes on from its last save
+            # a lost stage is resumed from its last save
             done = said.get("saved") or 0 if state == "lost" else said.get("used", 0)
             share = done / max(said.get("steps", 1), 1)
             if state == "running" and (share_here := _share_here(said)) > 0.02:
@@ -150,12 +151,12 @@ def _seconds_left(
 
 
 def is_time(seconds: Any) -> TypeGuard[float]:
-    """Whether an entry of a record can be what a stage took."""
+    """Whether an entry of a record can be the number of seconds that a stage took."""
     return isinstance(seconds, int | float) and 0 < seconds < _LONGEST_S
 
 
 def _share_here(said: Mapping[str, Any]) -> float:
-    """The share of a stage's steps that the process at it has done itself."""
+    """Share of a stage's steps done by the process that runs it now."""
     steps = said.get("used", 0) - said.get("began_at", 0)
     return float(steps / max(said.get("steps", 1), 1))
 
@@ -163,7 +164,7 @@ def _share_here(said: Mapping[str, Any]) -> float:
 def _usual(
     kinds: Collection[tuple[str, ...]], took: Mapping[tuple[str, ...], list[float]]
 ) -> dict[tuple[str, ...], float | None]:
-    """What a whole stage of each kind takes: the mean of its likes, or else of all of its sort."""
+    """Mean seconds of a whole stage of each kind, or else of all train or adapt stages, or None."""
     of_sort: dict[bool, list[float]] = {True: [], False: []}
     for kind, seconds in took.items():
         of_sort[kind[-1] == "train"] += seconds
@@ -177,7 +178,7 @@ def _usual(
 
 
 def as_text(status: Mapping[str, Any]) -> str:
-    """A status for a person."""
+    """Return a status as text for a person."""
     count, left = status["stages"], status["seconds_left"]
     total = sum(count.values())
     states = ", ".join(f"{count[state]:,} {state}" for state in STATES[1:] if count[state])

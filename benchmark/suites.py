@@ -1,7 +1,7 @@
 """Suites and budgets, as data.
 
-A suite asks one question; its version is bumped whenever a change moves what its numbers mean. A
-budget says how much experience the question may cost.
+A suite asks one question; its version is bumped whenever a change alters what its numbers mean. A
+budget says how much experience answering the question may cost.
 """
 
 from collections.abc import Mapping
@@ -13,30 +13,31 @@ from envs import FIDELITY
 
 @dataclass(frozen=True)
 class Variant:
-    """A change to the methods of a suite that it asks about; the first is usually none."""
+    """A change to a suite's methods whose effect it asks about; the first is usually no change."""
 
-    # over those of the budget; a method that lacks one of them has no such variant
+    # these override the budget's; a method that lacks one of them does not have this variant
     settings: Mapping[str, Any] = field(default_factory=dict)
-    # training tasks of an off-policy meta-training in place of the budget's, 0 for those; the tasks
-    # of a smaller number are among those of a larger one
+    # number of training tasks of an off-policy meta-training in place of the budget's (0: keep it);
+    # the tasks of a smaller number are among those of a larger one
     tasks: int = 0
-    # with other tasks: whether all together have the budget's steps; otherwise each has its share
+    # with `tasks`: whether all together have the budget's steps; otherwise each has as many as at
+    # the budget's number of tasks
     same_total: bool = False
-    # share of the law that training tasks are from, those nearest its middle
+    # share of the training law, nearest its middle, that training tasks come from
     law: float = 1.0
 
 
 @dataclass(frozen=True)
 class Suite:
-    """One question, and what answers it."""
+    """One question, and what is run to answer it."""
 
     id: str
     version: int
     question: str
-    splits: tuple[str, ...]  # test splits; a family is asked about those that it has
-    families: Mapping[str, tuple[str, ...]]  # by budget; at another one they have to be named
+    splits: tuple[str, ...]  # test splits; each family runs on those it has
+    families: Mapping[str, tuple[str, ...]]  # by budget; at any other they must be named
     methods: tuple[str, ...]  # the arms that run by default, in the order of the report
-    variants: tuple[Variant, ...] = (Variant(),)  # each of every method that has it
+    variants: tuple[Variant, ...] = (Variant(),)  # each runs for every method that has it
     probe: str = ""  # what else is measured at each checkpoint of adaptation, module:Class
 
 
@@ -50,25 +51,26 @@ class Budget:
     train_steps: int  # off-policy meta-training, summed over its tasks
     adapt_steps: int  # adaptation, per test task
     seeds: int  # training seeds by default
-    # and those that a published table needs, 0 for a budget that is not for publishing
+    # seeds that a published table needs; 0 for a budget that is not for publishing
     published_seeds: int = 0
-    # training tasks of an off-policy meta-training that visits a few of many; as many steps in all
+    # training tasks of an off-policy meta-training that visits a few of many at a time; it has
+    # `train_steps` in all, too
     many_tasks: int = 0
-    fresh_tasks: int = 0  # training tasks that an on-policy meta-training draws, again and again
-    fresh_steps: int = 0  # on-policy meta-training, summed over all that it draws
-    # instead of either, of the methods in a module
+    fresh_tasks: int = 0  # training tasks that an on-policy meta-training draws at a time
+    fresh_steps: int = 0  # on-policy meta-training, summed over all tasks it draws
+    # by module: steps in place of `train_steps` or `fresh_steps` for the methods in it
     meta_steps: Mapping[str, int] = field(default_factory=dict)
-    # over the defaults of a Config class and of those that inherit it, which have the last word; by
-    # module:Class
+    # by module:Class of a Config class: settings that override its defaults and those of its
+    # subclasses; an entry for a subclass has the last word
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 FAST = ("point-goal", "point-rand")
 FASTEST = ("point-goal",)  # where a suite has many arms
 DESK = ("cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand")
-ANTS = ("ant-goal", "ant-dir")  # TD3's own curve on the Ant is below standing still at desk's steps
+ANTS = ("ant-goal", "ant-dir")  # after desk's steps, TD3 itself is still below standing still
 GAPS = ("cheetah-vel-gap", "ant-dir-4", "ant-goal-gap", "hopper-mass", "walker-mass")
-COVERAGE = (5, 15, 30)  # training tasks
+COVERAGE = (5, 15, 30)  # numbers of training tasks
 LAWS = (0.5, 1.0)  # shares of the law
 WIDTHS = (64, 128, 256)  # of the backbone
 COMPARED = (
@@ -232,7 +234,7 @@ SUITES: dict[str, Suite] = {
     )
 }
 
-# Config classes, named so that this file imports no learner
+# Config classes, by name so that this file imports no learner
 TD3 = "methods.core.td3:TD3Config"
 APB = "methods.apb:ApbConfig"
 APB_RESET = "methods.apb:ApbResetConfig"
@@ -246,16 +248,16 @@ VARIBAD = "methods.varibad:VaribadConfig"
 RL2 = "methods.rl2:Rl2Config"
 TD3_STAGE = "methods.core.td3_stage:TD3StageConfig"
 
-# Short horizons and few steps want a short-sighted, quick learner. What smoke and quick share was
-# chosen by hand, on point-goal, whose test tasks at radius 2 were among the tries; quick has what
-# its tuning says on top.
+# Short horizons and few steps call for a short-sighted, quick learner. What smoke and quick share
+# was chosen by hand on point-goal, and the tries included its test tasks at radius 2; on top of
+# that, quick has what its tuning found.
 _QUICK_TD3 = {"gamma": 0.9, "tau": 0.02, "learning_rate": 2e-3, "exploration_noise": 0.3}
 _SMOKE_TD3 = {**_QUICK_TD3, "hidden": 16, "batch": 16}
 _TUNED_TD3 = {**_QUICK_TD3, "hidden": 64, "batch": 64, "tau": 5e-3}
-# The same holds of PPO, tried on the training law: a trial has 100 steps there, not 400, and
-# updates are few.
+# The same holds for PPO, tried on the training law: a trial has 100 steps there instead of 400,
+# and updates are few.
 _QUICK_PPO = {"gamma": 0.95, "learning_rate": 2e-3, "minibatches": 3, "copies": 2}
-# And of PEARL, which is tried on the training law too.
+# And for PEARL, which was tried on the training law too.
 _QUICK_PEARL = {
     "gamma": 0.9,
     "tau": 0.02,
@@ -270,8 +272,8 @@ _QUICK_PEARL = {
     "prior_steps": 100,
     "posterior_steps": 150,
 }
-# And of VariBAD's: its minibatches are of steps, not of whole columns, and its autoencoder learns
-# from few batches, too.
+# And for VariBAD: its minibatches consist of steps, not of whole columns, and its autoencoder
+# learns from few batches, too.
 _QUICK_VARIBAD = {
     "minibatches": 8,
     "precollect": 1_600,
@@ -283,8 +285,8 @@ _QUICK_VARIBAD = {
     "dynamics_kl_weight": 0.1,
 }
 
-# Widths between quick's and paper's. fp32, as a processor without bfloat16 instructions takes 30
-# times as long to emulate them.
+# Widths between quick's and paper's. The precision stays fp32, since a processor without bfloat16
+# instructions takes 30 times as long to emulate them.
 _DESK_TD3 = {
     "hidden": 128,
     "batch": 128,
@@ -294,7 +296,7 @@ _DESK_TD3 = {
     "tau": 0.02,
 }
 
-# As a reproduction has them on the cheetah (dlpbc/nm-metarl); the official defaults, 2 and 1, are
+# The values of a reproduction on the cheetah (dlpbc/nm-metarl); the official defaults, 2 and 1, are
 # for 2D navigation.
 _LOCOMOTION_CAVIA = {"context": 50, "inner_rate": 10.0}
 
@@ -303,7 +305,7 @@ _PAPER_TD3 = {"hidden": 256, "batch": 256, "learning_rate": 3e-4, "compile": Tru
 
 
 def _afterwards(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """TD3's settings as those of a stage of it."""
+    """Return TD3's settings under their names in `TD3StageConfig`."""
     return {f"td3_{name}": value for name, value in settings.items()}
 
 
@@ -320,7 +322,7 @@ BUDGETS: dict[str, Budget] = {
             many_tasks=4,
             fresh_tasks=4,
             fresh_steps=4_000,
-            # no warm-up: five episodes of it would leave no update to try
+            # no warm-up: the default of five episodes would leave no update to try
             settings={
                 TD3: {**_SMOKE_TD3, "warmup_episodes": 0},
                 TD3_STAGE: _afterwards({**_SMOKE_TD3, "warmup_episodes": 1}),
@@ -361,7 +363,7 @@ BUDGETS: dict[str, Budget] = {
             many_tasks=8,
             fresh_tasks=8,
             fresh_steps=320_000,
-            # widths apart, what differs from smoke was chosen on point-goal's tuning law:
+            # apart from widths, what differs from smoke was chosen on point-goal's tuning law:
             # results/tuning/quick_point-goal_*.csv
             settings={
                 TD3: _TUNED_TD3,
@@ -413,7 +415,7 @@ BUDGETS: dict[str, Budget] = {
                 GRADIENT: {"hidden": 128, "episodes": 10, "fisher_stride": 7},
                 MAML: {"max_kl": 0.02},
                 CAVIA: _LOCOMOTION_CAVIA,
-                # widths and batch of the others; for each environment step a quarter of the
+                # widths and batch as for the others; per environment step, a quarter of the
                 # official gradient steps on cheetah-vel, a half on cheetah-dir, an eighth on ants,
                 # hopper and walker
                 PEARL: {
@@ -448,7 +450,7 @@ BUDGETS: dict[str, Budget] = {
                 TD3_STAGE: _afterwards(_PAPER_TD3),
                 APB_RESET: {"reset_period": 100_000},
                 CAVIA: _LOCOMOTION_CAVIA,
-                PEARL: {"updates_per_step": 0.0625},  # about the official million of gradient steps
+                PEARL: {"updates_per_step": 0.0625},  # about the official million gradient steps
             },
         ),
         Budget(

@@ -2,14 +2,15 @@
 
     error ≤ 2 L ‖ρₜ‖ |X_OOD| ε_max
 
-The actor is π(s) = tanh(ρₜ ψ(z)) with z = ρₕ s. L is a Lipschitz constant of ψ; X_OOD are those
-inputs z of ten episodes that lie outside the support of meta-training, ε(z) is how far z lies from
-the nearest point of it. The support are the inputs that ψ has where each meta-trained policy plays
-its own training task: two episodes, without noise.
+The actor is π(s) = tanh(ρₜ ψ(z)) with z = ρₕ s. L is a Lipschitz constant of ψ; X_OOD is the set
+of inputs z of ten episodes that lie outside the support of meta-training; ε(z) is the distance of z
+from the nearest point of the support, ε_max its maximum over X_OOD. The support is the set of
+inputs that ψ gets when each meta-trained policy plays its own training task: two episodes, without
+noise.
 
-The paper leaves open when an input is outside. Ours: farther from the support than 99 % of the
-support's own points lie from the nearest of another episode. Whatever a bound multiplies by a count
-grows with the number of inputs that were looked at, so L ‖ρₜ‖ ε_max stands beside it.
+The paper leaves open when an input is outside. Our criterion: it lies farther from the support than
+99 % of the support's own points lie from the nearest one of another episode. A bound with a count
+as a factor grows with the number of inputs examined, so L ‖ρₜ‖ ε_max is measured beside it.
 
 Source: Park and Lee 2025 (arXiv 2509.22310), Theorem 2; the details are ours.
 """
@@ -50,20 +51,20 @@ from results.measures import (
 Weights: TypeAlias = Mapping[str, Tensor]
 
 QUANTILE = 0.99  # of distances within the support
-SUPPORT_EPISODES = 2  # of each training task
+SUPPORT_EPISODES = 2  # per training task
 SUPPORT_POINTS = 4_096  # at most; evenly spaced among all
-JACOBIANS = 256  # inputs of each task whose gradient is looked at; evenly spaced
+JACOBIANS = 256  # inputs per task, at most, at which the gradient is taken; evenly spaced
 
 
 class Theory:
     """Measures the terms for the policies that a TD3-type method has adapted.
 
     Args:
-      cell: of the adaptation.
-      method: as adaptation begins with it. Only what APB meta-trained has a support; for other
+      cell: the cell of the adaptation.
+      method: the method as adaptation begins. Only what APB meta-trained has a support; for other
         TD3-type methods only L and ‖ρₜ‖ are measured, and for those without (ρₕ, ψ, ρₜ) nothing.
       tasks: N test tasks.
-      streams: of the stage. threads: of the simulator.
+      streams: the stage's streams. threads: number of simulator threads.
     """
 
     def __init__(
@@ -80,12 +81,12 @@ class Theory:
                     "the trained state holds no layers of its training tasks, as older ones do not:"
                     " the bound is not measured; run the meta-training again, with --force"
                 )
-            # a layer that all tasks share has one space behind it, and no ρₕ of its own
+            # if all tasks share ρₕ, no task has its own, and the inputs of ψ lie in one space
             elif "rho_h.w" in method.rho:
                 self._support = support(cell, _on_cpu(method.rho, method.shared), threads)
 
     def __call__(self, adapter: Adapter, used: int) -> list[Measure]:
-        """The terms of each task after `used` steps."""
+        """Return the terms for each task after `used` steps."""
         learner = getattr(adapter, "learner", None)
         if not isinstance(learner, TD3):
             return []
@@ -110,19 +111,19 @@ class Theory:
 
 @dataclass(frozen=True)
 class Support:
-    """Inputs of ψ in meta-training [points, D], and the distance from which one is outside."""
+    """Inputs of ψ in meta-training [points, D], and the distance beyond which one is outside."""
 
     points: Tensor
     threshold: float
 
 
 def support(cell: Cell, weights: Weights, threads: int = 1) -> Support:
-    """The inputs that ψ has when each training task is played by its own meta-trained policy.
+    """The inputs that ψ gets when each training task is played by its own meta-trained policy.
 
     Args:
-      cell: whose meta-training it was; its training tasks are drawn again.
-      weights: the meta-trained actor, with an axis of the training tasks where they have layers of
-        their own.
+      cell: a cell that builds on the meta-training, whose training tasks are drawn again.
+      weights: the meta-trained actor; layers that each training task has for itself have a leading
+        axis of the training tasks.
     """
     trainer, streams = cell.trainer, streams_of(cell.trainer, "train")
     family = trainer.seen_family()
@@ -141,10 +142,12 @@ def support(cell: Cell, weights: Weights, threads: int = 1) -> Support:
 
 
 def inputs_of(env: Env, weights: Weights, config: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
-    """z = ρₕ s at every step of one episode in each copy of each task: [points, D] of each task,
-    and the copy [points] that each is of.
+    """Return z = ρₕ s at every step of one episode in each copy of each task.
 
-    Actions are the policy's own, without noise; those that are not finite are 0.
+    Actions are the policy's own, without noise; those that are not finite are replaced by 0.
+
+    Returns:
+      For each task, the inputs z [points, D] and the copy [points] that each comes from.
     """
     depth, first = config["depth"], config.get("activate_first", True)
     obs = env.reset()
@@ -168,7 +171,7 @@ def inputs_of(env: Env, weights: Weights, config: Mapping[str, Any]) -> list[tup
 def terms(
     weights: Weights, i: int, z: Tensor, support: Support | None, config: Mapping[str, Any]
 ) -> dict[str, float]:
-    """The terms of the bound for task i, whose policy gave ψ the inputs z [points, D]."""
+    """Return the terms of the bound for task i, whose policy gave ψ the inputs z [points, D]."""
     own = {name: tensor[i] if tensor.ndim == 3 else tensor for name, tensor in weights.items()}
     layers = tuple(f"psi{layer}" for layer in range(config["depth"]))
     lipschitz = float(np.prod([_norm(own[f"{name}.w"]) for name in layers]))
@@ -202,12 +205,12 @@ def input_gradient(weights: Weights, layers: tuple[str, ...], z: Tensor, first: 
 
 
 def _on_cpu(*parts: Weights) -> Weights:
-    """The weights of an actor, where they are measured."""
+    """The parts of an actor's weights as one tree on the CPU, where they are measured."""
     return {name: tensor.cpu() for part in parts for name, tensor in part.items()}
 
 
 def _finite(weights: Weights, i: int) -> bool:
-    """Whether the policy of task i has not diverged."""
+    """Whether all weights of the policy of task i are finite."""
     own = (tensor[i] if tensor.ndim == 3 else tensor for tensor in weights.values())
     return all(bool(tensor.isfinite().all()) for tensor in own)
 

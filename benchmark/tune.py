@@ -1,10 +1,10 @@
-"""Tuning: settings of a method are tried on a family's tuning law, and every try is logged.
+"""Tuning: settings of a method are tried on a family's tuning law, and every trial is logged.
 
-Successive halving: all trials get a quarter of the budget, the best third of them, at least two,
-half of it. The first trial has the budget's own settings, the others are drawn from the space that
-the method declares. Score is the mean return on the validation tasks at the end of adaptation.
-Seeds are none that tables use, and tasks are none that are tested. A trial that the log has is not
-run again, so that tuning can go on where the store is lost.
+Successive halving: all trials get a quarter of the budget; the best third of them, at least two,
+get half of it. The first trial has the budget's own settings, the others are drawn from the space
+that the method declares. The score is the mean return on the validation tasks at the end of
+adaptation. No table uses these seeds, and none of these tasks is a test task. A trial that is in
+the log is not run again, so that tuning can go on even if the store is lost.
 """
 
 import json
@@ -30,7 +30,7 @@ from results.files import commit, explained
 from results.store import Store
 from results.trials import load_log
 
-TUNED_SEED = 1_000_000  # of every trial, plus what the command line says
+TUNED_SEED = 1_000_000  # of every trial, plus the seed of the command line
 SUITE = Suite(
     "tuning",
     1,
@@ -46,7 +46,7 @@ class Rung(NamedTuple):
     """A round of successive halving."""
 
     fraction: float  # of the budget's steps
-    share: float  # of the trials, the best of the rung before
+    share: float  # of the trials of the previous rung; the best ones go on
 
 
 RUNGS = (Rung(0.25, 1.0), Rung(0.5, 1 / 3))
@@ -63,15 +63,16 @@ class Trial:
 
     @property
     def id(self) -> str:
-        """Of what is measured: another version of the method, say, gives another one."""
+        """Id of what is measured; another version of the method, for example, has another id."""
         return self.cell.adapt_key.id
 
 
 def draw_settings(
     path: str, budget: Budget, n: int, generator: np.random.Generator
 ) -> list[Settings]:
-    """The settings of `n` trials: the budget's own, then different draws from the method's space,
-    as many as it has.
+    """Draw the settings of `n` trials, or of fewer if the method's space is too small.
+
+    The first are the budget's own, the others are different points of the space.
 
     Raises:
       InputError: if the method declares no space, or one that its Config refuses.
@@ -113,7 +114,7 @@ def draw_settings(
 
 
 def _is_space(space: Any) -> bool:
-    """Whether it has values to try, for one setting or more."""
+    """Whether a space gives each setting a non-empty tuple or list of values, none of them NaN."""
     return isinstance(space, Mapping) and all(
         isinstance(values, tuple | list) and values and all(value == value for value in values)
         for values in space.values()
@@ -121,7 +122,7 @@ def _is_space(space: Any) -> bool:
 
 
 def scaled(budget: Budget, fraction: float) -> Budget:
-    """The budget with a fraction of its steps, for training and for adaptation."""
+    """Return the budget with a fraction of its steps, for training and for adaptation."""
     return replace(
         budget,
         id=f"{budget.id} x {fraction:g}",
@@ -141,7 +142,7 @@ def trials_of(
     chosen: Mapping[int, Settings],
     seed: int,
 ) -> list[Trial]:
-    """The trials of a rung, by their numbers."""
+    """Return the trials of a rung; `chosen` holds their settings by number."""
     found = []
     for number, settings in chosen.items():
         (cell,) = expand(
@@ -165,7 +166,7 @@ def promoted(lines: pd.DataFrame, rung: int) -> list[int]:
 
 
 def line_of(trial: Trial, store: Store, threads: int) -> dict[str, Any]:
-    """What the log says of a finished trial."""
+    """Return the log's line for a finished trial."""
     cell, train = trial.cell, trial.cell.train_key
     keys = [
         key for key in (train, cell.adapt_key) if key and store.status(key) in ("done", "failed")
@@ -195,7 +196,7 @@ def line_of(trial: Trial, store: Store, threads: int) -> dict[str, Any]:
 
 
 def finished_in(store: Store, trial: Trial) -> bool:
-    """Whether nothing is left to do for a trial, well or badly."""
+    """Whether nothing is left to do for a trial, whether it succeeded or failed."""
     train = trial.cell.train_key
     if train and store.status(train) == "failed":
         return True
@@ -203,8 +204,9 @@ def finished_in(store: Store, trial: Trial) -> bool:
 
 
 def logged(path: Path, trials: Iterable[Trial]) -> dict[str, dict[str, Any]]:
-    """A log's lines of these trials, by their ids; none that failed, which may have been the
-    machine's fault.
+    """Return a log's lines for these trials by their ids, without those that failed.
+
+    A failure may have been the machine's fault, so those are run again.
 
     Raises:
       StoreError: if it cannot be read, or is no log.
@@ -220,7 +222,7 @@ def logged(path: Path, trials: Iterable[Trial]) -> dict[str, dict[str, Any]]:
 
 
 def put_aside(path: Path, n_known: int) -> Path | None:
-    """Copy a log that has more than `n_known` trials, which is about to be written anew.
+    """Copy a log that has more than `n_known` trials before it is written anew; return the copy.
 
     Raises:
       StoreError: if it cannot be read or copied.
@@ -245,7 +247,7 @@ def best_of(lines: pd.DataFrame) -> pd.Series:
 
 
 def write_log(folder: Path, budget: Budget, lines: Sequence[Mapping[str, Any]]) -> Path:
-    """Write the log of a method on a family at a budget, in order.
+    """Write the log of a method on a family at a budget, sorted by rung and trial; return its path.
 
     Raises:
       StoreError: if it cannot be written.

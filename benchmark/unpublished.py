@@ -1,4 +1,4 @@
-"""What is missing in the published results, and the meta-trainings there that need no repeating."""
+"""What is missing from the published results, and which meta-trainings need not be repeated."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +14,14 @@ from results.publication import Publication
 from results.schema import COLUMNS, Row
 from results.store import CellKey, Store
 
-VERSIONS = ("benchmark", "python", "packages")  # that all cells of a published suite share
+VERSIONS = ("benchmark", "python", "packages")  # the same for all cells of a published suite
 
 
 def missing(cells: Sequence[Cell], publication: Publication) -> list[Cell]:
-    """The cells that are not published as the code would run them today, in their order.
+    """Return the cells that are not published as the code would run them today, in their order.
 
     Raises:
-      InputError: if what runs here could not be added to what is published of a suite.
+      InputError: if what runs here could not be added to a published suite, as versions differ.
     """
     known = set()
     for suite in sorted({cell.suite for cell in cells} & {*publication.suites}):
@@ -54,7 +54,7 @@ def _text(version: Any) -> str:
 
 
 def take_over(cells: Sequence[Cell], publication: Publication, store: Store) -> int:
-    """Put the published trained states that cells build on into a store; how many there were.
+    """Copy the published trained states that cells build on into a store; return how many.
 
     Only states that the store lacks are taken, with their rows, measures and record.
 
@@ -91,7 +91,7 @@ def take_over(cells: Sequence[Cell], publication: Publication, store: Store) -> 
 
 
 def _fields(line: dict[Any, Any], columns: dict[str, str]) -> dict[str, Any]:
-    """What a line of a table has of some columns, in Python's types."""
+    """Return a line's values in some columns as Python types, without missing ones."""
     return {
         name: int(line[name]) if dtype == "Int64" else line[name]
         for name, dtype in columns.items()

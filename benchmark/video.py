@@ -1,8 +1,7 @@
-"""The policy before and after adaptation, side by side, as films that a report embeds.
+"""Films of the policy before and after adaptation, side by side, for a report to embed.
 
-A store keeps what was meta-trained, not what was adapted, so the adaptation of a cell is run again,
-with its own seed; what it scores is compared with the cell's rows, and the caption says if it is
-not the same.
+A store keeps meta-trained states but no adapted ones, so the adaptation of a cell is run again with
+the cell's seed. Its scores are compared with the cell's rows, and the caption says if they differ.
 """
 
 import json
@@ -35,11 +34,12 @@ from results.store import CellKey, Store, StoreError
 if TYPE_CHECKING:
     from benchmark.cells import Cell
 
-FILMS = "films"  # folder of the report
-_TOLERANCE = 1e-3  # of a return, relative where that is larger than 1
-_MOST_NAMED = 3  # parameters of a task in a caption
-_TELL_EVERY_S = 30.0  # between progress reports of one adaptation
-# of a film: returns of what it shows, steps between, mean return of every task
+FILMS = "films"  # subfolder of the report
+_TOLERANCE = 1e-3  # for returns; relative where a return is larger than 1
+_MOST_NAMED = 3  # most task parameters that a caption lists; of more it gives the number
+_TELL_EVERY_S = 30.0  # between progress reports of an adaptation
+# facts of a film: returns of the two episodes, adaptation steps between them, and the mean return
+# of every task at the end
 FACTS = {"before", "after", "steps", "ends"}
 
 
@@ -50,21 +50,22 @@ def films(
     tell: Callable[[str], None],
     own: Sequence[str] = (),
 ) -> list[Clip]:
-    """Film each arm's first finished seed on each split, on its task farthest from the law.
+    """Film each arm's first finished seed per split, on the task farthest from the training law.
 
-    What was filmed into `out` before is not filmed again.
+    Films that are in `out` already are not made again.
 
     Args:
-      place: folder of results, or `published`. suites: None for all. tell: told how far it is, and
-        what cannot be filmed.
+      place: folder of results, or `published`.
+      suites: None for all.
+      tell: called with lines on the progress and on what cannot be filmed.
       own: methods that are not registered, as module:Class.
     Raises:
-      InputError: if MuJoCo has nothing to draw with (it says what to install), or one of `own` is
-        called as another method is.
-      PluginError: if one of `own` is no method.
+      InputError: if MuJoCo has nothing to draw with (the message says what to install), or a method
+        in `own` is given twice or has the name of another one.
+      PluginError: if an entry of `own` is not a method.
       StoreError, ReportError: if results cannot be read, or films cannot be written.
     """
-    # before anything imports MuJoCo, which chooses its OpenGL then
+    # first, because MuJoCo chooses its OpenGL when it is imported
     draw_off_screen()
     from benchmark.progress import duration
 
@@ -81,7 +82,7 @@ def films(
     made = 0
     for one in chosen:
         method = method_name(one["method"], one["variant"])
-        # a terminal obeys what it is sent
+        # one_line, because a terminal would obey control characters
         name = one_line(f"{method} on {one['family']}/{one['split']} seed {one['seed']}")
         try:
             cell = _cell_of(results, one, known)
@@ -101,7 +102,7 @@ def films(
         except _NotFilmedError as reason:
             tell(f"no film of {name}: {one_line(str(reason))}")
             continue
-        # whatever a method raises must not cost the report
+        # an error of a method must not cost the report
         except BaseException as error:
             if is_stop(error):
                 raise
@@ -113,14 +114,14 @@ def films(
 
 
 class _NotFilmedError(Exception):
-    """A cell cannot be run again here."""
+    """Raised where a cell cannot be run again here."""
 
 
 def draw_off_screen() -> None:
     """Choose an OpenGL that needs no display, and try it.
 
     Raises:
-      InputError: if there is none.
+      InputError: if none works.
     """
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
@@ -131,7 +132,7 @@ def draw_off_screen() -> None:
         family = load_family("point-goal")
         env = BatchEnv(family, family.split("id")[:1])
         Pictures(env.batch, 8).close()
-    # AttributeError is PyOpenGL's without its library
+    # PyOpenGL raises AttributeError where its library is missing
     except (AttributeError, RuntimeError, ImportError, OSError) as error:
         raise InputError(
             f"--videos: MuJoCo cannot draw with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')};"
@@ -141,7 +142,7 @@ def draw_off_screen() -> None:
 
 
 def _cell_of(results: Store | Publication, one: dict[str, Any], known: Mapping[str, str]) -> "Cell":
-    """The planned cell `one`, as today's code has it; `known` are methods by name."""
+    """Return planned cell `one` as the current code defines it; `known` maps names to methods."""
     from benchmark.cells import expand
 
     suite = SUITES.get(one["suite"])
@@ -164,7 +165,7 @@ def _cell_of(results: Store | Publication, one: dict[str, Any], known: Mapping[s
         key = CellKey("adapt", one["suite"], int(one["suite_version"]), one["adapt_id"])
         config = results.record(key).get("config")
         if config is None:
-            # published results hold their hash
+            # published results hold only a hash of them
             raise _NotFilmedError("its settings are not stored")
         cell = replace(cell, variant=one["variant"], config=config)
     if cell.adapt_key.id != one["adapt_id"]:
@@ -173,7 +174,7 @@ def _cell_of(results: Store | Publication, one: dict[str, Any], known: Mapping[s
 
 
 def _known_facts(out: Path, adapt_id: str) -> dict[str, Any] | None:
-    """What is known of a film that is there; None where it has to be made."""
+    """Return the `FACTS` of an existing film; None if the film has to be made."""
     film, facts = (out / FILMS / f"{adapt_id}.{kind}" for kind in ("webp", "json"))
     try:
         known: dict[str, Any] = json.loads(read(facts))
@@ -185,14 +186,14 @@ def _known_facts(out: Path, adapt_id: str) -> dict[str, Any] | None:
 def _filmed(
     results: "Store | Publication", cell: "Cell", out: Path, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Make the film of a cell, and give its `FACTS`."""
+    """Make the film of a cell and return its `FACTS`."""
     from benchmark.film import adapt_again, film
 
     place = _farthest(cell)
     told = time.monotonic()
 
     def progress(used: int) -> None:
-        """Tell the steps now and then."""
+        """Report the steps from time to time."""
         nonlocal told
         if time.monotonic() - told > _TELL_EVERY_S:
             told = time.monotonic()
@@ -210,13 +211,13 @@ def _filmed(
     }
     name = cell.adapt_key.id
     write_bytes(out / FILMS / f"{name}.webp", film(cell, place, filmed.paths))
-    # last: a film without it is made again
+    # written last: a film without facts is made again
     write_bytes(out / FILMS / f"{name}.json", json.dumps(facts).encode())
     return facts
 
 
 def _farthest(cell: "Cell") -> int:
-    """Which task of the cell's split is farthest from the training law."""
+    """Return the index of the task in the cell's split that is farthest from the training law."""
     tasks = load_family(cell.family).split(cell.split)
     return max(range(len(tasks)), key=lambda n: tasks[n].shift)
 
@@ -231,14 +232,14 @@ def _trained_state(results: Store | Publication, cell: "Cell") -> bytes | None:
 
 
 def _published(results: Store | Publication, cell: "Cell") -> pd.DataFrame:
-    """The rows of the cell's last checkpoint, by task."""
+    """Return the rows of the cell's last checkpoint, sorted by task."""
     rows, _ = results.read([cell.suite])
     mine = rows[rows["cell_id"] == cell.adapt_key.id]
     return mine[mine["env_steps"] == mine["env_steps"].max()].sort_values("task_index")
 
 
 def _caption(cell: "Cell", facts: dict[str, Any], rows: pd.DataFrame) -> str:
-    """What a film shows and whether it matches `rows`, the last checkpoint's row for each task."""
+    """Say what a film shows and whether it matches `rows`, the last checkpoint's row per task."""
     task = load_family(cell.family).split(cell.split)[_farthest(cell)]
     named = [f"{name} {value:.3g}" for name, value in task.params.items()]
     params = ", ".join(named if len(named) <= _MOST_NAMED else [f"{len(named)} parameters"])

@@ -1,4 +1,4 @@
-"""The life of a worker process of the local executor."""
+"""A worker process of the local executor."""
 
 import ctypes
 import multiprocessing
@@ -17,21 +17,21 @@ from benchmark.stage import perform
 from results.fork_server import HELD
 from results.store import Store, StoreError
 
-TERMINATED = 128 + signal.SIGTERM  # exit code of a worker that was asked to end
+TERMINATED = 128 + signal.SIGTERM  # exit code of a worker that SIGTERM ended
 TELL_EVERY_S = 0.2  # between two reports of progress
 
 
 class Stop:
-    """Whether this process was asked to end, by SIGTERM.
+    """Tells a stage whether SIGTERM has asked this process to end.
 
-    Between two stages, and until a stage begins to ask, there is nothing to save, and the process
-    ends at once.
+    Between stages, and until a stage first asks, there is nothing to save, so SIGTERM ends the
+    process at once.
     """
 
     def __init__(self) -> None:
         self.asked = self.heeded = False
         signal.signal(signal.SIGTERM, self._hear)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal is gone: the runner will ask
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal closed: the executor will ask
 
     def _hear(self, number: int, frame: Any) -> None:
         self.asked = True
@@ -39,12 +39,12 @@ class Stop:
             os._exit(TERMINATED)
 
     def __call__(self) -> bool:
-        """Ask; from now on to `forget` the stage will be saved."""
+        """Return whether to stop; until `forget`, SIGTERM no longer ends the process at once."""
         self.heeded = True
         return self.asked
 
     def forget(self) -> None:
-        """The stage is over."""
+        """Note that the stage is over; end the process if it was asked to."""
         self.heeded = False
         if self.asked:
             os._exit(TERMINATED)
@@ -53,14 +53,14 @@ class Stop:
 def serve(
     connection: Connection, store: Store, means: Means, environment: Mapping[str, str]
 ) -> None:
-    """A worker's life, with the executor's environment variables: stages in, progress and outcomes
-    out.
+    """Run stages from `connection`, with the executor's environment variables; send back progress
+    and outcomes.
     """
     stop = Stop()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD - {signal.SIGINT})
     os.environ.clear()
     os.environ.update(environment)
-    store.root = store.root.absolute()  # a plug-in may go to another folder
+    store.root = store.root.absolute()  # a plug-in may change the working folder
     import torch
 
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -75,7 +75,7 @@ def serve(
         told = 0.0
 
         def tell(kind: str, value: Any) -> None:
-            """Pass on what is told, steps only now and then."""
+            """Pass on a progress event; steps at most every `TELL_EVERY_S`."""
             nonlocal told
             now = time.monotonic()
             if kind == "used" and now - told <= TELL_EVERY_S:
@@ -103,7 +103,7 @@ def serve(
 
 
 def _send(connection: Connection, message: tuple[str, Any]) -> None:
-    """Tell the executor; if it is gone, exit, so that the broken pipe does not fail the stage."""
+    """Send to the executor; if it is gone, exit, lest the broken pipe fail the stage."""
     try:
         connection.send(message)
     except OSError:
@@ -122,5 +122,5 @@ def keep_memory() -> None:
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
         if mallopt is not None:
-            mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD, at its largest
+            mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD, at its maximum
             mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD

@@ -30,15 +30,15 @@ FAMILIES: dict[str, str] = {
 }
 
 
-TUNING = "tuning-"  # before the id of a family, its tuning law
+TUNING = "tuning-"  # before a family's id: its tuning law
 PIXELS = ("pixels-point-goal", "pixels-point-rand")  # families that see pictures
 # families to compare with published scores; they have no tuning law
 FIDELITY = ("cheetah-dir", "cheetah-vel-2", "cheetah-vel-3", "cheetah-vel-7")
 
 
 def is_family(family_id: str) -> bool:
-    """Whether `load_family` knows it: a registered id, bare or after "permuted-" or "tuning-", or
-    one of `PIXELS`.
+    """Whether `load_family` knows the id: a registered id, bare or after "permuted-" or (if it has
+    a tuning law) "tuning-", or one of `PIXELS`.
     """
     return (
         family_id.removeprefix(PREFIX) in FAMILIES
@@ -48,16 +48,16 @@ def is_family(family_id: str) -> bool:
 
 
 def has_tuning_law(base: str, family_id: str | None = None) -> bool:
-    """Whether the family `base` has a tuning law, and `family_id`, if given, names it."""
+    """Whether the family `base` has a tuning law and, if `family_id` is given, that id names it."""
     return base in FAMILIES and base not in FIDELITY and family_id in (None, TUNING + base)
 
 
 def load_family(family_id: str) -> TaskFamily:
-    """The family registered under `family_id`; "permuted-" before an id gives `Permuted` of it,
-    "tuning-" its tuning law, and "pixels-" before a point family the one that sees pictures.
+    """Return the family registered under `family_id`. The prefix "permuted-" gives `Permuted` of
+    it, "tuning-" its tuning law, and "pixels-" the variant of a point family that sees pictures.
 
     Raises:
-      KeyError: if there is none.
+      KeyError: if there is no such family.
     """
     if has_tuning_law(base := family_id.removeprefix(TUNING), family_id):
         name = "Tuning" + FAMILIES[base].partition(":")[2]
@@ -66,8 +66,8 @@ def load_family(family_id: str) -> TaskFamily:
         found = import_module("envs.pixels").PIXELS[family_id]
         return cast(TaskFamily, found())
     if family_id not in FAMILIES and is_family(family_id):
-        # A protocol's class variables cannot be an instance's for the type checker; whoever reads
-        # them cannot tell.
+        # To the type checker, instance attributes do not satisfy a protocol's class variables; to
+        # code that reads them it makes no difference.
         return cast(TaskFamily, Permuted(load_family(family_id.removeprefix(PREFIX))))
     if family_id not in FAMILIES:
         near = get_close_matches(family_id, FAMILIES, n=3) or FAMILIES

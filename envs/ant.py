@@ -1,13 +1,13 @@
 """The ant of Gymnasium's Ant-v5: reach a goal (`ant-goal`, `ant-goal-gap`) or run in a direction
 (`ant-dir`, `ant-dir-4`).
 
-No contact force enters an observation or a cost: where the literature has them, MuJoCo mostly left
-them at zero.
+Observations and costs contain no contact forces: where the literature includes them, MuJoCo mostly
+left them at zero.
 
-The body is exactly four-fold symmetric: turned by a quarter about the vertical, or mirrored, and
-its legs renumbered, it is the same body. State and action then go through signed permutations,
-which keep the reset law and the bounds on the action; what ant-dir(θ) rewards, ant-dir(θ + π/2)
-rewards in the image.
+The body has exact four-fold symmetry: after a quarter turn about the vertical, or a reflection, and
+renumbering of its legs, it is the same body. On state and action these symmetries act as signed
+permutations, which preserve the reset law and the bounds on the action; ant-dir(θ + π/2) rewards
+the image of a motion under the quarter turn as ant-dir(θ) rewards the motion.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from envs.family import Family, gymnasium_model
 from envs.laws import annuli, beyond, cycled, stratified
 
 CONTROL_DT = 0.05  # s: five simulator steps of 0.01 s
-RESET_NOISE = 0.1  # m, rad and parts of the quaternion; m/s and rad/s
+RESET_NOISE = 0.1  # m, rad and components of the quaternion; m/s and rad/s
 TURN = 2 * np.pi  # rad
 
 GOAL_CONTROL_COST = 0.1  # per squared action
@@ -31,12 +31,12 @@ GAP_BANDS = ((0.0, 1.0), (2.5, 3.0))  # m: the same for ant-goal-gap
 DIRECTION_CONTROL_COST = 0.5  # per squared action
 ALIVE_BONUS = 1.0  # per step
 HEALTHY_HEIGHT = (0.2, 1.0)  # m: of the torso's centre
-MAX_DIRECTION = 1.5 * np.pi  # rad: training directions lie between 0 and this one
+MAX_DIRECTION = 1.5 * np.pi  # rad: training directions lie between 0 and this
 AXES = (0.0, np.pi / 2, np.pi, 1.5 * np.pi)  # rad: the training directions of ant-dir-4
 
 
 class Ant(Family):
-    """What the families share: the body and its starts."""
+    """Base of the ant families: the body and its starting states."""
 
     kind: ClassVar[str] = "reward"
     horizon: ClassVar[int] = 200
@@ -55,7 +55,7 @@ class Ant(Family):
 
 
 class AntGoal(Ant):
-    """Reach a goal the policy is not told: reward −‖xy − g‖₁ − 0.1‖a‖², g at `angle` rad and
+    """Reach a goal hidden from the policy: reward −‖xy − g‖₁ − 0.1‖a‖², g at `angle` rad and
     `radius` m from the origin.
 
     Training law: g uniform in the disc r ≤ 2.
@@ -78,13 +78,13 @@ class AntGoal(Ant):
     def shifted(
         self, axis: str, shift: float, generator: np.random.Generator
     ) -> Mapping[str, float]:
-        """A radius in the law's hole, if that is so deep, or else one outside the law."""
+        """A radius in the law's hole if that is deep enough, else one outside the law."""
         return {"radius": float(generator.choice(beyond(self.bands, shift)))}
 
     def observe(
         self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]
     ) -> FloatArray:
-        """Place, height, quaternion, joint angles and all velocities, [S, 29]."""
+        """x and y, height, quaternion, joint angles and all velocities, [S, 29]."""
         return np.concatenate((qpos, qvel), axis=1, dtype=np.float32)
 
     def reward(
@@ -108,8 +108,8 @@ class AntGoal(Ant):
 class AntGoalGap(AntGoal):
     """`ant-goal` with a hole in its law: g uniform by area on r ≤ 1 and on 2.5 ≤ r ≤ 3.
 
-    Tested in the hole, at r = 1.75. The disc has probability 4/15. Law and test points are those of
-    LDM (arXiv 2105.13524) and TAVT (arXiv 2502.02834).
+    Tested in the hole, at r = 1.75. The inner disc has probability 4/15. Law and test points
+    are those of LDM (arXiv 2105.13524) and TAVT (arXiv 2502.02834).
     """
 
     id: ClassVar[str] = "ant-goal-gap"
@@ -117,8 +117,8 @@ class AntGoalGap(AntGoal):
 
 
 class AntDir(Ant):
-    """Run towards `direction` θ (rad): reward (Δxy/Δt)·(cos θ, sin θ) − 0.5‖a‖² + 1; ends, that
-    step paid, if z ∉ [0.2, 1] m.
+    """Run towards `direction` θ (rad): reward (Δxy/Δt)·(cos θ, sin θ) − 0.5‖a‖² + 1; the
+    episode ends, with that step still rewarded, if z ∉ [0.2, 1] m.
 
     Training law: θ ~ U(0, 3π/2). Every direction outside it is a quarter turn from one inside.
     """
@@ -179,10 +179,10 @@ class AntDir(Ant):
 class AntDir4(AntDir):
     """`ant-dir` trained along four axes and tested along four diagonals, as in LDM and TAVT.
 
-    The diagonals are no images of the axes: the body's symmetries permute the axes. To turn the
-    world by π/4 and leave the body as it is maps motions and rewards too, but only until the torso
-    touches the floor (the friction pyramid there does not turn along), and it maps the starts,
-    which all look along the x axis, to starts that do not occur.
+    The diagonals are not images of the axes: the body's symmetries permute the axes. Rotating the
+    world by π/4 and leaving the body as it is maps motions and rewards too, but only until the
+    torso touches the floor (the friction pyramid there does not rotate along), and it maps the
+    starts, which all face along the x axis, to starts that do not occur.
     """
 
     id: ClassVar[str] = "ant-dir-4"
@@ -191,7 +191,7 @@ class AntDir4(AntDir):
     axes: ClassVar[tuple[float, ...]] = AXES
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
-        """`n` training tasks, no direction twice before every one was drawn once more."""
+        """`n` training tasks; no direction is repeated until all have been drawn."""
         kinds = cycled(n, len(self.axes), generator).tolist()
         return tuple(
             Task(self.id, "train", i, {"direction": self.axes[kind]})
@@ -201,7 +201,7 @@ class AntDir4(AntDir):
     def shifted(
         self, axis: str, shift: float, generator: np.random.Generator
     ) -> Mapping[str, float]:
-        """A direction on either side of an axis, an eighth of a turn away at most."""
+        """A direction on either side of an axis, at most an eighth of a turn away."""
         if shift > np.pi / 4:
             raise ValueError(f"no direction lies {shift} rad from every axis of the law")
         places = [axis + side * shift for axis in self.axes for side in (-1.0, 1.0)]

@@ -1,7 +1,8 @@
-"""What a task, a task family and an environment are: plain data and NumPy, no simulator.
+"""Definitions of a task, a task family and an environment: plain data and NumPy, no simulator.
 
-Axes, everywhere: `N` tasks side by side, `E` copies of each, `O` observation, `A` action entries;
-`S = N·E` simulations in row-major order. Units are SI; one step is one control step.
+Array axes, throughout: `N` tasks side by side, `E` copies of each, `O` observation entries, `A`
+action entries; `S = N·E` simulations in row-major order. Units are SI; one step is one control
+step.
 """
 
 import hashlib
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
-# a shift axis of every family: rewards × 10^±shift, by the task parameter of this name
+# a shift axis of every family: rewards × 10^±shift, set by the task parameter of this name
 REWARD_SCALE = "reward_scale"
-# the same, one way only: returns of large and of small rewards are no numbers to average
+# the same in one direction only: returns of enlarged and of reduced rewards should not be averaged
 REWARD_UP, REWARD_DOWN = "reward_scale_up", "reward_scale_down"
 AND = "+"  # joins shift axes that are shifted together
 
@@ -48,7 +49,7 @@ class Task:
     shift_axis: str | None = None
 
     def __post_init__(self) -> None:
-        # Plain floats, so that JSON and checkpoints take them.
+        # plain floats, which JSON and checkpoints accept
         object.__setattr__(
             self,
             "params",
@@ -138,9 +139,9 @@ class TaskFamily(Protocol):
     observation_size: ClassVar[int]
     action_size: ClassVar[int]
     frame_skip: ClassVar[int]  # simulator steps per control step
-    # different tasks of the training law, None where it is continuous
+    # number of distinct tasks in the training law; None if it is continuous
     law_size: ClassVar[int | None]
-    shift_axes: ClassVar[tuple[str, ...]]  # what shifts are measured on, beside REWARD_SCALE
+    shift_axes: ClassVar[tuple[str, ...]]  # axes to measure shifts on, besides REWARD_SCALE
     # shift axes whose test tasks are exact linear images of tasks in the law
     isomorphic: ClassVar[frozenset[str]]
 
@@ -165,23 +166,23 @@ class TaskFamily(Protocol):
         ...
 
     def at_shift(self, axis: str, shift: float, generator: np.random.Generator) -> Task:
-        """A task at any distance from the training law; the tasks of frozen splits are among them.
+        """Draw a task at a distance from the training law; frozen test tasks are possible draws.
 
-        What `axis` leaves open, such as the side or the other parameters, is drawn.
+        What `axis` leaves open, such as the side or the other parameters, is drawn at random.
 
         Args:
           axis: one of `shift_axes`, REWARD_SCALE, REWARD_UP or REWARD_DOWN, or several of them
             joined by AND.
-          shift: the distance, in the unit of the axis; of a reward scale the decimal logarithm.
+          shift: the distance, in the unit of the axis; for a reward scale, its decimal logarithm.
         Raises:
-          ValueError: if there is no such axis, or nothing lies so far out.
+          ValueError: if there is no such axis, or no task lies so far out.
         """
         ...
 
     def model_fields(
         self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]
     ) -> dict[str, FloatArray]:
-        """Per-simulation values [S, …] of varying model fields, computed from the nominal ones."""
+        """Values [S, …] of the model fields that vary, computed from the nominal ones."""
         ...
 
     def reset_noise(self, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
@@ -221,14 +222,14 @@ def family_version(family: TaskFamily) -> str:
 
 
 class TaskFileError(ValueError):
-    """A file of frozen test tasks is missing or not what was distributed."""
+    """A file of frozen test tasks is missing or differs from the distributed one."""
 
 
 def load_split(path: Path, name: str) -> tuple[Task, ...]:
-    """The tasks of one split of a frozen task file.
+    """Load the tasks of one split from a frozen task file.
 
     Raises:
-      TaskFileError: if the file is missing, cut short, or does not match its checksum.
+      TaskFileError: if the file is missing, truncated, or does not match its checksum.
       ValueError: if it has no such split.
     """
     document = _task_file(path)
@@ -254,7 +255,7 @@ def split_names(path: Path) -> tuple[str, ...]:
 
 
 def _task_file(path: Path) -> dict[str, Any]:
-    """The content of a frozen task file."""
+    """Read a frozen task file and check it against its checksum."""
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         intact = document["sha256"] == checksum(document["splits"])

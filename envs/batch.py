@@ -1,7 +1,7 @@
 """Many tasks side by side on MuJoCo's thread pool; the only place that handles episode ends.
 
-Nothing here knows what a task rewards: a `TaskFamily` does. Trajectories depend on the seed, the
-task, the copy, the episode and the actions, never on the neighbours, the thread count or the order
+Rewards are not defined here but by the `TaskFamily`. Trajectories depend on the seed, the task, the
+copy, the episode and the actions, never on neighbouring simulations, the thread count or the order
 of resets.
 """
 
@@ -24,7 +24,7 @@ NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
 DIVERGENCE_WARNINGS = slice(
     int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1
 )
-COUNT = 1  # column of `Batch.warning` that counts; the other one holds the last warning's detail
+COUNT = 1  # column of `Batch.warning` with the count; the other holds the last warning's detail
 
 
 class BatchEnv:
@@ -32,18 +32,18 @@ class BatchEnv:
 
     It never resets by itself: an ended simulation must be reset before the next step. A simulation
     that diverges (a non-finite or huge state, or an error raised by MuJoCo) ends alone, as
-    `terminated`: it goes back to where the last step left it, so that its observation and reward
-    are finite, and `diverged` counts it.
+    `terminated`: its positions and velocities are set back to those before the step, so that its
+    observation and reward are finite, and `diverged` counts it.
 
     Attributes:
-      family: what the tasks have in common.
+      family: the tasks' family.
       tasks: the N tasks.
       n_tasks, copies: N and E.
       observation_size, action_size: O and A.
       horizon: control steps until an episode is truncated.
       frame_skip: simulator steps per control step.
       batch: the S = N·E simulations, task by task, for rendering and inspection.
-      diverged: [N, E] how often each simulation has diverged since the environment was made.
+      diverged: [N, E] number of times each simulation has diverged since the environment was made.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class BatchEnv:
           family: the tasks' family.
           tasks: N ≥ 1 tasks.
           copies: E ≥ 1 simulations of each task; they differ in their reset noise only.
-          threads: threads that step the simulations, this one included.
+          threads: number of threads that step the simulations, including the calling thread.
           seed: root of the reset noise, which is also keyed by task, copy and episode.
         Raises:
           ValueError: if a count is not positive, or a task is of another family.
@@ -96,11 +96,11 @@ class BatchEnv:
         self.set_tasks(tasks)
 
     def set_tasks(self, tasks: Sequence[Task], seed: int | None = None) -> None:
-        """Put other tasks in the slots, counting episodes from zero; then call a full `reset`.
+        """Put other tasks in the slots and restart the episode counts; then call a full `reset`.
 
         Args:
           tasks: N tasks of the family.
-          seed: another root of the reset noise; None keeps the one there is.
+          seed: new root of the reset noise; None keeps the current one.
         Raises:
           ValueError: if there are not N of them, or one is of another family.
         """
@@ -138,7 +138,7 @@ class BatchEnv:
         ids = np.flatnonzero(self._check_mask(mask))
         self._check_process()
         if ids.size:
-            # As Gymnasium does it: defaults, then the initial state, then one forward pass.
+            # as in Gymnasium: defaults, then the initial state, then one forward pass
             self.batch.reset(ids, stage=NO_STAGE)
             qpos, qvel = zip(*map(self._noise, ids.tolist()), strict=True)
             self._qpos[ids] += np.array(qpos)
@@ -154,12 +154,12 @@ class BatchEnv:
     def step(self, action: FloatArray) -> Step:
         """Apply `action` [N, E, A], clipped to [−1, 1], for one control step.
 
-        `truncated` says that the clock alone ended the episode.
+        `truncated` means that only the clock ended the episode.
 
         Raises:
           ValueError: if an ended simulation was not reset, the shape is wrong, or an action is not
-            finite (no state changes then; MuJoCo would replace it by zero in silence, and to end
-            the episode would spare a bad policy the rest of it).
+            finite (no state changes then; MuJoCo would silently replace it by zero, and ending the
+            episode would spare a bad policy the rest of it).
         """
         if self._must_reset:
             raise ValueError(
@@ -170,7 +170,7 @@ class BatchEnv:
         self._set_control(action)
         before = self._last
         failed = self._simulate()
-        # the pool's threads wrote the state: fetched once, it is cheap from here on
+        # the pool's threads wrote the state: once copied, it is cheap to read from here on
         after = self._motion.copy()
         lost = self._lost(after, failed)
         if lost is not None:
@@ -197,9 +197,9 @@ class BatchEnv:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a restart needs, as plain Python and NumPy arrays.
+        """Return everything needed to resume, as plain Python and NumPy arrays.
 
-        Model fields are not in it: the tasks determine them.
+        Model fields are left out: the tasks determine them.
         """
         return {
             "seed": self._seed,
@@ -212,10 +212,10 @@ class BatchEnv:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on, bit by bit, from what `state_dict` returned; the thread count may differ.
+        """Resume, bit for bit, from what `state_dict` returned; the thread count may differ.
 
         Raises:
-          ValueError: if it is of another number of tasks or copies, or of another family.
+          ValueError: if the state has another number of tasks or copies, or another family.
         """
         shape = np.shape(state["diverged"])
         if shape != self.diverged.shape:
@@ -225,7 +225,7 @@ class BatchEnv:
             )
         self._seed = int(state["seed"])
         self.set_tasks([Task(**row) for row in state["tasks"]])
-        self.batch.reset(stage=NO_STAGE)  # forgets the warnings of the simulations that were here
+        self.batch.reset(stage=NO_STAGE)  # clears the warnings of the previous simulations
         self.batch.state[...] = np.asarray(state["state"])
         self._episode[...] = np.asarray(state["episode"])
         self._clock[...] = np.asarray(state["clock"])
@@ -235,12 +235,12 @@ class BatchEnv:
         self._last = self._motion.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles are made from the state, as MuJoCo's `Batch` has neither."""
+        """Copy and pickle by way of the state, because MuJoCo's `Batch` supports neither."""
         made_of = type(self), self.family, self.tasks, self.copies, self._threads
         return _made_again, (*made_of, self.state_dict())
 
     def _write_model_fields(self) -> None:
-        """Give each simulation its task's model, always computed from the compiled one."""
+        """Give each simulation its task's model fields, always computed from the compiled model."""
         fields = self.family.model_fields(self._nominal, self._params)
         for name, values in checked(fields).items():
             self.batch.expand(name)[...] = values
@@ -248,7 +248,7 @@ class BatchEnv:
             self.batch.set_const()
 
     def _check_process(self) -> None:
-        """Refuse what would wait for ever, for threads that did not come along."""
+        """Raise in a forked process, where a call would wait for ever for the parent's threads."""
         if self._threads > 1 and os.getpid() != self._process:
             raise RuntimeError(
                 "this environment was made before its process was forked, and its threads stayed"
@@ -268,7 +268,7 @@ class BatchEnv:
         try:
             self.batch.step(nstep=self.frame_skip)
         except SimulationError as error:
-            # these kept their state, the others were stepped
+            # the failed simulations kept their state, the others were stepped
             failed: NDArray[np.integer[Any]] = error.ids
             return failed
         return None
@@ -276,7 +276,7 @@ class BatchEnv:
     def _lost(
         self, motion: FloatArray, failed: NDArray[np.integer[Any]] | None
     ) -> BoolArray | None:
-        """Which simulations diverged in the last step [S], None for none."""
+        """Which simulations diverged in the last step, [S]; None if none did."""
         if failed is None and _all_finite(motion) and not self._warnings.any():
             return None
         lost: BoolArray = self._warnings.any(axis=1) | ~np.isfinite(motion).all(axis=1)
@@ -285,7 +285,7 @@ class BatchEnv:
         return lost
 
     def _observe(self, motion: FloatArray) -> FloatArray:
-        """Observations [N, E, O] float32 of positions and velocities [S, nq + nv]."""
+        """Observations [N, E, O] float32 for positions and velocities [S, nq + nv]."""
         obs = self.family.observe(motion[:, : self._nq], motion[:, self._nq :], self._params)
         return obs.astype(np.float32, copy=False).reshape(
             self.n_tasks, self.copies, self.observation_size
@@ -303,7 +303,7 @@ class BatchEnv:
         return mask.reshape(-1)
 
     def _set_control(self, action: FloatArray) -> None:
-        """Write the clipped actions, or nothing if they are refused."""
+        """Write the actuator inputs of the clipped actions, or nothing if actions are refused."""
         action = np.asarray(action)
         if action.shape != (self.n_tasks, self.copies, self.action_size):
             expected = [self.n_tasks, self.copies, self.action_size]
@@ -321,19 +321,19 @@ class BatchEnv:
 
 
 def _all_finite(values: FloatArray) -> bool:
-    """Whether all are finite and small enough to square; in one pass, as NumPy calls add up."""
+    """Whether all are finite and small enough to square. One pass, because NumPy calls add up."""
     return isfinite(np.vdot(values, values))
 
 
 def _name(task: Task) -> str:
-    """What identifies a task in the key of its reset noise."""
+    """The string that identifies a task in the key of its reset noise."""
     return (
         f"{task.family}/{task.split}/{task.index}/{json.dumps(dict(task.params), sort_keys=True)}"
     )
 
 
 def _motion(batch: Batch) -> NDArray[np.float64]:
-    """A live view of positions and velocities [S, nq + nv], which follow the time in a state."""
+    """A live view of positions and velocities [S, nq + nv], stored after the time in a state."""
     model = batch.model
     part = mujoco.mjtState
     begin = mujoco.mj_stateSize(model, int(part.mjSTATE_TIME))

@@ -1,5 +1,5 @@
-"""The planar half-cheetah of Gymnasium's HalfCheetah-v5: what varies is the speed or direction
-asked for, or the actuators.
+"""The planar half-cheetah of Gymnasium's HalfCheetah-v5: what varies is the required speed or
+direction, or the actuators.
 
 `cheetah-vel`, `-vel-2`, `-vel-3`, `-vel-7` and `-vel-gap` differ in their law of target
 speeds. `cheetah-dir` runs forward or backward, `cheetah-joints` forward with some of its actuators
@@ -26,7 +26,7 @@ DIRECTIONS = (-1.0, 1.0)  # backward, forward
 # actuators in the model's order; numbered from 1
 JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")
 JOINTS_CONTROL_COST = 0.1  # per squared action, as in HalfCheetah-v5
-REVERSED = tuple(combinations(JOINTS[:5], 3))  # in training: every three of the first five joints
+REVERSED = tuple(combinations(JOINTS[:5], 3))  # in training: any three of the first five joints
 
 
 def mean_speed(before: FloatArray, qpos: FloatArray) -> FloatArray:
@@ -41,7 +41,7 @@ def signs(negated: Collection[str]) -> dict[str, float]:
 
 
 class Cheetah(Family):
-    """What the families share: body, observation (qpos without x, then qvel) and starts."""
+    """Base of the cheetah families: body, observation (qpos without x, then qvel) and starts."""
 
     horizon: ClassVar[int] = 200
     observation_size: ClassVar[int] = 17
@@ -53,7 +53,7 @@ class Cheetah(Family):
         return gymnasium_model("half_cheetah.xml")
 
     def reset_noise(self, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Offsets of qpos [9] (uniform, ±0.1) and qvel [9] (normal, σ 0.1), as HalfCheetah-v5's."""
+        """Offsets of qpos [9] (uniform, ±0.1) and qvel [9] (normal, σ 0.1) as in HalfCheetah-v5."""
         return generator.uniform(
             -RESET_NOISE, RESET_NOISE, 9
         ), RESET_NOISE * generator.standard_normal(9)
@@ -78,7 +78,7 @@ class CheetahVel(Cheetah):
     bands: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 2.5),)
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
-        """`n` training tasks, one in each of n equal speed intervals (of the bands end to end)."""
+        """`n` training tasks, one in each of n equal intervals of the bands laid end to end."""
         speeds = union(stratified(n, generator), self.bands).tolist()
         return tuple(
             Task(self.id, "train", i, {"target_speed": speed}) for i, speed in enumerate(speeds)
@@ -87,7 +87,7 @@ class CheetahVel(Cheetah):
     def shifted(
         self, axis: str, shift: float, generator: np.random.Generator
     ) -> Mapping[str, float]:
-        """A speed in the law's hole, if that is so deep, or else one above the law."""
+        """A speed in the law's hole if that is deep enough, else one above the law."""
         return {"target_speed": float(generator.choice(beyond(self.bands, shift)))}
 
     def reward(
@@ -98,7 +98,7 @@ class CheetahVel(Cheetah):
         action: FloatArray,
         params: Mapping[str, FloatArray],
     ) -> FloatArray:
-        """−|error in the step's mean forward speed| in m/s, − control cost [S]."""
+        """−|error of the mean forward speed over the step| in m/s, − control cost [S]."""
         error = np.abs(mean_speed(before, qpos) - params["target_speed"])
         reward: FloatArray = -CONTROL_COST * np.vecdot(action, action) - error
         return reward
@@ -138,7 +138,7 @@ class CheetahVel7(CheetahVel):
 
 
 class CheetahVelGap(CheetahVel):
-    """`cheetah-vel` trained on slow and fast and tested between: v* ~ U([0, 0.5] ∪ [3, 3.5]).
+    """`cheetah-vel` trained on slow and fast, tested in between: v* ~ U([0, 0.5] ∪ [3, 3.5]).
 
     Law and test speeds are those of TAVT (https://arxiv.org/abs/2502.02834). LDM
     (https://arxiv.org/abs/2105.13524) has the same law and OOD speeds, and tests 0.25 and 3.25
@@ -152,7 +152,7 @@ class CheetahVelGap(CheetahVel):
 class CheetahDir(Cheetah):
     """Run forward or backward, `direction` d = ±1: reward d·Δx/Δt − 0.05‖a‖².
 
-    There are these two tasks, which training and test share.
+    These two are the only tasks; training and test share them.
     """
 
     id: ClassVar[str] = "cheetah-dir"
@@ -160,7 +160,7 @@ class CheetahDir(Cheetah):
     law_size: ClassVar[int | None] = len(DIRECTIONS)
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
-        """`n` training tasks, both directions equally often (an odd one is drawn)."""
+        """`n` training tasks, both directions equally often (for odd n, a random one once more)."""
         kinds = cycled(n, len(DIRECTIONS), generator)
         return tuple(
             Task(self.id, "train", i, {"direction": DIRECTIONS[kind]})
@@ -175,19 +175,19 @@ class CheetahDir(Cheetah):
         action: FloatArray,
         params: Mapping[str, FloatArray],
     ) -> FloatArray:
-        """The step's mean speed in the required direction in m/s, − control cost [S]."""
+        """Mean speed in the required direction over the step, in m/s, − control cost [S]."""
         forward = params["direction"] * mean_speed(before, qpos)
         reward: FloatArray = forward - CONTROL_COST * np.vecdot(action, action)
         return reward
 
 
 class CheetahJoints(Cheetah):
-    """Run forward with some actuators reversed: reward Δx/Δt − 0.1‖a‖², as HalfCheetah-v5; a
-    parameter ±1 for each joint.
+    """Run forward with some actuators reversed: reward Δx/Δt − 0.1‖a‖², as in HalfCheetah-v5;
+    one parameter ±1 for each joint.
 
     Training law: three of the first five joints negated, ten tasks. Law and main split (joint 6 and
     two of the first five) are those of MIER (https://arxiv.org/abs/2006.07178). The task s under
-    action a is the unflipped body under s ⊙ a.
+    action a equals the unreversed body under s ⊙ a.
     """
 
     id: ClassVar[str] = "cheetah-joints"
@@ -198,7 +198,7 @@ class CheetahJoints(Cheetah):
     reversed_joints: ClassVar[tuple[tuple[str, ...], ...]] = REVERSED
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
-        """`n` training tasks, none twice before each was drawn once more."""
+        """`n` training tasks; none is repeated until all have been drawn."""
         kinds = cycled(n, len(self.reversed_joints), generator)
         return tuple(
             Task(self.id, "train", i, signs(self.reversed_joints[kind]))
@@ -208,7 +208,7 @@ class CheetahJoints(Cheetah):
     def shifted(
         self, axis: str, shift: float, generator: np.random.Generator
     ) -> Mapping[str, float]:
-        """Signs of which `shift` differ from those of the nearest task of the law."""
+        """Signs that differ in `shift` joints from those of the nearest task of the law."""
         law = [frozenset(joints) for joints in self.reversed_joints]
         every = (frozenset(some) for n in range(7) for some in combinations(JOINTS, n))
         found = [some for some in every if min(len(some ^ joints) for joints in law) == shift]
@@ -219,7 +219,7 @@ class CheetahJoints(Cheetah):
     def model_fields(
         self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]
     ) -> dict[str, FloatArray]:
-        """Gears, each times the sign of its joint."""
+        """Actuator gears, each multiplied by the sign of its joint."""
         sign = np.stack([params[joint] for joint in JOINTS], axis=1)
         return {"actuator_gear": nominal["actuator_gear"] * sign[:, :, None]}
 

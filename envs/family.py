@@ -1,4 +1,4 @@
-"""What most families share: frozen splits, one model for all tasks, an end by the clock alone."""
+"""Defaults that most families share: frozen splits, one model, an end by the clock alone."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -24,7 +24,7 @@ from envs.sealed import is_sealed, sealed_tasks
 
 
 class Family:
-    """Default answers to a `TaskFamily`'s questions; a family overrides those that do not fit."""
+    """Default implementation of `TaskFamily`; a family overrides what does not fit."""
 
     id: ClassVar[str]
     version: ClassVar[int] = 1
@@ -33,7 +33,7 @@ class Family:
     shift_axes: ClassVar[tuple[str, ...]] = ()
 
     def split(self, name: str) -> tuple[Task, ...]:
-        """The frozen test tasks of a split, those of its sealed counterpart, or finer ones."""
+        """The test tasks of a frozen split, of its sealed counterpart, or of the split `shift`."""
         if is_sealed(name):
             return sealed_tasks(self, name)
         if name == SHIFT and has_split(self, name):
@@ -45,11 +45,11 @@ class Family:
         return split_names(TASKS / f"{self.id}.json")
 
     def sample(self, n: int, generator: np.random.Generator) -> tuple[Task, ...]:
-        """`n` training tasks; every family has its own law, and there is none to fall back on."""
+        """`n` training tasks; each family defines its own law, so there is no default."""
         raise NotImplementedError
 
     def at_shift(self, axis: str, shift: float, generator: np.random.Generator) -> Task:
-        """A task at a distance from the training law, as `TaskFamily.at_shift`."""
+        """A task at a distance from the training law; see `TaskFamily.at_shift`."""
         if shift <= 0:
             raise ValueError(f"a shift is a distance above 0, got {shift}")
         params = dict(self.sample(1, generator)[0].params)
@@ -71,32 +71,32 @@ class Family:
     def shifted(
         self, axis: str, shift: float, generator: np.random.Generator
     ) -> Mapping[str, float]:
-        """The parameters of one of `shift_axes` that lie `shift` outside the law; the others stay.
+        """Parameters that lie `shift` outside the law on one of `shift_axes`; the others stay.
 
-        None here: a family without axes of its own has nothing to shift.
+        Empty here: a family without axes of its own has nothing to shift.
 
         Raises:
-          ValueError: if none lie so far out.
+          ValueError: if nothing lies so far out.
         """
         return {}
 
     def model_fields(
         self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]
     ) -> dict[str, FloatArray]:
-        """None: every task has the same physics."""
+        """Empty: every task has the same physics."""
         return {}
 
     def control(self, action: FloatArray, params: Mapping[str, FloatArray]) -> FloatArray:
-        """The action itself drives the actuators [S, A]."""
+        """The action itself, [S, A], drives the actuators."""
         return action
 
     def terminated(self, qpos: FloatArray, qvel: FloatArray) -> BoolArray:
-        """Never: only the clock ends an episode [S]."""
+        """All false, [S]: only the clock ends an episode."""
         return np.zeros(len(qpos), bool)
 
 
 def gymnasium_model(name: str) -> Path:
-    """The MJCF file `name` that Gymnasium installs, found without importing Gymnasium.
+    """Path of the MJCF file `name` that Gymnasium installs, found without importing Gymnasium.
 
     Raises:
       ModuleNotFoundError: if Gymnasium is not installed.

@@ -3,8 +3,8 @@
     gymnasium.make("envs.gym:apb/cheetah-vel-v1", split="ood", index=2)
     gymnasium.make_vec("envs.gym:apb/cheetah-vel-v1", num_envs=4, split="ood")
 
-A policy is not told its task: observations do not contain it. Every `info`, of `reset` and of
-`step`, does: `info["task"]["params"]` are its parameters in SI units, `info["task"]["shift"]` its
+A policy is not told its task: observations do not contain it. Every `info` from `reset` and `step`
+does: `info["task"]["params"]` are its parameters in SI units, and `info["task"]["shift"]` is its
 distance from the training law.
 """
 
@@ -27,7 +27,7 @@ from envs.sources import TaskSource, frozen_tasks, own_task
 try:
     from envs.batch import BatchEnv
     from envs.pictures import Pictures
-# PyOpenGL's, when MuJoCo is imported and the library that MUJOCO_GL names is not installed
+# from PyOpenGL, on importing MuJoCo when the library that MUJOCO_GL names is not installed
 except AttributeError as error:
     raise RuntimeError(
         f"MuJoCo cannot load the OpenGL library that MUJOCO_GL={os.environ.get('MUJOCO_GL')} names."
@@ -47,7 +47,7 @@ def register_family(family_id: str) -> str:
       KeyError: if there is no such family.
     """
     name = f"apb/{family_id}-v{load_family(family_id).version}"
-    # The horizon is not told to Gymnasium, which would truncate a second time.
+    # The horizon is not passed to Gymnasium, which would truncate a second time.
     gymnasium.register(
         name,
         entry_point="envs.gym:TaskEnv",
@@ -60,17 +60,17 @@ def register_family(family_id: str) -> str:
 class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
     """One task of a family: a frozen test task, given parameters, or a draw from the training law.
 
-    `reset(seed=s)` starts all over: it draws a training task from `np_random`, unless the task is
-    fixed, and starts its first episode; what follows is that of `BatchEnv(family, [task], seed=s)`,
-    bit by bit. Without a seed, `reset()` starts another episode of the same task, and
+    `reset(seed=s)` starts over: it draws a training task from `np_random`, unless the task is
+    fixed, and starts its first episode; what follows equals that of `BatchEnv(family, [task],
+    seed=s)`, bit for bit. Without a seed, `reset()` starts another episode of the same task, and
     `reset(options={"new_task": True})` the first one of a fresh training task.
 
-    `terminated` says that the body's state ended the episode (or that the simulation diverged),
+    `terminated` means that the body's state ended the episode (or that the simulation diverged),
     `truncated` that the clock did.
 
     Attributes:
-      task: the present task.
-      batch_env: the environment behind it, of one task and one copy.
+      task: the current task.
+      batch_env: the underlying environment, with one task and one copy.
     """
 
     metadata: dict[str, Any] = {"render_modes": RENDER_MODES}  # noqa: RUF012 -- as Gymnasium declares it; an instance's has fps
@@ -89,8 +89,8 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
           family: id of the family.
           split: name of a test split; None for a training task.
           index: which task of the split.
-          params: the parameters of a task of one's own, in SI units; its shift is not known (None
-            in the info).
+          params: the parameters of a task of your own, in SI units; its shift is unknown (None in
+            the info).
           render_mode: "rgb_array", or None for no pictures.
         Raises:
           ValueError: if there is no such task or render mode.
@@ -116,7 +116,7 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
 
     @property
     def task(self) -> Task:
-        """The present task."""
+        """The current task."""
         return self.batch_env.tasks[0]
 
     def reset(
@@ -125,7 +125,7 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
         """Start an episode; return its first observation [O] and the task.
 
         Args:
-          seed: start all over from this seed.
+          seed: start over from this seed.
           options: {"new_task": True} for a fresh training task.
         Raises:
           ValueError: if a new task is asked for, but the task is fixed.
@@ -148,7 +148,7 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
         return obs, float(reward), bool(terminated), bool(truncated), describe(self.task)
 
     def render(self) -> NDArray[np.uint8] | None:
-        """A picture [480, 480, 3] of the present state, or None without a render mode.
+        """A picture [480, 480, 3] of the current state, or None without a render mode.
 
         Raises:
           RuntimeError: if there is no OpenGL to draw with.
@@ -161,9 +161,9 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
 
     @property
     def spec(self) -> EnvSpec | None:
-        """How the environment was made, with the horizon, which wrappers read there.
+        """How the environment was made, plus the horizon, which wrappers read from here.
 
-        `make` must not know it, as it would truncate a second time, so it is not registered.
+        The horizon is not registered, because `make` would then truncate a second time.
         """
         return self._spec
 
@@ -174,11 +174,11 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
             self._spec.max_episode_steps = self.batch_env.horizon
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles draw their own pictures."""
+        """Leave out `Pictures`: copies and pickles make their own."""
         return {**self.__dict__, "_pictures": None}
 
     def close(self) -> None:
-        """Free the graphics memory; more than once does no harm."""
+        """Free the graphics memory; calling it again does no harm."""
         if self._pictures is not None:
             self._pictures.close()
             self._pictures = None
@@ -192,15 +192,15 @@ def spaces(law: TaskFamily) -> tuple[gymnasium.Space[FloatArray], gymnasium.Spac
 
 
 def render_fps(env: BatchEnv) -> float:
-    """Pictures a second for a film in real time: one for each control step."""
+    """Pictures per second of a real-time video: one for each control step."""
     return 1 / (float(env.batch.model.opt.timestep) * env.frame_skip)
 
 
 def checked_mode(render_mode: str | None) -> str | None:
-    """The render mode.
+    """Return the render mode.
 
     Raises:
-      ValueError: if there is no such.
+      ValueError: if there is no such mode.
     """
     if render_mode not in (None, *RENDER_MODES):
         raise ValueError(f"render_mode must be None or one of {RENDER_MODES}, got {render_mode!r}")
@@ -208,7 +208,7 @@ def checked_mode(render_mode: str | None) -> str | None:
 
 
 def describe(task: Task) -> dict[str, Any]:
-    """The info of a task: what a policy is not told. A shift that is not known is None."""
+    """The info of a task, which a policy is not told. An unknown shift is None."""
     return {
         "task": {"params": dict(task.params), "shift": None if isnan(task.shift) else task.shift}
     }

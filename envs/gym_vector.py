@@ -1,4 +1,4 @@
-"""Gymnasium interface of many tasks at once, which `gymnasium.make_vec` finds via `envs.gym`."""
+"""Gymnasium interface to many tasks at once; `gymnasium.make_vec` finds it via `envs.gym`."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -17,7 +17,7 @@ from envs.gym import RENDER_MODES, checked_mode, describe, render_fps, spaces
 from envs.pictures import Pictures
 from envs.sources import NEW_TASK, TaskSource, frozen_tasks
 
-# Gymnasium's key of the reset option that says which sub-environments to reset
+# Gymnasium's key of the reset option that selects the sub-environments to reset
 RESET_MASK = "reset_mask"
 
 
@@ -25,14 +25,14 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
     """Many tasks of a family, on one `BatchEnv`: test tasks of a split in order, or training tasks
     stratified over the law.
 
-    `reset(seed=s)` starts all over, as in `TaskEnv`; what follows is that of `BatchEnv(family,
-    tasks, copies, seed=s)`, bit by bit. Nothing resets by itself (`AutoresetMode.DISABLED`): before
-    the next step, `reset(options={"reset_mask": terminated | truncated})` starts a new episode
-    where the mask is true, and returns the observations of all.
+    `reset(seed=s)` starts over, as in `TaskEnv`; what follows equals that of `BatchEnv(family,
+    tasks, copies, seed=s)`, bit for bit. Nothing resets by itself (`AutoresetMode.DISABLED`):
+    before the next step, `reset(options={"reset_mask": terminated | truncated})` starts a new
+    episode where the mask is true, and returns the observations of all.
 
     Attributes:
       tasks: the tasks; sub-environment i has task i // copies.
-      batch_env: the environment behind it.
+      batch_env: the underlying environment.
     """
 
     def __init__(
@@ -53,11 +53,10 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
           split: name of a test split; None for training tasks.
           indices: which tasks of the split, each once; None for the first ones.
           copies: how many neighbouring sub-environments share a task; their starts differ.
-          threads: threads that step them.
+          threads: number of threads that step them.
           render_mode: "rgb_array", or None for no pictures.
         Raises:
-          ValueError: if there are no such tasks, or not as many as asked for, or no such render
-            mode.
+          ValueError: if there are no such tasks, too few of them, or no such render mode.
         """
         law = load_family(family)
         if copies < 1 or num_envs < 1 or num_envs % copies:
@@ -93,21 +92,21 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """The present tasks."""
+        """The current tasks."""
         return self.batch_env.tasks
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:
-        """Start episodes; return the observations of all [num_envs, O] and the tasks.
+        """Start episodes; return all observations [num_envs, O] and the tasks.
 
         Args:
-          seed: start all over from this seed.
-          options: {"reset_mask": bool [num_envs]} to start episodes where it is true only;
+          seed: start over from this seed.
+          options: {"reset_mask": bool [num_envs]} to start episodes only where it is true;
             {"new_task": True} for fresh training tasks everywhere.
         Raises:
           ValueError: if the mask has another shape or type, or comes with a seed or new tasks,
-            which start all over; or if new tasks are asked for, but they are fixed.
+            which start over; or if new tasks are asked for, but the tasks are fixed.
         """
         mask = (options or {}).get(RESET_MASK)
         if mask is not None and (seed is not None or (options or {}).get(NEW_TASK)):
@@ -143,7 +142,7 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
         return obs, reward.astype(np.float64), terminated, truncated, deepcopy(self._infos)
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """Pictures [480, 480, 3] of the present states, or None without a render mode.
+        """Pictures [480, 480, 3] of the current states, or None without a render mode.
 
         Raises:
           RuntimeError: if there is no OpenGL to draw with.
@@ -155,21 +154,21 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
         return tuple(map(self._pictures, range(self.num_envs)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """As `TaskEnv.__getstate__`."""
+        """See `TaskEnv.__getstate__`."""
         return {**self.__dict__, "_pictures": None}
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Free the graphics memory; more than once does no harm."""
+        """Free the graphics memory; calling it again does no harm."""
         if self._pictures is not None:
             self._pictures.close()
             self._pictures = None
 
     def _flat(self, values: NDArray[Any]) -> NDArray[Any]:
-        """[N, E, …] as [num_envs, …]."""
+        """Reshape [N, E, …] to [num_envs, …]."""
         return values.reshape(self.num_envs, *values.shape[2:])
 
     def _episodes(self, mask: BoolArray) -> BoolArray:
-        """A mask [num_envs] as [N, E]."""
+        """Check a mask [num_envs] and reshape it to [N, E]."""
         mask = np.asarray(mask)
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
             raise ValueError(

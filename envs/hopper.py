@@ -1,7 +1,7 @@
-"""Gymnasium's planar Hopper-v5 at frame skip 8: random dynamics, or one factor of all masses.
+"""Gymnasium's planar Hopper-v5 at frame skip 8: random dynamics, or one factor for all masses.
 
-At v5's frame skip of 4 an episode of 200 steps would be 1.6 s, which a hopper that does nothing
-nearly stays up for.
+At v5's frame skip of 4, an episode of 200 steps would last 1.6 s, and a hopper that does nothing
+stays up for nearly that long.
 """
 
 from pathlib import Path
@@ -15,11 +15,11 @@ from envs.legs import CommonMass, Legs, RandomDynamics
 
 MIN_HEIGHT = 0.7  # m
 MAX_PITCH = 0.2  # rad
-MAX_STATE = 100.0  # rad, m/s and rad/s: of everything but x and z
+MAX_STATE = 100.0  # rad, m/s and rad/s: bound on all angles and velocities
 
 
 class Hopper(Legs):
-    """The body, and when it has fallen."""
+    """The body, and its condition for a fall."""
 
     observation_size: ClassVar[int] = 11
     action_size: ClassVar[int] = 3
@@ -47,6 +47,6 @@ class HopperRand(RandomDynamics, Hopper):
 
 
 class HopperMass(CommonMass, Hopper):
-    """Run with an unknown factor of all masses."""
+    """Run with one unknown factor on all masses."""
 
     id: ClassVar[str] = "hopper-mass"

@@ -1,4 +1,4 @@
-"""Drawing training tasks: evenly spread over the law, so that a handful of tasks covers it."""
+"""Drawing training tasks evenly over the law, so that a handful of tasks covers it."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ def stratified(n: int, generator: np.random.Generator) -> FloatArray:
 
         uᵢ = (π(i) + εᵢ) / n,   εᵢ ~ U(0, 1),  π a random permutation of 0 … n−1
 
-    Called once per parameter it makes a Latin hypercube: every parameter is stratified, and they
-    are paired at random.
+    Called once per parameter, it makes a Latin hypercube: every parameter is stratified, and the
+    strata are paired at random.
 
     Args:
-      n: how many.
+      n: number of draws.
       generator: source of the draws.
     Returns:
       [n] numbers in [0, 1).
@@ -32,7 +32,7 @@ def union(u: FloatArray, bands: Sequence[tuple[float, float]]) -> FloatArray:
       u: [n] numbers in [0, 1).
       bands: (low, high) of each interval, ascending.
     Returns:
-      [n] numbers, each in one of the intervals; strata of u stay strata.
+      [n] numbers, each in one of the intervals; strata of u map to strata of the law.
     """
     low, high = np.array(bands, np.float64).T
     begins = np.concatenate(([0.0], np.cumsum(high - low)))
@@ -57,21 +57,20 @@ def cycled(n: int, n_kinds: int, generator: np.random.Generator) -> NDArray[np.i
     """Draw `n` of `n_kinds` kinds in random order, repeating none until all have been drawn.
 
     Returns:
-      [n] numbers of kinds; for n = n_kinds a permutation.
+      [n] indices of kinds; for n = n_kinds, a permutation.
     """
     rounds = -(-n // n_kinds)
     return np.concatenate([generator.permutation(n_kinds) for _ in range(rounds)])[:n]
 
 
 def distance(place: float, bands: Sequence[tuple[float, float]]) -> float:
-    """How far a place lies from disjoint intervals, 0 inside one."""
+    """Distance of a place from the nearest of disjoint intervals; 0 inside one."""
     return min(max(low - place, place - high, 0.0) for low, high in bands)
 
 
 def beyond(bands: Sequence[tuple[float, float]], shift: float) -> list[float]:
-    """The places at a distance from the union of intervals.
-
-    Those in a hole between two of them, if there are any so deep, else the one above all of them.
+    """The places at a distance from the union of intervals: those in the holes between the
+    intervals, if a hole is deep enough, else the one above all intervals.
 
     Args:
       bands: (low, high) of each interval, ascending.
@@ -83,9 +82,9 @@ def beyond(bands: Sequence[tuple[float, float]], shift: float) -> list[float]:
 
 
 def middle(tasks: Sequence[Task], n: int) -> tuple[Task, ...]:
-    """The n of some tasks whose parameters lie nearest their mean, in the order of the tasks.
+    """The n tasks whose parameters lie nearest the mean of all, in the order given.
 
-    Distances are Euclidean, in deviations of each parameter.
+    Distances are Euclidean, with each parameter in units of its standard deviation.
     """
     if n >= len(tasks):
         return tuple(tasks)

@@ -1,7 +1,7 @@
-"""What the hopper and the walker share: the planar body's task, and two laws of its dynamics.
+"""What the hopper and the walker share: the planar body's task, and two laws for its dynamics.
 
-A law multiplies the model's values by powers, value = nominal × baseᵉ, and a task's parameters are
-the exponents e, so that 0 everywhere is Gymnasium's own body.
+A law multiplies the model's values by powers, value = nominal × baseᵉ. A task's parameters are the
+exponents e, so all zeros give Gymnasium's own body.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from envs.laws import beyond, stratified, union
 
 CONTROL_DT = 0.016  # s: eight simulator steps of 0.002 s
 RESET_NOISE = 5e-3  # m and rad, m/s and rad/s
-MAX_SEEN_SPEED = 10.0  # m/s and rad/s: velocities are clipped to it in the observation
+MAX_SEEN_SPEED = 10.0  # m/s and rad/s: observed velocities are clipped to ± this
 ALIVE_BONUS = 1.0  # per step
 CONTROL_COST = 1e-3  # per squared action
 ROOT = 3  # joints of the torso itself (x, z, pitch), which have no damping; hinges follow
@@ -23,14 +23,14 @@ ROOT = 3  # joints of the torso itself (x, z, pitch), which have no damping; hin
 BASE = 1.5  # of masses, inertias and friction
 DAMPING_BASE = 1.3
 MAX_EXPONENT = 2.0  # of training tasks
-LEVEL_WIDTH = 0.5  # of the sizes of exponents that are equally far from the law
-MASS_BANDS = ((0.0, 0.5), (3.0, 3.5))  # exponents of training tasks that share one for all masses
+LEVEL_WIDTH = 0.5  # of the range of |e| at one level of shift
+MASS_BANDS = ((0.0, 0.5), (3.0, 3.5))  # training exponents of the `-mass` families
 
 
 class Legs(Family):
     """A body running in the xz plane: observation (qpos without x, clipped qvel), starts, reward.
 
-    A subclass names its bodies and hinges, in the order of the model.
+    A subclass names its bodies and hinges in the model's order.
     """
 
     kind: ClassVar[str] = "transition"
@@ -49,7 +49,7 @@ class Legs(Family):
     def observe(
         self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]
     ) -> FloatArray:
-        """Height, angles and all velocities, [S, O]; velocities within ±10."""
+        """Height, angles and all velocities, [S, O]; velocities clipped to ±10."""
         seen = np.minimum(np.maximum(qvel, -MAX_SEEN_SPEED), MAX_SEEN_SPEED)
         return np.concatenate((qpos[:, 1:], seen), axis=1, dtype=np.float32)
 
@@ -64,8 +64,7 @@ class Legs(Family):
         """Δx/Δt + 1 − 10⁻³‖a‖² [S]: speed in m/s, plus a bonus paid even for the step into a fall.
 
         Source:
-          rand_param_envs. Hopper-v5 and Walker2d-v5 differ in that last bonus alone, which they
-          withhold.
+          rand_param_envs. Hopper-v5 and Walker2d-v5 differ only in withholding that last bonus.
         """
         speed = (qpos[:, 0] - before[:, 0]) / CONTROL_DT
         reward: FloatArray = speed + ALIVE_BONUS - CONTROL_COST * np.vecdot(action, action)
@@ -73,11 +72,11 @@ class Legs(Family):
 
 
 class RandomDynamics:
-    """Mixin of the `-rand` families: own exponents of each body's mass and inertia, of each hinge's
-    damping, and of friction.
+    """Mixin of the `-rand` families: an exponent for each body's mass and another for its inertia,
+    one for each hinge's damping, and one for friction.
 
-    Mass, inertia (all three axes alike, apart from the mass) and sliding friction (all geoms alike)
-    are multiplied by 1.5ᵉ, damping by 1.3ᵉ. Training law: every e ~ U(−2, 2).
+    Mass, inertia (all three axes alike, independently of mass) and sliding friction (all geoms
+    alike) are multiplied by 1.5ᵉ, damping by 1.3ᵉ. Training law: every e ~ U(−2, 2).
     """
 
     id: ClassVar[str]
@@ -106,8 +105,9 @@ class RandomDynamics:
     def shifted(
         self, axis: str, shift: float, generator: np.random.Generator
     ) -> Mapping[str, float]:
-        """Exponents of random signs: the largest lies `shift` outside the law, the others up to
-        LEVEL_WIDTH less. Nobody looked whether the body can be kept up, as for frozen tasks.
+        """Exponents with random signs: the largest lies `shift` outside the law, the others are up
+        to LEVEL_WIDTH smaller. Unlike frozen tasks, these are not screened for whether the body can
+        be kept up.
         """
         most = self.max_exponent + shift
         size = generator.uniform(most - LEVEL_WIDTH, most, len(self.names()))
@@ -140,9 +140,9 @@ class RandomDynamics:
 
 
 class CommonMass:
-    """Mixin of the `-mass` families: one `exponent` c, all masses × 1.5ᶜ, everything else as it is.
+    """Mixin of the `-mass` families: one `exponent` c, all masses × 1.5ᶜ, all else unchanged.
 
-    Training law: c ~ U(0, 0.5) ∪ U(3, 3.5), as TAVT has it (arXiv 2502.02834).
+    Training law: c ~ U([0, 0.5] ∪ [3, 3.5]), as in TAVT (arXiv 2502.02834).
     """
 
     id: ClassVar[str]
@@ -160,7 +160,7 @@ class CommonMass:
     def shifted(
         self, axis: str, shift: float, generator: np.random.Generator
     ) -> Mapping[str, float]:
-        """An exponent in the law's hole, if that is so deep, or else one above the law."""
+        """An exponent in the law's hole if that is deep enough, else one above the law."""
         return {"exponent": float(generator.choice(beyond(self.bands, shift)))}
 
     def model_fields(

@@ -1,5 +1,5 @@
 """The split `shift`: tasks at finer and farther levels than the frozen ones, on every shift axis of
-a family and on the scale of its rewards. They follow from the family alone, by `at_shift`.
+a family and on the scale of its rewards. The family alone determines them, through `at_shift`.
 """
 
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from envs.api import REWARD_DOWN, REWARD_UP, Task, checksum
 from envs.sealed import Shiftable, frozen_name
 
 SHIFT = "shift"
-SHARES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # of the distance of the farthest frozen task
-SCALES = (0.5, 1.0)  # of rewards, in powers of ten, up and down
-EACH = 2  # tasks at a level, where they can differ
+SHARES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # of the farthest frozen task's distance
+SCALES = (0.5, 1.0)  # levels of the reward scale, in powers of ten, up and down
+EACH = 2  # tasks per level, where they can differ
 _TRIES = 20
 
 
 class Leveled(Shiftable, Protocol):
-    """What of a `TaskFamily` is needed here."""
+    """The part of `TaskFamily` that is needed here."""
 
     @property
     def shift_axes(self) -> tuple[str, ...]:
-        """What shifts are measured on."""
+        """The axes that shifts are measured on."""
         ...
 
     def splits(self) -> tuple[str, ...]:
@@ -32,7 +32,7 @@ class Leveled(Shiftable, Protocol):
 
 
 def has_split(family: Leveled, split: str) -> bool:
-    """Whether a family has the frozen, sealed or finer test tasks of that name."""
+    """Whether a family has a split of that name: a frozen or sealed one, or `shift`."""
     name, names = frozen_name(split), family.splits()
     return name in names or (name == SHIFT and "ood" in names)
 
@@ -40,7 +40,7 @@ def has_split(family: Leveled, split: str) -> bool:
 def shift_tasks(family: Leveled) -> tuple[Task, ...]:
     """The tasks of the split `shift`, axis by axis and level by level.
 
-    A level at which nothing lies, such as half a joint, is left out.
+    A level without possible tasks, such as half a joint, is left out.
 
     Raises:
       ValueError: if the family has no frozen tasks outside the law to measure distances by.
@@ -63,7 +63,7 @@ def shift_tasks(family: Leveled) -> tuple[Task, ...]:
 
 
 def _at(family: Leveled, axis: str, shift: float, generator: np.random.Generator) -> Iterator[Task]:
-    """Up to EACH tasks that differ."""
+    """Yield up to EACH distinct tasks at one level."""
     seen: list[dict[str, float]] = []
     for _ in range(_TRIES):
         try:

@@ -1,4 +1,4 @@
-"""Compiled models, with MuJoCo set not to hide a simulation that diverged."""
+"""Compiled models, with MuJoCo set not to hide a simulation that has diverged."""
 
 import ctypes
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from envs.api import FloatArray
 
 
 def checked(fields: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
-    """The model fields [S, …] of tasks, if a body can have them.
+    """Return the tasks' model fields [S, …] if a body can have them.
 
     Raises:
       ValueError: if a number is not finite, a mass or an inertia not positive, or a damping
@@ -34,13 +34,13 @@ def checked(fields: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
 def load_model(path: Path) -> mujoco.MjModel:
     """Load an MJCF model without silent resets on divergence and without printed warnings."""
     if mujoco.get_mju_user_warning() is None:
-        # The default handler prints, and drops MUJOCO_LOG.TXT into the current directory. Threads
-        # of the pool call the handler, so ours is a C function, which needs no lock of Python's:
-        # any one without side effects that takes a string will do.
+        # The default handler prints and writes MUJOCO_LOG.TXT to the current directory. The pool's
+        # threads call the handler, so ours is a C function, which does not need Python's lock: any
+        # function that takes a string and has no side effects will do.
         mujoco.set_mju_user_warning(ctypes.CDLL(None).strlen)
     model = mujoco.MjModel.from_xml_path(str(path))
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
-    # one body is one island: to look for others changes no bit and takes 8 % of an ant's step
+    # one tree is one island: looking for others changes no bit and takes 8 % of an ant's step
     if model.ntree == 1:
         model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
     return model

@@ -19,7 +19,7 @@ class NamedGenerator:
         self._generator = np.random.Generator(self._bits)
 
     def __call__(self, name: str) -> np.random.Generator:
-        """The stream called `name`, from its beginning."""
+        """Return the stream called `name`, from its beginning."""
         key = np.frombuffer(blake2b(name.encode(), digest_size=16).digest(), "<u8")
         self._bits.state = self._start | {"state": {"counter": np.zeros(4, np.uint64), "key": key}}
         return self._generator

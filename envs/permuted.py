@@ -1,7 +1,7 @@
 """Any family with the entries of observation and action in another order: isomorphic tasks, for
-which theory has a bound.
+which there is a theoretical bound.
 
-`load_family("permuted-<id>")` makes it of every registered family.
+`load_family("permuted-<id>")` gives the permuted version of any registered family.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ from envs.levels import SHIFT, shift_tasks
 from envs.sealed import is_sealed, sealed_tasks
 
 PREFIX = "permuted-"
-VERSION = 1  # of what a permutation's number means; the hundreds of a permuted family's version
+VERSION = 1  # of the numbering of permutations; the hundreds of a permuted family's version
 
 
 def permutation(k: int, what: str, size: int) -> tuple[int, ...]:
     """The k-th permutation of `size` entries of `what` ("observation" or "action"); 0 is identity.
 
-    The entries are sorted by the SHA-256 of "k/what/entry", which no version of a library can
-    change.
+    The entries are sorted by the SHA-256 of "k/what/entry", which does not depend on the version of
+    any library.
     """
     if k == 0:
         return tuple(range(size))
@@ -39,16 +39,16 @@ class Permuted:
 
         o′ᵢ = o at p(i),   a′ᵢ = a at q(i)
 
-    Entry i that the policy sees is entry p(i) of the base's observation, and entry i of what it
-    does drives entry q(i) of the base's action. So a policy π of the base task becomes π′(o′) = Q
-    π(P⁻¹ o′), with o′ = P o and a′ = Q a. This is the case of Theorem 1 of the APB paper
+    Entry i of the policy's observation is entry p(i) of the base's, and entry i of its action
+    drives entry q(i) of the base's action. So a policy π of the base task becomes
+    π′(o′) = Q π(P⁻¹ o′), with o′ = P o and a′ = Q a. This is the case of Theorem 1 of the APB paper
     (https://arxiv.org/abs/2509.22310): MDPs that are isomorphic under permutations.
 
     The task parameter `permutation` is a whole number k that names p and q, 0 for the identity. The
     training law and the split `id` are the base's, k = 0; the split `ood` is the base's `id` split,
     each task seen through its own k = 1 + index, shift 1.
 
-    `kind`, as everything else, is the base's: in training nothing but what varies there varies.
+    `kind`, like everything else, is the base's: in training, only what varies in the base varies.
     """
 
     isomorphic = frozenset({"permutation"})
@@ -70,10 +70,10 @@ class Permuted:
         return self.base.xml()
 
     def split(self, name: str) -> tuple[Task, ...]:
-        """The base's `id` tasks, unpermuted (`id`) or permuted (`ood`).
+        """The base's `id` tasks, unpermuted (`id`) or permuted (`ood`); `shift` or sealed tasks.
 
         Raises:
-          ValueError: if `name` is neither.
+          ValueError: if there is no such split.
         """
         if is_sealed(name):
             return sealed_tasks(self, name)
@@ -100,7 +100,7 @@ class Permuted:
         return tuple(self._seen_through(0, task) for task in self.base.sample(n, generator))
 
     def at_shift(self, axis: str, shift: float, generator: np.random.Generator) -> Task:
-        """The base's tasks at a shift; "permutation" has one distance, 1, and a number drawn."""
+        """A base task at a shift; on "permutation", the only distance is 1 and k is drawn."""
         others = AND.join(name for name in axis.split(AND) if name != "permutation")
         if not others and shift != 1.0:
             raise ValueError(f"a permutation is at distance 1 from the law, not {shift}")
@@ -114,7 +114,7 @@ class Permuted:
     def model_fields(
         self, nominal: Mapping[str, FloatArray], params: Mapping[str, FloatArray]
     ) -> dict[str, FloatArray]:
-        """The base's: no permutation is in the physics."""
+        """The base's: a permutation does not affect the physics."""
         return self.base.model_fields(nominal, params)
 
     def reset_noise(self, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
@@ -143,7 +143,7 @@ class Permuted:
         action: FloatArray,
         params: Mapping[str, FloatArray],
     ) -> FloatArray:
-        """The base's, of its own control."""
+        """The base's reward; `action` is already in the base's order."""
         return self.base.reward(before, qpos, qvel, action, params)
 
     def terminated(self, qpos: FloatArray, qvel: FloatArray) -> BoolArray:
@@ -154,16 +154,16 @@ class Permuted:
         return replace(task, family=self.id, params={**task.params, "permutation": k})
 
 
-# an environment asks at every step for the same ones, until it gets other tasks
+# an environment asks for the same ones at every step, until it gets other tasks
 @lru_cache(maxsize=64)
 def _places(kinds: bytes, what: str, size: int, inverse: bool) -> NDArray[np.int64]:
-    """Where the entries [S, size] come from, counted in the flattened array: `take` of these is
-    quicker than of an axis.
+    """Indices [S, size] in the flattened array that the entries are taken from; `take` with these
+    is faster than along an axis.
 
     Args:
       kinds: float64 numbers k [S] of the permutations.
       what: "observation" or "action".
-      size: entries of each.
+      size: number of entries of each.
       inverse: whether to undo the permutations.
     """
     numbers = np.frombuffer(kinds, np.float64)
@@ -173,5 +173,5 @@ def _places(kinds: bytes, what: str, size: int, inverse: bool) -> NDArray[np.int
     places: NDArray[np.int64] = (
         np.argsort(order, axis=1) if inverse else order
     ) + size * np.arange(len(order))[:, None]
-    places.flags.writeable = False  # shared by all who ask
+    places.flags.writeable = False  # all callers share the cached array
     return places

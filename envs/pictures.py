@@ -8,7 +8,7 @@ from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 SIZE = 480  # pixels: height and width of a picture
-CAMERA = "track"  # what Gymnasium's models call the camera that follows the body
+CAMERA = "track"  # name in Gymnasium's models of the camera that follows the body
 
 NO_GL = (
     "MuJoCo found no OpenGL to draw with. On a machine without a display, set the environment"
@@ -21,7 +21,7 @@ NO_GL = (
 class Pictures:
     """Draws the simulations of a Batch one at a time, each with its own task's model.
 
-    The view is that of the model's camera "track", else of its first camera, else of MuJoCo's free
+    The view is from the model's camera "track", else from its first camera, else from MuJoCo's free
     camera.
     """
 
@@ -32,17 +32,18 @@ class Pictures:
         goal: tuple[float, float] | None = None,
         plain: bool = False,
     ) -> None:
-        """Get ready to draw.
+        """Prepare the renderer.
 
         Args:
-          size: pixels: height and width.
-          goal: where to draw a goal in the plane, in m, which the model does not have; None for
-            nowhere. A camera that would follow the body stands still then, where it sees the start
-            and the goal.
-          plain: without shadows and reflections, which in software are nine tenths of the work.
+          size: height and width in pixels.
+          goal: position (x, y) in m of a goal to draw, which the model does not contain; None for
+            no goal. With a goal, a camera that follows the body is replaced by a fixed one that
+            sees the start and the goal.
+          plain: leave out shadows and reflections, which are nine tenths of the work in software.
 
         Raises:
-          RuntimeError: if there is no OpenGL to draw with; it says what to install and to set.
+          RuntimeError: if there is no OpenGL to draw with; the message says what to install and
+            to set.
         """
         self._batch = batch
         self._goal = goal
@@ -55,14 +56,14 @@ class Pictures:
             self._camera = _standing(goal)
         try:
             self._renderer: Any = mujoco.Renderer(self._model, size, size)
-        except Exception as error:  # each of the libraries that may be missing raises its own
+        except Exception as error:  # each library that may be missing raises its own
             raise RuntimeError(NO_GL) from error
 
     def __call__(self, simulation: int) -> NDArray[np.uint8]:
         """Picture [size, size, 3] of a simulation's current state; the Batch is left unchanged."""
         self._batch.get_model(simulation, self._model)
         self._batch.get_data(simulation, self._data)
-        # places of the bodies, the camera and the lights
+        # computes the places of the bodies, the camera and the lights
         mujoco.mj_forward(self._model, self._data)
         self._renderer.update_scene(self._data, camera=self._camera)
         if self._goal is not None:
@@ -74,9 +75,9 @@ class Pictures:
         return picture
 
     def close(self) -> None:
-        """Free the graphics memory; nothing can be drawn after it."""
-        # the Renderer frees what it calls its own in whichever context is current: make that its
-        # own
+        """Free the graphics memory; nothing can be drawn afterwards."""
+        # the Renderer frees its resources in whichever context is current; rendering makes its own
+        # context current
         self._renderer.render()
         self._renderer.close()
 
@@ -92,7 +93,7 @@ def _standing(goal: tuple[float, float]) -> mujoco.MjvCamera:
 
 
 def _add_goal(scene: Any, goal: tuple[float, float]) -> None:
-    """A red disc that lies just above the ground, so that a body on it is seen."""
+    """Add a red disc just above the ground, so that a body on it is still seen."""
     disc = scene.geoms[scene.ngeom]
     rgba = np.array([0.85, 0.2, 0.1, 1.0], np.float32)
     centre = np.array([*goal, 0.0])

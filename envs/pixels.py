@@ -1,9 +1,9 @@
-"""The point families seen from above: 64 × 64 pictures, through a convolutional encoder that is
-drawn at random and stays as it is.
+"""The point families seen from above: 64 × 64 pictures, passed through a convolutional encoder with
+frozen random weights.
 
-`load_family("pixels-<id>")` makes it of `point-goal` and `point-rand`. Pictures are drawn here and
-not by OpenGL, whose pictures differ from driver to driver: they are what a camera high above sees
-of MuJoCo's model, and the same on every machine, with or without a display.
+`load_family("pixels-<id>")` gives this version of `point-goal` or `point-rand`. Pictures are drawn
+here and not by OpenGL, whose pictures differ from driver to driver: they show what a camera high
+above sees of MuJoCo's model, and are the same on every machine, with or without a display.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ PUCK = 0.2  # m: radius of the disc that marks the puck, three times the puck's 
 LAYERS = ((16, 8, 4), (32, 4, 2))  # filters, width and stride of each convolution
 FEATURES = 64
 _SEED = 0
-_GRID = 21  # places and speeds along each axis, to tell how the features lie
+_GRID = 21  # places along each axis, for the mean and deviation of the features
 
 
 def pictures(position: FloatArray) -> FloatArray:
-    """Pictures [S, 64, 64] of pucks at positions [S, 2] in m: 1 on a puck, 0 off it, and between
-    where its edge crosses a pixel. Row 0 is at the top, where y is largest.
+    """Pictures [S, 64, 64] of pucks at positions [S, 2] in m: 1 on a puck, 0 off it, and in
+    between where its edge crosses a pixel. Row 0 is at the top, where y is largest.
     """
     pixel = 2 * REACH / SIZE
     centres = (np.arange(SIZE, dtype=np.float32) + 0.5) * np.float32(pixel) - np.float32(REACH)
@@ -43,7 +43,7 @@ def pictures(position: FloatArray) -> FloatArray:
 
 @lru_cache(maxsize=1)
 def weights() -> tuple[list[FloatArray], FloatArray]:
-    """Filters [c·w·w, filters] of each convolution and the last layer, N(0, 2 / inputs)."""
+    """Filters [c·w·w, filters] of each convolution, and the last layer; all N(0, 2 / inputs)."""
     generator = np.random.default_rng(_SEED)
     filters, channels, side = list[FloatArray](), 1, SIZE
     for n, width, stride in LAYERS:
@@ -57,7 +57,7 @@ def weights() -> tuple[list[FloatArray], FloatArray]:
 
 
 def encode(seen: FloatArray) -> FloatArray:
-    """Two convolutions with a ReLU behind each, and a linear layer: [S, 1, 64, 64] → [S, 64]."""
+    """Two convolutions, each followed by a ReLU, and a linear layer: [S, 1, 64, 64] → [S, 64]."""
     filters, last = weights()
     for (_, width, stride), own in zip(LAYERS, filters, strict=True):
         windows = sliding_window_view(seen, (width, width), axis=(2, 3))[:, :, ::stride, ::stride]
@@ -73,7 +73,7 @@ def _places(windows: FloatArray) -> tuple[int, int, int]:
 
 @lru_cache(maxsize=1)
 def _statistics() -> tuple[FloatArray, FloatArray]:
-    """Mean and deviation of the features, over places on the table and velocities."""
+    """Mean and deviation of the features, over a grid of places with random velocities."""
     side = np.linspace(-1.0, 1.0, _GRID)
     places = np.stack(np.meshgrid(2 * side, 2 * side), -1).reshape(-1, 2)
     speeds = np.random.default_rng(_SEED).uniform(-1.0, 1.0, places.shape)  # m/s
@@ -82,22 +82,22 @@ def _statistics() -> tuple[FloatArray, FloatArray]:
 
 
 def _features(qpos: FloatArray, qvel: FloatArray) -> FloatArray:
-    """Of a picture, and the velocity, which one picture does not show."""
+    """Features of a picture, and the velocity, which a single picture does not show."""
     return np.concatenate((encode(pictures(qpos)[:, None]), qvel), axis=1, dtype=np.float32)
 
 
 class Pixels:
-    """What the families with pictures share, before the point family that they show.
+    """Mixin of the families with pictures, listed before the point family that they show.
 
-    An observation is the features of a picture, and the velocity, which one picture does not show.
-    Each entry is shifted and scaled: over places on the table, and velocities, its mean is 0 and
-    its deviation 1. No picture shows a goal.
+    An observation consists of the features of a picture and the velocity, which a single picture
+    does not show. Each entry is shifted and scaled to mean 0 and deviation 1 over places on the
+    table and velocities. No picture shows a goal.
     """
 
     id: ClassVar[str]
     base: ClassVar[type[Point]]
     observation_size: ClassVar[int] = FEATURES + 2
-    isomorphic: ClassVar[frozenset[str]] = frozenset()  # turned pictures are no linear images
+    isomorphic: ClassVar[frozenset[str]] = frozenset()  # turned pictures give no linear images
 
     def observe(
         self, qpos: FloatArray, qvel: FloatArray, params: Mapping[str, FloatArray]
@@ -108,7 +108,7 @@ class Pixels:
         return features
 
     def split(self, name: str) -> tuple[Task, ...]:
-        """The point family's tasks; finer and sealed ones are its, too."""
+        """The point family's tasks, those of `shift` and of sealed splits included."""
         return tuple(replace(task, family=self.id) for task in self.base().split(name))
 
     def splits(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """A point mass in the plane: reach a goal (`point-goal`), or reach one fixed goal with turned
 actuators (`point-rand`).
 
-Small enough that a policy is learnt in seconds. Model, laws and splits are ours; the literature's
-point robots are kinematic.
+The tasks are small enough to learn a policy in seconds. Model, laws and splits are ours; the
+literature's point robots are kinematic.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ XML = Path(__file__).parent / "assets" / "point.xml"
 START = 0.05  # m: half width of the square of starting positions around the origin
 
 GOAL_RADIUS = 1.0  # m
-ARCS = ((0.0, np.pi / 3), (2 * np.pi / 3, np.pi))  # rad: training goals
+ARCS = ((0.0, np.pi / 3), (2 * np.pi / 3, np.pi))  # rad: angles of training goals
 
 FIXED_GOAL = (1.0, 0.0)  # m: the goal of point-rand
 MAX_ROTATION = np.pi / 3  # rad
@@ -29,7 +29,7 @@ FACTOR = 1.5  # training masses and dampings lie within this factor of the nomin
 
 
 def _apart(angle: float, arcs: Sequence[tuple[float, float]], shift: float) -> bool:
-    """Whether an angle lies just so far from the arcs, around the circle."""
+    """Whether an angle's distance from the arcs, around the circle, is `shift`."""
     turns = (angle + 2 * np.pi * turn for turn in (-1, 0, 1))
     return bool(np.isclose(min(distance(turned, arcs) for turned in turns), shift))
 
@@ -41,7 +41,7 @@ def minus_distance(qpos: FloatArray, x: FloatArray | float, y: FloatArray | floa
 
 
 class Point(Family):
-    """What both families share: body, observation (x, y, ẋ, ẏ) in m and m/s, start at rest."""
+    """Base of both families: body, observation (x, y, ẋ, ẏ) in m and m/s, start at rest."""
 
     horizon: ClassVar[int] = 50
     observation_size: ClassVar[int] = 4
@@ -138,8 +138,8 @@ class PointRand(Point):
     def shifted(
         self, axis: str, shift: float, generator: np.random.Generator
     ) -> Mapping[str, float]:
-        """A turn farther in either direction, with nominal mass and damping; or one of these
-        farther from nominal, by a factor of 1.5^shift.
+        """A rotation outside the law in either direction, with nominal mass and damping; or a mass
+        or damping outside the law on either side, by a factor of 1.5^shift.
         """
         sign = float(generator.choice((-1.0, 1.0)))
         if axis == "rotation":

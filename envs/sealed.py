@@ -1,9 +1,9 @@
-"""Sealed test tasks: as far from the law as frozen ones, but drawn from a seed that is named when a
-method is finished.
+"""Sealed test tasks: as far from the law as frozen ones, but drawn from a seed that is named only
+when a method is finished.
 
-A method can be fitted to frozen tasks, by choosing among variants or by reading them. What it
-scores on frozen tasks and not on sealed ones is that. A seed that nobody chose, such as the value
-of a public random beacon, makes the draw one that nobody could prepare for.
+A method can be fitted to the frozen tasks, by choosing among variants or by reading the tasks. What
+it scores on frozen tasks but not on sealed ones is due to that. With a seed that nobody chose, such
+as the value of a public random beacon, nobody could have prepared for the draw.
 """
 
 from dataclasses import replace
@@ -14,12 +14,12 @@ import numpy as np
 from envs.api import Task, checksum
 
 SEALED = "-sealed-"  # between the name of a frozen split and the seed
-JITTER = 0.1  # a sealed task's distance from the law is within this share of a frozen one's
+JITTER = 0.1  # largest relative difference of a sealed task's distance from the frozen one's
 _TRIES = 30
 
 
 class Shiftable(Protocol):
-    """What of a `TaskFamily` is needed here."""
+    """The part of `TaskFamily` that is needed here."""
 
     @property
     def id(self) -> str:
@@ -40,28 +40,28 @@ class Shiftable(Protocol):
 
 
 def sealed_name(split: str, seed: int) -> str:
-    """The name of the sealed tasks at the shifts of a frozen split."""
+    """Name of the split of sealed tasks at the shifts of a frozen split."""
     return f"{split}{SEALED}{seed}"
 
 
 def frozen_name(split: str) -> str:
-    """The frozen split at whose shifts sealed tasks lie; a frozen split's own name."""
+    """Name of the frozen split behind a sealed one; a frozen split's name is returned as it is."""
     return split.partition(SEALED)[0]
 
 
 def is_sealed(split: str) -> bool:
-    """Whether a split is of sealed tasks."""
+    """Whether a split is one of sealed tasks."""
     _, sealed, seed = split.partition(SEALED)
     return bool(sealed) and seed.isascii() and seed.isdecimal()
 
 
 def sealed_tasks(family: Shiftable, name: str) -> tuple[Task, ...]:
-    """The sealed tasks called `name`, one for each frozen one, in random order.
+    """Draw the sealed tasks of the split `name`, one for each frozen task, in random order.
 
-    Each has the label of its frozen one's shift. Its true distance differs by up to JITTER of it
-    where the axis allows that, since on some axes, such as a speed, nothing else could differ.
-    Tasks inside the law are drawn from the law. What can still be known beforehand is at which
-    distances they lie.
+    Each is labelled with the shift of its frozen task. Its true distance differs from that by up to
+    JITTER, relatively, where the axis allows it, because on some axes, such as a speed, nothing
+    else could differ. Tasks inside the law are drawn from the law. Only the distances at which the
+    tasks lie can still be known beforehand.
     """
     _, _, seed = name.partition(SEALED)
     named = checksum({"family": [family.id], "split": [frozen_name(name)]})
@@ -78,7 +78,7 @@ def _like(family: Shiftable, task: Task, generator: np.random.Generator) -> Task
         shift = task.shift * generator.uniform(1 - JITTER, 1 + JITTER)
         try:
             found = family.at_shift(task.shift_axis, shift, generator)
-        except ValueError:  # nothing lies there: too far out, or the axis is one of whole numbers
+        except ValueError:  # no task lies there: too far out, or the axis has whole numbers only
             continue
         return replace(found, shift=task.shift)
     return family.at_shift(task.shift_axis, task.shift, generator)

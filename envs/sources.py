@@ -1,4 +1,4 @@
-"""Where a named environment's tasks come from: test splits, the user's own, training draws."""
+"""Sources of tasks for the Gymnasium environments: test splits, the user's own, training draws."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,19 +23,19 @@ class TaskSource:
         self._drawn = 0
 
     def first(self, generator: np.random.Generator) -> tuple[Task, ...]:
-        """The first tasks of a generator that was just seeded."""
+        """The first tasks after `generator` has been seeded."""
         self._drawn = 0
         return self._fixed or self._draw(generator)
 
     def due(
         self, generator: np.random.Generator, seed: int | None, options: dict[str, Any] | None
     ) -> tuple[Task, ...] | None:
-        """The tasks that a reset brings, None if the present ones stay.
+        """The tasks that a reset switches to; None if the current ones stay.
 
         Args:
-          generator: just seeded, if there is a seed.
-          seed: that of the reset.
-          options: those of the reset; {"new_task": True} asks for fresh training tasks.
+          generator: source of the draws, just seeded if there is a seed.
+          seed: the reset's seed.
+          options: the reset's options; {"new_task": True} asks for fresh training tasks.
         Raises:
           ValueError: if fresh tasks are asked for, but the tasks are fixed.
         """
@@ -49,8 +49,8 @@ class TaskSource:
         return self._draw(generator) if new else None
 
     def _draw(self, generator: np.random.Generator) -> tuple[Task, ...]:
-        # Numbered on from draw to draw: the number is in the key of the reset noise, so a task
-        # drawn twice starts anew.
+        # Indices continue from draw to draw: the index is part of the key of the reset noise, so a
+        # task drawn twice gets new noise.
         tasks = tuple(
             replace(task, index=self._drawn + task.index)
             for task in self._law.sample(self._n, generator)
@@ -60,7 +60,7 @@ class TaskSource:
 
 
 def frozen_tasks(law: TaskFamily, split: str | None, indices: Sequence[int]) -> list[Task]:
-    """The tasks of a test split that have these indices; none without a split.
+    """The tasks of a test split that have these indices; an empty list without a split.
 
     Raises:
       ValueError: if there is no such split or task.
@@ -76,10 +76,10 @@ def frozen_tasks(law: TaskFamily, split: str | None, indices: Sequence[int]) -> 
 
 
 def own_task(law: TaskFamily, params: Mapping[str, float]) -> Task:
-    """A task with parameters of the user's choice, in SI units; its shift is not known (NaN).
+    """A task with parameters of the user's choice, in SI units; its shift is unknown (NaN).
 
     Raises:
-      ValueError: if they are not the family's, or not finite.
+      ValueError: if the parameters are not those of the family, or not finite numbers.
     """
     names = law.sample(1, np.random.default_rng(0))[0].params.keys()
     numbers = all(isinstance(value, Real) and isfinite(value) for value in params.values())

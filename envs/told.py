@@ -1,5 +1,5 @@
-"""Any family whose observations also hold the task's parameters, for policies that are told their
-task: what they cannot do is not for want of finding out.
+"""Any family with the task's parameters added to the observations, for policies that are told their
+task: what such a policy cannot do is not for lack of identifying the task.
 """
 
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ import numpy as np
 
 from envs.api import FloatArray, TaskFamily
 
-_DRAWN = 1_000  # tasks of the law, to tell how its parameters lie
-_UNTOLD = {"permutation"}  # a number of an order, whose size says nothing
+_DRAWN = 1_000  # tasks drawn from the law, for the mean and deviation of its parameters
+_UNTOLD = {"permutation"}  # the number of an order; its size carries no information
 
 
 class Told:
-    """The family `base`, with the parameters p of each task behind its observation o.
+    """The family `base`, with the parameters p of each task appended to its observation o.
 
         o′ = (o, (p − m) / d)
 
-    m and d are mean and standard deviation of each parameter in the training law, d = 1 for one
-    that does not vary. The parameters stand in alphabetical order. A reward scale is not among
-    them, as training tasks have none, nor is the number of a permutation.
+    m and d are the mean and standard deviation of each parameter in the training law; d = 1 for a
+    parameter that does not vary. The parameters are in alphabetical order. The reward scale is not
+    among them, because training tasks have none, nor is the number of a permutation.
     """
 
     def __init__(self, base: TaskFamily) -> None:
@@ -33,7 +33,7 @@ class Told:
         self.observation_size = base.observation_size + len(self._names)
 
     def __getattr__(self, name: str) -> Any:  # everything else is the base's
-        if name == "base":  # a copy that is being made has none yet
+        if name == "base":  # a copy that is still being made has no base yet
             raise AttributeError(name)
         return getattr(self.base, name)
 
@@ -48,5 +48,5 @@ class Told:
 
 
 def told(family: TaskFamily) -> TaskFamily:
-    """`Told` of a family, for the type checker a family as any other."""
+    """Return `Told` of a family, typed as a `TaskFamily`."""
     return cast(TaskFamily, Told(family))

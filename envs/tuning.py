@@ -1,9 +1,9 @@
-"""Tuning laws: each family's training law made narrower, and validation tasks outside that but
-inside the family's own law.
+"""Tuning laws: a narrower version of each family's training law, with validation tasks outside it
+but inside the family's own law.
 
-Settings that are chosen by how well a method adapts from a tuning law to its validation tasks are
-chosen for adaptation out of distribution, and have seen no test task. `load_family("tuning-<id>")`
-gives the tuning law of a family. Those of which there are published scores to compare with
+Settings chosen by how well a method adapts from a tuning law to its validation tasks are chosen for
+adaptation out of distribution, without the use of any test task. `load_family("tuning-<id>")` gives
+the tuning law of a family. The families that serve to compare with published scores
 (`cheetah-dir`, `cheetah-vel-2`, `-3`, `-7`) have none.
 """
 
@@ -26,8 +26,8 @@ PI = float(np.pi)
 Bands = tuple[tuple[float, float], ...]
 # parameters, and their distance from the tuning law
 Found = Iterable[tuple[Mapping[str, float], float]]
-NARROW_BANDS: Bands = ((0.0, 0.4), (3.1, 3.5))  # of [0, 0.5] and [3, 3.5]
-# what those leave out, and how far it is from them
+NARROW_BANDS: Bands = ((0.0, 0.4), (3.1, 3.5))  # within [0, 0.5] and [3, 3.5]
+# places that those leave out, each with its distance from them
 INNER_ENDS = ((0.45, 0.05), (0.5, 0.1), (3.0, 0.1), (3.05, 0.05))
 
 
@@ -68,7 +68,7 @@ class TuningPointGoal(Tuning, PointGoal):
     arcs: ClassVar[Bands] = ((0.0, PI / 4), (3 * PI / 4, PI))
 
     def validation(self) -> Found:
-        """Two goals on either quarter."""
+        """Two goals on the inner quarter of each arc."""
         shifts = (PI / 24, PI / 12)
         angles = [
             (sign * (PI / 4 + shift) + (0.0 if sign > 0 else PI), shift)
@@ -86,7 +86,7 @@ class TuningPointRand(Tuning, PointRand):
     max_rotation: ClassVar[float] = PI / 6
 
     def validation(self) -> Found:
-        """Nominal mass and damping."""
+        """Four rotations, with nominal mass and damping."""
         nominal = {"mass": NOMINAL_MASS, "damping": NOMINAL_DAMPING}
         return [
             ({"rotation": sign * turn, **nominal}, turn - PI / 6)
@@ -140,7 +140,7 @@ class _NarrowDynamics(Tuning, RandomDynamics):
     seed: ClassVar[int]
 
     def validation(self) -> Found:
-        """Three tasks of either level; the shift is the largest exponent's distance."""
+        """Three tasks per level; the shift is the largest exponent's distance from the law."""
         generator = np.random.default_rng(self.seed)
         found = []
         for low, high in ((1.0, 1.5), (1.5, 2.0)):
@@ -201,7 +201,7 @@ class TuningAntGoal(Tuning, AntGoal):
     bands: ClassVar[Bands] = ((0.0, 1.5),)
 
     def validation(self) -> Found:
-        """Two angles of either radius."""
+        """Two angles at each radius."""
         return [
             ({"angle": angle, "radius": r}, r - 1.5)
             for r in (1.75, 2.0)
@@ -217,7 +217,7 @@ class TuningAntGoalGap(Tuning, AntGoalGap):
     bands: ClassVar[Bands] = ((0.0, 0.8), (2.7, 3.0))
 
     def validation(self) -> Found:
-        """Two angles of either radius."""
+        """Two angles at each radius."""
         return [
             ({"angle": angle, "radius": r}, 0.2)
             for r in (1.0, 2.5)

@@ -1,6 +1,6 @@
-"""Gymnasium's planar Walker2d-v5 at frame skip 8: random dynamics, or one factor of all masses.
+"""Gymnasium's planar Walker2d-v5 at frame skip 8: random dynamics, or one factor for all masses.
 
-The frame skip is the hopper's, so that 200 steps are 3.2 s.
+The frame skip is the same as the hopper's, so 200 steps last 3.2 s.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ MAX_PITCH = 1.0  # rad
 
 
 class Walker(Legs):
-    """The body, and when it has fallen."""
+    """The body, and its condition for a fall."""
 
     observation_size: ClassVar[int] = 17
     action_size: ClassVar[int] = 6
@@ -62,6 +62,6 @@ class WalkerRand(RandomDynamics, Walker):
 
 
 class WalkerMass(CommonMass, Walker):
-    """Run with an unknown factor of all masses."""
+    """Run with one unknown factor on all masses."""
 
     id: ClassVar[str] = "walker-mass"

@@ -1,40 +1,41 @@
 """APB: a shared nonlinear backbone between two linear layers that each task learns for itself.
 
-The policy of task i is π(s) = tanh(ρₜᵢ ψ(ρₕᵢ s)): a linear layer ρₕᵢ before and one ρₜᵢ after a
-backbone ψ that all tasks share, with twin critics ωᵢ of its own. Meta-training moves everything, ψ
-on the gradient aggregated over the sampled tasks. On a test task ψ is frozen and ρₕ, ρₜ, ω are
-learned from scratch, so that adaptation searches only linear maps around what was shared.
+The policy of task i is π(s) = tanh(ρₜᵢ ψ(ρₕᵢ s)): its own linear layers ρₕᵢ and ρₜᵢ before and
+after a backbone ψ that all tasks share. Each task also has its own twin critics ωᵢ. Meta-training
+updates all of them, ψ with the gradient aggregated over the sampled tasks. On a test task ψ is
+frozen and ρₕ, ρₜ, ω are learned from scratch, so adaptation searches only linear maps around the
+shared backbone.
 
 Paper: Park and Lee 2025, "Adaptive Policy Backbone via Shared Network" (arXiv 2509.22310). There is
 no public code, and widths, intervals and budgets are not public: the structure is the paper's,
 every number in `Config` is ours.
 
-Its ablations are here too, each the same but for one thing:
-- `apb-random`: ψ is a random one, drawn for the seed and the test split, and there is no
-  meta-training;
-- `apb-pre`, `apb-post`: a task owns ρₕ only, or ρₜ only; the layer left out belongs to the shared,
-  then frozen, network;
-- `apb-none`: a task owns no layer, so adaptation moves no weight of the actor: what meta-training
-  alone is worth;
-- `apb-unfrozen`: adapts the backbone that `apb` meta-trains, a copy for each test task, together
-  with fresh ρₕ, ρₜ, ω;
-- `apb-reset`: draws ρₕ, ρₜ, ω anew from time to time, as the paper does;
+Its ablations are in this module too. Each changes one thing:
+- `apb-random`: ψ is random, drawn per seed and test split, and there is no meta-training;
+- `apb-pre`, `apb-post`: a task owns only ρₕ, or only ρₜ; the other layer belongs to the shared
+  network and is frozen with it;
+- `apb-none`: a task owns no layer, so adaptation changes no weight of the actor; this shows what
+  meta-training alone is worth;
+- `apb-unfrozen`: keeps training the backbone that `apb` meta-trained, one copy per test task,
+  together with fresh ρₕ, ρₜ, ω;
+- `apb-reset`: redraws ρₕ, ρₜ, ω periodically, as the paper does;
 - `apb-evolve`, `apb-evolve-random`: explore with a population of perturbed (ρₕ, ρₜ) around the
   meta-trained backbone, or around a random one.
 
 Differences from the paper, or choices it leaves open:
-- the losses are TD3's (twin critics, delayed and smoothed), as in the paper's action-space
-  protocol; critics are plain and belong to the task, in meta-training as in adaptation;
-- ψ begins with its nonlinearity (`activate_first`), so that with depth 1 the actor is TD3's usual
-  one of two hidden layers;
-- a fresh ρₜ has `head_scale` times torch's default scale, which decides the return before any
+- the losses are TD3's (twin critics, delayed actor updates, target smoothing), as in the paper's
+  action-space protocol; critics are plain networks, one pair per task, in meta-training as in
+  adaptation;
+- ψ begins with its nonlinearity (`activate_first`), so with depth 1 the actor is TD3's usual one
+  with two hidden layers;
+- a fresh ρₜ has `head_scale` times torch's default scale, which determines the return before any
   adaptation (b = 0);
-- "aggregated" is the sum over tasks; Adam makes the scale immaterial;
+- "aggregated" means summed over tasks; with Adam the scale does not matter;
 - exploration is Gaussian action noise; the evolutionary search over (ρₕ, ρₜ), the paper's other
   protocol, is `apb-evolve`, whose details are ours (methods/core/evolve.py);
-- resets are left to `apb-reset`, since within our budgets they cost more than they give: a reset
-  draws what the task owns and ω anew, with their optimisers and targets, keeps replay, and waits
-  where it would fall in the last tenth before an evaluation.
+- resets are left to `apb-reset`, because within our budgets they cost more than they gain. A reset
+  redraws the task's own layers and ω, restarts their optimisers and targets, and keeps the replay;
+  one due in the last tenth of the steps to an evaluation is postponed until after it.
 
 Read on in: methods/core/td3.py, methods/core/adapt.py, methods/core/evolve.py.
 """
@@ -57,11 +58,11 @@ from methods.core.td3 import TD3, TD3Config
 
 @dataclass(frozen=True)
 class ApbConfig(TD3Config):
-    """Settings of APB beside TD3's; all ours."""
+    """Settings that APB adds to TD3's; all ours."""
 
     activate_first: bool = True  # whether a ReLU follows ρₕ
-    head_scale: float = 1.0  # scale of a fresh ρₜ, in units of torch's default
-    linear_rate: float = 1.0  # learning rate of ρₕ and ρₜ, over the others'
+    head_scale: float = 1.0  # scale of a fresh ρₜ, as a multiple of torch's default
+    linear_rate: float = 1.0  # learning rate of ρₕ and ρₜ, as a multiple of `learning_rate`
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,9 +76,9 @@ class ApbConfig(TD3Config):
 
 @dataclass(frozen=True)
 class ApbResetConfig(ApbConfig):
-    """Settings of `apb-reset` beside APB's."""
+    """Settings that `apb-reset` adds to APB's."""
 
-    # environment steps of a test task between resets of ρₕ, ρₜ, ω
+    # environment steps per test task between resets of ρₕ, ρₜ, ω
     reset_period: int = field(default=30_000, metadata={"stage": "adapt"})
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ class ApbResetConfig(ApbConfig):
 
 @dataclass(frozen=True)
 class ApbEvolveConfig(ApbConfig, PopulationConfig):
-    """Settings of `apb-evolve` beside APB's."""
+    """Settings of `apb-evolve`: APB's and the population's."""
 
 
 class Apb(Method):
@@ -106,13 +107,13 @@ class Apb(Method):
     }
     Config: ClassVar[type[ApbConfig]] = ApbConfig
     config: ApbConfig
-    # layers that each task has for itself; the others are shared
+    # layers that each task owns; the others are shared
     own: ClassVar[tuple[str, ...]] = ("rho_h", "rho_t")
 
     def __init__(self, spec: Spec, config: ApbConfig) -> None:
         self.spec = spec
         self.config = config
-        # the backbone ψ and whatever layer is not `own`; empty until meta-trained or loaded
+        # the backbone ψ and any layer that is not `own`; empty until meta-trained or loaded
         self.shared: Params = {}
         # the training tasks' own layers [n_tasks, …], kept for analysis; no test task sees them
         self.rho: Params = {}
@@ -120,7 +121,7 @@ class Apb(Method):
     # Meta-training: every ρₕᵢ, ρₜᵢ, ωᵢ and ψ
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """TD3 on `n_tasks` tasks at once, one update per step."""
+        """Return a trainer that runs TD3 on `n_tasks` tasks at once, one update per step."""
         env = make_env()
         generator = streams.torch("init")
         pi = self._draw(
@@ -136,7 +137,7 @@ class Apb(Method):
     # Adaptation: ψ frozen, ρₕ, ρₜ, ω from scratch
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
-        """Fresh linear layers and critics for each of `n_tasks` around the frozen backbone."""
+        """Return an adapter with fresh layers and critics per task around the frozen backbone."""
         return self._adapter(make_env, n_tasks, streams)
 
     def _adapter(
@@ -156,13 +157,13 @@ class Apb(Method):
         return self._learner(rho, self._frozen(streams), omega)
 
     def _fresh(self, n_tasks: int, generator: torch.Generator) -> tuple[Params, Params]:
-        """What a test task begins with, and again after a reset: its own layers and its critics."""
+        """Draw what a test task starts with, also after a reset: its own layers and its critics."""
         return self._draw(dict.fromkeys(self.own, (n_tasks,)), generator), self._critics(
             n_tasks, generator
         )
 
     def _frozen(self, streams: Streams) -> Params:
-        """What adaptation does not move."""
+        """Return the actor's parameters that adaptation does not change."""
         return self._meta_trained()
 
     def _meta_trained(self) -> Params:
@@ -202,7 +203,7 @@ class Apb(Method):
         return partial(actor, depth=self.config.depth, activate_first=self.config.activate_first)
 
     def state_dict(self) -> dict[str, Any]:
-        """The shared network, which adaptation begins with, and the training tasks' layers."""
+        """Return the shared network, where adaptation starts, and the training tasks' layers."""
         return {"shared": self.shared, "rho": self.rho}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -239,7 +240,7 @@ class ApbNone(Apb):
     own: ClassVar[tuple[str, ...]] = ()
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
-        """Nothing to adapt: the meta-trained actor on every task."""
+        """Return an adapter that uses the meta-trained actor unchanged on every task."""
         act = partial(self._actor(), self._meta_trained())
         return Frozen(lambda generator: memoryless(act, streams.device))
 
@@ -265,7 +266,7 @@ class ApbReset(Apb):
     config: ApbResetConfig
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
-        """As APB's, with resets."""
+        """Return APB's adapter, with periodic resets."""
         return self._adapter(make_env, n_tasks, streams, self.config.reset_period)
 
 
@@ -278,12 +279,12 @@ class ApbEvolve(Apb):
     config: ApbEvolveConfig
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
-        """As APB's, with a population for each task."""
+        """Return an adapter that explores with a population for each task."""
         return EvolvingAdapter(make_env, self._adapting(n_tasks, streams), self.config, streams)
 
 
 class ApbEvolveRandom(ApbEvolve, ApbRandom):
-    """The same around a backbone that stays as it was drawn."""
+    """APB that explores with a population, around a random backbone that is never trained."""
 
     trained_by: ClassVar[str] = ""
     meta_trains: ClassVar[bool] = False

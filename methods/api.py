@@ -1,16 +1,17 @@
 """The contract between a method and the harness.
 
-Axes, everywhere in `methods`: time-major `[T, N, E, …]` with `T` steps, `N` tasks, `E` copies of a
-task; `B` minibatch rows, `O` observation, `A` action, `D` hidden, `Z` latent, `R` recurrent
-entries, `F` features, `P` parameters. NumPy crosses the border to the harness, tensors stay inside.
-Budgets are environment steps.
+Axes are time-major throughout `methods`, `[T, N, E, …]`: `T` steps, `N` tasks, `E` copies of a
+task. Other sizes are `B` minibatch rows, `O` observation, `A` action, `D` hidden, `Z` latent and
+`R` recurrent entries, `F` features, `P` parameters. NumPy arrays cross the border to the harness;
+tensors stay inside. Budgets count environment steps.
 
 A method is a class `M(spec, config)` that inherits `Method`, with a nested or module-level frozen
-dataclass `M.Config` of its settings. The harness makes a `trainer` (if `M.meta_trains`) and steps
-it to its end, stores `state_dict()`, and later, in another process, loads it and steps an `adapter`
-on the test tasks. Between any two steps it may save either learner, stop, and go on in yet another
-process: a step is a small piece of work, seconds at most. An environment that outlives a step is
-made when the learner is made; one that is made within a step ends with it.
+dataclass `M.Config` of its settings. The harness makes a `trainer` (if `M.meta_trains`), steps it
+to its end and stores the method's `state_dict()`. Later, in another process, it loads that state
+and steps an `adapter` on the test tasks. Between any two steps it may save either learner, stop,
+and resume in yet another process, so a step is a small piece of work, seconds at most. An
+environment that is to outlive a step must be made together with the learner; one made within a step
+ends with it.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from envs.api import BoolArray, Env, FloatArray, Step, TrainEnv
 
 
 class Spec(NamedTuple):
-    """What a method may know of a family before it sees a step."""
+    """What a method may know about a family before its first environment step."""
 
     observation_size: int
     action_size: int
@@ -36,24 +37,24 @@ class Streams(Protocol):
     """Named random generators of one stage; the same name always gives the same draws."""
 
     def numpy(self, name: str) -> np.random.Generator:
-        """A fresh NumPy generator for the purpose `name`."""
+        """Return a fresh NumPy generator for the purpose `name`."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where a learner's tensors are to be; the harness gives saved ones back there."""
+        """Device for a learner's tensors; the harness restores saved ones to it."""
         ...
 
     def torch(self, name: str) -> torch.Generator:
-        """A fresh torch generator on that device for the purpose `name`."""
+        """Return a fresh torch generator on `device` for the purpose `name`."""
         ...
 
 
 class MakeEnv(Protocol):
-    """Environments of the stage's tasks; steps in them are counted per task against the budget."""
+    """Factory of environments of the stage's tasks; it counts steps per task against the budget."""
 
     def __call__(self, copies: int = 1, task_ids: tuple[int, ...] | None = None) -> TrainEnv:
-        """An environment of `copies` of each task (all, or those at `task_ids`)."""
+        """Return an environment with `copies` of each task (all tasks, or those at `task_ids`)."""
         ...
 
 
@@ -61,15 +62,15 @@ class Policy(Protocol):
     """A frozen policy, evaluated by the harness in environments of its own."""
 
     def reset(self, mask: BoolArray) -> None:
-        """A new episode begins where `mask` [N, E] is true."""
+        """Begin a new episode where `mask` [N, E] is true."""
         ...
 
     def act(self, obs: FloatArray) -> FloatArray:
-        """Actions [N, E, A] in [−1, 1] for observations [N, E, O]."""
+        """Return actions [N, E, A] in [−1, 1] for observations [N, E, O]."""
         ...
 
     def observe(self, step: Step) -> None:
-        """See the outcome of the last action (for policies with memory)."""
+        """Receive the outcome of the last action (for policies with memory)."""
         ...
 
 
@@ -78,13 +79,13 @@ class Learner(Protocol):
 
     @property
     def updates(self) -> int:
-        """Optimiser steps on weights so far, per task; one of MAML's outer steps is one."""
+        """Optimiser steps so far, per task; one outer step of MAML counts as one."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but environments that a learner made the same way needs to go on.
+        """Return all that an identically made learner needs to resume, except environments.
 
-        It holds tensors, arrays and plain Python.
+        It holds tensors, arrays and plain Python objects.
         """
         ...
 
@@ -94,7 +95,7 @@ class Learner(Protocol):
 
 
 class Event(Enum):
-    """What a step of meta-training ends with; the harness adds the steps and returns it saw."""
+    """Outcome of a meta-training step; the harness itself records steps and returns."""
 
     NOTHING = "it is in the middle of an iteration"
     EXPLORED = "all since the last event was exploration, whose returns are no score"
@@ -111,40 +112,40 @@ class Trainer(Learner, Protocol):
 
 
 class Adapter(Learner, Protocol):
-    """Adaptation to N test tasks at once; nothing passes between the tasks."""
+    """Adaptation to N test tasks at once; no information passes between the tasks."""
 
     def step(self, limit: int) -> None:
-        """Gather experience and learn, using at most `limit` > 0 steps of each task: those left
-        until it is evaluated.
+        """Gather experience and learn, using at most `limit` > 0 steps of each task, the number
+        left until the next evaluation.
 
-        It may use fewer, but as many of each task, and is called again; using none says that the
-        method has finished adapting.
+        It may use fewer, but the same number of each task, and is then called again. Using none
+        means that the method has finished adapting.
         """
         ...
 
     def policy(self, generator: np.random.Generator) -> Policy:
-        """The current policy, frozen; what it draws comes from `generator`."""
+        """Return the current policy, frozen; its random draws come from `generator`."""
         ...
 
 
 class Method:
     """A (meta-)reinforcement-learning method."""
 
-    version: ClassVar[int]  # bumped whenever a change moves a score
+    version: ClassVar[int]  # bumped whenever a change affects a score
     Config: ClassVar[Any]  # frozen dataclass of settings, every field with a default
-    meta_trains: ClassVar[bool]  # false: learns on the test task alone, `trainer` is never called
+    meta_trains: ClassVar[bool]  # false: learns on the test task alone; `trainer` is never called
     eval_mode: str  # "deterministic" or "stochastic" evaluation actions
-    # draws fresh tasks for every iteration, and has the budget of such methods
+    # draws fresh tasks for every iteration, and gets the budget of on-policy methods
     on_policy: ClassVar[bool] = False
-    # visits a few of many tasks at a time: more training tasks, each for fewer steps
+    # visits a few of many tasks at a time: gets more training tasks, with fewer steps of each
     many_tasks: ClassVar[bool] = False
-    # the registered method whose meta-training it adapts, "" for its own
+    # name of the registered method whose meta-training it adapts; "" for its own
     trained_by: ClassVar[str] = ""
-    # whether its policies find out the task within an evaluated episode
+    # whether its policies can infer the task within an evaluated episode
     remembers: ClassVar[bool] = False
-    # whether it is told the task's parameters, behind the observation: no entrant, a reference
+    # whether the task's parameters are appended to its observations: a reference, not a competitor
     told: ClassVar[bool] = False
-    # what tuning tries: settings, each with its values
+    # what tuning tries: the values of each setting
     space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     def __init__(self, spec: Spec, config: Any) -> None:
@@ -152,19 +153,19 @@ class Method:
         self.config = config
 
     def least_budget(self, n_tasks: int) -> int:
-        """Environment steps, summed over tasks, needed for one iteration of meta-training."""
+        """Return the environment steps, summed over tasks, for one iteration of meta-training."""
         return 0
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """Begin to learn from `n_tasks` tasks, with `budget` environment steps summed over them."""
+        """Return a trainer on `n_tasks` tasks, with `budget` environment steps summed over them."""
         raise NotImplementedError
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
-        """Begin adaptation to `n_tasks` test tasks from the meta-trained state."""
+        """Return an adapter to `n_tasks` test tasks that starts from the meta-trained state."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """The meta-trained state: tensors, arrays and plain Python."""
+        """Return the meta-trained state: tensors, arrays and plain Python objects."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -175,24 +176,24 @@ class Memoryless:
     """A policy whose action depends on the observation alone.
 
     Args:
-      act: obs [N, E, O] → action [N, E, A], in NumPy.
+      act: obs [N, E, O] → action [N, E, A], as NumPy arrays.
     """
 
     def __init__(self, act: Callable[[FloatArray], FloatArray]) -> None:
         self.act = act
 
     def reset(self, mask: BoolArray) -> None:
-        """Nothing to forget."""
+        """Do nothing; there is no memory to clear."""
 
     def observe(self, step: Step) -> None:
-        """Nothing to remember."""
+        """Do nothing; there is no memory to update."""
 
 
 class Frozen:
     """An adapter that uses no steps.
 
     Args:
-      policy: makes the policy; what it draws comes from the generator.
+      policy: makes the policy, whose random draws come from the generator.
     """
 
     updates = 0
@@ -201,14 +202,14 @@ class Frozen:
         self.policy = policy
 
     def step(self, limit: int) -> None:
-        """Adapt in no way."""
+        """Do nothing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return an empty state."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 __all__ = [

@@ -24,11 +24,11 @@ class Zero(Method):
         """No settings."""
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
-        """An adapter that uses no steps."""
+        """Return an adapter that uses no steps."""
         return Frozen(self.policy)
 
     def policy(self, generator: np.random.Generator) -> Policy:
-        """Zero actions."""
+        """Return a policy of zero actions."""
         return Memoryless(lambda obs: np.zeros((*obs.shape[:2], self.spec.action_size), np.float32))
 
 
@@ -38,7 +38,7 @@ class Random(Zero):
     eval_mode: str = "stochastic"
 
     def policy(self, generator: np.random.Generator) -> Policy:
-        """Uniform actions."""
+        """Return a policy of uniformly random actions."""
         size = self.spec.action_size
         return Memoryless(
             lambda obs: generator.uniform(-1.0, 1.0, (*obs.shape[:2], size)).astype(np.float32)

@@ -1,42 +1,43 @@
-"""CAVIA: a policy with a few context parameters, which alone learn a task.
+"""CAVIA: a policy with a few context parameters, the only ones that adapt to a task.
 
-The policy sees the state and a context φᵢ beside it, at its first layer. φᵢ is zero before a task;
-on a batch of its experience one gradient step of REINFORCE moves φᵢ, and nothing else. The shared
-weights θ move so that the policies with adapted contexts earn more: by TRPO, whose gradient goes
-through the inner step. So adaptation is a search in a space of a few numbers, and θ is never in
-danger.
+The policy takes the state and a context φᵢ as inputs of its first layer. φᵢ is zero before a task;
+one REINFORCE gradient step on a batch of the task's experience updates φᵢ, and nothing else. The
+shared weights θ are updated by TRPO, with the gradient taken through the inner step, to increase
+the return of the policies with adapted contexts. Adaptation is thus a search over a few numbers,
+and cannot damage θ.
 
 Paper: Zintgraf, Shiarlis, Kurin, Hofmann and Whiteson 2019, "Fast Context Adaptation via
 Meta-Learning" (arXiv 1810.03642). Official code: lmzintgraf/cavia, `rl` (at 91f093a or later, which
-put in a nonlinearity that was missing). Settings are the defaults of its arguments unless a comment
-says otherwise; they are for its 2D navigation, and for locomotion it gives none: there,
-desk and paper have a larger context and rate.
+added a missing nonlinearity). Settings are the defaults of its arguments unless a comment says
+otherwise; those are for its 2D navigation, and it gives none for locomotion, for which desk and
+paper use a larger context and inner rate.
 
-`cavia+ft` goes on after its own steps: TRPO on context and weights, on the test task alone, on
-batches of the same size, with the outer step's settings; `cavia+td3`: TD3 instead,
-from its policy.
+After its own steps, `cavia+ft` continues with TRPO on context and weights, on the test task alone,
+with batches of the same size and the outer step's settings; `cavia+td3` continues with TD3 instead,
+starting from its policy.
 
 Differences from the official code:
 - the Fisher-vector product of the outer step is a product with Jᵀ M J, where the official one
   differentiates the divergence twice (the same matrix);
-- the trust region bounds KL(old ‖ new), as TRPO's paper has it; there it is KL(new ‖ old). As
-  there, its bound and its damping are per entry of the action, over which that code averages the
+- the trust region bounds KL(old ‖ new), as in TRPO's paper; the official code bounds KL(new ‖ old).
+  As there, bound and damping are per entry of the action, over which that code averages the
   divergence;
-- a batch is as many steps as its episodes have at most: one that ends early makes room for another,
-  and one that the end of the batch cuts off is bootstrapped from the baseline, and left out of its
-  fit. There, each of so many episodes runs to its end;
-- losses and divergences are means over the steps of a task's batch; there, means over its episodes
-  of the mean of each, in which a short one weighs as much as a long one;
+- a batch has as many steps as its episodes have at most: an episode that ends early makes room for
+  another, and one cut off by the end of the batch is bootstrapped from the baseline and left out of
+  the baseline's fit. In the official code each of a fixed number of episodes runs to its end;
+- losses and divergences are means over the steps of a task's batch; the official code averages each
+  episode first and then the episodes, so that a short one weighs as much as a long one;
 - the baseline predicts the batch that it was fitted to, in the outer step too, where the official
-  one predicts the experience of the adapted policies from what it learned before adaptation; and it
-  clips observations to ±10 and counts time from 0, as rllab's, where the official one clips nothing
-  and counts from 1;
-- a test task is adapted to by as many gradient steps as meta-training made, one (official: five, as
+  code predicts the experience of the adapted policies with a baseline fitted before adaptation; and
+  it clips observations to ±10 and counts time from 0, as rllab's does, where the official one clips
+  nothing and counts from 1;
+- adaptation to a test task makes as many gradient steps as meta-training, one (official: five, as
   in `cavia-5`);
-- where `fisher_stride` is not 1, as at desk, the Fisher matrix is that of one in so many steps;
-- test batches are as large as training ones (official: 40 episodes);
-- training tasks are stratified over their law, and they and the outer steps are as many as the
-  budget says (official: 20 drawn at random, 500 times);
+- where `fisher_stride` is not 1, as at desk, the Fisher matrix uses only one in `fisher_stride`
+  steps;
+- test batches are as large as training batches (official: 40 episodes);
+- training tasks are stratified over the training law, and the budget sets their number and that of
+  the outer steps (official: 20 tasks drawn at random, 500 outer steps);
 - evaluated policies act by their mean, unless `stochastic`.
 
 Read on in: methods/core/gradient_steps.py, methods/core/policy_gradient.py, methods/core/trpo.py.
@@ -69,7 +70,7 @@ class CaviaConfig(GradientConfig):
     """Settings of CAVIA."""
 
     # official, for 2D navigation
-    context: int = 2  # context parameters, Z
+    context: int = 2  # number of context parameters, Z
     gamma: float = 0.95
     inner_rate: float = 1.0
 
@@ -80,13 +81,13 @@ class CaviaConfig(GradientConfig):
 
 
 def policy(theta: Params, phi: Params, obs: Tensor) -> Outputs:
-    """The policy of θ, for the state with the task's context beside it."""
+    """Return the outputs of the policy θ for states with the task's context φ appended."""
     context = phi["context"].expand(*obs.shape[:-1], -1)  # [N, 1, Z] → [N, B, Z]
     return gaussian_policy(theta, torch.cat([obs, context], -1))
 
 
 def policy_of_all(params: Params, obs: Tensor) -> Outputs:
-    """The same, for weights and context in one tree, each task with its own."""
+    """Return the same for one tree `params` of weights and context, each task having its own."""
     return policy(params, params, obs)
 
 
@@ -113,7 +114,7 @@ class Cavia(Method):
         self.config = config
         self.eval_mode = "stochastic" if config.stochastic else self.eval_mode
         self.learner = InnerLoop(self._start, policy)
-        # the divergence of all entries of an action, which `trpo` takes, is so many times their
+        # `trpo` takes the divergence summed over the entries of an action, the official code their
         # mean
         self._outer = replace(
             config,
@@ -123,7 +124,7 @@ class Cavia(Method):
         self.theta: Params = {}  # empty until meta-trained or loaded
 
     def _start(self, theta: Params, n_tasks: int) -> Params:
-        """φ = 0 for each task: [N, 1, Z]."""
+        """Return φ = 0 for each task: [N, 1, Z]."""
         like = theta["log_std"]
         shape = n_tasks, 1, self.config.context
         context = torch.zeros(shape, dtype=like.dtype, device=like.device)
@@ -132,14 +133,14 @@ class Cavia(Method):
     # Meta-training
 
     def least_budget(self, n_tasks: int) -> int:
-        """Environment steps of one outer step."""
+        """Return the environment steps of one outer step, summed over tasks."""
         return outer_steps(self.config, self.spec.horizon, n_tasks)
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """Outer steps on `n_tasks` fresh tasks each, while `budget` (steps over tasks) allows.
+        """Return a trainer of outer steps on `n_tasks` fresh tasks each, within `budget` steps.
 
         Raises:
-          ValueError: if they do not allow one.
+          ValueError: if `budget`, summed over tasks, does not allow one outer step.
         """
         n_obs, n_act, horizon, *_ = self.spec
         theta = init_gaussian_policy(
@@ -163,7 +164,7 @@ class Cavia(Method):
     # Adaptation
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> OwnStage:
-        """Context zero on each of `n_tasks`, and a gradient step of it after each batch.
+        """Return an adapter: context zero for each of `n_tasks`, a gradient step of it per batch.
 
         Raises:
           RuntimeError: if there is no meta-trained θ.
@@ -197,7 +198,7 @@ class Cavia(Method):
         return params | inner_step(self.learner, params, phi, batch, self.config.inner_rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """θ."""
+        """Return θ."""
         return {"theta": self.theta}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -225,7 +226,7 @@ class CaviaFinetuned(Cavia):
     trained_by: ClassVar[str] = "cavia"
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> GradientAdapter:
-        """CAVIA's own steps, then TRPO on each task for as long as there is budget."""
+        """Return an adapter: CAVIA's own steps, then TRPO on each task while budget remains."""
         return self._adapter(make_env, n_tasks, streams, None)
 
     def _learn(self, params: Params, batch: Samples, steps: int) -> Params:
@@ -247,6 +248,6 @@ class CaviaTD3(Cavia):
     config: CaviaTD3Config
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3StageAdapter:
-        """CAVIA's own steps, then TD3 from its policy."""
+        """Return an adapter: CAVIA's own steps, then TD3 from its policy."""
         own = super().adapter(make_env, n_tasks, streams)
         return TD3StageAdapter(own, make_env, self.spec, self.config.td3_config(), streams)

@@ -1,26 +1,27 @@
-"""Fine-tuning: one actor trained on many tasks at once, blind to which one it is on, then trained
-further on the test task.
+"""Fine-tuning: one actor trained on many tasks at once without knowing which one it is on, then
+trained further on the test task.
 
-Meta-training gives all tasks one actor, π(s) with the layers of APB's, and each task twin critics
-of its own: the best policy that does not know the task. On a test task every weight of a copy of
-that actor learns, with fresh critics. What APB adds to this are layers of a task's own and a frozen
-backbone; what this adds to TD3 from scratch is where it begins, and what it does with the warm-up.
+Meta-training trains one actor π(s), with the layers of APB's, for all tasks, and twin critics for
+each task; it aims at the best policy that does not know the task. On a test task all weights of a
+copy of that actor are trained, with fresh critics. Compared with this, APB adds task-specific
+layers and a frozen backbone; compared with TD3 from scratch, this changes the starting point and
+the use of the warm-up.
 
 Paper: none; multi-task pre-training and fine-tuning is the usual control in meta-reinforcement
 learning (Finn, Abbeel and Levine 2017, arXiv 1703.03400, compare with it). There is no official
 code. Losses are TD3's (arXiv 1802.09477).
 
 Choices, all ours:
-- the actor itself collects the warm-up of a test task, with its acting noise; critics learn from
-  the first step on, the actor only after the warm-up, as fresh critics would ruin it. So its
-  critics make a warm-up's worth of updates more than those of methods that begin from scratch; its
-  actor makes as many as theirs;
-- sizes are those of the other TD3-type methods, and settings have the same defaults;
+- the actor itself collects the warm-up of a test task, with its acting noise. Critics learn from
+  the first step, the actor only after the warm-up, because fresh critics would ruin it. The critics
+  therefore make one warm-up's worth of updates more than those of methods that start from scratch;
+  the actor makes as many as theirs;
+- network sizes are those of the other TD3-type methods, and settings have the same defaults;
 - nothing is reset, as in `td3`.
 
-`context-td3` is the same with an actor and critics that are told the task's parameters: what it
-cannot do is not for want of finding out the task. It separates the parts of other methods' losses
-and is no entrant itself.
+`context-td3` is the same with an actor and critics that are given the task's parameters, so failing
+to infer the task cannot limit it. It serves to split the losses of other methods into parts, and is
+a reference, not a competitor.
 
 Read on in: methods/core/adapt.py, methods/core/td3.py.
 """
@@ -40,7 +41,7 @@ from methods.core.td3 import TD3, TD3Config
 
 @dataclass(frozen=True)
 class FinetuneConfig(TD3Config):
-    """TD3's settings, which a budget may give other values here."""
+    """TD3's settings, as a class of its own so that budgets can set them separately."""
 
 
 class Finetune(Method):
@@ -63,10 +64,10 @@ class Finetune(Method):
         self.config = config
         self.pi: Params = {}  # the shared actor; empty until meta-trained or loaded
 
-    # Meta-training: one actor, critics of each task's own
+    # Meta-training: one actor for all tasks, critics for each task
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """TD3 on `n_tasks` tasks at once, one update per step."""
+        """Return a trainer that runs TD3 on `n_tasks` tasks at once, one update per step."""
         env = make_env()
         generator = streams.torch("init")
         config = self.config
@@ -87,10 +88,10 @@ class Finetune(Method):
     def _keep(self, pi: Params) -> None:
         self.pi = pi
 
-    # Adaptation: a copy of the actor for each task, all weights trained, fresh critics
+    # Adaptation: a copy of the actor for each task with all weights trained, and fresh critics
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3Adapter:
-        """The meta-trained actor on each of `n_tasks`, with fresh critics.
+        """Return an adapter that trains the actor further on each of `n_tasks`, with fresh critics.
 
         Raises:
           RuntimeError: if there is no meta-trained actor.
@@ -109,7 +110,7 @@ class Finetune(Method):
         return partial(actor, depth=self.config.depth)
 
     def state_dict(self) -> dict[str, Any]:
-        """The actor: nothing else of meta-training reaches a test task."""
+        """Return the actor, the only result of meta-training that test tasks use."""
         return {"pi": self.pi}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,29 +1,30 @@
-"""MAML: weights from which one step of policy gradient on a task makes a policy for it.
+"""MAML: initial weights from which one policy-gradient step on a task makes a policy for it.
 
-All tasks begin from the same weights θ. On a batch of a task's experience one gradient step of
-REINFORCE makes φᵢ = θ − α ∇Lᵢ(θ), and φᵢ collects another batch. θ moves so that the φᵢ earn more:
-by TRPO, whose gradient goes through the inner step. At test the same inner step adapts θ to a task,
-then again on fresh batches.
+All tasks start from the same weights θ. One REINFORCE gradient step on a batch of a task's
+experience gives φᵢ = θ − α ∇Lᵢ(θ), and φᵢ collects another batch. θ is updated by TRPO, with the
+gradient taken through the inner step, to increase the return of the φᵢ. On a test task the same
+inner step adapts θ, and any further steps use fresh batches.
 
 Paper: Finn, Abbeel and Levine 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
-Networks" (arXiv 1703.03400). Official code: cbfinn/maml_rl (rllab, TensorFlow). Settings are its
-unless a comment says otherwise.
+Networks" (arXiv 1703.03400). Official code: cbfinn/maml_rl (rllab, TensorFlow). Settings are those
+of the official code unless a comment says otherwise.
 
-`maml+ft` goes on after its own steps: TRPO on the test task alone, on batches of the same size,
-with the outer step's settings; `maml+td3`: TD3 instead, from its policy.
+After its own steps, `maml+ft` continues with TRPO on the test task alone, with batches of the same
+size and the outer step's settings; `maml+td3` continues with TD3 instead, starting from its policy.
 
 Differences from the official code:
 - the Fisher-vector product of the outer step is exact (a product with Jᵀ M J), where the official
   one is a finite difference;
-- an episode that ends early makes room for another within the batch, in both; one that the batch's
-  end cuts off counts here: it is bootstrapped from the baseline, and left out of its fit. There, a
-  batch goes on until whole episodes have as many steps: the last one is completed or, with one
-  process, those under way are thrown away;
-- a test task is adapted to by as many gradient steps as meta-training made, one (official: three;
+- in both, an episode that ends early makes room for another within the batch. Here one cut off by
+  the end of the batch counts: it is bootstrapped from the baseline and left out of the baseline's
+  fit. In the official code a batch goes on until complete episodes add up to its size: the last one
+  is completed or, with one process, those under way are discarded;
+- adaptation to a test task makes as many gradient steps as meta-training, one (official: three;
   `maml-5` makes five);
-- where `fisher_stride` is not 1, as at desk, the Fisher matrix is that of one in so many steps;
-- training tasks are stratified over their law, and they and the outer steps are as many as the
-  budget says (official: 40 drawn at random, 800 times);
+- where `fisher_stride` is not 1, as at desk, the Fisher matrix uses only one in `fisher_stride`
+  steps;
+- training tasks are stratified over the training law, and the budget sets their number and that of
+  the outer steps (official: 40 tasks drawn at random, 800 outer steps);
 - evaluated policies act by their mean, unless `stochastic`.
 
 Read on in: methods/core/gradient_steps.py, methods/core/policy_gradient.py, methods/core/trpo.py.
@@ -54,7 +55,7 @@ from methods.core.td3_stage import OwnStage, TD3StageAdapter, TD3StageConfig
 class MamlConfig(GradientConfig):
     """Settings of MAML."""
 
-    # α of the steps after a test task's first, over α; official: half
+    # step size after the first step on a test task, as a multiple of α; official: half
     later_rate: float = field(default=0.5, metadata=ADAPT)
 
     def __post_init__(self) -> None:
@@ -64,12 +65,12 @@ class MamlConfig(GradientConfig):
 
 
 def start(theta: Params, n_tasks: int) -> Params:
-    """φ = θ for each task: [N, …]."""
+    """Return φ = θ for each task: [N, …]."""
     return {name: tensor.expand(n_tasks, *tensor.shape) for name, tensor in theta.items()}
 
 
 def policy(theta: Params, phi: Params, obs: Tensor) -> Outputs:
-    """The policy of φ alone: whatever it needs of θ it began with."""
+    """Return the outputs of the policy φ; θ enters only as the start of φ."""
     return gaussian_policy(phi, obs)
 
 
@@ -101,14 +102,14 @@ class Maml(Method):
     # Meta-training
 
     def least_budget(self, n_tasks: int) -> int:
-        """Environment steps of one outer step."""
+        """Return the environment steps of one outer step, summed over tasks."""
         return outer_steps(self.config, self.spec.horizon, n_tasks)
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """Outer steps on `n_tasks` fresh tasks each, while `budget` (steps over tasks) allows.
+        """Return a trainer of outer steps on `n_tasks` fresh tasks each, within `budget` steps.
 
         Raises:
-          ValueError: if they do not allow one.
+          ValueError: if `budget`, summed over tasks, does not allow one outer step.
         """
         n_obs, n_act, horizon, *_ = self.spec
         theta = init_gaussian_policy(n_obs, n_act, self.config.hidden, streams.torch("init"))
@@ -130,7 +131,7 @@ class Maml(Method):
     # Adaptation
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> OwnStage:
-        """θ on each of `n_tasks`, and a gradient step after each batch.
+        """Return an adapter: θ for each of `n_tasks`, and a gradient step after each batch.
 
         Raises:
           RuntimeError: if there is no meta-trained θ.
@@ -162,7 +163,7 @@ class Maml(Method):
         return inner_step(LEARNER, {}, leaves(phi), batch, rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """θ."""
+        """Return θ."""
         return {"theta": self.theta}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -190,7 +191,7 @@ class MamlFinetuned(Maml):
     trained_by: ClassVar[str] = "maml"
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> GradientAdapter:
-        """MAML's own steps, then TRPO on each task for as long as there is budget."""
+        """Return an adapter: MAML's own steps, then TRPO on each task while budget remains."""
         return self._adapter(make_env, n_tasks, streams, None)
 
     def _learn(self, phi: Params, batch: Samples, steps: int) -> Params:
@@ -212,6 +213,6 @@ class MamlTD3(Maml):
     config: MamlTD3Config
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3StageAdapter:
-        """MAML's own steps, then TD3 from its policy."""
+        """Return an adapter: MAML's own steps, then TD3 from its policy."""
         own = super().adapter(make_env, n_tasks, streams)
         return TD3StageAdapter(own, make_env, self.spec, self.config.td3_config(), streams)

@@ -1,40 +1,42 @@
 """PEARL: off-policy meta-reinforcement learning with a probabilistic context variable.
 
-A latent z summarises a task. An inference network reads transitions, each a witness of its own, and
-the product of all they say is the posterior of z; soft actor-critic learns a policy that is told z,
-and its critics teach the inference network. On a test task z is drawn from the prior for two
-episodes of exploration, then from the posterior of what they saw; no weight moves.
+A latent z summarises a task. An inference network maps each transition of a context to a Gaussian
+factor of its own, and the posterior of z is their product. Soft actor-critic learns a policy
+conditioned on z, and its critics' loss trains the inference network. On a test task z is drawn from
+the prior for two episodes of exploration, then from the posterior given their transitions; no
+weights change.
 
 Paper: Rakelly, Zhou, Quillen, Finn and Levine 2019, "Efficient Off-Policy Meta-Reinforcement
 Learning via Probabilistic Context Variables" (arXiv 1903.08254). Official code: katerakelly/oyster;
 settings are those of its cheetah-vel, for every family.
 
-`pearl+ft` goes on after its own stage: SAC and the inference network on the test task alone, on
-what was collected there; `pearl+td3`: TD3 instead, from its policy.
+After its own stage, `pearl+ft` continues to train SAC and the inference network on the test task
+alone, with the experience collected there; `pearl+td3` continues with TD3 instead, starting from
+its policy.
 
 Differences from that code:
-- the settings that it has for other families are not used: 4000 gradient steps per iteration on the
-  ants and where dynamics vary, contexts of 256 on the ants and cheetah-dir, batches of 4 tasks on
-  ant-dir and cheetah-dir and of 10 on ant-goal and where dynamics vary, λ = 1 on ant-goal, and
-  visits of 2 × 1000 steps on cheetah-dir;
-- training tasks are stratified over their law, and as many as the budget says (official: 100 drawn
-  at random, 150 on ant-goal, 40 where dynamics vary);
-- the tasks that an iteration visits differ from each other and run side by side, fewer where there
-  are fewer; a visit is a number of steps, not of whole episodes; an iteration makes
-  `updates_per_step` gradient steps for each environment step of its visits, where that code has a
-  fixed number (2000 for 5 × 1000 steps: the same ratio);
-- a replay of 200 000 transitions of each task, not a million;
+- its settings for other families are not used: 4000 gradient steps per iteration on the ants and
+  where dynamics vary, contexts of 256 on the ants and cheetah-dir, batches of 4 tasks on ant-dir
+  and cheetah-dir and of 10 on ant-goal and where dynamics vary, λ = 1 on ant-goal, and visits of
+  2 × 1000 steps on cheetah-dir;
+- training tasks are stratified over the training law, and the budget sets their number (official:
+  100 drawn at random, 150 on ant-goal, 40 where dynamics vary);
+- an iteration visits distinct tasks side by side, fewer where there are fewer; a visit is a number
+  of steps, not of whole episodes; an iteration makes `updates_per_step` gradient steps for each
+  environment step of its visits, where that code makes a fixed number (2000 for 5 × 1000 steps: the
+  same ratio);
+- the replay holds 200 000 transitions of each task, not a million;
 - the tanh-Gaussian's density has no ε;
-- a test task is explored once, and every evaluated episode draws a z of its own from the posterior
-  of that; there, each evaluation explores afresh, infers z again after every episode from the
-  second on until 600 steps are used, and counts the last episode. Where the two episodes of
-  exploration end early, it goes on here, on the posterior, until 2·H steps are used;
-- automatic entropy is an option (`auto_entropy`), which neither paper nor code has;
+- a test task is explored once, and every evaluated episode draws its own z from the resulting
+  posterior; in that code each evaluation explores afresh, infers z again after every episode from
+  the second on until 600 steps are used, and scores the last episode. Where the two exploration
+  episodes end early, exploration continues here with z from the posterior until 2·H steps are used;
+- automatic entropy tuning is an option (`auto_entropy`), which neither paper nor code has;
   re-implementations use it.
 
-In `pearl+ft` a batch is of one task, so its one divergence weighs against one task's errors, where
-meta-training sums those of 16 tasks against a mean; contexts are of all that was collected; the
-target value begins as the value.
+In `pearl+ft` a batch comes from one task, so one divergence is weighed against that task's mean
+error, where meta-training weighs the sum of 16 tasks' divergences against the mean error over all
+of them; contexts are drawn from everything collected; the target value starts equal to the value.
 
 Read on in: methods/core/sac.py, methods/core/context_adapter.py, methods/core/replay.py.
 """
@@ -69,28 +71,28 @@ from methods.core.sac import (
 from methods.core.td3_stage import OwnStage, TD3StageAdapter, TD3StageConfig
 
 ENCODER_LAYERS = 3  # hidden layers of the inference network
-HEAD = 3e-3  # bound of the last layers' fresh weights
-POLICY_HEAD = 1e-3  # the same, of the policy's
+HEAD = 3e-3  # bound of the last layers' initial weights
+POLICY_HEAD = 1e-3  # the same for the policy
 
 
 @dataclass(frozen=True)
 class PearlConfig(SACConfig):
-    """Settings of PEARL beside SAC's."""
+    """Settings that PEARL adds to SAC's."""
 
     # inference
     latent: int = 5  # Z
     encoder_hidden: int = 200
     kl_weight: float = 0.1  # λ
-    context: int = 100  # transitions of each task that a gradient step infers z from
+    context: int = 100  # transitions per task from which a gradient step infers z
     # iterations
-    meta_batch: int = 16  # tasks of a gradient step
-    visited: int = 5  # tasks that an iteration collects from, at most as many as there are
-    initial_steps: int = 2000  # of every task, before the first gradient step
-    prior_steps: int = 400  # of a visited task, with z from the prior: its new context
-    # of a visited task after that, with z from the posterior but in the first episode
+    meta_batch: int = 16  # tasks per gradient step
+    visited: int = 5  # tasks that an iteration visits; fewer where there are fewer
+    initial_steps: int = 2000  # per task, before the first gradient step
+    prior_steps: int = 400  # per visited task, with z from the prior: its new context
+    # per visited task after that, with z from the posterior except in the first episode
     posterior_steps: int = 600
     updates_per_step: float = 0.4  # gradient steps per environment step of the visits
-    # transitions kept per task; official 1e6, ours to bound the memory of a hundred tasks
+    # transitions kept per task; official 1e6, fewer here to bound the memory of a hundred tasks
     replay: int = 200_000
     # gradient steps per environment step and task of `pearl+ft`; ours
     tuned_updates_per_step: float = field(default=0.4, metadata={"stage": "adapt"})
@@ -127,7 +129,7 @@ PEARL_RANGES: dict[str, tuple[float, float]] = {
 
 
 def init(spec: Spec, config: PearlConfig, generator: torch.Generator) -> Params:
-    """Fresh weights of all networks; those of the target value V̄ equal V's."""
+    """Return fresh weights of all networks; the target value V̄ starts as a copy of V."""
     n_obs = spec.observation_size
     n_act = spec.action_size
     z = config.latent
@@ -169,13 +171,13 @@ def init(spec: Spec, config: PearlConfig, generator: torch.Generator) -> Params:
 
 
 def witnesses(seen: Batch, next_obs: bool) -> Tensor:
-    """Inference-network inputs [N, C, F] of transitions [N, C, …]: (s, a, r), and s' if needed."""
+    """Return inference-network inputs [N, C, F] for transitions [N, C, …]: (s, a, r[, s'])."""
     parts = [seen.obs, seen.action, seen.reward[..., None], *([seen.next_obs] if next_obs else [])]
     return torch.cat(parts, -1)
 
 
 def infer(params: Mapping[str, Tensor], context: Tensor, precision: str) -> Belief:
-    """q(z|c) ∝ Π_n N(z; f_μ(c_n), softplus f_σ(c_n)), for a context [..., C, F] in whatever order.
+    """q(z|c) ∝ Π_n N(z; f_μ(c_n), softplus f_σ(c_n)), for a context [..., C, F] in any order.
 
     Source:
       Rakelly et al. 2019, section 4.1.
@@ -185,19 +187,19 @@ def infer(params: Mapping[str, Tensor], context: Tensor, precision: str) -> Beli
 
 
 def bottleneck(belief: Belief) -> Tensor:
-    """KL(q(z|c) ‖ N(0, I)): [...] for beliefs [..., Z]."""
+    """Return KL(q(z|c) ‖ N(0, I)): [...] for beliefs [..., Z]."""
     zero = torch.zeros_like(belief.mean)
     return kl(belief.mean, 0.5 * belief.var.log(), zero, zero)
 
 
 class PearlAgent:
-    """Acts on z, infers it, and learns.
+    """Agent that acts on z, infers z, and learns.
 
     Args:
-      params: weights, shared by all tasks or with an axis [N] of them, which stands behind that of
-        the twin critics.
-      streams: named generators; "actions" and "latents" are drawn from.
-      lead: () or (N,).
+      params: weights, shared by all tasks or with a task axis [N], which follows the axis of the
+        twin critics.
+      streams: named generators; it uses "actions" and "latents".
+      lead: () for shared weights, (N,) for weights of each task's own.
     """
 
     def __init__(
@@ -227,17 +229,17 @@ class PearlAgent:
     # Acting
 
     def act(self, obs: Tensor, z: Tensor) -> Tensor:
-        """A drawn action [N, E, A] at obs [N, E, O] with z [N, E, Z]."""
+        """Return sampled actions [N, E, A] at obs [N, E, O] with z [N, E, Z]."""
         shape = *obs.shape[:2], self._spec.action_size
         noise = torch.randn(shape, generator=self._generator, device=obs.device)
         return tanh_gaussian(self._policy(self.params, obs, z), noise).action
 
     def mean(self, obs: Tensor, z: Tensor) -> Tensor:
-        """The action without noise, tanh μ."""
+        """Return the actions without noise, tanh μ."""
         return self._policy(self.params, obs, z).chunk(2, -1)[0].tanh()
 
     def believe(self, seen: Batch) -> Belief:
-        """As `core.context_adapter.ContextAgent.believe`."""
+        """See `core.context_adapter.ContextAgent.believe`."""
         return infer(
             self.params, witnesses(seen, self._spec.kind == "transition"), self.config.precision
         )
@@ -245,10 +247,10 @@ class PearlAgent:
     # Learning
 
     def learn(self, batch: Batch, context: Batch) -> None:
-        """A gradient step on transitions [N, B, …], with z inferred from others [N, C, …].
+        """Make a gradient step on transitions [N, B, …], with z inferred from others [N, C, …].
 
-        Critics average over all transitions of a step, the divergence of the posteriors is summed
-        over its tasks.
+        The critics' loss is averaged over all transitions of the step; the divergences of the
+        posteriors are summed over its tasks.
 
         Source:
           Rakelly et al. 2019, algorithm 1.
@@ -259,7 +261,7 @@ class PearlAgent:
         log_alpha = self.params["log_alpha"]
         alpha = log_alpha.exp() if config.auto_entropy else torch.ones_like(log_alpha)
 
-        # critics, which teach the inference network
+        # critics, whose loss also trains the inference network
         taught = self._leaves("context", "q")
         belief = infer(
             taught, witnesses(context, self._spec.kind == "transition"), config.precision
@@ -293,21 +295,21 @@ class PearlAgent:
     def _critics(
         self, params: Mapping[str, Tensor], obs: Tensor, action: Tensor, z: Tensor
     ) -> Tensor:
-        """Q₁ and Q₂: [2, ..., B]."""
+        """Return Q₁ and Q₂: [2, ..., B]."""
         return self._network(params, "q", obs, action, z).squeeze(-1)
 
     def _value(self, params: Mapping[str, Tensor], obs: Tensor, z: Tensor) -> Tensor:
         return self._network(params, "v", obs, z).squeeze(-1)
 
     def _policy(self, params: Mapping[str, Tensor], obs: Tensor, z: Tensor) -> Tensor:
-        """μ and log σ: [..., B, 2·A]."""
+        """Return μ and log σ: [..., B, 2·A]."""
         return self._network(params, "pi", obs, z)
 
     def _network(self, params: Mapping[str, Tensor], net: str, *seen: Tensor) -> Tensor:
         return network(params, net, self.config.layers, torch.cat(seen, -1), self.config.precision)
 
     def _rows(self, values: Tensor) -> Tensor:
-        """[N, B, …] → [N·B, …], unless tasks learn alone."""
+        """Flatten [N, B, …] → [N·B, …], unless each task learns alone."""
         return values if self._lead else values.flatten(0, 1)
 
     def _leaves(self, *nets: str) -> Params:
@@ -320,14 +322,14 @@ class PearlAgent:
         self._adams[which].step()
 
     def frozen(self) -> "PearlAgent":
-        """A copy that learning does not reach; it is asked for `mean` only."""
+        """Return a copy that later learning does not change; only its `mean` may be called."""
         copy = object.__new__(PearlAgent)
         copy.__dict__.update(self.__dict__)
         copy.params = {name: tensor.clone() for name, tensor in self._of("pi").items()}
         return copy
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimisers and generators."""
+        """Return weights, optimisers and generators."""
         return {
             "params": {name: tensor.clone() for name, tensor in self.params.items()},
             "target": {name: tensor.clone() for name, tensor in self.target.items()},
@@ -351,12 +353,12 @@ class PearlAgent:
 
 
 class PearlTrainer:
-    """Iterations of visits to a few tasks, on the prior and then on the posterior, and gradient
-    steps on all tasks.
+    """Meta-training in iterations: visits to a few tasks, with z from the prior and then from the
+    posterior, followed by gradient steps on all tasks.
 
     Args:
       budget: environment steps, summed over `n_tasks`.
-      keep: told the weights at the end.
+      keep: called with the weights at the end.
     """
 
     def __init__(
@@ -376,17 +378,17 @@ class PearlTrainer:
         self._config = config
         self._keep = keep
         per_visit = config.prior_steps + config.posterior_steps
-        self._cost = min(config.visited, n_tasks) * per_visit  # of an iteration
+        self._cost = min(config.visited, n_tasks) * per_visit  # environment steps per iteration
         iterations = (budget - n_tasks * config.initial_steps) // self._cost
-        most = config.initial_steps + iterations * per_visit  # of one task
+        most = config.initial_steps + iterations * per_visit  # environment steps of one task
         self._visits, self._batches, self._latents = map(
             streams.torch, ("visits", "batches", "visited-latents")
         )
         self._device = device = self._batches.device
         sizes = spec.observation_size, spec.action_size
         self._replay = TaskReplay(n_tasks, min(config.replay, most), *sizes, device)
-        # all tasks on the prior first, a horizon at a time; then, in turn, visits on the prior and
-        # the posterior, and learning
+        # first all tasks explore with z from the prior, a horizon at a time; then visits with z
+        # from the prior, visits with z from the posterior, and learning alternate
         self._exploration = Episodes(make_env(), config.latent, inf, self._latents)
         self._explored = 0
         self._iteration = 0
@@ -399,7 +401,7 @@ class PearlTrainer:
         return self._agent.updates
 
     def step(self, limit: int) -> Event:
-        """A visit to some tasks at once, or one gradient step."""
+        """Visit some tasks at once, or make one gradient step."""
         config = self._config
         if self._next == "explore":
             return self._explore()
@@ -456,7 +458,7 @@ class PearlTrainer:
         self._agent.learn(batch, self._replay.sample_context(ids, config.context, self._batches))
 
     def state_dict(self) -> dict[str, Any]:
-        """The agent, its experience, where the iteration is, and generators."""
+        """Return agent, experience, position within the iteration, and generators."""
         return {
             "agent": self._agent.state_dict(),
             "replay": self._replay.state_dict(),
@@ -510,7 +512,7 @@ class Pearl(Method):
     # Meta-training
 
     def least_budget(self, n_tasks: int) -> int:
-        """Environment steps of what comes first and of one iteration."""
+        """Return the environment steps of initial exploration and one iteration, over all tasks."""
         return n_tasks * self.config.initial_steps + self._per_iteration(n_tasks)
 
     def _per_iteration(self, n_tasks: int) -> int:
@@ -518,8 +520,8 @@ class Pearl(Method):
         return min(config.visited, n_tasks) * (config.prior_steps + config.posterior_steps)
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """Visits to a few of `n_tasks` tasks and gradient steps on all, as often as `budget` steps
-        summed over them allow.
+        """Return a trainer that visits a few of `n_tasks` tasks and makes gradient steps on all, in
+        as many iterations as `budget` steps, summed over tasks, allow.
 
         Raises:
           ValueError: if they do not allow one iteration.
@@ -550,10 +552,10 @@ class Pearl(Method):
     # Adaptation
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> OwnStage:
-        """Two episodes on each of `n_tasks`; nothing but the belief about z changes.
+        """Return an adapter of two episodes on each of `n_tasks`; only the belief about z changes.
 
         Raises:
-          RuntimeError: if there is nothing meta-trained.
+          RuntimeError: if there are no meta-trained weights.
         """
         agent = PearlAgent(self._trained(), self.spec, self.config, streams)
         return ContextAdapter(
@@ -568,7 +570,7 @@ class Pearl(Method):
         return self.params
 
     def state_dict(self) -> dict[str, Any]:
-        """The weights of all networks."""
+        """Return the weights of all networks."""
         return {"params": self.params}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -582,9 +584,9 @@ class PearlFinetuned(Pearl):
     trained_by: ClassVar[str] = "pearl"
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> ContextAdapter:
-        """PEARL's own two episodes, then experience and gradient steps of each task alone."""
+        """Return an adapter: PEARL's own two episodes, then each task goes on and learns alone."""
         config = self.config
-        # a copy of each task's own, behind the axis of the twin critics
+        # a copy of the weights for each task, on an axis after that of the twin critics
         axis = {name: 1 if name.startswith("q") else 0 for name in self._trained()}
         own = {name: tensor.unsqueeze(axis[name]) for name, tensor in self.params.items()}
         own = {name: torch.cat([tensor] * n_tasks, axis[name]) for name, tensor in own.items()}
@@ -614,6 +616,6 @@ class PearlTD3(Pearl):
     config: PearlTD3Config
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3StageAdapter:
-        """PEARL's own two episodes, then TD3 from its policy."""
+        """Return an adapter: PEARL's own two episodes, then TD3 from its policy."""
         own = super().adapter(make_env, n_tasks, streams)
         return TD3StageAdapter(own, make_env, self.spec, self.config.td3_config(), streams)

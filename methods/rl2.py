@@ -1,44 +1,44 @@
 """RL²: a recurrent policy that learns to learn, by RL over trials of several episodes.
 
-The policy sees a memory of the trial: of every action, reward and state so far, across episodes. It
-is trained to earn much over the whole trial, so it learns to find out which task it is on. On a
-test task nothing but the memory changes.
+The policy acts on a memory of the trial: of every action, reward and state so far, across episodes.
+It is trained to maximise the return of the whole trial, so it learns to identify the task. On a
+test task only the memory changes.
 
 Papers: Duan et al. 2016, "RL²: Fast Reinforcement Learning via Slow Reinforcement Learning" (arXiv
 1611.02779); Wang et al. 2016, "Learning to reinforcement learn" (arXiv 1611.05763). Official code:
-none of the first; settings are those of RL² in lmzintgraf/varibad, its usual stand-in, on
+none for the first; settings are those of RL² in lmzintgraf/varibad, its usual stand-in, on
 cheetah-vel, unless a comment says otherwise.
 
-`rl2+ft` goes on after its own trial: PPO on the test task alone, on batches of trials there;
-`rl2+td3`: TD3 instead, from its policy.
+After its own trial, `rl2+ft` continues with PPO on the test task alone, on batches of trials there;
+`rl2+td3` continues with TD3 instead, starting from its policy.
 
 Differences from that code:
-- the settings that it has for other families are not used: half a trial of each process in a batch
-  on the ants, walker and cheetah-dir, ε 0.05 on the ants and walker, one minibatch on ant-goal and
-  walker, and on ant-goal also a rate of 3e-4 that falls to 0, orthogonal weights of policy and
-  value, and a layer of 64 units more before them;
-- a batch is a trial of each of the budget's tasks (official: two of each of 16 processes);
-- a minibatch is of whole trials, and its memory is computed with it; there, it is of steps drawn
-  from all trials, and the memory is computed once an epoch;
-- the memory's units between it and the policy are one layer, not one each for a mean and a
-  log-variance;
-- weights begin with torch's default scales; there, those of the GRU are orthogonal, those of a unit
-  in a hidden layer of policy or value have norm 5/3, those of a mean norm 1, and the biases of all
-  these are 0;
-- a trial that falls end early makes room for another of the same task, and the batch's end cuts one
-  off; there, the next one is of a fresh task, and one that the batch's end interrupts goes on in
-  the next batch, with an empty memory;
-- every trial begins with an empty memory; there, one that begins within a batch remembers the last
-  step of the one before it;
-- advantages go on from one episode of a trial to the next, and the trial's end by the clock is
-  bootstrapped, as VariBAD's;
-- the policy learns from the first batch, which that code leaves out;
-- the cost of an action is that of the action as the joints get it, clipped; there, of the action as
-  it was drawn;
-- the reward's scale moves after an update, not with every step;
-- training tasks are stratified over their law and fresh for every batch, there for every trial.
-As there, the policy does not see a state before its first step, nor that to which an episode's end
-resets it.
+- its settings for other families are not used: half a trial per process in a batch on the ants,
+  walker and cheetah-dir, ε 0.05 on the ants and walker, one minibatch on ant-goal and walker, and
+  on ant-goal also a learning rate that decays from 3e-4 to 0, orthogonal weights of policy and
+  value, and one more layer of 64 units before them;
+- a batch is one trial of each of the budget's tasks (official: two of each of 16 processes);
+- a minibatch consists of whole trials, and its memory is computed with it; in that code it consists
+  of steps drawn from all trials, and the memory is computed once per epoch;
+- between memory and policy is a single layer, not one each for a mean and a log-variance;
+- weights start with torch's default scales; in that code those of the GRU are orthogonal, those of
+  a unit in a hidden layer of policy or value have norm 5/3, those of a mean norm 1, and the biases
+  of all these are 0;
+- a trial ended early by falls makes room for another on the same task, and the end of the batch
+  cuts trials off; in that code the next one is on a fresh task, and one interrupted by the end of
+  the batch continues in the next batch, with an empty memory;
+- every trial starts with an empty memory; in that code one that starts within a batch remembers the
+  last step of the one before it;
+- advantages carry over from one episode of a trial to the next, and a trial that ends by the time
+  limit is bootstrapped, as in `varibad`;
+- the policy learns from the first batch too, which that code skips;
+- the action cost is that of the clipped action, as the joints receive it; in that code that of the
+  action as it was sampled;
+- the reward scale is updated after an update of the policy, not at every step;
+- training tasks are stratified over the training law and fresh for every batch, in that code for
+  every trial.
+As in that code, the policy sees no state before its first step, nor the state to which the end of
+an episode resets it.
 
 Read on in: methods/core/actor_critic.py, methods/core/trials.py, methods/core/trial_loop.py.
 """
@@ -67,15 +67,15 @@ from methods.core.trials import Choice, Moment, Trials, normalised_advantages, t
 
 @dataclass(frozen=True)
 class Rl2Config(PPOConfig):
-    """Settings of RL² beside PPO's."""
+    """Settings that RL² adds to PPO's."""
 
     minibatches: int = 4
     memory: int = 128  # units of the GRU, R
-    latent: int = 256  # units between it and the policy
+    latent: int = 256  # units of the layer between memory and policy
     action_embedding: int = 16
     state_embedding: int = 32
     reward_embedding: int = 16
-    # trials of a test task in a batch of `rl2+ft`, fewer where they do not divide the horizon; ours
+    # trials of a test task in a batch of `rl2+ft`: its gcd with the horizon is used; ours
     tuned_copies: int = field(default=4, metadata={"stage": "adapt"})
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class Rl2Config(PPOConfig):
 
 
 def init(n_obs: int, n_act: int, config: Rl2Config, generator: torch.Generator) -> Params:
-    """Fresh weights of memory, policy and value."""
+    """Return fresh weights of memory, policy and value."""
     embeddings = config.action_embedding, config.state_embedding, config.reward_embedding
     params = init_encoder(n_obs, n_act, embeddings, config.memory, generator)
     params |= init_linear("latent", (), config.memory, config.latent, generator)
@@ -99,13 +99,13 @@ def init(n_obs: int, n_act: int, config: Rl2Config, generator: torch.Generator) 
 
 
 def networks(params: Params) -> list[list[str]]:
-    """Weight names of the memory, then of policy and value; each group is clipped on its own."""
+    """Return weight names of memory, then of policy and value; each group is clipped on its own."""
     heads = [name for name in params if name.startswith(("actor", "critic", "log_std"))]
     return [[name for name in params if name not in heads], heads]
 
 
 def outputs(params: Mapping[str, Tensor], memory: Tensor) -> Outputs:
-    """Policy and value with memories [..., B, R]: of each a hidden layer."""
+    """Return policy and value for memories [..., B, R]; each has one hidden layer."""
     latent = linear(params, "latent", memory).relu()
     return outputs_of(
         params, lambda net: linear(params, f"{net}1", linear(params, f"{net}0", latent).tanh())
@@ -113,13 +113,13 @@ def outputs(params: Mapping[str, Tensor], memory: Tensor) -> Outputs:
 
 
 class Rl2Agent:
-    """Acts, remembers, and learns.
+    """Agent that acts, remembers, and learns.
 
     Args:
-      params: weights, shared by all tasks or each with a leading axis [N].
-      rewards: statistics; they move with `meta_learn`.
-      streams: named generators; "actions" and "minibatches" are drawn from.
-      lead: () or (N,).
+      params: weights, shared by all tasks or each with a leading task axis [N].
+      rewards: reward statistics, updated by `meta_learn`.
+      streams: named generators; it uses "actions" and "minibatches".
+      lead: () for shared weights, (N,) for weights of each task's own.
     """
 
     def __init__(
@@ -137,32 +137,32 @@ class Rl2Agent:
 
     @property
     def device(self) -> torch.device:
-        """Of its tensors."""
+        """Device of its tensors."""
         return self._generator.device
 
     @property
     def updates(self) -> int:
-        """Steps of the optimiser so far, per task."""
+        """Optimiser steps so far, per task."""
         return self.ppo.updates
 
     # Acting
 
     def act(self, obs: Tensor, memory: Tensor) -> Choice:
-        """As `core.trials.Agent.act`."""
+        """See `core.trials.Agent.act`."""
         mean, log_std, value = outputs(self.ppo.params, memory)
         action = sampled((mean, log_std), self._generator)
         return Choice(action, log_prob(action, mean, log_std), value)
 
     def mean(self, obs: Tensor, memory: Tensor) -> Tensor:
-        """The most likely action."""
+        """Return the most likely actions."""
         return outputs(self.ppo.params, memory).mean
 
     def value(self, obs: Tensor, memory: Tensor) -> Tensor:
-        """[N, E] of what is to come in the trial."""
+        """Return the value [N, E] of the rest of the trial."""
         return outputs(self.ppo.params, memory).value
 
     def remember(self, memory: Tensor, moment: Moment) -> Tensor:
-        """As `core.trials.Agent.remember`."""
+        """See `core.trials.Agent.remember`."""
         params = self.ppo.params
         x = seen(params, moment.action, moment.reward, moment.next_obs, moment.ended)
         gates = linear(params, "gru_x", x)
@@ -174,7 +174,7 @@ class Rl2Agent:
         index: Tensor | None = None,
         params: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """Memory [T, …, R] before each step of trials [T, N, E, …], or of columns at an index."""
+        """Return memory [T, …, R] before each step of trials [T, N, E, …] or columns at `index`."""
         params = self.ppo.params if params is None else params
         known = (moments.action, moments.reward, moments.next_obs, moments.ended)
         x = seen(params, *(self._columns(part, index) for part in known))
@@ -185,7 +185,7 @@ class Rl2Agent:
     # Learning
 
     def learn(self, trials: Trials) -> None:
-        """PPO through the memory in minibatches of whole columns: one task's trials in sequence."""
+        """Run PPO through the memory, in minibatches of columns: one task's trials in sequence."""
         moments = trials.moments
         choices = trials.choices
         config = self.config
@@ -203,38 +203,38 @@ class Rl2Agent:
         self.ppo.update(loss_of, columns)
 
     def meta_learn(self, trials: Trials) -> None:
-        """Learn, then let the normaliser see the batch."""
+        """Learn, then update the normaliser with the batch."""
         self.learn(trials)
         self.learn_statistics(trials)
 
     @property
     def statistics(self) -> dict[str, RunningMoments]:
-        """What normalises rewards."""
+        """Statistics that normalise rewards."""
         return {"rewards": self.rewards.moments}
 
     def learn_statistics(self, trials: Trials) -> None:
-        """Let the normaliser see a batch."""
+        """Update the normaliser with a batch."""
         self.rewards.learn(trials.moments.reward, trials.moments.trial_ended)
 
     def _columns(self, values: Tensor, index: Tensor | None) -> Tensor:
-        """[T, N, E, …] → N·E columns at index [T, C, …], or [T, N, C, …] if tasks learn alone."""
+        """[T, N, E, …] → N·E columns at `index` [T, C, …], or [T, N, C, …] if tasks learn alone."""
         if index is None:
             return values
         return values[:, :, index] if self._lead else values.flatten(1, 2)[:, index]
 
     def _rows(self, values: Tensor) -> Tensor:
-        """[T, C, …] → [T·C, …], or [T, N, C, …] → [N, T·C, …]."""
+        """Flatten [T, C, …] → [T·C, …], or [T, N, C, …] → [N, T·C, …]."""
         return values.transpose(0, 1).flatten(1, 2) if self._lead else values.flatten(0, 1)
 
     def frozen(self) -> "Rl2Agent":
-        """A copy that learning does not reach; it is asked for means only."""
+        """Return a copy that later learning does not change, for `mean` and `remember` only."""
         copy = object.__new__(Rl2Agent)
         copy.__dict__.update(self.__dict__)
         copy.ppo = deepcopy(self.ppo)
         return copy
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser and generators; the statistics are the method's."""
+        """Return weights, optimiser and generators; the statistics belong to the method."""
         return {"ppo": self.ppo.state_dict(), "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -270,14 +270,14 @@ class Rl2(Method):
     # Meta-training
 
     def least_budget(self, n_tasks: int) -> int:
-        """Environment steps of one update: a trial in each copy of each task."""
+        """Return the environment steps of one update: a trial in each copy of each task."""
         return steps_of(self.config, n_tasks, self.spec.horizon)
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """Trials of `n_tasks` fresh tasks and updates, while `budget` (steps over tasks) allows.
+        """Return a trainer that learns from trials of `n_tasks` fresh tasks, within `budget` steps.
 
         Raises:
-          ValueError: if they do not allow one.
+          ValueError: if `budget`, summed over tasks, does not allow one update.
         """
         config, (n_obs, n_act, horizon, *_) = self.config, self.spec
         agent = Rl2Agent(
@@ -301,7 +301,7 @@ class Rl2(Method):
     # Adaptation
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> OwnStage:
-        """One trial on each of `n_tasks`; only the memory changes.
+        """Return an adapter of one trial on each of `n_tasks`; only the memory changes.
 
         Raises:
           RuntimeError: if there is no meta-trained policy.
@@ -317,7 +317,7 @@ class Rl2(Method):
         return self.theta
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, and the statistics of rewards."""
+        """Return weights and reward statistics."""
         return {"theta": self.theta, "rewards": self.rewards.moments.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -332,7 +332,10 @@ class Rl2Finetuned(Rl2):
     trained_by: ClassVar[str] = "rl2"
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TrialAdapter:
-        """RL²'s own trial, then PPO on each task while budget remains; the normaliser is fixed."""
+        """Return an adapter: RL²'s own trial, then PPO on each task while budget remains.
+
+        The normaliser is fixed.
+        """
         config = self.config
         agent = Rl2Agent(
             spread(self._trained(), n_tasks), self.rewards, config, streams, (n_tasks,)
@@ -361,6 +364,6 @@ class Rl2TD3(Rl2):
     config: Rl2TD3Config
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3StageAdapter:
-        """RL²'s own trial, then TD3 from its policy."""
+        """Return an adapter: RL²'s own trial, then TD3 from its policy."""
         own = super().adapter(make_env, n_tasks, streams)
         return TD3StageAdapter(own, make_env, self.spec, self.config.td3_config(), streams)

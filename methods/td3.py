@@ -1,19 +1,20 @@
 """Standard reinforcement learning: TD3 from scratch on each test task.
 
-Every test task starts from nothing and gets its own actor, twin critics, replay and noise; the
-tasks run side by side only to share the hardware. The actor is APB's composition (ρₕ, ψ, ρₜ) with
-the same widths, all of it trained, so that the comparison with APB isolates what meta-training and
-freezing do. `td3-evolve` explores with a population of perturbed actors instead of action noise
-alone, to be compared with `apb-evolve`.
+Every test task starts from scratch with its own actor, twin critics, replay and noise; the tasks
+run side by side only to share the hardware. The actor is APB's composition (ρₕ, ψ, ρₜ) with the
+same widths, all of it trained, so that the comparison with APB isolates the effect of meta-training
+and freezing. `td3-evolve` explores with a population of perturbed actors instead of action noise
+alone, for comparison with `apb-evolve`.
 
 Paper: Fujimoto, van Hoof and Meger 2018, "Addressing Function Approximation Error in Actor-Critic
 Methods" (arXiv 1802.09477). Official code: sfujim/TD3.
 
 Differences from the official code:
 - warm-up is a number of episodes (5), because 25 000 random steps exceed our adaptation budgets;
-- an end for good in the last step that the clock allows is one; there, it counts as the clock's;
-- budgets change some settings (`benchmark/suites.py`): smoke and quick have a shorter-sighted,
-  faster learner that explores more, desk a faster learner and a deeper actor; all three have
+- a termination in the last step before the time limit counts as a termination; in the official
+  code it counts as a time-out;
+- budgets change some settings (`benchmark/suites.py`): smoke and quick have a smaller γ, faster
+  learning and more exploration noise, desk faster learning and a deeper actor; all three have
   narrower networks and smaller batches.
 
 Read on in: methods/core/td3.py, methods/core/adapt.py, methods/core/evolve.py.
@@ -52,7 +53,7 @@ class Td3(Method):
     config: TD3Config
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
-        """Fresh networks for each of `n_tasks`, all parameters trained."""
+        """Return an adapter that trains all parameters of fresh networks for each of `n_tasks`."""
         return TD3Adapter(make_env(), self._learner(n_tasks, streams), self.config, streams)
 
     def _learner(self, n_tasks: int, streams: Streams) -> TD3:
@@ -76,5 +77,5 @@ class Td3Evolve(Td3):
     config: Td3EvolveConfig
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> Adapter:
-        """As `td3`'s, with a population for each task."""
+        """Return an adapter that explores with a population for each task."""
         return EvolvingAdapter(make_env, self._learner(n_tasks, streams), self.config, streams)

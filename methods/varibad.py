@@ -1,64 +1,67 @@
-"""VariBAD: a policy acting on its belief about the task, learned by an autoencoder of trials.
+"""VariBAD: a policy acting on a belief about the task, which an autoencoder of trials learns.
 
-An encoder reads the trial so far and says what it believes of the task: a Gaussian over a latent
-variable. It is trained to predict all of the trial, past and future, not to earn; a policy sees the
-state and the belief, and is trained to earn much over the whole trial. On a test task nothing but
-the belief changes.
+An encoder reads the trial so far and outputs a belief about the task: a Gaussian over a latent
+variable. It is trained to predict the whole trial, past and future, not to increase the return. The
+policy sees the state and the belief, and is trained to maximise the return of the whole trial. On a
+test task only the belief changes.
 
 Paper: Zintgraf et al. 2020, "VariBAD: A Very Good Method for Bayes-Adaptive Deep RL via
 Meta-Learning" (arXiv 1910.08348). Official code: lmzintgraf/varibad; settings are those of its
 cheetah-vel unless a comment says otherwise.
 
-`varibad+ft` goes on after its own trial: PPO and the autoencoder on the test task alone, on batches
-of trials there; `varibad+td3`: TD3 instead, from its policy.
+After its own trial, `varibad+ft` continues with PPO and the autoencoder on the test task alone, on
+batches of trials there; `varibad+td3` continues with TD3 instead, starting from its policy.
 
 Differences from that code:
-- the settings that it has for other families are not used. Beside those of its walker, below, they
-  are: on cheetah-dir 16 epochs of 4 minibatches, two trials of each process in a batch, and means
-  that pass a tanh; on the ants half a trial of each process in a batch, and one minibatch; on
-  ant-goal also ε 0.05, a rate of 1e-3 that falls to 0, orthogonal weights of policy and value, a
-  belief that is not normalised, a latent of 10 entries, and five updates of the autoencoder after a
-  batch, each on all posteriors and steps, with gradients through whole trials;
-- where dynamics vary, states are decoded beside rewards, by a decoder as large as that of its
-  walker, whose rewards it does not decode, whose latent has 10 entries, whose actions and rewards
-  are embedded in 32, whose PPO has 2 minibatches and ε 0.05, and whose batches hold half a trial of
-  each process;
+- its settings for other families are not used. Besides those of its walker, below, they are: on
+  cheetah-dir 16 epochs of 4 minibatches, two trials per process in a batch, and means that pass
+  through a tanh; on the ants half a trial per process in a batch, and one minibatch; on ant-goal
+  also ε 0.05, a learning rate that decays from 1e-3 to 0, orthogonal weights of policy and value, a
+  belief that is not normalised, a latent of 10 entries, and five autoencoder updates after a batch,
+  each on all posteriors and steps, with gradients through whole trials;
+- where dynamics vary, states are decoded besides rewards, by a decoder as large as that of its
+  walker. On its walker that code does not decode rewards, has a latent of 10 entries, embeds
+  actions and rewards in 32 units, has 2 PPO minibatches and ε 0.05, and batches of half a trial per
+  process;
 - the KL is averaged over the trials of a batch, as the errors are; that code sums it over them, so
-  that its weight of 0.1, or 1 on its walker, is here, for a batch of 10 trials, 1, or 10 where
-  dynamics vary;
-- the end of an episode is told to the encoder alone; there it is an entry of every state, which
+  its weight of 0.1 (1 on its walker) corresponds here, for a batch of 10 trials, to 1 (10 where
+  dynamics vary);
+- only the encoder is told the end of an episode; in that code it is an entry of every state, which
   policy and decoders see too;
-- an episode begins with the state that its reset made; there, a trial's second one begins with the
-  last state of the first, for policy, value and decoders alike;
-- a batch is a trial of each of the budget's tasks (official: of 16 processes);
-- how many updates the autoencoder makes follows from the budget and `vae_updates` (official:
-  15 624, one after each batch but the first);
-- policy and value have embeddings of their own, there the same two;
-- weights begin with torch's default scales; there, those of the GRU are orthogonal, those of a unit
-  in a hidden layer of policy or value have norm 5/3, those of a mean norm 1, and the biases of all
-  these are 0;
-- a trial that falls end early makes room for another of the same task, and the batch's end cuts one
-  off, which is replayed as far as it goes; there, the next one is of a fresh task, and one that the
-  batch's end interrupts goes on in the next batch;
-- every trial begins with an empty memory; there, one that begins within a batch remembers the last
-  step of the one before it;
-- trials are replayed with replacement and at once, there from the batch after theirs on;
-- of trials that differ in length, each draws from its own steps, with replacement, its posteriors
-  and what they predict; there, the draws of one are used on others, so that padding is read and
-  predicted, too;
-- advantages go on from one episode of a trial to the next, and the trial's end by the clock is
-  bootstrapped: what the paper maximises is the return of the whole trial. There, the last step of
-  each episode that the clock ends has no advantage, which cuts the sum; tried on point-goal, that
-  was no better (three seeds: −29 against −26 after an episode);
-- policy and autoencoder learn from the batch on that completes `precollect`, be it the first of
-  all, which that code leaves out;
-- the cost of an action is that of the action as the joints get it, clipped; there, of the action as
-  it was drawn;
-- the normalisers of state, belief and reward move after the policy's update, so that it improves
-  the policy that acted: the first batch is seen raw unless `precollect` asks for more than one.
-  There, the reward's moves with every step and the others' before the update, for which the old
-  densities are then computed anew. In both the belief's moves before the encoder does;
-- training tasks are stratified over their law and fresh for every batch, there for every trial.
+- an episode starts from the state to which it was reset; in that code a trial's second episode
+  starts from the last state of the first, for policy, value and decoders alike;
+- a batch is one trial of each of the budget's tasks (official: of each of 16 processes);
+- the number of autoencoder updates follows from the budget and `vae_updates` (official: 15 624, one
+  after each batch but the first);
+- policy and value have their own embeddings; in that code they share the same two;
+- weights start with torch's default scales; in that code those of the GRU are orthogonal, those of
+  a unit in a hidden layer of policy or value have norm 5/3, those of a mean norm 1, and the biases
+  of all these are 0;
+- a trial ended early by falls makes room for another on the same task, and the end of the batch
+  cuts trials off, which are replayed up to there; in that code the next one is on a fresh task, and
+  one interrupted by the end of the batch continues in the next batch;
+- every trial starts with an empty memory; in that code one that starts within a batch remembers the
+  last step of the one before it;
+- trials are replayed with replacement, from their own batch on; in that code, from the next batch
+  on;
+- where trials differ in length, posteriors and the steps they predict are drawn for each trial from
+  its own steps, with replacement; in that code the draws of one are used on others, so that padding
+  is read and predicted, too;
+- advantages carry over from one episode of a trial to the next, and a trial that ends by the time
+  limit is bootstrapped, because the paper maximises the return of the whole trial. In that code the
+  last step of each episode that ends by the time limit has no advantage, which cuts the sum; tried
+  on point-goal, that was no better (three seeds: −29 against −26 after an episode);
+- policy and autoencoder learn from the batch that completes `precollect` onwards, even if that is
+  the very first, which that code skips;
+- the action cost is that of the clipped action, as the joints receive it; in that code that of the
+  action as it was sampled;
+- the normalisers of state, belief and reward are updated after the policy, so that its update
+  improves the policy that acted; the first batch is therefore not normalised unless `precollect`
+  asks for more than one. In that code the reward's normaliser is updated at every step and the
+  others before the policy's update, for which the old densities are then recomputed. In both, the
+  belief's normaliser is updated before the encoder;
+- training tasks are stratified over the training law and fresh for every batch, in that code for
+  every trial.
 
 Read on in: methods/core/actor_critic.py, methods/core/trials.py, methods/core/trial_loop.py.
 """
@@ -97,7 +100,7 @@ from methods.core.trials import Choice, Moment, Trials, normalised_advantages, t
 
 @dataclass(frozen=True)
 class VaribadConfig(PPOConfig):
-    """Settings of VariBAD beside PPO's."""
+    """Settings that VariBAD adds to PPO's."""
 
     embedding: int = 64  # units of the policy's and the value's embeddings of state and belief
     # encoder
@@ -109,20 +112,20 @@ class VaribadConfig(PPOConfig):
     # decoders: units of the first hidden layer, the second has half as many
     reward_decoder: int = 64
     state_decoder: int = 256  # the official walker's
-    # learning of both
+    # learning of encoder and decoders
     vae_learning_rate: float = 1e-3  # Adam
-    vae_updates: int = 1  # after each of the policy's
+    vae_updates: int = 1  # after each update of the policy
     vae_batch: int = 10  # trials
     vae_buffer: int = 10_000  # trials
-    posteriors: int = 50  # drawn of each trial
-    transitions: int = 50  # drawn for each posterior
+    posteriors: int = 50  # drawn per trial
+    transitions: int = 50  # drawn per posterior
     truncation: int = 50  # steps after which gradients are cut
     kl_weight: float = 1.0
     dynamics_kl_weight: float = 10.0  # the same, where dynamics vary
     vae_max_grad_norm: float = 1.0  # of the encoder's gradient and of each decoder's
     precollect: int = 5_000  # environment steps before the first update
-    # trials of a test task in a batch of `varibad+ft`, fewer where they do not divide the horizon,
-    # and in its buffer; ours
+    # trials of a test task in a batch of `varibad+ft` (its gcd with the horizon is used), and in
+    # its buffer; ours
     tuned_copies: int = field(default=4, metadata={"stage": "adapt"})
     tuned_buffer: int = field(default=1_000, metadata={"stage": "adapt"})
 
@@ -145,7 +148,7 @@ class VaribadConfig(PPOConfig):
 
 
 def init(spec: Spec, config: VaribadConfig, generator: torch.Generator) -> tuple[Params, Params]:
-    """Fresh weights: those of policy and value, and those of encoder and decoders."""
+    """Return fresh weights: those of policy and value, and those of encoder and decoders."""
     n_obs = spec.observation_size
     n_act = spec.action_size
     n_latent = config.latent_size
@@ -185,27 +188,30 @@ def init(spec: Spec, config: VaribadConfig, generator: torch.Generator) -> tuple
 
 
 def networks(phi: Params) -> list[list[str]]:
-    """Weight names of each network: encoder, reward decoder and, if there is one, state decoder."""
+    """Return weight names by network: encoder, reward decoder and, if any, state decoder."""
     decoders = [[name for name in phi if name.startswith(kind)] for kind in ("reward", "state")]
     encoder = [name for name in phi if not name.startswith(("reward", "state"))]
     return [network for network in (encoder, *decoders) if network]
 
 
 def belief(params: Mapping[str, Tensor], memory: Tensor) -> Tensor:
-    """Posterior q over the latent, (μ, log σ²) [..., 2Z]; for memory 0, before the first step."""
+    """Return the posterior q over the latent, (μ, log σ²) [..., 2Z].
+
+    Before the first step, memory is 0.
+    """
     return linear(params, "belief", memory)
 
 
 class Draws(NamedTuple):
-    """Of each trial, P posteriors; of each of them, a latent and D transitions to predict."""
+    """P posteriors of each trial; for each of them, a latent and D transitions to predict."""
 
-    posterior: Tensor  # [*lead, B, P] after how many steps, from 0 to the trial's length
-    transition: Tensor  # [*lead, B, P, D] which steps, from 0 to the length − 1
+    posterior: Tensor  # [*lead, B, P] number of steps before it, from 0 to the trial's length
+    transition: Tensor  # [*lead, B, P, D] indices of steps, from 0 to the length − 1
     noise: Tensor  # [*lead, B, P, Z] standard normal
 
 
 def draw(length: Tensor, config: VaribadConfig, generator: torch.Generator) -> Draws:
-    """Draws uniformly with replacement, for trials of `length` [*lead, B]; alike for all `lead`."""
+    """Draw uniformly with replacement for trials of `length` [*lead, B], alike for all `lead`."""
     shape = (length.shape[-1], config.posteriors)
     device = generator.device
     posterior = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
@@ -218,7 +224,7 @@ def draw(length: Tensor, config: VaribadConfig, generator: torch.Generator) -> D
 
 
 class Elbo(NamedTuple):
-    """Terms of each trial [*lead, B], summed over its posteriors and what each predicts."""
+    """ELBO terms of each trial [*lead, B], summed over its posteriors and what each predicts."""
 
     reward: Tensor  # Σ (r̂ − r)²
     state: Tensor  # Σ mean (ŝ′ − s′)² over the entries; 0 where states are not decoded
@@ -228,19 +234,19 @@ class Elbo(NamedTuple):
 def elbo(
     params: Mapping[str, Tensor], trials: Recorded, draws: Draws, truncation: int | None
 ) -> Elbo:
-    """How well what is believed after t steps predicts the trial, its past and its future, and how
-    far each step moved it.
+    """Return how well the belief after t steps predicts the trial, both past and future, and how
+    far step t moved the belief.
 
         Σₜ Σᵢ −log p(rᵢ, s′ᵢ | sᵢ, aᵢ, z),  z = μₜ + σₜ ε;   Σₜ KL(qₜ ‖ qₜ₋₁),  q₋₁ = N(0, I)
 
-    where −log p is a squared error, its mean over the entries of a state, and the steps t and i are
-    those drawn.
+    where −log p is a squared error, averaged over the entries of a state, and t and i run over the
+    drawn steps.
 
     Args:
       truncation: steps after which gradients are cut in the encoder, None for never.
     Source:
-      Zintgraf et al. 2020, section 3; the sum over all past and future steps, and q₋₁, as the
-      official code has them.
+      Zintgraf et al. 2020, section 3; the sum over all past and future steps, and q₋₁, are
+      as in the official code.
     """
     ended = torch.zeros_like(trials.reward, dtype=torch.bool)
     start = trials.reward.new_zeros(*trials.length.shape, params["gru_m.w"].shape[-2])
@@ -260,7 +266,7 @@ def elbo(
 def _errors(
     params: Mapping[str, Tensor], trials: Recorded, transition: Tensor, z: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Squared errors of rewards and states [*lead, B], summed over posteriors and transitions."""
+    """Return squared errors of rewards and states [*lead, B], summed over the draws."""
     flat = transition.flatten(-2)  # [*lead, B, P·D]
     rows = z[..., None, :].expand(*transition.shape, -1).flatten(-4, -2)  # [*lead, B·P·D, Z]
 
@@ -281,20 +287,20 @@ def _errors(
 
 
 def _at(values: Tensor, index: Tensor) -> Tensor:
-    """[..., L, F] at the steps [..., K]: [..., K, F]."""
+    """Return `values` [..., L, F] at the steps `index` [..., K]: [..., K, F]."""
     return values.gather(-2, index[..., None].expand(*index.shape, values.shape[-1]))
 
 
 class VaribadAgent:
-    """Acts, remembers, and learns.
+    """Agent that acts, remembers, and learns.
 
     Args:
       params: weights of policy and value, and of encoder and decoders; shared by all tasks or each
-        with a leading axis [N].
-      states, beliefs, rewards: statistics; they move with `meta_learn`.
-      replay: what the autoencoder learns from.
-      streams: named generators; "actions", "minibatches" and "autoencoder" are drawn from.
-      lead: () or (N,).
+        with a leading task axis [N].
+      states, beliefs, rewards: statistics, updated by `meta_learn`.
+      replay: trials that the autoencoder learns from.
+      streams: named generators; it uses "actions", "minibatches" and "autoencoder".
+      lead: () for shared weights, (N,) for weights of each task's own.
     """
 
     def __init__(
@@ -324,7 +330,7 @@ class VaribadAgent:
 
     @property
     def device(self) -> torch.device:
-        """Of its tensors."""
+        """Device of its tensors."""
         return self._generator.device
 
     @property
@@ -335,17 +341,17 @@ class VaribadAgent:
     # Acting
 
     def act(self, obs: Tensor, memory: Tensor) -> Choice:
-        """As `core.trials.Agent.act`."""
+        """See `core.trials.Agent.act`."""
         mean, log_std, value = self._outputs(obs, memory)
         action = sampled((mean, log_std), self._generator)
         return Choice(action, log_prob(action, mean, log_std), value)
 
     def mean(self, obs: Tensor, memory: Tensor) -> Tensor:
-        """The most likely action."""
+        """Return the most likely actions."""
         return self._outputs(obs, memory).mean
 
     def value(self, obs: Tensor, memory: Tensor) -> Tensor:
-        """[N, E] of what is to come in the trial."""
+        """Return the value [N, E] of the rest of the trial."""
         return self._outputs(obs, memory).value
 
     def _outputs(self, obs: Tensor, memory: Tensor) -> Outputs:
@@ -353,13 +359,13 @@ class VaribadAgent:
         return actor_critic(self.ppo.params, self.states.whitened(obs), told)
 
     def remember(self, memory: Tensor, moment: Moment) -> Tensor:
-        """As `core.trials.Agent.remember`."""
+        """See `core.trials.Agent.remember`."""
         x = seen(self.phi, moment.action, moment.reward, moment.next_obs, moment.ended)
         gates = linear(self.phi, "gru_x", x)
         return gru_cell(self.phi, "gru", gates, memory)
 
     def recall(self, moments: Moment) -> Tensor:
-        """The memory [T, N, E, R] before each step of trials [T, N, E, …]."""
+        """Return the memory [T, N, E, R] before each step of trials [T, N, E, …]."""
         start = torch.zeros(*moments.reward.shape[1:], self.memory_size, device=self.device)
         x = seen(self.phi, moments.action, moments.reward, moments.next_obs, moments.ended)
         with torch.no_grad():
@@ -368,12 +374,12 @@ class VaribadAgent:
     # Learning
 
     def learn(self, trials: Trials) -> None:
-        """PPO, then the autoencoder."""
+        """Update the policy by PPO, then the autoencoder."""
         self._learn_policy(trials)
         self._learn_beliefs(trials.moments)
 
     def meta_learn(self, trials: Trials) -> None:
-        """Learn, with normalisers updated after the policy; before `precollect` no weight moves."""
+        """Learn, updating normalisers after the policy; before `precollect` no weight changes."""
         self._collected += trials.moments.reward.numel()
         if self._collected < self.config.precollect:
             self.learn_statistics(trials)
@@ -384,7 +390,7 @@ class VaribadAgent:
         self._learn_beliefs(trials.moments)
 
     def _learn_policy(self, trials: Trials) -> None:
-        """PPO in minibatches of steps; beliefs are fixed and the encoder gets no gradient."""
+        """Run PPO on minibatches of steps; beliefs are fixed and the encoder gets no gradient."""
         moments = trials.moments
         choices = trials.choices
         config = self.config
@@ -411,7 +417,7 @@ class VaribadAgent:
         self.ppo.update(loss_of, rows[-1].shape[-1])
 
     def _learn_beliefs(self, moments: Moment) -> None:
-        """The autoencoder on trials of the past, whose rewards are as they were, not scaled."""
+        """Train the autoencoder on replayed trials, whose rewards are not scaled."""
         config = self.config
         self.replay.add(moments)
         for _ in range(config.vae_updates):
@@ -430,21 +436,21 @@ class VaribadAgent:
 
     @property
     def statistics(self) -> dict[str, RunningMoments]:
-        """What normalises states, beliefs and rewards."""
+        """Statistics that normalise states, beliefs and rewards."""
         return {"states": self.states, "beliefs": self.beliefs, "rewards": self.rewards.moments}
 
     def learn_statistics(self, trials: Trials) -> None:
-        """Let the normalisers see a batch, and what was believed in it."""
+        """Update the normalisers with a batch and the beliefs held in it."""
         self.states.update(trials.moments.obs)
         self.beliefs.update(belief(self.phi, trials.memory))
         self.rewards.learn(trials.moments.reward, trials.moments.trial_ended)
 
     def _rows(self, values: Tensor) -> Tensor:
-        """[T, N, E, …] → [T·N·E, …], or [N, T·E, …] where tasks learn alone."""
+        """Flatten [T, N, E, …] → [T·N·E, …], or [N, T·E, …] if tasks learn alone."""
         return values.transpose(0, 1).flatten(1, 2) if self._lead else values.flatten(0, 2)
 
     def frozen(self) -> "VaribadAgent":
-        """A copy that learning does not reach; it is asked for means only."""
+        """Return a copy that later learning does not change, for `mean` and `remember` only."""
         copy = object.__new__(VaribadAgent)
         copy.__dict__.update(self.__dict__)
         copy.ppo = deepcopy(self.ppo)
@@ -452,7 +458,7 @@ class VaribadAgent:
         return copy
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimisers, replay and generators; the statistics are the method's."""
+        """Return weights, optimisers, replay and generators; statistics belong to the method."""
         return {
             "ppo": self.ppo.state_dict(),
             "phi": {name: tensor.detach().clone() for name, tensor in self.phi.items()},
@@ -467,7 +473,7 @@ class VaribadAgent:
         self.ppo.load_state_dict(state["ppo"])
         for name, tensor in self.phi.items():
             tensor.copy_(state["phi"][name])
-        # Adam would go on in the caller's tensors
+        # a copy: otherwise Adam would update the caller's tensors
         self._adam.load_state_dict(deepcopy(state["adam"]))
         self._collected, self._vae_steps = state["counts"]
         self.replay.load_state_dict(state["replay"])
@@ -508,20 +514,20 @@ class Varibad(Method):
     # Meta-training
 
     def least_budget(self, n_tasks: int) -> int:
-        """Environment steps of the first update: as many whole batches as `precollect` needs."""
+        """Return the environment steps up to the first update: `precollect`, in whole batches."""
         per_batch = steps_of(self.config, n_tasks, self.spec.horizon)
         return per_batch * max(1, -(-self.config.precollect // per_batch))
 
     def trainer(self, make_env: MakeEnv, n_tasks: int, budget: int, streams: Streams) -> Trainer:
-        """Trials of `n_tasks` fresh tasks and updates, while `budget` (steps over tasks) allows.
+        """Return a trainer that learns from trials of `n_tasks` fresh tasks, within `budget` steps.
 
         Raises:
-          ValueError: if they do not allow one.
+          ValueError: if `budget`, summed over tasks, does not allow one update.
         """
         config = self.config
         horizon = self.spec.horizon
         least = self.least_budget(n_tasks)
-        most = min(config.vae_buffer, budget)  # a trial has a step at least
+        most = min(config.vae_buffer, budget)  # a trial has at least one step
         agent = self._agent(init(self.spec, config, streams.torch("init")), most, streams)
 
         def keep() -> None:
@@ -542,7 +548,7 @@ class Varibad(Method):
     # Adaptation
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> OwnStage:
-        """One trial on each of `n_tasks`; only the belief changes.
+        """Return an adapter of one trial on each of `n_tasks`; only the belief changes.
 
         Raises:
           RuntimeError: if there is no meta-trained policy.
@@ -565,7 +571,7 @@ class Varibad(Method):
         streams: Streams,
         lead: tuple[int, ...] = (),
     ) -> VaribadAgent:
-        """An agent that replays so many trials."""
+        """Return an agent whose replay holds that many `trials`."""
         n_obs, n_act, horizon, *_ = self.spec
         steps = self.config.trial_episodes * horizon
         replay = TrialReplay(trials, steps, n_obs, n_act, streams.device, lead)
@@ -581,7 +587,7 @@ class Varibad(Method):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, and the statistics of states, beliefs and rewards."""
+        """Return weights and the statistics of states, beliefs and rewards."""
         moments = {"states": self.states, "beliefs": self.beliefs, "rewards": self.rewards.moments}
         return {"theta": self.theta, "phi": self.phi} | {
             name: part.state_dict() for name, part in moments.items()
@@ -602,9 +608,9 @@ class VaribadFinetuned(Varibad):
     trained_by: ClassVar[str] = "varibad"
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TrialAdapter:
-        """VariBAD's own trial, then PPO and the autoencoder on each task while budget remains.
+        """Return an adapter: VariBAD's own trial, then PPO and the autoencoder on each task.
 
-        The normalisers are fixed.
+        The latter go on while budget remains. The normalisers are fixed.
         """
         config = self.config
         lead = (n_tasks,)
@@ -634,7 +640,7 @@ class VaribadTD3(Varibad):
     config: VaribadTD3Config
 
     def adapter(self, make_env: MakeEnv, n_tasks: int, streams: Streams) -> TD3StageAdapter:
-        """VariBAD's own trial, then TD3 from its policy."""
+        """Return an adapter: VariBAD's own trial, then TD3 from its policy."""
         own = super().adapter(make_env, n_tasks, streams)
         return TD3StageAdapter(own, make_env, self.spec, self.config.td3_config(), streams)
 
@@ -647,13 +653,12 @@ def init_decoder(
     n_out: int,
     generator: torch.Generator,
 ) -> Params:
-    """Fresh weights: an embedding of each kind of input, and two hidden layers, the second of half
-    as many units.
+    """Return fresh weights: an embedding of each kind of input, and two hidden layers, the second
+    with half as many units.
 
     Args:
-      name: begins the names of all its layers.
-      inputs: of each its kind, entries, and units of the embedding; inputs of one kind share an
-        embedding.
+      name: prefix of the names of all its layers.
+      inputs: kind, entries and embedding units of each; inputs of one kind share an embedding.
       hidden: units of the first hidden layer.
     """
     params = Params()
@@ -669,6 +674,9 @@ def init_decoder(
 def decode(
     params: Mapping[str, Tensor], name: str, latent: Tensor, inputs: Sequence[tuple[str, Tensor]]
 ) -> Tensor:
-    """Predictions [..., B, ·] of latents [..., B, Z] and inputs [..., B, ·]; last layer linear."""
+    """Return predictions [..., B, ·] for latents [..., B, Z] and inputs [..., B, ·].
+
+    The last layer is linear.
+    """
     told = [linear(params, f"{name}_{kind}", value).relu() for kind, value in inputs]
     return mlp(params, (f"{name}0", f"{name}1", f"{name}2"), torch.cat([latent, *told], -1))

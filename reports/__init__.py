@@ -1,4 +1,7 @@
-"""Rows → numbers, tables, figures and pages. Only the modules import pandas and matplotlib."""
+"""Reports on rows: numbers, tables, figures and pages.
+
+Only the modules import pandas and matplotlib, not the package itself.
+"""
 
 APB_BENCHMARK_PACKAGE = "reports"
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their place, then renamed into it."""
+"""Atomic file writes: a temporary file beside the target is written, then renamed to it."""
 
 import os
 import secrets
@@ -8,7 +8,7 @@ from reports import ReportError
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file atomically, making its folder where needed; returns `path`.
+    """Write a file atomically, create its folder if needed, and return `path`.
 
     Raises:
       ReportError: if the file cannot be written there.
@@ -25,7 +25,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 
 def write_text(path: Path, content: str) -> Path:
-    """Write UTF-8 text atomically with the same line endings on every system; returns `path`.
+    """Write UTF-8 text atomically, with the same line endings on every system; return `path`.
 
     Raises:
       ReportError: if the file cannot be written there.

@@ -1,4 +1,4 @@
-"""Processes that share the work of a report: ready in a moment, and gone with their parent."""
+"""Processes that share the work of a report: they start quickly and end with their parent."""
 
 import gc
 import os
@@ -15,30 +15,30 @@ from results.fork_server import HELD, fork_context, starting
 
 @contextmanager
 def processes(jobs: int, modules: Sequence[str]) -> Iterator[Executor | None]:
-    """Up to `jobs` processes, the first started at once; killed on an error.
+    """Provide up to `jobs` processes; the first starts at once, and an error kills all of them.
 
-    None for fewer than two, and where they cannot start.
+    Yields None if `jobs` is below two or processes cannot start.
 
     Args:
-      modules: what the work needs, imported once for all processes.
+      modules: those the work needs, imported once for all processes.
     """
     executor, others = None, {*active_children()}
     try:
-        daemonic = current_process().daemon  # which may not start processes
+        daemonic = current_process().daemon  # daemonic processes may not start others
         executor = _started(jobs, modules) if jobs > 1 and not daemonic else None
         yield executor
     except BaseException:
         for process in {*active_children()} - others:
-            process.kill()  # one that only begins would not find what it needs of this one
+            process.kill()  # one still starting would not find what it needs in its parent
         raise
     finally:
         if executor is not None:
             executor.shutdown(cancel_futures=True)
-        executor = None  # lest its semaphores live on with this frame, in a traceback
+        executor = None  # else a traceback that holds this frame would keep its semaphores
 
 
 class _Executor(ProcessPoolExecutor):
-    """Starts its processes inside `submit`, so that every call needs `starting`."""
+    """An executor that wraps `submit` in `starting`, because every call may start a process."""
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
         with starting(main=False):
@@ -50,8 +50,8 @@ def _started(jobs: int, modules: Sequence[str]) -> Executor | None:
     try:
         executor = _Executor(jobs, fork_context(modules), initializer=_get_ready)
         executor.submit(int)
-    # no semaphores (/dev/shm is missing or read-only), or a module that cannot be imported, which
-    # whoever does the work here will be told
+    # no semaphores (/dev/shm is missing or read-only), or a module that cannot be imported; the
+    # latter is reported where the work is done instead
     except (OSError, NotImplementedError, EOFError):
         if executor is not None:
             executor.shutdown(wait=False)
@@ -62,7 +62,7 @@ def _started(jobs: int, modules: Sequence[str]) -> Executor | None:
 def _get_ready() -> None:
     """Make this process end when its parent is gone, however the parent ended.
 
-    What it has imported lives as long, so that no search for garbage need walk it.
+    What it has imported stays until the end, so garbage collection is told to skip it.
     """
 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD - {signal.SIGINT})

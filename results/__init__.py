@@ -1,3 +1,3 @@
-"""What was measured: the schema of a row and the store of finished cells."""
+"""Measured results: the schema of a row and the store of finished cells."""
 
 APB_BENCHMARK_PACKAGE = "results"

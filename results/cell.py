@@ -1,7 +1,7 @@
 """One cell of the store: its key, its folder, and what makes it done.
 
-`cell.json` is written last and carries the SHA-256 of the other files and of itself. A cell is done
-when all of them match; whatever else is found, a later run does the cell again.
+`cell.json` is written last and holds the SHA-256 of the other files and of itself. A cell is done
+if all of them match and it ended ok or diverged; otherwise a later run does the cell again.
 """
 
 import json
@@ -37,8 +37,8 @@ ROWS = "rows.parquet"
 STATE = "state.safetensors"
 LOG = "log.txt"
 CELL = "cell.json"
-CLAIM = "claim.json"  # what whoever is at the stage says of it
-_SAID: dict[str, Any] = {  # what that holds, at least
+CLAIM = "claim.json"  # progress report of whoever has claimed the cell
+_SAID: dict[str, Any] = {  # entries that it must have, with their types
     "stage": str,
     "host": str,
     "pid": int,
@@ -50,10 +50,10 @@ _SAID: dict[str, Any] = {  # what that holds, at least
     "saved": (int, type(None)),
 }
 _HUGE = 2**63  # no number of steps or seconds is larger
-MEASURES = "measures.csv"  # of the cells that have any
+MEASURES = "measures.csv"  # only in cells that have any
 WRITE_LOCK = ".write.lock"
 Status = Literal["missing", "done", "failed", "corrupt"]
-# by record status
+# status of a cell, by the status in its record
 STATUSES: dict[str, Status] = {
     "ok": "done",
     "diverged": "done",
@@ -74,13 +74,13 @@ _SCHEMA = pa.schema([(name, _ARROW[dtype]) for name, dtype in COLUMNS.items()])
 
 @dataclass(frozen=True)
 class CellKey:
-    """Where a cell is kept.
+    """Where a cell is stored.
 
     A train stage belongs to no suite: every suite that needs the same trained state shares it.
 
     Raises:
-      ValueError: if stage "train" comes with a suite or stage "adapt" without one, or a name cannot
-        name a folder.
+      ValueError: if stage "train" comes with a suite or stage "adapt" without one, or the id or
+        suite cannot name a folder.
     """
 
     stage: str  # train | adapt
@@ -112,10 +112,10 @@ class CellKey:
 
 
 def check_name(name: str) -> str:
-    """Give back `name`.
+    """Return `name` if it is a valid file name.
 
     Raises:
-      ValueError: if it cannot be part of a file name on every system.
+      ValueError: if it is not valid in file names on every system.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
@@ -126,7 +126,7 @@ def check_name(name: str) -> str:
 
 
 def to_parquet(rows: Sequence[Row]) -> bytes:
-    """Give `rows` as a parquet file, in their order."""
+    """Return `rows` as a parquet file, in their order."""
     table = pa.Table.from_pandas(
         to_frame(rows), schema=_SCHEMA, preserve_index=False
     ).replace_schema_metadata(None)
@@ -136,7 +136,7 @@ def to_parquet(rows: Sequence[Row]) -> bytes:
 
 
 def from_tables(tables: Sequence[pa.Table]) -> pd.DataFrame:
-    """Join tables of rows, in order, into a frame of `COLUMNS` with their nullable types."""
+    """Join tables of rows, in order, into a frame with the nullable types of `COLUMNS`."""
     frame: pd.DataFrame = pa.concat_tables([_SCHEMA.empty_table(), *tables]).to_pandas(
         types_mapper=_PANDAS.get
     )
@@ -144,40 +144,40 @@ def from_tables(tables: Sequence[pa.Table]) -> pd.DataFrame:
 
 
 class CellFolder:
-    """The folder of one cell. `Store` is the way in, and says what each verb does and raises."""
+    """The folder of one cell; `Store` is the interface to it and documents each method."""
 
     def __init__(self, root: Path, key: CellKey) -> None:
         self.key = key
         self.folder = root / key.folder
 
     def status(self) -> Status:
-        """Judge the cell by every byte of it."""
+        """Return the cell's status, after checking every byte of it."""
         return self._judge({ROWS, STATE, LOG, MEASURES})[0]
 
     def survey(self) -> tuple[Status, pa.Table | None]:
-        """Judge the cell quickly, trained state and log by their sizes only, and give the rows."""
+        """Return status and rows quickly: trained state and log are checked by size only."""
         status, data = self._judge({ROWS, MEASURES})
         return status, self._table(data[ROWS]) if data else None
 
     def record(self) -> dict[str, Any]:
-        """Give the record that came with the cell."""
+        """Return the record written with the cell."""
         with self._told():
             record: dict[str, Any] = self._found()["record"]
             return record
 
     def table(self) -> pa.Table:
-        """Give the cell's rows."""
+        """Return the cell's rows."""
         return self._table(self.file(ROWS))
 
     def measured(self) -> pd.DataFrame:
-        """Give the cell's measures, none if it is not done, damaged or was written without."""
+        """Return the cell's measures; none if it is damaged, not done, or has no measures."""
         status, data = self._judge({MEASURES})
         if status != "done" or MEASURES not in data:
             return measures.no_measures()
         return measures.from_csv(data[MEASURES])
 
     def file(self, name: str) -> bytes:
-        """Give the content of one of the cell's files."""
+        """Return the content of one of the cell's files."""
         with self._told():
             files = self._found()["files"]
             if name not in files:
@@ -196,7 +196,7 @@ class CellFolder:
         measured: Sequence[measures.Measure] = (),
         replace_done: bool = False,
     ) -> None:
-        """Write the cell, unless it is done already or `replace_done`."""
+        """Write the cell; one that is done already is replaced only if `replace_done`."""
         files = {
             ROWS: to_parquet(self._owned(rows)),
             STATE: state,
@@ -214,12 +214,12 @@ class CellFolder:
                         snapshot.remove(self.folder)
 
     def save(self, header: Mapping[str, Any], state: bytes) -> None:
-        """Write the snapshot of what the cell is to become."""
+        """Write a snapshot of the cell's unfinished stage."""
         with explained(self.folder), self._alone():
             snapshot.write(self.folder, {**header, "key": asdict(self.key)}, state)
 
     def saved(self) -> dict[str, Any] | None:
-        """Give the header of the snapshot, None if there is none."""
+        """Return the header of the snapshot, None if there is none."""
         with explained(self.folder):
             header = snapshot.read_header(self.folder)
         if header is not None and header.get("key") != asdict(self.key):
@@ -227,19 +227,19 @@ class CellFolder:
         return header
 
     def saved_state(self, header: Mapping[str, Any]) -> bytes:
-        """Give the state that the header of a snapshot names."""
+        """Return the state that the header of a snapshot names."""
         with explained(self.folder):
             return snapshot.read_state(self.folder, header)
 
     def contents(self) -> dict[str, bytes]:
-        """Give the files of the cell by name, its record last."""
+        """Return the files of the cell by name, `cell.json` last."""
         with self._told():
             files = self._found()["files"]
             data = {name: self._read(name, entry["sha256"]) for name, entry in files.items()}
             return {**data, CELL: read(self.folder / CELL)}
 
     def adopt(self, contents: Mapping[str, bytes], replace_done: bool = False) -> None:
-        """Write a cell that `contents` gave elsewhere, unless it is done here or `replace_done`."""
+        """Write a cell from `contents`; replace one that is done here only if `replace_done`."""
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
@@ -256,19 +256,19 @@ class CellFolder:
                     snapshot.remove(self.folder)
 
     def announce(self, content: Mapping[str, Any] | None) -> None:
-        """Write what whoever has claimed the cell says of it, in one step; None removes it."""
+        """Write the progress that the claimant reports, atomically; None removes the report."""
         path = self.folder / CLAIM
         with explained(self.folder):
             if content is None:
                 path.unlink(missing_ok=True)
                 return
-            # it may be lost in a crash, and need not be flushed to disk
+            # not flushed to disk, since it may be lost in a crash
             temporary = path.with_name(f".{CLAIM}.{secrets.token_hex(4)}.tmp")
             temporary.write_bytes(to_json(content))
             os.replace(temporary, path)
 
     def announced(self) -> dict[str, Any] | None:
-        """Give what was announced, None for nothing that can be read."""
+        """Return the progress report, None if there is none that can be read."""
         try:
             said = json.loads(read(self.folder / CLAIM))
         except (OSError, DamageError, ValueError, RecursionError):
@@ -281,8 +281,8 @@ class CellFolder:
         return said if whole else None
 
     def glance(self) -> tuple[Status, dict[str, Any], str | None]:
-        """Judge the cell by what `cell.json` says, and give its record, and the SHA-256 of its
-        trained state.
+        """Return the status by `cell.json` alone, the record, and the SHA-256 of the trained
+        state.
         """
         with explained(self.folder):
             try:
@@ -321,7 +321,7 @@ class CellFolder:
             yield
 
     def _owned(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows with this cell's suite filled in."""
+        """Return the rows with this cell's suite filled in."""
         if others := {row.stage for row in rows} - {self.key.stage}:
             raise ValueError(
                 f'{self.folder}: rows of stage {others} in a cell of stage "{self.key.stage}"'
@@ -345,7 +345,7 @@ class CellFolder:
         return {"key": asdict(self.key), "files": sums, "record": dict(record)}
 
     def _judge(self, names: Container[str]) -> tuple[Status, dict[str, bytes]]:
-        """The status, and the content of the files in `names`; of the others only sizes count."""
+        """Return the status and the content of the files in `names`; of others only sizes count."""
         data: dict[str, bytes] = {}
         with explained(self.folder):
             try:
@@ -360,7 +360,7 @@ class CellFolder:
         return (STATUSES[content["record"]["status"]] if content else "missing"), data
 
     def _load(self) -> dict[str, Any] | None:
-        """The content of `cell.json`, None if there is none."""
+        """Return the content of `cell.json`, None if there is none."""
         try:
             content = unseal(read(self.folder / CELL))
         except FileNotFoundError:

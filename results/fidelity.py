@@ -1,8 +1,9 @@
-"""Published numbers that our methods can be held against, and what we measured, with sources.
+"""Published numbers to compare our methods with, and what we measured, with sources.
 
-They are shipped as one file, edited by hand: `sources` says once what the numbers of a place are,
-`anchors` has an entry per number. What is only read off a plot, or only quoted by others, is not an
-anchor. A value is written with the digits it has; a difference is always computed.
+They are shipped as one file, edited by hand: `sources` describes the numbers of each publication
+once, `anchors` has an entry per number. A number that is only read off a plot, or only quoted by
+others, is not an anchor. Values are written with the digits they have; differences are always
+computed.
 """
 
 import json
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 ANCHORS = Path(__file__).parent / "anchors.json"
-_URL = re.compile(r"https://[A-Za-z0-9.~%/#?=&@+_-]+")  # nothing that ends a link in Markdown
+_URL = re.compile(r"https://[A-Za-z0-9.~%/#?=&@+_-]+")  # no character that ends a Markdown link
 
 Number = int | float
 T = TypeVar("T", bound="DataclassInstance")
@@ -26,10 +27,10 @@ T = TypeVar("T", bound="DataclassInstance")
 
 @dataclass(frozen=True)
 class Source:
-    """Where numbers were published."""
+    """A place where numbers were published."""
 
     name: str
-    measured: str  # what its numbers are
+    measured: str  # what its numbers are and how they were measured
 
 
 @dataclass(frozen=True)
@@ -38,42 +39,42 @@ class Published:
 
     value: Number
     url: str
-    spread: Number | None = None  # after ±; what it is, its source says
+    spread: Number | None = None  # after ±; its source says what it is
     seeds: int | None = None
-    steps: int | None = None  # environment steps of all training
+    steps: int | None = None  # environment steps of the whole training
 
 
 @dataclass(frozen=True)
 class Ours:
-    """The same, measured here."""
+    """The same number, measured here."""
 
     value: Number
     seeds: int
     steps: int
-    settings: str  # or the command: what repeats it
-    low: Number | None = None  # its interval
-    high: Number | None = None
+    settings: str  # settings or command that reproduce it
+    low: Number | None = None  # lower end of its interval
+    high: Number | None = None  # upper end
     commit: str | None = None
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """A published number, ours beside it where it was measured, and why they differ."""
+    """A published number, our number where measured, and why they differ."""
 
     id: str
     method: str
-    # None: no family here is that task, so it cannot be measured, and `reason` says why
+    # None: no family here has that task, so it cannot be measured; `reason` says why
     family: str | None
     task: str  # in words
-    at: str  # the moment, or the condition
+    at: str  # the time or condition of the measurement
     source: Source
     published: Published
-    ours: Ours | None = None  # not measured yet
+    ours: Ours | None = None  # None: not measured
     reason: str | None = None
 
     @property
     def difference(self) -> Number | None:
-        """Ours less the published number, at the lower precision; None if ours is not measured."""
+        """Our number minus the published one, at the lower precision; None if not measured."""
         if self.ours is None:
             return None
         ours = self.ours.value
@@ -83,7 +84,7 @@ class Anchor:
 
 
 def load_anchors(path: Path = ANCHORS) -> list[Anchor]:
-    """All anchors, in the order of the file.
+    """Return all anchors, in the order of the file.
 
     Raises:
       StoreError: if the file cannot be read or has an impossible entry, which the message names.
@@ -139,7 +140,7 @@ def _anchor(entry: Any, sources: dict[str, Source], where: str) -> Anchor:
 
 
 def _record(kind: type[T], given: Any, where: str) -> T:
-    """A dataclass from an object whose entries have the types of its fields."""
+    """Return a dataclass from a JSON object, whose entries must have the types of its fields."""
     if not isinstance(given, dict):
         raise StoreError(f"{where} must be an object, not {given!r}")
     hints = get_type_hints(kind)
@@ -165,7 +166,7 @@ def _ordered(ours: Ours) -> bool:
 
 
 def _digits(value: Number) -> int:
-    """Digits after the point."""
+    """Return the number of digits after the decimal point."""
     return 0 if isinstance(value, int) else len(repr(value).partition(".")[2])
 
 

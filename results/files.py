@@ -1,8 +1,8 @@
-"""Files that are whole or absent: atomic writes, sealed JSON, locks, errors that name the way out.
+"""Files that are whole or absent: atomic writes, sealed JSON, locks, errors that name a remedy.
 
 A writer stages every file under a temporary name, flushes it to disk and renames it. It holds the
-folder's lock throughout, so a temporary file seen by whoever holds that lock was left by a process
-that died, on whichever machine, and can be removed.
+folder's lock throughout, so any temporary file that the holder of that lock finds was left by a
+process that died, on whichever machine, and can be removed.
 """
 
 import errno
@@ -41,7 +41,8 @@ _WAYS_OUT = (
 )
 
 
-# where `seal` puts it: behind all other keys, or before some; indented, or in one line
+# the checksum as `seal` writes it: indented, as the last key or before others; on one line, before
+# others
 _CHECKSUM = re.compile(
     rb',\n  "sha256": "[^"\n]*"(?=\n}\n\Z)|(?<=\n)  "sha256": "[^"\n]*",\n'
     rb'|(?<=[{ ])"sha256": "[0-9a-f]{64}", '
@@ -49,7 +50,7 @@ _CHECKSUM = re.compile(
 
 
 class StoreError(Exception):
-    """The store cannot do what was asked; one line says what is wrong and what to do about it."""
+    """The store cannot do what was asked; the message is one line with the fault and a remedy."""
 
 
 class FullDiskError(StoreError):
@@ -65,7 +66,7 @@ def explained(path: Path) -> Iterator[None]:
     """Run a block that touches `path`.
 
     Raises:
-      StoreError: in place of any OSError, with the way out (full disk, no permission, a file in the
+      StoreError: in place of any OSError, with a remedy (full disk, no permission, a file in the
         way).
     """
     try:
@@ -79,22 +80,22 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def digest(data: bytes) -> str:
-    """Give the SHA-256 of `data` in hexadecimal."""
+    """Return the SHA-256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def to_json(value: Any, indent: int | None = 2) -> bytes:
-    """Give `value` as sorted JSON, indented, or with `indent` None in one line.
+    """Return `value` as sorted JSON, indented, or on one line if `indent` is None.
 
     Raises:
-      TypeError, ValueError: if `value` is not plain JSON data, or holds a NaN or an infinity: store
-        None, or a string.
+      TypeError, ValueError: if `value` is not plain JSON data, or holds a NaN or an infinity (store
+        None or a string instead).
     """
     return _sorted(_plain(value), indent)
 
 
 def _plain(value: Any) -> Any:
-    """With strings for keys, as they have to be before they are sorted."""
+    """Return `value` with strings for keys, which sorting them requires."""
     return json.loads(json.dumps(value, allow_nan=False))
 
 
@@ -103,20 +104,20 @@ def _sorted(plain: Any, indent: int | None) -> bytes:
 
 
 def seal(content: Mapping[str, Any], indent: int | None = 2) -> bytes:
-    """Give `content` as JSON that carries its own checksum, for `unseal`.
+    """Return `content` as JSON that holds its own checksum, for `unseal`.
 
-    Without indentation a file of thousands of entries is written ten times as fast.
+    Without indentation, a file with thousands of entries is written ten times as fast.
     """
     return seal_plain(_plain(content), indent)
 
 
 def seal_plain(plain: Mapping[str, Any], indent: int | None) -> bytes:
-    """`seal` for what was read from JSON, whose keys are strings already."""
+    """`seal` for content read from JSON, whose keys are strings already."""
     return _sorted({**plain, "sha256": digest(_sorted(plain, indent))}, indent)
 
 
 def unseal(data: bytes) -> dict[str, Any]:
-    """Give back what `seal` was given.
+    """Return the content that was given to `seal`.
 
     Raises:
       DamageError: if a single byte differs from what `seal` wrote.
@@ -125,7 +126,7 @@ def unseal(data: bytes) -> dict[str, Any]:
         content: dict[str, Any] = dict(json.loads(data))
         summed = digest(_CHECKSUM.sub(b"", data, count=1)) == content.pop("sha256")
         indent = None if data.count(b"\n", 0, -1) == 0 else 2
-        intact = summed or seal(content, indent) == data  # as where there is no other key
+        intact = summed or seal(content, indent) == data  # e.g. the pattern misses a lone key
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DamageError("its JSON is cut short or altered") from error
     if not intact:
@@ -144,10 +145,10 @@ def stage(path: Path, data: bytes) -> Path:
 
 
 def read(path: Path) -> bytes:
-    """Give the content of a file.
+    """Return the content of a file.
 
     Raises:
-      DamageError: if a pipe or a device is in its place, which could keep the reader waiting.
+      DamageError: if it is a pipe or a device, which could keep the reader waiting.
       OSError: if it cannot be read.
     """
     if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
@@ -162,13 +163,14 @@ def sweep(folder: Path) -> None:
 
 
 def commit(folder: Path, files: Mapping[str, bytes | None]) -> None:
-    """Replace files of `folder`, its lock held; the last one named is there only if all are.
+    """Replace files of `folder`; the last one named exists only if all others are in place.
 
-    A crash or a full disk before the first rename leaves the old files as they were; one after it
-    leaves no last file.
+    Call it with the folder's lock held. A crash or a full disk while the new files are staged
+    leaves the old ones as they were; one while they are put in place leaves no last file, if there
+    are several.
 
     Args:
-      files: name → content in the order of writing; None removes that file.
+      files: name → content, in the order of writing; None removes that file.
     """
     *_, last = files
     try:
@@ -179,7 +181,7 @@ def commit(folder: Path, files: Mapping[str, bytes | None]) -> None:
             (folder / last).unlink(missing_ok=True)
         for name, data in files.items():
             if name == last:
-                sync(folder)  # the disk must not see the last name before the others
+                sync(folder)  # the last name must not reach the disk before the others
             if data is None:
                 (folder / name).unlink(missing_ok=True)
             else:
@@ -199,10 +201,10 @@ def sync(folder: Path) -> None:
 
 
 def check_locks(path: Path) -> None:
-    """Try the kind of lock that `locked` takes on the file `path`, which is made.
+    """Try the kind of lock that `locked` takes, on the file `path`, which is created if absent.
 
     Raises:
-      StoreError: if the file system has none: processes would not see each other.
+      StoreError: if the file system has no locks, without which processes do not see each other.
     """
     with explained(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -222,10 +224,10 @@ def check_locks(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path, timeout_s: float) -> Iterator[bool]:
-    """Hold the lock file `path` for a block; gives False if it is still taken after `timeout_s`.
+    """Hold the lock file `path` for a block; yield False if it is still taken after `timeout_s`.
 
     The kernel frees the lock when its holder dies; the file stays, since removing it could let two
-    processes in.
+    processes hold the lock at once.
     """
     lock = FileLock(path)
     with explained(path), suppress(Timeout):
@@ -237,9 +239,9 @@ def locked(path: Path, timeout_s: float) -> Iterator[bool]:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether some process holds the lock file `path`; needs no permission to write."""
+    """Return whether some process holds the lock file `path`; needs no write permission."""
     try:
-        # a pipe in its place would wait for a writer
+        # non-blocking, as opening a pipe in its place would wait for a writer
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False

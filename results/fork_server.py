@@ -1,8 +1,8 @@
-"""Processes that are ready in a moment: on Linux, forked from one that has imported what they need.
+"""Processes that start quickly: on Linux, forked from a server that has imported what they need.
 
-Importing torch takes seconds, which each spawned process would pay anew. The server imports and
-does nothing else. The threads that this starts, of libraries for memory and linear algebra, are
-known to survive a fork.
+Importing torch takes seconds, which every spawned process would spend again. The server only
+imports. The threads that importing starts, of memory and linear-algebra libraries, are known to
+survive a fork.
 """
 
 import multiprocessing
@@ -18,32 +18,33 @@ from pathlib import Path
 from types import ModuleType
 
 _ROOT = str(Path(__file__).parents[1])
-READY = ("benchmark.ready",)  # what processes that run stages need
-# for whoever started the server to decide on; a terminal that closes signals all it has started
+READY = ("benchmark.ready",)  # modules for processes that run stages
+# signals that only the process that started the server acts on; a closing terminal sends them to
+# every process started from it
 HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-_ONE = threading.RLock()  # threads that start processes change what belongs to all of them
-UNGUARDED = 171  # exit code of a process whose import of the calling script calls the program again
+_ONE = threading.RLock()  # starting a process changes state that all threads share
+UNGUARDED = 171  # exit code of a process in which importing the calling script runs the program
 
 
 def fork_context(modules: Sequence[str]) -> SpawnContext | ForkServerContext:
-    """How to start processes that need `modules`; the first call in a process says which."""
+    """Return a context for processes that need `modules`; those of a process's first call count."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")  # libraries there may not survive a fork
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*modules])
     try:
         with starting(main=False):
-            forkserver.ensure_running()  # it begins to import, while this process goes on
-    except OSError:  # such as a folder for temporary files whose name is too long for a socket
+            forkserver.ensure_running()  # it imports while this process goes on
+    except OSError:  # e.g. the temporary folder's name is too long for a socket
         return multiprocessing.get_context("spawn")
     return context
 
 
 def dismiss() -> None:
-    """End the server of this process, if there is one: nothing more is to be started.
+    """End this process's server, if there is one; call it when nothing more is to be started.
 
-    It would end by itself, but not before it has imported all, and holds standard output until
-    then.
+    The server would end by itself, but only after its imports, and would hold standard output open
+    until then.
     """
     if pid := getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None):
         with suppress(OSError):
@@ -52,19 +53,19 @@ def dismiss() -> None:
 
 @contextmanager
 def starting(*, main: bool) -> Iterator[None]:
-    """Hold `HELD` back for a block that starts processes; those that are forked never hear of them,
-    until they unblock them.
+    """Block the signals in `HELD` for a block that starts processes; forked ones inherit this and
+    get none until they unblock them.
 
     The server looks for modules where this process does, but not in the current folder.
 
     Args:
-      main: whether they import the main module, which may define a method, if it is a file.
+      main: whether the processes import the main module, if it is a file; it may define a method.
     """
     with _ONE:
-        resource_tracker.ensure_running()  # its start would let signals through again
+        resource_tracker.ensure_running()  # started later, it would unblock signals
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         try:
-            # a parent may have blocked it, and the server would never hear of a process that ends
+            # if a parent has blocked it, the server would never notice that a process ended
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
             with _environment(), nullcontext() if main and has_file() else _no_main_module():
                 yield
@@ -100,9 +101,9 @@ def _environment() -> Iterator[None]:
     if _ROOT not in places:
         places.insert(0, _ROOT)
     wanted = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(places)}
-    # Threads of OpenMP spin while they wait for each other, on cores that others may need: two
-    # threads beside two busy processes were 30 times slower than with so short a spin, which costs
-    # nothing on an idle machine. Read when a process loads OpenMP.
+    # OpenMP threads spin while they wait for each other, on cores that others may need: beside two
+    # busy processes, two threads were 30 times slower than with this short spin, which costs
+    # nothing on an idle machine. The variable is read when a process loads OpenMP.
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & {*os.environ}:
         wanted["GOMP_SPINCOUNT"] = "1000"
     before = {name: os.environ.get(name) for name in wanted}

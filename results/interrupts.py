@@ -9,7 +9,7 @@ from multiprocessing import resource_tracker
 @contextmanager
 def interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back for a block; processes started in it never get one: their parent decides."""
-    resource_tracker.ensure_running()  # its start would let them through again
+    resource_tracker.ensure_running()  # started later, it would unblock them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,7 +1,7 @@
-"""Measurements beside the rows of a cell: a table that takes new kinds without a new column.
+"""Measures beside the rows of a cell: a table that takes new kinds without new columns.
 
-A measure has a name that says what it is; where one quantity is measured at several places
-(distances, layers), `at` says where.
+The name of a measure says what it is; where a quantity is measured at several places (distances,
+noise levels), `at` says which.
 """
 
 import io
@@ -13,32 +13,32 @@ import pandas as pd
 
 from results.schema import columns_of
 
-# return of the zero action on a training task of a meta-training, mean over episodes
+# return of the zero action on a training task, mean over episodes
 ZERO_RETURN = "zero_return"
-# mean returns of a policy that was adapted to a test task, without learning: on tasks that lie `at`
-# that share of the way to others, and under noise with `at` that standard deviation
+# mean returns, without further learning, of a policy adapted to a test task: on tasks that lie the
+# share `at` of the way to others, and under noise with the standard deviation `at`
 NEIGHBOURS = "neighbours"
 ACTION_NOISE = "action_noise"
 OBSERVATION_NOISE = "observation_noise"
 # terms of APB's bound (`benchmark.theory`) for the policy of a test task
 LIPSCHITZ = "lipschitz"  # of the backbone: product of spectral norms
 LIPSCHITZ_SEEN = "lipschitz_seen"  # largest input gradient over visited states
-HEAD_NORM = "head_norm"  # spectral norm of the layer after it
-OUTSIDE = "outside"  # inputs of ten episodes that lie outside the support of meta-training
-FARTHEST = "farthest"  # of those, the largest distance from the support, 0 without any
+HEAD_NORM = "head_norm"  # spectral norm of the layer after the backbone
+OUTSIDE = "outside"  # number of inputs of ten episodes outside the support of meta-training
+FARTHEST = "farthest"  # largest distance of those from the support; 0 without any
 BOUND = "bound"
 COUNT_FREE_BOUND = "count_free_bound"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One number. None is missing, never zero."""
+    """One measured number. None means missing, never zero."""
 
     name: str
-    env_steps: int  # of the stage, when it was measured
-    # of training tasks in stage "train", of test tasks in stage "adapt"
+    env_steps: int  # environment steps of the stage at the time
+    # of a training task in stage "train", of a test task in stage "adapt"
     task_index: int | None = None
-    at: float | None = None  # where, in the unit that goes with the name
+    at: float | None = None  # the place, in the unit that belongs to the name
     value: float | None = None
 
 
@@ -46,7 +46,7 @@ COLUMNS = columns_of(Measure)
 
 
 def to_frame(measures: Sequence[Measure]) -> pd.DataFrame:
-    """Give `measures` as a table, in their order."""
+    """Return `measures` as a table, in their order."""
     return pd.DataFrame([asdict(measure) for measure in measures], columns=list(COLUMNS)).astype(
         COLUMNS
     )
@@ -54,21 +54,21 @@ def to_frame(measures: Sequence[Measure]) -> pd.DataFrame:
 
 @cache
 def no_measures() -> pd.DataFrame:
-    """Give the table without a line, which most cells have; it is not to be changed."""
+    """Return the empty table, which most cells have; it must not be changed."""
     return to_frame([])
 
 
 def to_csv(table: pd.DataFrame) -> bytes:
-    """A table as text; missing is empty, floats read back exactly, line ends never vary."""
+    """Return a table as CSV: missing is empty, floats read back exactly, line ends never vary."""
     data: str = table.to_csv(index=False, lineterminator="\n")
     return data.encode()
 
 
 def from_csv(data: bytes) -> pd.DataFrame:
-    """Give back the table of `to_csv`.
+    """Read a table that `to_csv` wrote.
 
     Raises:
-      ValueError: if it is a different table.
+      ValueError: if the columns are different.
     """
     table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, na_values=[""])
     if list(table.columns) != list(COLUMNS):
@@ -81,7 +81,7 @@ def from_csv(data: bytes) -> pd.DataFrame:
 
 
 def joined(tables: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
-    """One table of all measures, each with the id of its stage as `cell_id`."""
+    """Return one table of all measures, each with the id of its stage as `cell_id`."""
     empty = to_frame([]).assign(cell_id=pd.array([], dtype="string"))
     return pd.concat(
         [

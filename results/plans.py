@@ -1,4 +1,4 @@
-"""A suite's plan: every expected cell, written before any runs, so that gaps are known."""
+"""A suite's plan: every expected cell, written before any cell runs, so that gaps show."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,7 +34,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def keys(cell: Mapping[str, Any]) -> tuple[CellKey, CellKey | None]:
-    """Give the keys of a planned cell and of the train stage it builds on, if any.
+    """Return the keys of a planned cell and of the train stage it builds on, if any.
 
     Raises:
       ValueError, TypeError: if they are not valid keys.
@@ -44,12 +44,12 @@ def keys(cell: Mapping[str, Any]) -> tuple[CellKey, CellKey | None]:
 
 
 def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give `new` and the cells of `old` in slots that it lacks; none of another suite version."""
+    """Return `new` plus the cells of `old` in slots it lacks, if the suite version is the same."""
     if old["suite_version"] != new["suite_version"]:
         return new
     cells = {tuple(sorted(cell["slot"].items())): cell for cell in (*old["cells"], *new["cells"])}
     arms = new["arms"]
-    # a plan of some arms does not know the order of all
+    # a plan with only some of the arms does not know the order of all
     if any(arm not in arms for arm in old["arms"]):
         arms = old["arms"] + [arm for arm in arms if arm not in old["arms"]]
     remembering = {
@@ -63,7 +63,7 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def expected(plans: Iterable[Mapping[str, Any]], statuses: Mapping[CellKey, str]) -> pd.DataFrame:
-    """Give a row per planned cell, with the columns `EXPECTED`."""
+    """Return a row per planned cell, with the columns `EXPECTED`."""
     records = []
     for plan in plans:
         for cell in plan["cells"]:

@@ -1,18 +1,19 @@
 """Published results: finished suites as text, in the repository and the wheel, sealed by checksums.
 
-A folder per suite holds `manifest.json` and the files that it seals. What rows repeat is kept once:
+A folder per suite holds `manifest.json` and the files that it seals. Repeated values are kept once:
 
-    cells.csv     a line per cell: what was adapted, on which split, with which seed, from what
+    cells.csv     a line per cell: what was adapted, on which split, with which seed, from which
+                  trained state
     tasks.csv     a line per test task
     rows.csv      a line per cell, test task and checkpoint
-    stages.csv    a line per stage: what was trained or adapted, on which machine, commit, versions
+    stages.csv    a line per stage: what was trained or adapted, and machine, commit and versions
     training.csv  a line per progress report of a meta-training
-    measures.csv  what was measured beside the rows, where anything was
-    timings.csv   seconds and memory of all of these, the only columns in which equal runs differ
+    measures.csv  measures beside the rows, if there are any
+    timings.csv   seconds and memory of all rows, which differ even between equal runs
     scores.csv    a line per method, family, shift axis and checkpoint: the mean over seeds and its
                   interval, with all digits
     report.md     the tables that `report` makes of these rows; overview.svg is one of its figures
-    states/       trained states: at quick those of one seed, at desk and paper of all
+    states/       trained states: of one seed at quick, of every seed at desk and paper
 """
 
 import io
@@ -36,8 +37,8 @@ PUBLISHED = Path(__file__).parent / "published"
 MANIFEST = "manifest.json"
 STATES = "states"
 MEASURES = "measures"
-NAME = Path("published")  # what stands for PUBLISHED where a store may be named
-FORMAT = 2  # of the files
+NAME = Path("published")  # stands for PUBLISHED where a store may be named
+FORMAT = 2  # version of the file format
 
 WHO = (
     "budget",
@@ -49,7 +50,7 @@ WHO = (
     "config_hash",
     "seed",
 )
-# of a stage's record
+# columns from a stage's record
 FACTS = ("commit", "benchmark", "python", "device", "torch_threads", "mujoco_threads", "finished")
 BUILT_ON = "built_on"  # SHA-256 of the trained state that an adaptation began from
 MACHINE = ("system", "architecture", "processor")
@@ -57,7 +58,7 @@ CELL = ("budget", "family", "split", "method", "variant", "seed")
 
 
 def published_in(root: Path) -> "Publication | None":
-    """The publication in a folder, None where nothing is published there."""
+    """Return the publication in a folder, None if nothing is published there."""
     with explained(root):
         return Publication(root) if any(True for _ in _manifests(root)) else None
 
@@ -66,13 +67,13 @@ class Publication:
     """Published suites, a folder each; reads like `results.store.Store`, without snapshots or logs.
 
     Raises:
-      StoreError: if `root` holds none.
+      StoreError: if `root` holds no published suite.
     """
 
     def __init__(self, root: Path = PUBLISHED) -> None:
         self.root = root
         self._records = dict[tuple[str | None, str], dict[Any, Any]]()
-        # what was read before, since reading takes a while
+        # what was read already, since reading takes a while
         self._parts = dict[str, tuple[pd.DataFrame, pd.DataFrame]]()
         with explained(root):
             self.suites = sorted(path.parent.name for path in _manifests(root))
@@ -82,10 +83,10 @@ class Publication:
             )
 
     def manifest(self, suite: str) -> dict[str, Any]:
-        """A suite's plan, versions, packages, machines, commits, date, and checksums of its files.
+        """Return a suite's plan, versions, packages, machines, commits, date and file checksums.
 
         Raises:
-          StoreError: if there is none, it was altered, or it is of another format.
+          StoreError: if there is none, it was altered, or it has another format.
         """
         if suite not in self.suites:
             raise StoreError(
@@ -107,7 +108,7 @@ class Publication:
         return manifest
 
     def altered(self, suite: str) -> list[str]:
-        """The files of a suite that are not what was published: changed, gone, or added."""
+        """Return the files of a suite that are not as published: changed, gone, or added."""
         folder = self.root / suite
         files = self.manifest(suite)["files"]
         with explained(folder):
@@ -120,7 +121,7 @@ class Publication:
         return sorted({*wrong, *there.symmetric_difference(files)})
 
     def strays(self) -> list[str]:
-        """The folders beside the suites that lack a manifest, which is how a suite would vanish."""
+        """Return folders beside the suites without a manifest; a suite that lost its own is one."""
         with explained(self.root):
             folders = {
                 path.name
@@ -130,11 +131,11 @@ class Publication:
         return sorted(folders - {*self.suites})
 
     def plans(self) -> list[dict[str, Any]]:
-        """As `results.store.Store.plans`."""
+        """See `results.store.Store.plans`."""
         return [self._plan(suite) for suite in self.suites]
 
     def read(self, suites: Sequence[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """As `results.store.Store.read`.
+        """See `results.store.Store.read`.
 
         Raises:
           StoreError: if a suite is not published, or a file was altered.
@@ -147,7 +148,7 @@ class Publication:
         return rows[once].reset_index(drop=True), cells
 
     def measures(self, suites: Sequence[str] | None = None) -> pd.DataFrame:
-        """As `results.store.Store.measures`.
+        """See `results.store.Store.measures`.
 
         Raises:
           StoreError: if a suite is not published, or its file was altered.
@@ -163,11 +164,11 @@ class Publication:
         return joined(list(dict(found).items()))
 
     def record(self, key: CellKey, suite: str | None = None) -> dict[str, Any]:
-        """What is known of the stage of a published cell: commit, versions, machine.
+        """Return what is known of the stage of a published cell: commit, versions, machine.
 
         Args:
-          suite: whose run of a train stage that several suites have; None for that whose rows and
-            state are given for all of them.
+          suite: the suite whose run to take of a train stage that several suites share; None for
+            the first, as with its rows and trained state.
         Raises:
           StoreError: if it is not published.
         """
@@ -191,15 +192,15 @@ class Publication:
         return {**facts, "packages": packages, "machine": machine}
 
     def suite_with_state(self, key: CellKey) -> str | None:
-        """The first suite with which the trained state of a stage is published, None for none."""
+        """Return the first suite that has a stage's trained state published, None if none has."""
         name = f"{STATES}/{key.id}.safetensors"
         return next((s for s in self.suites if name in self.manifest(s)["files"]), None)
 
     def state(self, key: CellKey) -> bytes:
-        """The trained state of a stage, after comparing its checksum.
+        """Return the trained state of a stage, after comparing its checksum.
 
         Raises:
-          StoreError: if none was published of it.
+          StoreError: if it is not published, or was altered.
         """
         if (suite := self.suite_with_state(key)) is not None:
             name = f"{STATES}/{key.id}.safetensors"
@@ -272,10 +273,10 @@ class Publication:
         return rows, typed(expected, EXPECTED)
 
     def table(self, suite: str, name: str) -> pd.DataFrame:
-        """A file as texts, after comparing its checksum.
+        """Return a table of a suite as strings, after comparing its checksum.
 
         Raises:
-          StoreError: if it is gone, was altered, or is no table.
+          StoreError: if it is gone, was altered, or is not a table.
         """
         path = self.root / suite / f"{name}.csv"
         data = _intact(path, self.manifest(suite)["files"].get(path.name))
@@ -288,7 +289,7 @@ class Publication:
 
 
 def _intact(path: Path, sha256: str | None) -> bytes:
-    """The content of a published file, after comparing its checksum."""
+    """Return the content of a published file, after comparing its checksum."""
     with suppress(DamageError), explained(path):
         data = read(path)
         if digest(data) == sha256:
@@ -299,7 +300,7 @@ def _intact(path: Path, sha256: str | None) -> bytes:
 
 
 def typed(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Texts as the nullable types of `columns`; absent or empty is missing, except in `variant`."""
+    """Convert strings to types of `columns`; absent or empty is missing, except in `variant`."""
     found = {}
     for name, dtype in columns.items():
         texts = (
@@ -326,7 +327,7 @@ _CONVERT: dict[str, Any] = {"string": str, "Int64": int, "Float64": float}
 
 
 def _manifests(root: Path) -> list[Path]:
-    """Manifests of the suites in a folder; a leading dot marks a publication under way."""
+    """Return the manifests of suites in a folder; a leading dot marks a publication under way."""
     return (
         [path for path in root.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")]
         if root.is_dir()
@@ -335,7 +336,7 @@ def _manifests(root: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> list[str]:
-    """A published suite's files, as sorted relative names, but its manifest and hidden files."""
+    """Return a suite's files as sorted relative names, without its manifest and hidden files."""
     found = (
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -345,7 +346,7 @@ def files_below(folder: Path) -> list[str]:
 
 
 def results_at(place: Path) -> Store | Publication:
-    """The results in a folder, a store or published; `published` means those shipped here.
+    """Return the store or publication in a folder; `published` stands for the shipped one.
 
     Raises:
       StoreError: if there are none.

@@ -1,4 +1,4 @@
-"""A finished suite → the text published of it, which `results.publication` reads."""
+"""Turns a finished suite into the text files that `results.publication` reads."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ from results.publication import (
 from results.schema import PROTOCOL_VERSION, SCHEMA_VERSION
 
 _TASK = ("family", "split", "task_index", "task_params", "shift", "shift_axis")
-_COST = {"wall_s": 3, "peak_mem_mb": 0}  # and how many decimals are kept
+_COST = {"wall_s": 3, "peak_mem_mb": 0}  # column → decimals that are kept
 _SCORE = (
     *(
         "updates",
@@ -51,11 +51,11 @@ def tables(
     measures: pd.DataFrame,
     records: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, pd.DataFrame]:
-    """The tables of a finished suite, sorted; the same rows always publish as the same bytes.
+    """Return the sorted tables of a finished suite; the same rows always give the same bytes.
 
     Args:
-      rows, cells, measures: of one suite, as `results.store.Store.read` and `measures` give them.
-      records: by stage id, what its record says of commit, versions and machine.
+      rows, cells, measures: of one suite, as `results.store.Store.read` and `measures` return them.
+      records: stage id → its record, with commit, versions and machine.
     Raises:
       ValueError: if the rows of a cell or a task contradict each other.
     """
@@ -109,7 +109,7 @@ def tables(
 
 
 def to_files(found: Mapping[str, pd.DataFrame]) -> dict[str, bytes]:
-    """The tables as CSV; missing is empty, floats read back exactly, line ends never vary."""
+    """Return tables as CSV: missing is empty, floats read back exactly, line ends never vary."""
     return {
         f"{name}.csv": table.to_csv(index=False, lineterminator="\n").encode()
         for name, table in found.items()
@@ -117,7 +117,7 @@ def to_files(found: Mapping[str, pd.DataFrame]) -> dict[str, bytes]:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Seal what lies in `folder`: write its manifest with the checksum of every other file.
+    """Seal the files in `folder`: write its manifest with the checksum of every other file.
 
     Raises:
       StoreError: if it cannot be written.
@@ -151,7 +151,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _only(column: "pd.Series[Any]") -> Any:
-    """The one value of a column."""
+    """Return the only value of a column."""
     values = column.unique()
     if len(values) != 1:
         raise ValueError(

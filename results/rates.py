@@ -1,8 +1,8 @@
-"""What stages cost, measured and kept in `rates.csv`, by which a run is estimated before it begins.
+"""Measured costs of stages, kept in `rates.csv`, from which the cost of a run is estimated.
 
-A rate is of one method on one family at one budget and stage: seconds for each environment step
-that the stage may use, summed over its tasks. The line of `CALIBRATION` says how fast the machine
-was that measured them.
+A rate belongs to one method, family, budget and stage: seconds per environment step that the stage
+may use, with steps summed over its tasks. The line `CALIBRATION` holds the speed of the machine
+that measured the rates.
 """
 
 import os
@@ -15,26 +15,26 @@ import pandas as pd
 from results.files import StoreError, explained, stage
 
 RATES = Path(__file__).with_name("rates.csv")
-CALIBRATION = "calibration"  # in the column `method`
+CALIBRATION = "calibration"  # value of the column `method` in that line
 KEY = ["method", "family", "budget", "stage"]
 FIELDS = ["seconds_per_step", "peak_mem_mb", "disk_mb"]
 
 
 class Rate(NamedTuple):
-    """What a stage costs."""
+    """The cost of a stage."""
 
     seconds_per_step: float
     peak_mem_mb: float
     disk_mb: float
-    guessed: bool  # from other families or methods
+    guessed: bool  # taken from other families or methods
 
 
 class Rates:
-    """The rates that ship, or those in another file.
+    """The shipped rates, or those in another file.
 
     Attributes:
-      speed: of the machine that measured them, as `benchmark.estimate.machine_speed` gives it.
-      table: `KEY` and `FIELDS` of each.
+      speed: speed of the machine that measured them, as from `benchmark.estimate.machine_speed`.
+      table: a line per rate, with the columns `KEY` and `FIELDS`.
 
     Raises:
       StoreError: if the file cannot be read.
@@ -52,10 +52,11 @@ class Rates:
             ) from error
 
     def of(self, method: str, family: str, budget: str, name: str) -> Rate | None:
-        """The rate of a stage, "train" or "adapt".
+        """Return the rate of a stage, "train" or "adapt".
 
-        Where it was not measured, it is the median of what is most like it: the method on other
-        families, other methods on the family, or anything at the budget. None if nothing was.
+        If it was not measured, it is the median over the nearest alternative: the method on other
+        families, other methods on the family, or anything; always at this budget and stage. None
+        if there is nothing.
         """
         table = self.table[(self.table["stage"] == name) & (self.table["budget"] == budget)]
         same_method, same_family = table["method"] == method, table["family"] == family
@@ -72,7 +73,7 @@ class Rates:
 
 
 def to_csv(measured: pd.DataFrame, speed: float) -> bytes:
-    """Rates as a file, from stages with the columns `KEY` and `FIELDS`, several of each."""
+    """Return a rates file: medians over `measured` stages, with the columns `KEY` and `FIELDS`."""
     rates = measured.groupby(KEY)[FIELDS].median().reset_index()
     line = {**dict.fromkeys([*KEY, *FIELDS], ""), "method": CALIBRATION, "seconds_per_step": speed}
     text = StringIO()
@@ -83,10 +84,10 @@ def to_csv(measured: pd.DataFrame, speed: float) -> bytes:
 
 
 def merged(old: Path, new: bytes) -> bytes:
-    """`new`, and the lines of `old` that it lacks, as they would be on the machine of `new`.
+    """Return `new` plus the lines of `old` that it lacks, rescaled to the machine of `new`.
 
     Raises:
-      StoreError: if `old` is there and cannot be read.
+      StoreError: if `old` exists and cannot be read.
     """
     known = pd.read_csv(StringIO(new.decode()))
     speed = _speed(known)

@@ -1,7 +1,7 @@
-"""Reference returns of every test task: what no action, random actions and an expert earn there.
+"""Reference returns of every test task: of the zero action, random actions and an expert.
 
 They are shipped as sealed data, one file per family, measured once by the suite `oracle` and then
-fixed, so that a normalised score does not move when a method joins or leaves a comparison. A
+fixed, so that a normalised score does not change when a method joins or leaves a comparison. A
 reference holds for one version of its family.
 """
 
@@ -22,17 +22,19 @@ RULE = (
     " of its budget, of the seed that was best at the checkpoint before, so it was not chosen by"
     " the episodes that judge it. Intervals are 95 %, normal, over episodes."
 )
-# what a reference belongs to
+# the task that a reference belongs to
 TASK_COLUMNS = ("family", "family_version", "split", "task_index", "task_params")
 REFERENCE_COLUMNS = (*TASK_COLUMNS, "random", "zero", "oracle", "floor", "uncertain")
 
 
 def collect(rows: pd.DataFrame, family: str) -> dict[str, Any]:
-    """A family's references from rows of `random`, `zero` and any `td3`, in their default settings.
+    """Return a family's references from the rows of `random`, `zero` and, if any, `td3`.
+
+    Only rows with default settings count.
 
     Raises:
-      StoreError: if the rows lack a bound, are of several budgets or versions of the family, or
-        have diverged.
+      StoreError: if the rows lack a bound, have several budgets, family versions or protocol
+        versions, or a status other than "ok".
     """
     rows = rows[(rows["family"] == family) & (rows["stage"] == "adapt") & (rows["variant"] == "")]
     for column in ("family_version", "budget", "protocol_version"):
@@ -64,7 +66,7 @@ def collect(rows: pd.DataFrame, family: str) -> dict[str, Any]:
 
 
 def write_references(rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write the references of every family in `rows`, one sealed file each; returns their paths.
+    """Write the references of every family in `rows`, one sealed file each; return their paths.
 
     Raises:
       StoreError: if they cannot be written, or a bound is missing.
@@ -83,14 +85,14 @@ def write_references(rows: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def load_references(folder: Path = REFERENCES) -> pd.DataFrame:
-    """All references of this protocol version, one line per task.
+    """Return all references of this protocol version, one line per task.
 
-    `random`, `zero`, `oracle` (NaN for none), and from these
+    The columns are `TASK_COLUMNS`, the mean returns `random`, `zero` and `oracle` (NaN for none),
 
         floor J₀ = max(random, zero)
 
-    and `uncertain`, whether the intervals of the oracle and the floor overlap, so that a score
-    between them says little.
+    and `uncertain`, whether the oracle's interval is not wholly above the floor's, so that a score
+    between them says little (false without an oracle).
 
     Raises:
       StoreError: if a file was altered.
@@ -108,9 +110,9 @@ def load_references(folder: Path = REFERENCES) -> pd.DataFrame:
 
 
 def normalised(value: pd.Series, floor: pd.Series, oracle: pd.Series) -> pd.Series:
-    """(J − J₀) / (J_oracle − J₀), unclipped; NaN without an expert that is better than the floor.
+    """Return (J − J₀) / (J_oracle − J₀), unclipped; NaN unless the expert is above the floor.
 
-    0 is the better of random and zero action, 1 the expert.
+    0 is the better of random and zero actions, 1 the expert.
     """
     scale = oracle - floor
     return (value - floor) / scale.where(scale > 0)
@@ -123,7 +125,7 @@ def _lines(document: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
             oracle = task["oracle"] or {"mean": np.nan, "low": np.nan}
             means = task["random"]["mean"], task["zero"]["mean"], oracle["mean"], best["mean"]
             uncertain = bool(oracle["low"] <= best["high"])
-            params = json.dumps(task["params"], sort_keys=True)  # as a row has them
+            params = json.dumps(task["params"], sort_keys=True)  # in the form that rows have
             yield (
                 document["family"],
                 document["family_version"],
@@ -151,7 +153,7 @@ def _bound(rows: pd.DataFrame, family: str, name: str) -> dict[str, Any]:
 
 
 def _oracle(rows: pd.DataFrame) -> dict[str, Any] | None:
-    """The end of TD3's seed that was best one checkpoint earlier, None if TD3 was not run."""
+    """Return the end of the TD3 seed that was best a checkpoint earlier, None without TD3 rows."""
     learned = rows[rows["method"] == "td3"]
     if learned.empty:
         return None

@@ -1,4 +1,4 @@
-"""A row of results: the only thing that passes from a run to the store to the report."""
+"""A row of results: what a run passes to the store, and the store to the report."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -6,13 +6,13 @@ from typing import get_type_hints
 
 import pandas as pd
 
-SCHEMA_VERSION = 1  # of the columns below and of the files of the store
-PROTOCOL_VERSION = 1  # of how tasks are adapted to and evaluated
+SCHEMA_VERSION = 1  # of the columns below and the files of the store
+PROTOCOL_VERSION = 1  # of the rules for adapting to tasks and evaluating
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One evaluation, or one report from meta-training. None is missing, never zero.
+    """One evaluation, or one report from meta-training. None means missing, never zero.
 
     `env_steps` is summed over the training tasks in stage "train" and per test task in stage
     "adapt". A train stage is shared between suites, so its rows name neither a suite nor a split.
@@ -51,8 +51,8 @@ class Row:
     # mean return of the method's own episodes since the last row
     online_return: float | None = None
     status: str = "ok"  # ok | diverged | failed | timeout
-    error: str | None = None  # one line, where status is failed or timeout
-    wall_s: float | None = None  # seconds since the stage began
+    error: str | None = None  # one line, if status is failed or timeout
+    wall_s: float | None = None  # seconds the stage has run so far, across resumes
     peak_mem_mb: float | None = None
 
 
@@ -60,7 +60,7 @@ _DTYPES = {int: "Int64", float: "Float64", str: "string"}
 
 
 def columns_of(record: type) -> dict[str, str]:
-    """The nullable dtype of each field of a dataclass of numbers and texts."""
+    """Return the nullable dtype of each field of a dataclass of numbers and strings."""
     return {
         name: next(
             dtype
@@ -72,12 +72,12 @@ def columns_of(record: type) -> dict[str, str]:
 
 
 COLUMNS = columns_of(Row)
-NOT_COMPARED = ("wall_s", "peak_mem_mb")  # the columns that two equal runs may differ in
+NOT_COMPARED = ("wall_s", "peak_mem_mb")  # the columns in which two equal runs may differ
 assert list(COLUMNS) == [f.name for f in fields(Row)]
 
 
 def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """Rows as a table with the columns and nullable types of `COLUMNS`."""
+    """Return rows as a table with the columns and nullable types of `COLUMNS`."""
     rows = list(rows)
     return pd.DataFrame(
         {

@@ -1,7 +1,7 @@
-"""The snapshot of an unfinished stage: the newest state to go on from, beside the cell-to-be.
+"""The snapshot of an unfinished stage: the newest state to resume from, in its cell's folder.
 
-`snapshot.json` names the file of the state and holds its SHA-256, and what the state belongs to. It
-is replaced in one step once the state is on disk, and only then is the previous state removed: a
+`snapshot.json` names the file of the state and holds its SHA-256 and what the state belongs to. It
+is replaced atomically once the state is on disk, and only then is the previous state removed, so a
 crash at any moment leaves one of the two whole.
 """
 
@@ -19,9 +19,9 @@ _STATES = "snapshot-*.safetensors"
 _FIELDS = {
     "key": dict,
     "belongs": dict,  # what the state must agree with to be used
-    "facts": dict,  # where it was made
+    "facts": dict,  # machine, versions and time of the process that saved it
     "env_steps": int,  # so far
-    "steps": int,  # that the stage may use
+    "steps": int,  # environment steps that the stage may use
     "updates": int,  # so far
     "file": str,
     "file_sha256": str,
@@ -32,7 +32,7 @@ def write(folder: Path, header: Mapping[str, Any], state: bytes) -> None:
     """Write a snapshot, replacing any earlier one; call it with the folder's write lock held.
 
     Raises:
-      OSError: if it cannot be written; the previous one is then still there.
+      OSError: if it cannot be written; the previous one is then kept.
     """
     sha256 = digest(state)
     name = _STATES.replace("*", sha256[:16])
@@ -41,16 +41,16 @@ def write(folder: Path, header: Mapping[str, Any], state: bytes) -> None:
         sync(folder)
         commit(folder, {HEADER: seal({**header, "file": name, "file_sha256": sha256})})
     finally:
-        sweep(folder)  # the rest of a file that did not fit
+        sweep(folder)  # remains of a file that did not fit on the disk
         with suppress(DamageError, OSError):
             _remove_states(folder, keep=(read_header(folder) or {}).get("file"))
 
 
 def read_header(folder: Path) -> dict[str, Any] | None:
-    """What the snapshot says of itself, None if there is none.
+    """Return the header of the snapshot, None if there is none.
 
     Raises:
-      DamageError: if it was altered, or lacks what every header has.
+      DamageError: if it was altered, or lacks an entry that every header has.
     """
     try:
         header = unseal(read(folder / HEADER))
@@ -64,7 +64,7 @@ def read_header(folder: Path) -> dict[str, Any] | None:
 
 
 def read_state(folder: Path, header: Mapping[str, Any]) -> bytes:
-    """The state that a header names, after comparing its checksum.
+    """Return the state that a header names, after comparing its checksum.
 
     Raises:
       DamageError: if it is gone or was altered.
@@ -79,7 +79,7 @@ def read_state(folder: Path, header: Mapping[str, Any]) -> bytes:
 
 
 def is_there(folder: Path) -> bool:
-    """Whether there is a snapshot, or a part of one."""
+    """Return whether there is a snapshot, or a part of one."""
     return any(folder.glob("snapshot*"))
 
 

@@ -1,7 +1,7 @@
 """The store of finished cells: a folder per cell, safe against crashes and against other processes.
 
-One lock per cell says who works on it and another who writes into it, so that a record can also
-come from a process that claimed nothing.
+Each cell has one lock for the process that works on it and another for the process that writes into
+it, so that a process without a claim can write a record too.
 """
 
 import json
@@ -49,7 +49,7 @@ _STORE = "store.json"
 _LOCK = ".lock"
 _CLAIM = ".claim.lock"
 _IN_EMPTY = {_LOCK, ".gitignore", ".gitkeep", ".DS_Store"}
-_CLAIM_WAIT_S = 0.02  # outlasts a reader that checks whether the lock is held
+_CLAIM_WAIT_S = 0.02  # outlasts a reader that tests whether the lock is held
 _LOCK_WAIT_S = 60.0
 
 
@@ -57,25 +57,25 @@ class Glance(NamedTuple):
     """What a quick look at a cell shows."""
 
     status: Status
-    record: Mapping[str, Any]  # empty where there is none
+    record: Mapping[str, Any]  # empty if there is none
     state: str | None  # SHA-256 of its trained state
-    said: Mapping[str, Any] | None  # by whoever is, or was, at the stage, and has not finished it
-    claimed: bool  # whether somebody is at it
+    said: Mapping[str, Any] | None  # last progress report; None without one, or if done
+    claimed: bool  # whether a process holds the claim; False for a stage that is done
 
 
 class Store:
     """Finished cells and the plans that name them, in the folder `root`.
 
-    Every method raises StoreError where the disk is full, access is denied or a file is in the way.
-    A store can be pickled, and opened any number of times.
+    Every method raises StoreError if the disk is full, access is denied or a file is in the way. A
+    store can be pickled, and opened any number of times.
 
     Args:
       root: the folder.
       create: make `root` a store if it is not one, and make sure that it is writable; False only
         reads.
     Raises:
-      StoreError: if `root` is of another schema version, holds something else, or cannot be written
-        to (with `create`), or is no store (without).
+      StoreError: if `root` has another schema version, holds something else, cannot be written to
+        (with `create`), or is not a store (without).
     """
 
     def __init__(self, root: Path, create: bool) -> None:
@@ -101,20 +101,20 @@ class Store:
             self._mark()
 
     def status(self, key: CellKey) -> Status:
-        """Judge a cell by every byte of it.
+        """Return a cell's status, after checking every byte of it.
 
         "done": it ended ok or diverged; "failed": it ended otherwise; "corrupt": its files are not
-        what was written; "missing": no complete record is there. All but "done" are to be run
+        what was written; "missing": there is no complete record. All but "done" are to be run
         again.
         """
         return self._cell(key).status()
 
     @contextmanager
     def claim(self, key: CellKey) -> Iterator[bool]:
-        """Hold a cell while a worker works on it; gives False at once if another worker holds it.
+        """Hold a cell for the worker that works on it; yield False at once if another one holds it.
 
-        The kernel frees a claim when its process dies. Ask for the status inside: the cell may have
-        been finished meanwhile.
+        The kernel frees a claim when its process dies. Check the status inside the block: the cell
+        may have been finished meanwhile.
         """
         folder = self._cell(key).folder
         with explained(folder):
@@ -141,22 +141,22 @@ class Store:
 
         Args:
           key: the cell; its suite is filled into the rows.
-          rows: at least those that say how the cell ended; kept in order.
-          state: trained state, None for a stage without.
+          rows: the cell's rows, at least those that say how it ended; kept in order.
+          state: trained state, None for a stage without one.
           log: the text of log.txt.
-          record: plain JSON data without NaN; `status` (ok, diverged, failed, timeout) decides what
-            the cell counts as.
-          measured: what was measured beside the rows.
-          replace: write over a cell that is done.
+          record: plain JSON data without NaN; its `status` (ok, diverged, failed, timeout) decides
+            the status of the cell.
+          measured: measures beside the rows.
+          replace: overwrite a cell that is done.
         Raises:
-          StoreError: if it cannot be written; what was there before is then still there, or the
-            cell is missing.
+          StoreError: if it cannot be written; what was there before is then kept, or the cell is
+            missing.
           ValueError, TypeError: if rows are of another stage, or the record is not as above.
         """
         self._cell(key).write(rows, state, log, record, measured, replace)
 
     def contents(self, key: CellKey) -> dict[str, bytes]:
-        """Give the files of a cell, for `adopt` in another store.
+        """Return the files of a cell, for `adopt` in another store.
 
         Raises:
           StoreError: if the cell is missing or damaged.
@@ -164,44 +164,44 @@ class Store:
         return self._cell(key).contents()
 
     def adopt(self, key: CellKey, contents: Mapping[str, bytes], replace: bool = False) -> None:
-        """Write a cell as it is in another store; one that is done here stays, unless `replace`.
+        """Write a cell as it is in another store; one that is done here is kept, unless `replace`.
 
         Raises:
-          StoreError: if it cannot be written, or is not whole.
+          StoreError: if it cannot be written, or `contents` is not intact.
         """
         self._cell(key).adopt(contents, replace)
 
     def record(self, key: CellKey) -> dict[str, Any]:
-        """Give the record written with a cell.
+        """Return the record written with a cell.
 
         Raises:
-          StoreError: if the cell is missing or its cell.json damaged; another run of the suite does
-            it again.
+          StoreError: if the cell is missing or its cell.json damaged; running the suite again does
+            the cell again.
         """
         return self._cell(key).record()
 
     def state(self, key: CellKey) -> bytes:
-        """Give the trained state written with a cell, after comparing its checksum.
+        """Return the trained state written with a cell, after comparing its checksum.
 
         Raises:
-          StoreError: if the cell is missing or damaged (another run of the suite does it again), or
+          StoreError: if the cell is missing or damaged (running the suite again does it again), or
             has no trained state.
         """
         return self._cell(key).file(STATE)
 
     def save(self, key: CellKey, header: Mapping[str, Any], state: bytes) -> None:
-        """Replace the snapshot of an unfinished stage; whoever has claimed the cell may do so.
+        """Replace the snapshot of an unfinished stage; only for the process that claimed its cell.
 
         Args:
-          header: what the state belongs to, plain JSON data.
-          state: what the stage can go on from.
+          header: what the state belongs to and how far it is, plain JSON data.
+          state: the state that the stage can resume from.
         Raises:
-          StoreError: if it cannot be written; the previous one is then still there.
+          StoreError: if it cannot be written; the previous one is then kept.
         """
         self._cell(key).save(header, state)
 
     def saved(self, key: CellKey) -> dict[str, Any] | None:
-        """Give the header of a stage's snapshot, None if it has none.
+        """Return the header of a stage's snapshot, None if it has none.
 
         Raises:
           DamageError: if it was altered, or belongs to another stage.
@@ -210,7 +210,7 @@ class Store:
         return self._cell(key).saved()
 
     def saved_state(self, key: CellKey, header: Mapping[str, Any]) -> bytes:
-        """Give the state of the snapshot with this header.
+        """Return the state of the snapshot with this header.
 
         Raises:
           DamageError: if it is gone, was cut short or altered.
@@ -219,22 +219,22 @@ class Store:
         return self._cell(key).saved_state(header)
 
     def announce(self, key: CellKey, content: Mapping[str, Any] | None) -> None:
-        """Say how far a stage is, for those who ask; whoever has claimed its cell may.
+        """Report the progress of a stage to readers; only for the process that claimed its cell.
 
         Args:
-          content: plain JSON data, in place of what was said before; None removes it.
+          content: plain JSON data, which replaces the last report; None removes it.
         Raises:
           StoreError: if it cannot be written.
         """
         self._cell(key).announce(content)
 
     def glance(self, key: CellKey) -> Glance:
-        """Judge a cell by its record alone, without a look at its rows.
+        """Return a quick look at a cell, from its record alone, without reading its rows.
 
         Raises:
           StoreError: if it cannot be read.
         """
-        if _is_absent(f"{self.root}/{key.place}"):  # quick, as it is most of a plan at first
+        if _is_absent(f"{self.root}/{key.place}"):  # fast path: at first this is most of a plan
             return Glance("missing", {}, None, None, False)
         cell = self._cell(key)
         status, record, state = cell.glance()
@@ -251,17 +251,17 @@ class Store:
         self._cell(key).forget()
 
     def rows(self, key: CellKey) -> pd.DataFrame:
-        """Give the rows of a cell, failed or done, as `to_frame` made them.
+        """Return the rows of a cell, failed or done, as `to_frame` made them.
 
         Raises:
-          StoreError: if the cell is missing or damaged; another run of the suite does it again.
+          StoreError: if the cell is missing or damaged; running the suite again does it again.
         """
         return from_tables([self._cell(key).table()])
 
     def measures(self, suites: Sequence[str] | None = None) -> pd.DataFrame:
-        """Give the measures of the cells that `read` gives.
+        """Return the measures of the cells that `read` covers, if they are done.
 
-        They are those of `results.measures.Measure`, with `cell_id`.
+        The columns are the fields of `results.measures.Measure`, and `cell_id`.
 
         Raises:
           StoreError: if a suite has no plan.
@@ -277,23 +277,23 @@ class Store:
         return joined([(name, table) for name, table in found if len(table)])
 
     def write_plan(self, plan: Mapping[str, Any]) -> int:
-        """Merge a suite's plan into the store's: slots it has are replaced, other slots stay.
+        """Merge a suite's plan into the store's: its slots are replaced, other slots stay.
 
-        A plan of another suite version replaces the old one whole, since scores of two versions do
-        not belong in one table; the cells themselves stay.
+        A plan of another suite version replaces the old one entirely, since scores of two versions
+        do not belong in one table; the cells themselves stay.
 
         Args:
-          plan: `suite`, `suite_version`, `question`, `arms` in order, those `remembering` the task
-            within an episode (none if left out), and `cells`: each a `slot` (budget, family, split,
-            method, variant, seed), the `key` of its cell and the `train_key` it builds on or None,
-            as `asdict` gives keys, and `isomorphic_axes`, the family's shift axes whose tasks are
-            exact linear images of training tasks (none if left out). `requests`, where given,
-            say how its cells are made; they add up.
+          plan: `suite`, `suite_version`, `question`, `arms` in order, `remembering`, the arms that
+            infer the task within an episode (none if left out), and `cells`. Each cell has a `slot`
+            (budget, family, split, method, variant, seed), the `key` of the cell and the
+            `train_key` it builds on or None, as `asdict` returns keys, and `isomorphic_axes`, the
+            family's shift axes whose tasks are exact linear images of training tasks (none if left
+            out). `requests`, if given, say how its cells are made; those of merged plans add up.
         Returns:
-          The number of this attempt, larger than that of any plan before it in the store. The plan
-          keeps it: what has failed in it, or in a later one, is not tried again by others.
+          The number of this attempt, larger than that of any earlier plan in the store. The plan
+          stores it: a stage that failed in this or a later attempt is not retried for this plan.
         Raises:
-          StoreError: if it cannot be written, or the plan that is there is damaged.
+          StoreError: if it cannot be written, or a plan that is there is damaged.
           ValueError, TypeError: if a key is not valid.
         """
         new = json.loads(json.dumps(plan))  # as it will be read
@@ -307,27 +307,27 @@ class Store:
         return int(new["attempt"])
 
     def plans(self) -> list[dict[str, Any]]:
-        """Give the plans of all suites, by the suites' names.
+        """Return the plans of all suites, sorted by suite name.
 
         Raises:
-          StoreError: if one is damaged; delete it and run its suite again, finished cells are found
-            again.
+          StoreError: if one is damaged; delete it and run its suite again, which finds the finished
+            cells again.
         """
         with explained(self.root):
             return [load(path) for path in sorted(self.root.glob("suite-*.json"))]
 
     def read(self, suites: Sequence[str] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Give what was measured and what was planned.
+        """Return what was measured and what was planned.
 
-        Trained states and logs are compared by size only, so that this stays quick.
+        Trained states and logs are checked by size only, so that this stays quick.
 
         Args:
           suites: names of suites; None for all that have a plan.
         Returns:
           The rows of every planned cell that is done or failed and of the train stages they build
           on (shared ones once, without a suite), in the order of the plans, with the id of their
-          cell as `cell_id`; and a row per planned cell with the columns `EXPECTED`, where a status
-          is one of `status`'s or "running".
+          cell as `cell_id`; and a row per planned cell with the columns `EXPECTED`, whose statuses
+          are those of `status` or "running".
         Raises:
           StoreError: if a suite has no plan.
         """
@@ -352,7 +352,7 @@ class Store:
         ), table
 
     def _check_version(self) -> None:
-        """Compare the schema's version; that of the rows counts where store.json is damaged."""
+        """Check the schema version; that of the rows counts if store.json is damaged."""
         version = self._version()
         if version is None:
             version = self._version_of_cells()
@@ -368,7 +368,7 @@ class Store:
             )
 
     def _version(self) -> Any:
-        """What store.json says, None if that cannot be read."""
+        """Return the schema version in store.json, None if that cannot be read."""
         path = self.root / _STORE
         try:
             with explained(path):
@@ -381,7 +381,7 @@ class Store:
             return None
 
     def _version_of_cells(self) -> int | None:
-        """The schema's version in the rows of the first cell that has some; None without any."""
+        """Return the schema version of the first cell that has rows, None without any."""
         for path in chain(self.root.glob(f"train/*/{ROWS}"), self.root.glob(f"adapt/*/*/{ROWS}")):
             with suppress(OSError, DamageError, pa.ArrowException, LookupError):
                 table = pq.read_table(pa.BufferReader(read(path)), columns=["schema_version"])
@@ -389,7 +389,7 @@ class Store:
         return None
 
     def _mark(self) -> None:
-        """Make the folder a store; written anew each time, as only writing shows it is writable."""
+        """Mark the folder as a store; always written anew, as only writing shows it is writable."""
         check_locks(self.root / _LOCK)
         with self._alone(), explained(self.root):
             commit(self.root, {_STORE: to_json({"schema_version": SCHEMA_VERSION})})
@@ -418,12 +418,12 @@ def _is_absent(path: str) -> bool:
     try:
         os.lstat(path)
     except OSError as error:
-        return isinstance(error, FileNotFoundError)  # others are for whoever reads it to tell
+        return isinstance(error, FileNotFoundError)  # reading the cell will report others
     return False
 
 
 def _tidy(folder: Path) -> None:
-    """Remove what a writer that died left behind."""
+    """Remove what a writer that died has left behind."""
     with locked(folder / WRITE_LOCK, 0.0) as mine, explained(folder):
         if mine:
             sweep(folder)

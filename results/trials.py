@@ -1,7 +1,7 @@
-"""Logs of tuning: which settings of a method were tried on a family's tuning law, and their scores.
+"""Tuning logs: which settings of a method were tried on a family's tuning law, and their scores.
 
-A file per budget, family and method, as `benchmark tune` writes it; the ones that ship show where
-the budgets' settings come from.
+There is a file per budget, family and method, as `benchmark tune` writes it; the shipped ones show
+where the budgets' settings come from.
 """
 
 from io import BytesIO
@@ -28,10 +28,10 @@ COLUMNS = (
 
 
 def load_trials(folder: Path = TUNING) -> pd.DataFrame:
-    """Every trial in a folder, a row each, ordered by file name; none where there is no folder.
+    """Return every trial in a folder, a row each, by file name; none if there is no folder.
 
     Raises:
-      StoreError: if a file cannot be read, or is no log.
+      StoreError: if a file cannot be read, or is not a tuning log.
     """
     with explained(folder):
         parts = [load_log(path) for path in sorted(folder.glob("*.csv"))]
@@ -40,10 +40,10 @@ def load_trials(folder: Path = TUNING) -> pd.DataFrame:
 
 
 def load_log(path: Path) -> pd.DataFrame:
-    """The trials in one file, a row each.
+    """Return the trials in one file, a row each.
 
     Raises:
-      StoreError: if it cannot be read, or is no log.
+      StoreError: if it cannot be read, or is not a tuning log.
     """
     try:
         with explained(path):

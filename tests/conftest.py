@@ -1,4 +1,4 @@
-"""Shared by several kinds of tests: meta-training without the harness, peers to compare with."""
+"""Shared by several kinds of tests: meta-training without the harness, other implementations."""
 
 import gc
 import importlib
@@ -20,7 +20,7 @@ from benchmark.pool import TaskPool
 from methods.api import Event, Trainer
 
 LAYERS = ("pi0", "pi1", "pi2")
-# Files that take longest, longest first.
+# The slowest test files, slowest first.
 LONG = (
     "test_resume.py",
     "test_suites.py",
@@ -45,10 +45,10 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin either half with long files.
+    """Put long files first in each half of the items.
 
-    Of two workers, pytest-xdist gives each a half, and later of the other's rest the second half:
-    what comes last should be short, lest one of them waits for the other in the end.
+    pytest-xdist gives each of two workers a half; one that is done takes the second half of what
+    the other has left. So what comes last should be short, or one waits for the other at the end.
     """
     short = [item for item in items if item.path.name not in LONG]
     long = {name: [item for item in items if item.path.name == name] for name in LONG}
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what was imported, a million objects, out of every later search for garbage."""
+    """Exclude what was imported, a million objects, from all later garbage collections."""
     gc.collect()
     gc.freeze()
 
@@ -77,7 +77,7 @@ class Twin(nn.Module):
 
     @staticmethod
     def named(tensors: Iterable[Tensor]) -> dict[str, Tensor]:
-        """What belongs to `parameters()`, in their order, under our names and in our shapes."""
+        """Return tensors given in the order of `parameters()` under our names and in our shapes."""
         log_std, *rest = tensors
         weights = {f"{name}.w": tensor.T for name, tensor in zip(LAYERS, rest[::2], strict=True)}
         biases = {
@@ -93,11 +93,11 @@ def layer_of(w: Tensor, b: Tensor) -> nn.Linear:
 
 
 class PortedPearl:
-    """The training step of PEARL's official code as one would write it down in PyTorch: task after
-    task where that has tasks.
+    """The training step of PEARL's official code, written plainly in PyTorch; it loops over tasks
+    where the official code does.
 
-    Made of `methods.pearl`'s weights, for α = 1, and with an ε in the density that is smaller than
-    the official one. Replay is one array [steps, F] of (s, a, r, s', d) for each task.
+    It has the weights of `methods.pearl`, is for α = 1, and has a smaller ε in the density than the
+    official code. Replay is one array [steps, F] of (s, a, r, s', d) for each task.
     """
 
     def __init__(self, params: Mapping[str, Tensor], config: Any, n_obs: int, n_act: int) -> None:
@@ -117,12 +117,12 @@ class PortedPearl:
         return torch.split(rows, [self.n_obs, self.n_act, 1, self.n_obs, 1], -1)
 
     def sample(self, replay: list[Any], tasks: Iterable[int], size: int) -> Tensor:
-        """[tasks, size, F], from a NumPy array of each task."""
+        """Sample rows [tasks, size, F] from the NumPy array of each task."""
         rows = [replay[task][np.random.randint(0, len(replay[task]), size)] for task in tasks]
         return torch.stack([torch.from_numpy(row) for row in rows])
 
     def step(self, batch: Tensor, context: Tensor, z_noise: Tensor, action_noise: Tensor) -> None:
-        """On rows [tasks, B, F], with z inferred from others [tasks, C, F]."""
+        """Train on rows [tasks, B, F], with z inferred from other rows [tasks, C, F]."""
         nets, config, (n_tasks, size, _) = self.nets, self.config, batch.shape
         witness = context[..., : self.n_obs + self.n_act + 1]
         mean, raw = nets["context"](witness).chunk(2, -1)
@@ -185,8 +185,8 @@ def stack(params: Mapping[str, Tensor], net: str) -> nn.Sequential:
 
 @pytest.fixture(scope="session")
 def meta_train() -> Callable[..., list[tuple[Event, int, int]]]:
-    """`(method, pool, n_tasks, budget, streams)`: meta-train to the end; gives each step's event,
-    updates, steps used.
+    """`(method, pool, n_tasks, budget, streams)`: meta-train to the end; return each step's event,
+    updates and steps used.
 
     `tell(event, trainer)` is called after each step.
     """
@@ -227,7 +227,7 @@ def twin() -> type[Twin]:
 def their_maml() -> Callable[..., nn.Module]:
     """learn2learn's `MAML`.
 
-    The packages' own `__init__` files, which import Gym and torchvision, never run.
+    The packages' own `__init__` files, which import Gym and torchvision, are not run.
     """
     spec = find_spec("learn2learn")
     if spec is None and "TOX_ENV_NAME" not in os.environ:

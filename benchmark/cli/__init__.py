@@ -15,7 +15,7 @@ from benchmark.exits import exit_code
 from results import fork_server
 from results.fork_server import UNGUARDED
 
-THREADS_S = 5.0  # for threads to end, once a command has ended
+THREADS_S = 5.0  # seconds that threads have to end after a command
 
 # in the order of the help
 for command in (
@@ -29,19 +29,19 @@ for command in (
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Processes of the run import the script that calls this, so that the call belongs under
-    `if __name__ == "__main__":`. Without, they would run the suite anew, and end here instead.
+    Processes of the run import the script that calls this, so the call belongs under
+    `if __name__ == "__main__":`. Without that they would run the suite anew, so they exit here.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         os._exit(UNGUARDED)
     if arguments is None:
-        gc.set_threshold(100_000, 50, 100)  # what imports make is a lot, and no garbage
+        gc.set_threshold(100_000, 50, 100)  # imports allocate a lot, and none of it is garbage
     words = sys.argv[1:] if arguments is None else arguments
     verbose = any(word in ("-v", "--verbose") for word in words)
     resumes = bool({"run", "tune", "worker"} & {*words}) or (
         "verify" in words and any(word.split("=")[0] == "--store" for word in words)
     )
-    # only films are drawn, and they say what they miss
+    # only films need OpenGL, and they report it themselves if it is missing
     hidden: dict[str, str | None] = {"MPLBACKEND": None}
     if "--videos" not in words:
         hidden["MUJOCO_GL"] = "disable"
@@ -52,20 +52,20 @@ def main(arguments: list[str] | None = None) -> None:
             resumes,
         )
     if arguments is None:
-        try:  # first: without the server, processes of a pool would seem gone
+        try:  # before the server ends: without it, processes of a pool would seem gone
             _leave_threads(code)
         finally:
             fork_server.dismiss()
-        gc.freeze()  # to search for garbage before Python ends takes a second
+        gc.freeze()  # Python's search for garbage at its end would take a second
     sys.exit(code)
 
 
 def _leave_threads(code: int) -> None:
-    """End at once where a plug-in has left threads, for which Python would wait for ever."""
+    """Exit at once if a plug-in has left threads running; Python would wait for them for ever."""
     deadline = time.monotonic() + THREADS_S
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.main_thread():
-            thread.join(max(0.0, deadline - time.monotonic()))  # ours are about to end
+            thread.join(max(0.0, deadline - time.monotonic()))  # our own are about to end
             if thread.is_alive():
                 fork_server.dismiss()
                 for stream in (sys.stdout, sys.stderr):
@@ -76,9 +76,11 @@ def _leave_threads(code: int) -> None:
 
 @contextmanager
 def _environment(instead: Mapping[str, str | None]) -> Iterator[None]:
-    """Hide variables that would end an import of MuJoCo or matplotlib where they name what is not
-    there: an OpenGL, or a backend. Figures are files, and need no backend. (Without the variable,
-    MuJoCo looks for glfw, in a process whose output it evaluates.)
+    """Set or unset environment variables for a block.
+
+    If they name an OpenGL or a backend that is not there, MuJoCo or matplotlib fails to import.
+    Figures are files, and need no backend. (Without its variable, MuJoCo looks for glfw, in a
+    process whose output it evaluates; hence a value that disables OpenGL.)
     """
     before = {name: os.environ.get(name) for name in instead}
     _set(instead)

@@ -1,4 +1,4 @@
-"""Options that commands share, their texts, and how a folder is named."""
+"""Options that commands share, their help texts, and the parsers of folder names."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ PUBLISHED = Path("published")  # stands for the results that came with the progr
 
 
 def named_folder(text: str) -> Path:
-    """Any folder, whether or not it is there.
+    """Parse the name of any folder, whether or not it exists.
 
     Raises:
       typer.BadParameter: if the name is empty.
@@ -31,10 +31,11 @@ def named_folder(text: str) -> Path:
 
 
 def own_folder(text: str) -> Path:
-    """A folder that may be written to.
+    """Parse the name of a folder that may be written to.
 
     Raises:
-      typer.BadParameter: if the name is empty, or stands for what came with the program.
+      typer.BadParameter: if the name is empty, or stands for the results that came with the
+        program.
     """
     if (folder := named_folder(text)) == PUBLISHED:
         raise typer.BadParameter(
@@ -44,13 +45,16 @@ def own_folder(text: str) -> Path:
 
 
 def results_folder(text: str) -> Path:
-    """As `named_folder`; only the bare word `published` stands for what came with the program."""
+    """Parse like `named_folder`, but make other names of a folder `published` absolute.
+
+    Only the bare word `published` stands for the results that came with the program.
+    """
     folder = named_folder(text)
     return folder.absolute() if folder == PUBLISHED and text != str(PUBLISHED) else folder
 
 
 def folder_option(*names: str, about: str, parser: Callable[[str], Path] = named_folder) -> Any:
-    """An option that names a folder, which `parser` checks."""
+    """An option that takes the name of a folder, checked by `parser`."""
     return typer.Option(*names, help=about, parser=parser, metavar="FOLDER")
 
 

@@ -1,4 +1,4 @@
-"""Commands about what ships with the program: `publish`, `verify`, `references` and `rates`."""
+"""Commands for the data shipped with the program: `publish`, `verify`, `references`, `rates`."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Commands that show what there is: `report`, `list` and `show`."""
+"""Commands that show results and what can be run: `report`, `list` and `show`."""
 
 import json
 import time
@@ -76,11 +76,11 @@ def report(
     started = time.perf_counter()
     store = store or _own_or_published()
     clips: Any = ()
-    if videos and set(formats) != {"latex"}:  # which shows none
+    if videos and set(formats) != {"latex"}:  # LaTeX shows no films
         from benchmark.video import films
 
         if compare is not None:
-            to_compare(compare, results_at(store))  # what is quick to check comes first
+            to_compare(compare, results_at(store))  # quick checks come first
         clips = films(store, out, suite or None, typer.echo, method or ())
     pages = write_report(
         store,
@@ -100,7 +100,7 @@ def report(
 
 
 def _own_or_published() -> Path:
-    """The user's results where there are any, the published ones otherwise, which is said."""
+    """Return the user's results folder; if there is none, say so and return the published one."""
     if options.DEFAULT_STORE.exists():
         return options.DEFAULT_STORE
     typer.echo(f"no {options.DEFAULT_STORE} here, showing the published results")

@@ -1,4 +1,4 @@
-"""The program that commands belong to, and what they share."""
+"""The Typer application that the commands belong to, and the options they share."""
 
 import logging
 import os
@@ -48,7 +48,7 @@ def root(
         format="%(asctime)s %(name)s %(message)s",
     )
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # the user's own methods lie there
+        sys.path.append(os.getcwd())  # for the user's own methods
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)

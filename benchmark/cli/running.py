@@ -46,7 +46,7 @@ def run(
     """
     from benchmark import arguments
 
-    # quick checks come first: the methods import torch
+    # quick checks come first: loading methods imports torch
     arguments.refuse_idle_of_run(context, plan, dry_run, executor)
     chosen_suite = arguments.choose_suite(arguments.the_only(suite, "--suite"))
     chosen_budget = arguments.choose_budget(budget)
@@ -55,7 +55,8 @@ def run(
     published = arguments.choose_published(unpublished, published, force)
     n_seeds = arguments.choose_seeds(seeds, chosen_budget, unpublished)
     if executor == "local" and not plan and not dry_run:
-        fork_server.fork_context(fork_server.READY)  # while this process imports the same
+        # its imports run while this process makes the same ones
+        fork_server.fork_context(fork_server.READY)
     where = arguments.choose_where(executor, plan, array, slurm or [], address)
     limits = (stage_time_limit, memory_limit)
     means = arguments.choose_means(

@@ -1,1 +1,1 @@
-"""Do the published numbers still hold? From their rows, and from the code."""
+"""Checks whether the published numbers still follow from their rows and from the code."""

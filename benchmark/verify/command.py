@@ -26,30 +26,30 @@ if TYPE_CHECKING:
 PASSED = 0
 FAILED = 1
 TIME_LIMIT = 3
-BUDGETS = {2: "quick", 3: "desk"}  # whose published cells are run again
+BUDGETS = {2: "quick", 3: "desk"}  # level → budget whose published cells are run again
 
 
 class Asked(NamedTuple):
-    """What is to be verified, and how."""
+    """What to verify, and how."""
 
     level: int
-    suites: Sequence[str] | None  # None for all that are published
-    # suite/family/method to run again; None for the usual ones, at level 3 for all
+    suites: Sequence[str] | None  # None for all published suites
+    # suite/family/method to run again; None for `fresh_seeds.CELLS`, at level 3 for all
     cells: Sequence[str] | None
-    budget: str | None  # of those cells; None for the level's own
+    budget: str | None  # budget of those cells; None for the level's own
     seeds: int
     first_seed: int
-    record: bool  # keep this machine's fingerprints
-    # where runs are kept, so that another call goes on; None for a temporary folder
+    record: bool  # store this machine's fingerprints
+    # where runs are kept, so that a later call can resume them; None for a temporary folder
     store: Path | None
-    deadline: float | None  # `time.monotonic()` at which to stop running
+    deadline: float | None  # value of `time.monotonic()` at which to stop running
 
 
 def verify(asked: Asked, folder: Path, as_json: bool) -> int:
-    """Look at the results published in `folder`, print what was found, and give the exit code.
+    """Check the results published in `folder`, print the checks, and return the exit code.
 
     Raises:
-      InputError: if what is asked for is not published.
+      InputError: if what is asked for is not published, or cannot be run or recorded here.
       StoreError: if nothing is published, or the store of the runs cannot be used.
     """
     began = time.monotonic()
@@ -97,11 +97,11 @@ def _levels(
         return
     if asked.record:
         refuse_installed(publication.root)
-    with _store(asked.store) as store:  # before anything runs, as all that may be bad input
+    with _store(asked.store) as store:  # before the checks, since this can find bad input
         try:
             cells = _cells(asked, publication, suites)
         except (StoreError, KeyError, ValueError):
-            cells = []  # an altered file, of which level 1 tells more
+            cells = []  # a file was altered; level 1 gives the details
         intact = True
         for check in rows_and_report(publication, suites):
             intact &= check.outcome != "failed"
@@ -123,7 +123,7 @@ def _code(
     store: Store,
     display: Display,
 ) -> Iterator[Check]:
-    """Levels 2 and 3: what runs."""
+    """Run the checks of levels 2 and 3, which run code."""
     from benchmark.verify import fresh_seeds as fresh
 
     if not cells:
@@ -157,7 +157,7 @@ def _code(
 
 
 def _cells(asked: Asked, publication: Publication, suites: Sequence[str]) -> "list[Cell]":
-    """What is to be run again; whatever is wrong with it is found before anything runs."""
+    """Return the cells to run again; anything wrong with them is found before anything runs."""
     from benchmark.verify import fresh_seeds as fresh
 
     budget = asked.budget or BUDGETS[asked.level]

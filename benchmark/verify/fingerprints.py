@@ -1,10 +1,11 @@
 """Fingerprints of simulator and learners: the result of a fixed short run, kept for comparison.
 
-The simulator's are exact, and hold for one version of MuJoCo on one kind of processor. The
-learners' are returns and meta-trained weights at smoke, to a tolerance, since their sums depend on
-the processor too: they hold for one version of the method and of torch, one kind of processor with
-one set of instructions, and one number of threads. A few gradient steps move weights long before
-they move a return. Where there is none for this machine, nothing is known, and nothing passes.
+Simulator fingerprints are exact and hold for one version of MuJoCo on one processor architecture.
+Learner fingerprints are the returns and meta-trained weights of a run at smoke, compared with a
+tolerance because their sums also depend on the processor: they hold for one version of the method
+and of torch, one processor with one instruction set, and one number of threads. Weights are
+included because a few gradient steps change them long before they change a return. Where none is
+recorded for this machine, nothing is known and no check passes.
 """
 
 import hashlib
@@ -25,27 +26,27 @@ from envs.batch import BatchEnv
 from results.files import DamageError, StoreError, commit, explained, read, seal, unseal
 
 FILE = "fingerprints.json"
-TOLERANCE = 1e-4  # of a return, relative where that is larger than 1
-WEIGHTS_TOLERANCE = 1e-5  # of sums over weights, likewise
+TOLERANCE = 1e-4  # for returns; relative where a return is larger than 1
+WEIGHTS_TOLERANCE = 1e-5  # likewise, for sums over weights
 _STEPS = 40
 _TASKS = 2
 _COPIES = 2
 
 
 def simulator_key() -> str:
-    """What a simulator's fingerprint holds for."""
+    """Return what a simulator fingerprint holds for: versions and machine."""
     return f"mujoco {mujoco.__version__}, {platform.machine()}"
 
 
 def learner_key() -> str:
-    """What a learner's fingerprint holds for; runs have one thread of torch each."""
+    """Return what a learner fingerprint holds for; runs use one thread of torch each."""
     capability = torch.backends.cpu.get_cpu_capability()
     processor = provenance()["machine"]["processor"]
     return f"torch {torch.__version__.partition('+')[0]}, {capability}, {processor}, 1 thread"
 
 
 def simulator_fingerprints() -> dict[str, str]:
-    """Per family, a bitwise digest of observations, rewards and ends under fixed actions."""
+    """Return a bitwise digest per family: observations, rewards and ends under fixed actions."""
     return {name: _digest(name) for name in FAMILIES}
 
 
@@ -69,13 +70,13 @@ def _digest(name: str) -> str:
 
 
 def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
-    """What a smoke run gave, by method@version.
+    """Return the fingerprints of a smoke run, by method@version.
 
-    Of every task the return at the last checkpoint, at all checkpoints the mean returns of
-    evaluated and of its own episodes, and the number of updates.
+    Each lists the return of every task at the last checkpoint, the mean returns over tasks of the
+    evaluated episodes and of the method's own at every checkpoint, and the number of updates.
 
     Args:
-      rows: of one seed of each method on one family.
+      rows: rows of one seed of each method on one family.
     """
     found = {}
     for (method, version), of_method in rows[rows["stage"] == "adapt"].groupby(
@@ -97,7 +98,7 @@ def learner_fingerprints(rows: pd.DataFrame) -> dict[str, list[float]]:
 
 
 def weights_fingerprint(state: bytes) -> list[float]:
-    """Σ w² and Σᵢ wᵢ cos i over the floating-point numbers of a meta-trained state."""
+    """Return Σ w² and Σᵢ wᵢ cos i over the floating-point numbers of a meta-trained state."""
     tensors = load_tensors(state)
     floats = (tensors[name] for name in sorted(tensors) if tensors[name].is_floating_point())
     w = torch.cat([torch.zeros(0).double(), *(tensor.double().flatten() for tensor in floats)])
@@ -106,16 +107,16 @@ def weights_fingerprint(state: bytes) -> list[float]:
 
 
 def differs(ours: Any, known: Any, tolerance: float = TOLERANCE) -> bool:
-    """Whether a fingerprint is not the known one."""
+    """Return whether a fingerprint differs from the known one."""
     if isinstance(ours, str) or isinstance(known, str):
         return bool(ours != known)
     return len(ours) != len(known) or not np.allclose(ours, known, rtol=tolerance, atol=tolerance)
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """The fingerprints in a folder: of each kind by key, then by family or method.
+    """Return the fingerprints in a folder: by kind, then by key, then by family or method.
 
-    The kinds are `simulator`, `learner` (its returns), and `weights`.
+    The kinds are `simulator`, `learner` (returns), and `weights`.
 
     Raises:
       StoreError: if the file was altered.
@@ -133,7 +134,7 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def record(folder: Path, kind: str, key: str, found: Mapping[str, Any]) -> None:
-    """Keep the fingerprints of this machine, in the place of any that it had."""
+    """Store the fingerprints of this machine, replacing any earlier ones of the same key."""
     known = load(folder)
     known.setdefault(kind, {})[key] = dict(found)
     with explained(folder):

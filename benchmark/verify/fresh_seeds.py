@@ -1,4 +1,4 @@
-"""Levels 2 and 3 of `verify`: the code as it is now against what was published, by running it."""
+"""Levels 2 and 3 of `verify`: runs the current code and compares it with what was published."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,8 +30,8 @@ from results.files import read
 from results.publication import STATES, Publication
 from results.store import Store
 
-# suite/family/method of the cells that are run again: one of each kind of method, and one on
-# dynamics that vary
+# suite/family/method of the cells that are run again: one of each kind of method, and one with
+# varying dynamics
 CELLS = (
     *(
         "ood/point-goal/apb",
@@ -49,7 +49,7 @@ Show = Callable[[list[Progress]], None]
 def known_fingerprints(
     store: Store, folder: Path, record: bool, show: Show, deadline: float | None = None
 ) -> Iterator[Check]:
-    """This machine's fingerprints against those in `folder`; `record` saves them there."""
+    """Compare this machine's fingerprints with those in `folder`; `record` saves them first."""
     cells = expand(
         SUITES["ood"], BUDGETS["smoke"], METHODS, families=["point-goal"], seeds=1, settings={}
     )
@@ -71,8 +71,8 @@ def known_fingerprints(
             )
             yield Check(2, f"fingerprints of the {kind}", "skipped", detail)
             continue
-        # a learner of another version is another learner, whose fingerprint nobody may have
-        # recorded on such a machine yet
+        # another version counts as another learner, and its fingerprint may not have been recorded
+        # on such a machine yet
         names = {*ours, *known} if kind == "simulator" else ours.keys() & known.keys()
         wrong = [
             name
@@ -93,7 +93,7 @@ def known_fingerprints(
 
 
 def _weights(store: Store, cells: Iterable[Cell]) -> dict[str, list[float]]:
-    """The fingerprint of each meta-training, by method@version; empty for one that failed."""
+    """Return each meta-training's weights fingerprint, by method@version; empty if it failed."""
     trained = {cell.train_key: cell.trainer for cell in cells if cell.train_key is not None}
     return {
         f"{trainer.method}@{trainer.method_version}": (
@@ -106,9 +106,10 @@ def _weights(store: Store, cells: Iterable[Cell]) -> dict[str, list[float]]:
 
 
 def trained_states(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
-    """Published trained states, evaluated on the test tasks at step 0, against their rows.
+    """Evaluate published trained states on the test tasks at step 0 and compare with their rows.
 
-    All of them at quick; where those of every seed are published, one of each method.
+    At budgets where the states of every seed are published, one per method is checked; at the
+    others, such as quick, all.
     """
     for suite in suites:
         rows, cells = publication.read([suite])
@@ -149,7 +150,7 @@ def _evaluated(cell: Cell, path: Path, published: pd.DataFrame) -> Check:
     method = cell.build()
     try:
         method.load_state_dict(states.from_bytes(read(path)))
-    except Exception as error:  # whatever is found in a broken file
+    except Exception as error:  # a broken file may raise anything
         return Check(
             2,
             name,
@@ -182,10 +183,10 @@ def _evaluated(cell: Cell, path: Path, published: pd.DataFrame) -> Check:
 def chosen_cells(
     publication: Publication, names: Sequence[str], budget: str, seeds: int, first_seed: int
 ) -> list[Cell]:
-    """The cells to be run again, named as suite/family/method.
+    """Return the cells to run again for `names`, each suite/family/method.
 
     Raises:
-      InputError: if one is not published, or a seed is.
+      InputError: if one of them is not published, or one of the seeds is published already.
     """
     cells: list[Cell] = []
     for name in names:
@@ -273,7 +274,7 @@ def fresh_seeds(
 def _not_compared(
     cells: Sequence[Cell], known: pd.DataFrame, found: pd.DataFrame, level: int
 ) -> Iterator[Check]:
-    """A failure for every published score of the cells that no fresh one stands against."""
+    """Yield a failure for every published score of the cells that no fresh score matches."""
     chosen = {(cell.suite, cell.budget, cell.family, cell.split, cell.method) for cell in cells}
     there = (
         known[known["variant"] == ""][list(PLACE)]
@@ -293,13 +294,13 @@ def _not_compared(
 
 
 def _run(store: Store, cells: Iterable[Cell], show: Show, deadline: float | None) -> pd.DataFrame:
-    """Run cells that the store lacks and return all rows; a failed one has a row that says so."""
+    """Run the cells that the store lacks and return all rows; a failed cell has a row saying so."""
     stages = stages_of(list(cells))
     for stage in stages:
         record = store.record(stage.key) if store.status(stage.key) == "done" else {}
         parts = [record, *record.get("resumed", ())] if record else []
         now = provenance()["commit"]
-        # None: of an installed package
+        # the commit is None for an installed package
         if others := [part["commit"] for part in parts if part["commit"] != now]:
             raise InputError(
                 f"{store.root} holds runs of commit {others[0]}, and this is {now}; take another"

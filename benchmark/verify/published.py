@@ -1,4 +1,4 @@
-"""Level 1 of `verify`: whether published files are unaltered and follow from their own rows."""
+"""Level 1 of `verify`: checks that published files are unaltered and follow from their rows."""
 
 import csv
 import io
@@ -29,13 +29,13 @@ from results.publishing import tables, to_files
 from results.schema import PROTOCOL_VERSION
 
 Outcome = Literal["passed", "failed", "skipped"]
-ROUNDING = 1e-9  # relative: sums may be made in another order on another machine
+ROUNDING = 1e-9  # relative and absolute; another machine may add in another order
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One check and its outcome."""
 
     level: int
     name: str
@@ -43,12 +43,12 @@ class Check:
     detail: str = ""
 
     def as_dict(self) -> dict[str, str | int]:
-        """As plain data."""
+        """Return the check as plain data."""
         return asdict(self)
 
 
 _STATE = re.compile(r"states/[^/]+\.safetensors")
-# What an altered file may raise while it is read.
+# What reading an altered file may raise.
 _BROKEN = (
     *(KeyError, ValueError, TypeError, AttributeError, OSError),
     *(csv.Error, ReportError, DamageError),
@@ -56,7 +56,7 @@ _BROKEN = (
 
 
 def rows_and_report(publication: Publication, suites: Sequence[str]) -> Iterator[Check]:
-    """Level 1: no published file was altered, and every report number follows from the rows."""
+    """Level 1: check that published files are unaltered and that reports follow from the rows."""
     for name in publication.strays():
         yield Check(
             1,
@@ -70,18 +70,18 @@ def rows_and_report(publication: Publication, suites: Sequence[str]) -> Iterator
             for suite in suites:
                 yield from _checks_of(publication, suite)
             return
-        # those that take longest begin first
+        # the suites that take longest start first
         longest = sorted(suites, key=lambda suite: -_size(publication.root / suite))
         found = {suite: pool.submit(_list_of_checks, publication.root, suite) for suite in longest}
         for suite in suites:
             try:
                 yield from found[suite].result()
-            except BrokenProcessPool:  # a process was killed, perhaps for want of memory
+            except BrokenProcessPool:  # a process was killed, perhaps for lack of memory
                 yield from _checks_of(publication, suite)
 
 
 def _list_of_checks(root: Path, suite: str) -> list[Check]:
-    """The checks of one suite, in a process of its own."""
+    """Return the checks of one suite; runs in a process of its own."""
     return list(_checks_of(Publication(root), suite))
 
 
@@ -95,7 +95,7 @@ def _size(folder: Path) -> int:
 
 
 def _looked(name: str, look: "Look", publication: Publication, suite: str) -> Check:
-    """One check; any error an altered file causes fails this check without ending the others."""
+    """Run one check; an error that an altered file causes fails this check but not the others."""
     try:
         outcome, detail = look(publication, suite)
     except StoreError as error:
@@ -115,7 +115,7 @@ def _intact(publication: Publication, suite: str) -> "Found":
 
 
 def _current(publication: Publication, suite: str) -> "Found":
-    """Whether what was published is of the versions that the code has now."""
+    """Check that the published versions are those of the current code."""
     manifest = publication.manifest(suite)
     moved = []
     methods = registered_methods()
@@ -143,7 +143,7 @@ def _current(publication: Publication, suite: str) -> "Found":
 
 
 def _whole(publication: Publication, suite: str) -> "Found":
-    """Whether the manifest agrees with the tables and every cell is what the code would run."""
+    """Check that the manifest agrees with the tables and every cell is what the code would run."""
     manifest = publication.manifest(suite)
     stages = publication.table(suite, "stages")
     wrong = [name for name, value in summary(stages).items() if manifest.get(name) != value]
@@ -161,7 +161,7 @@ def _whole(publication: Publication, suite: str) -> "Found":
 
 
 def _impossible(rows: pd.DataFrame) -> list[str]:
-    """What no evaluation can have given, in columns that no table shows as well."""
+    """Describe values that no evaluation can have given, in columns that no table shows."""
     horizon = rows["family"].map(
         {family: load_family(family).horizon for family in rows["family"].unique()}
     )
@@ -181,7 +181,7 @@ def _impossible(rows: pd.DataFrame) -> list[str]:
 
 
 def _canonical(publication: Publication, suite: str) -> "Found":
-    """Whether the tables would be written back unchanged: same columns, lines and digits."""
+    """Check that writing the tables again changes nothing: same columns, lines and digits."""
     rows, cells = publication.read([suite])
     records = {key.id: publication.record(key) for key in stage_keys(cells)}
     again = to_files(tables(rows, cells, publication.measures([suite]), records))
@@ -198,7 +198,7 @@ def _canonical(publication: Publication, suite: str) -> "Found":
 
 
 def _recomputed(publication: Publication, suite: str) -> "Found":
-    """Whether every number of the report comes out of the rows again."""
+    """Check that every number of the report can be recomputed from the rows."""
     wrong = []
     with tempfile.TemporaryDirectory() as folder:
         render(publication.root / suite, suite, Path(folder), cover=False)
@@ -211,7 +211,7 @@ def _recomputed(publication: Publication, suite: str) -> "Found":
     return ("failed", _some(wrong)) if wrong else ("passed", "")
 
 
-Found: TypeAlias = tuple[Outcome, str]  # and the detail
+Found: TypeAlias = tuple[Outcome, str]  # outcome, detail
 Look: TypeAlias = Callable[[Publication, str], Found]
 _LOOKS: dict[str, Look] = {
     "files are as published": _intact,
@@ -223,7 +223,7 @@ _LOOKS: dict[str, Look] = {
 
 
 def first_difference(published: str, again: str) -> str | None:
-    """Where two texts differ by more than the rounding of a number, in words; None if nowhere."""
+    """Describe the first difference of two texts beyond the rounding of numbers; None if none."""
     lines, others = (list(csv.reader(io.StringIO(text))) for text in (published, again))
     for number, (line, other) in enumerate(zip(lines, others, strict=False), 1):
         if len(line) != len(other):

@@ -1,1 +1,1 @@
-"""How hopper-rand and walker-rand candidates were screened; nothing imports this at run time."""
+"""How hopper-rand and walker-rand candidates were screened; not imported at run time."""

@@ -3,7 +3,7 @@ envs.screening hopper-rand`.
 
 Outside the law a candidate may be impossible, or too easy to tell methods apart. It is rejected,
 and listed, only if a cross-entropy search cannot keep the body up for 1 s, or if the zero action
-keeps it up for the whole horizon; no method of the benchmark has a say.
+keeps it up for the whole horizon; no method of the benchmark is involved.
 """
 
 import json
@@ -18,14 +18,14 @@ from envs.batch import BatchEnv
 from envs.legs import MAX_EXPONENT, RandomDynamics
 from envs.screening.search import Gait, Knots, Outcome, rollout, search
 
-# of the id split, and of the candidates
+# seeds of the id split and of the candidates
 SEEDS = {"hopper-rand": (106, 206), "walker-rand": (107, 207)}
-LEVELS = ((2.0, 2.5), (2.5, 3.0), (3.0, 3.5), (3.5, 4.0))  # sizes of the exponents
+LEVELS = ((2.0, 2.5), (2.5, 3.0), (3.0, 3.5), (3.5, 4.0))  # ranges of the exponents' sizes
 PER_LEVEL = 4
 ENOUGH = 63  # control steps: 1 s
-# the search aims higher, so that staying up for just 1 s by luck does not look as good as it gets
+# the search aims higher: otherwise staying up for 1 s by luck would already be a perfect score
 SEARCHED = 80
-# population, iterations and width of the search; the second where the first fails
+# population, iterations and width of the search; the second effort is made where the first fails
 EFFORTS = ((32, 6, 0.25), (64, 12, 0.4))
 RESETS = 20  # episodes of the zero action
 
@@ -33,11 +33,11 @@ RESETS = 20  # episodes of the zero action
 def candidate(
     family: TaskFamily, level: tuple[float, float], generator: np.random.Generator
 ) -> Task:
-    """A task whose exponents all have a size uniform in `level`, but for the largest, set to its
-    top, and random signs.
+    """Draw a task whose exponents have random signs and sizes uniform in `level`, except that the
+    largest is set to the level's top.
 
-    Its shift, the distance from the box of the law in the largest exponent, is then the same for a
-    whole level.
+    Its shift, the distance of the largest exponent from the law's box, is then the same for a whole
+    level.
     """
     low, high = level
     names = cast(RandomDynamics, family).names()
@@ -54,7 +54,7 @@ def lengths(outcome: Outcome) -> FloatArray:
 
 
 def kept_up(family: TaskFamily, tasks: Sequence[Task], generator: np.random.Generator) -> BoolArray:
-    """Whether a found policy keeps each task's body up for 1 s in its median episode, [N]."""
+    """Whether the policy found keeps each task's body up for 1 s in the median episode, [N]."""
     gait = Gait(family.observation_size, family.action_size, gain=0.2)
     up = np.zeros(len(tasks), bool)
     for population, iterations, width in EFFORTS:
@@ -79,7 +79,7 @@ def kept_up(family: TaskFamily, tasks: Sequence[Task], generator: np.random.Gene
 def faults(
     family: TaskFamily, tasks: Sequence[Task], generator: np.random.Generator
 ) -> list[str | None]:
-    """Why each task is rejected, None if it is not; standing still also uses the median episode."""
+    """Why each task is rejected, or None; standing still is judged by the median episode, too."""
     up = kept_up(family, tasks, generator)
     zero = np.zeros((len(tasks), RESETS, family.action_size))
     still = rollout(
@@ -97,12 +97,12 @@ def faults(
 def draw(
     family: TaskFamily, generator: np.random.Generator
 ) -> tuple[list[Task], list[dict[str, Any]]]:
-    """The test tasks outside the law, level by level, and what was rejected in drawing them."""
+    """Draw the test tasks outside the law, level by level; also return the rejected candidates."""
     accepted: dict[tuple[float, float], list[Task]] = {level: [] for level in LEVELS}
     rejected = []
     while missing := [level for level in LEVELS for _ in range(PER_LEVEL - len(accepted[level]))]:
         tasks = [candidate(family, level, generator) for level in missing]
-        # a stream apart: the candidates do not depend on the search
+        # a separate stream, so that the candidates do not depend on the search
         reasons = faults(family, tasks, generator.spawn(1)[0])
         for level, task, fault in zip(missing, tasks, reasons, strict=True):
             if fault is None:
@@ -113,14 +113,14 @@ def draw(
 
 
 def row(task: Task) -> dict[str, Any]:
-    """A task as its file has it."""
+    """A task as stored in its file."""
     return {"params": dict(task.params), "shift": task.shift, "shift_axis": task.shift_axis}
 
 
 def document(
     family: TaskFamily, splits: Mapping[str, Sequence[Any]], note: str, rejected: Sequence[Any]
 ) -> str:
-    """The text of a task file, one line a task."""
+    """The text of a task file, with one line per task."""
     head = {
         "family": family.id,
         "version": family.version,
@@ -146,7 +146,7 @@ def document(
 
 
 def _listed(rows: Sequence[Any], indent: int) -> str:
-    """A JSON list with a line for each of its rows."""
+    """A JSON list with one line per row."""
     if not rows:
         return "[]"
     inner = ",\n".join(" " * (indent + 2) + json.dumps(row) for row in rows)

@@ -1,18 +1,18 @@
 """Is a test task possible, and is it new? `python -m envs.screening.evidence cheetah-vel ood`
 answers without a learner.
 
-On every task of a split it compares three policies, each from episodes that the search did not see:
+On every task of a split it compares three policies, each on episodes that the search did not see:
 
 - still: the zero action;
 - range: the best, for this task, of the policies that `envs.screening.search` finds for the tasks
-  of the split `id`, one for each: what somebody who masters the training range and picks the right
-  one of its policies would earn;
-- own: the better of two policies that the search finds on the task itself, one from nothing and one
-  from the range's policy.
+  of the split `id`, one for each: what an agent would earn that masters the training range and
+  picks the right one of its policies;
+- own: the better of two policies that the search finds on the task itself, one starting from
+  scratch and one from the range policy.
 
 Where own is above both, a policy can do better there than standing still and than the training
-range. The search is a weak one, so this is a lower bound on what can be done, and own no better
-than range says nothing.
+range. The search is weak, so own is a lower bound on what can be done; an own no better than range
+shows nothing.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from envs.screening.search import Gait, Knots, rollout, search
 
 RESETS = 10  # episodes of each policy on each task
 GAIN = 0.2  # of the gaits' feedback
-# of a search from nothing, and of one from a policy
+# widths of a search from scratch and of one from a policy
 WIDTH = 0.3
 NEAR = 0.1
 
@@ -66,7 +66,7 @@ def compare(
 def returns(
     family: TaskFamily, tasks: tuple[Task, ...], policy: Gait | Knots, theta: FloatArray
 ) -> FloatArray:
-    """Mean return [N, M] of M policies on each task, parameters [N, M, P], from the same starts."""
+    """Mean return [N, M] of M policies per task, of parameters [N, M, P], from the same starts."""
     columns = []
     for m in range(theta.shape[1]):
         env = BatchEnv(family, tasks, RESETS, seed=1)

@@ -1,8 +1,8 @@
-"""A cross-entropy search for a good policy of each task, by trial alone: shows that a task can be
-done, without a learner.
+"""A cross-entropy search for a good policy for each task, by trial alone: it shows, without a
+learner, that a task can be done.
 
-It searches N tasks at once, with a population of E simulations each, and knows what no method may:
-it is no baseline.
+It searches N tasks at once, with a population of E simulations each. It knows what no method may
+know, so it is not a baseline.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ import numpy as np
 from envs.api import FloatArray, Task, TaskFamily
 from envs.batch import BatchEnv
 
-# of the initial deviation, added to the later ones, falling to 0 at the end, lest the search freeze
-# early
+# share of the initial deviation added to later ones, falling to 0 at the end, so that the search
+# does not freeze early
 EXTRA_NOISE = 0.3
-FREQUENCY = 0.03  # cycles per control step of a gait whose parameter is 0: 1.9 Hz for a leg
+FREQUENCY = 0.03  # cycles per control step of a gait with θ₀ = 0: 1.9 Hz for hopper and walker
 
 
 class Policy(Protocol):
@@ -25,7 +25,7 @@ class Policy(Protocol):
 
     @property
     def size(self) -> int:
-        """P."""
+        """Number of parameters P."""
         ...
 
     def __call__(self, theta: FloatArray, obs: FloatArray, t: int) -> FloatArray:
@@ -54,7 +54,7 @@ class Knots:
 
 @dataclass(frozen=True)
 class Gait:
-    """A sine per actuator, all of one frequency, with linear feedback:
+    """A sine per actuator, all at one frequency, with linear feedback:
 
         a = c + A·sin(2π f t + φ) + K o,   f = 0.03·2^θ₀ per control step
 
@@ -87,7 +87,7 @@ class Gait:
 
 
 class Outcome(NamedTuple):
-    """What one episode of every simulation came to."""
+    """The outcome of one episode of every simulation."""
 
     returns: FloatArray  # [N, E] sum of rewards until the end
     lengths: FloatArray  # [N, E] control steps until the end
@@ -132,14 +132,14 @@ def search(
     score: Callable[[Outcome], FloatArray] = lambda outcome: outcome.returns,
     threads: int = 1,
 ) -> Found:
-    """Search parameters of a policy for each task, by the cross-entropy method.
+    """Search for parameters of a policy for each task by the cross-entropy method.
 
         θ ~ N(μ, σ²),   μ ← mean of the elites,
         σ ← deviation of the elites + 0.3·w·(1 − i / iterations)
 
-    from μ = 0 or the start, σ = w; one of the population is μ itself. The last elites, with μ for
-    the least of them, get the same number of fresh episodes each: the best on average is the
-    result, and is judged by fresh episodes again.
+    starting at μ = 0 or `start` and σ = w; one of the population is μ itself. The last elites, with
+    μ in place of the least of them, get the same number of fresh episodes each: the best on average
+    is the result, and is evaluated once more on fresh episodes.
 
     Args:
       family, tasks: N tasks of one family.
@@ -152,12 +152,13 @@ def search(
       start: [N, P] μ to begin with, zero if None.
       steps: control steps of an episode, the family's horizon if None.
       score: what to maximise, [N, E].
-      threads: of the simulator.
+      threads: number of simulator threads.
     Raises:
-      ValueError: if the population is not a multiple of the elites.
+      ValueError: if the population is not a positive multiple of the elites, or there are no
+        iterations.
     Source:
-      Szita & Lőrincz 2006, "Learning Tetris using the noisy cross-entropy method"; noise schedule
-      and final are ours.
+      Szita & Lőrincz 2006, "Learning Tetris using the noisy cross-entropy method"; the noise
+      schedule and the final trials are ours.
     """
     if iterations < 1 or elites < 1 or population < elites or population % elites:
         got = f"{population}, {elites} and {iterations}"

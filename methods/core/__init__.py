@@ -1,1 +1,1 @@
-"""What has one right answer and serves several papers: networks, replay, losses."""
+"""Parts that several papers share and that have one right answer: networks, replay, losses."""

@@ -1,4 +1,4 @@
-"""What learners with a memory share: PPO, and VariBAD's networks on state and belief."""
+"""Shared parts of learners with a memory: PPO, and VariBAD's networks on state and belief."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -21,7 +21,7 @@ class PPOConfig:
     """Settings of policy and PPO; official VariBAD's on cheetah-vel unless a comment differs."""
 
     # networks
-    hidden: int = 128  # units of each hidden layer, of the policy's and of the value's network
+    hidden: int = 128  # units of each hidden layer of the policy and of the value network
     # learning
     learning_rate: float = 7e-4  # Adam
     epochs: int = 2
@@ -34,7 +34,7 @@ class PPOConfig:
     lam: float = 0.9  # λ of the advantages
     # experience
     trial_episodes: int = 2  # k
-    copies: int = 1  # trials of each task side by side
+    copies: int = 1  # number of trials of each task side by side
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)
@@ -58,7 +58,7 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 class Outputs(NamedTuple):
-    """What the networks say of B samples."""
+    """Outputs of the networks for B samples."""
 
     mean: Tensor  # [..., B, A]
     log_std: Tensor  # [..., 1, A]
@@ -95,14 +95,14 @@ def actor_critic(params: Mapping[str, Tensor], state: Tensor, latent: Tensor) ->
 
 
 def outputs_of(params: Mapping[str, Tensor], net: Callable[[str], Tensor]) -> Outputs:
-    """What the two networks `net` say, "actor" and "critic"."""
+    """Outputs of the two networks that `net` computes, "actor" and "critic"."""
     return Outputs(
         net("actor"), params["log_std"].clamp(min=LEAST_LOG_STD), net("critic").squeeze(-1)
     )
 
 
 class Collected(NamedTuple):
-    """What PPO must know of samples that an earlier policy drew."""
+    """What PPO needs to know about samples that an earlier policy drew."""
 
     action: Tensor  # [..., B, A]
     log_prob: Tensor  # [..., B]
@@ -112,8 +112,8 @@ class Collected(NamedTuple):
 
 
 def ppo_loss(outputs: Outputs, collected: Collected, config: PPOConfig) -> Tensor:
-    """−surrogate + c_v · value loss − c_e · entropy, [...]: of each task, where tasks have networks
-    of their own.
+    """−surrogate + c_v · value loss − c_e · entropy, [...]: one per task if tasks have their own
+    networks.
 
     Source:
       Schulman et al. 2017, eq. 9.
@@ -129,13 +129,13 @@ def ppo_loss(outputs: Outputs, collected: Collected, config: PPOConfig) -> Tenso
 
 
 class PPO:
-    """Parameters, their optimiser, and how many steps it made, `updates`.
+    """Parameters, their optimiser, and the number of its steps, `updates`.
 
     Args:
       params: shared by all samples, or each with a leading axis [N] of tasks.
-      lead: () or (N,).
-      networks: names of the parameters whose gradients are clipped together; all of them if there
-        is nothing else to say.
+      lead: leading axes of the parameters, () or (N,).
+      networks: for each network, the names of its parameters, whose gradients are clipped together;
+        None to clip all parameters together.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class PPO:
         self.updates = 0
 
     def update(self, loss_of: Callable[[Params, Tensor], Tensor], size: int) -> None:
-        """Epochs of minibatches over `size` samples; `loss_of(parameters, index)` is [*lead]."""
+        """Run epochs of minibatches over `size` samples; `loss_of(parameters, index)`: [*lead]."""
         for _ in range(self._config.epochs):
             for index in minibatches(size, self._config.minibatches, self._generator):
                 leaves = {
@@ -184,7 +184,7 @@ class PPO:
         """Restore what `state_dict` returned, into a learner of the same sizes."""
         for name, tensor in self.params.items():
             tensor.copy_(state["params"][name])
-        # Adam would go on in the caller's tensors
+        # without the copy, Adam would update the caller's tensors
         self._adam.load_state_dict(deepcopy(state["adam"]))
         self._generator.set_state(state["generator"])
         self.updates = state["updates"]
@@ -197,7 +197,7 @@ def assign_clipped(
     max_norm: float,
     lead: tuple[int, ...] = (),
 ) -> None:
-    """Give the parameters of each network their gradients, clipped as `clip_gradients` does."""
+    """Assign gradients to the parameters of each network, clipped as by `clip_gradients`."""
     for names in networks:
         for name, g in zip(
             names, clip_gradients([gradient[name] for name in names], max_norm, lead), strict=True
@@ -218,7 +218,7 @@ def clip_gradients(
 def clipped_surrogate(
     log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float
 ) -> Tensor:
-    """mean min(ρ Â, clip(ρ, 1 − ε, 1 + ε) Â) with ρ = π(a|s) / π_old(a|s), which is to grow.
+    """mean min(ρ Â, clip(ρ, 1 − ε, 1 + ε) Â) with ρ = π(a|s) / π_old(a|s), to be maximised.
 
     Args:
       log_prob, old_log_prob, advantage: [..., B].
@@ -235,12 +235,12 @@ def clipped_surrogate(
 
 
 def clipped_value_loss(value: Tensor, old_value: Tensor, returns: Tensor, clip: float) -> Tensor:
-    """½ mean max(h(V − G), h(V_clip − G)), V_clip = V_old + clip(V − V_old, −ε, ε), h Huber's.
+    """½ mean max(h(V − G), h(V_clip − G)), V_clip = V_old + clip(V − V_old, −ε, ε), Huber h.
 
         h(e) = e² / 2 for |e| ≤ 1, |e| − ½ beyond
 
     Args:
-      value, old_value, returns: [..., B] V, V when the batch was collected, and G.
+      value, old_value, returns: [..., B] V, V_old when the batch was collected, and G.
       clip: ε.
     Returns:
       [...].
@@ -257,6 +257,6 @@ def _huber(error: Tensor) -> Tensor:
 
 
 def minibatches(size: int, count: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """A random partition of `size` samples into `count` index tensors, as equal as can be."""
+    """A random partition of `size` samples into `count` index tensors of nearly equal size."""
     order = torch.randperm(size, generator=generator, device=generator.device)
     return iter(order.tensor_split(min(count, size)))

@@ -22,10 +22,10 @@ class Collector:
     Args:
       env: E copies of each of N tasks.
       noise: std of the acting noise, in action units.
-      warmup: environment steps per task of the warm-up, of all its copies together.
+      warmup: length of the warm-up in environment steps per task, summed over its copies.
       capacity: transitions kept per task.
-      blind: whether the actions of the warm-up are uniform random ones, not the policy's.
-      noisy: how many copies of each task act with noise, the first ones; None for all.
+      blind: whether the warm-up's actions are uniform random ones instead of the policy's.
+      noisy: number of copies of each task, from the first on, that act with noise; None for all.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Collector:
         return self.steps < self.warmup
 
     def step(self, act: Callable[[Tensor], Tensor]) -> Step:
-        """One step of every copy with the policy `act`: obs [N, E, O] → action [N, E, A]."""
+        """Step every copy once with the policy `act`: obs [N, E, O] → action [N, E, A]."""
         if self._obs is None:
             self._obs = self.env.reset()
         step = self._step(self.env, self._obs, act)
@@ -65,11 +65,11 @@ class Collector:
         return step
 
     def begin_anew(self) -> None:
-        """Leave the episodes that are under way; the next step is the first of new ones."""
+        """Abandon the episodes in progress; the next step begins new ones."""
         self._obs = None
 
     def step_apart(self, env: Env, act: Callable[[Tensor], Tensor]) -> None:
-        """One step of every copy of another environment, each the first of its episode."""
+        """Make the first step of an episode in every copy of another environment."""
         self._step(env, env.reset(), act)
 
     def _step(self, env: Env, seen: FloatArray, act: Callable[[Tensor], Tensor]) -> Step:
@@ -116,12 +116,12 @@ class TD3Loop:
 
     Args:
       env: one copy of each task.
-      learner: what is updated.
+      learner: the learner to update.
       config: batch, noise and warm-up.
-      streams: named generators; "exploration", "replay" and "target-noise" are drawn from.
-      trained_actor: whether the actor is worth keeping: then it collects the warm-up itself, and
-        meanwhile its critics learn and it does not, as fresh critics would ruin it. Otherwise the
-        warm-up is uniform and nothing learns.
+      streams: named generators, of which "exploration", "replay" and "target-noise" are used.
+      trained_actor: whether the actor is worth keeping. If so, it acts in the warm-up itself, while
+        only its critics learn, because fresh critics would ruin it. Otherwise the warm-up's actions
+        are uniform random ones and nothing learns.
     """
 
     def __init__(
@@ -143,18 +143,18 @@ class TD3Loop:
         self._noise_generator = streams.torch("target-noise")
 
     def step(self) -> None:
-        """Step every task once and update; during warm-up only a trained actor's critics learn."""
+        """Step every task once and update; in the warm-up, only a trained actor's critics learn."""
         warming_up = self.collector.warming_up
         self.collector.step(self.learner.act)
         if self._trained_actor or not warming_up:
             self.learn(self.collector.replay.at(self.draw()), actor_waits=warming_up)
 
     def draw(self) -> Tensor:
-        """Positions [N, B] in the replay of what an update learns from."""
+        """Draw the positions [N, B] in the replay of the transitions for an update."""
         return self.collector.replay.draw(self._config.batch, self._replay_generator)
 
     def learn(self, batch: Batch, actor_waits: bool = False) -> None:
-        """An update on transitions [N, B, …]; the actor may wait."""
+        """Update on transitions [N, B, …], but not the actor if `actor_waits`."""
         noise = torch.empty_like(batch.action).normal_(
             0.0, self._config.policy_noise, generator=self._noise_generator
         )
@@ -185,16 +185,16 @@ class TD3Loop:
 
 
 def memoryless(act: Callable[[Tensor], Tensor], device: torch.device) -> Memoryless:
-    """A policy for the harness of an actor on a device: obs [N, E, O] → action [N, E, A]."""
+    """Wrap an actor on a device, obs [N, E, O] → action [N, E, A], as a policy for the harness."""
     return Memoryless(lambda obs: array_of(act(tensor_of(obs, device))))
 
 
 class TD3Trainer:
-    """Meta-training by `TD3Loop`; an iteration is a horizon of every task.
+    """Meta-training by `TD3Loop`; an iteration is one horizon of every task.
 
     Args:
-      loop: on the training tasks.
-      keep: told the actor's parameters at the end.
+      loop: the loop on the training tasks.
+      keep: called with the actor's parameters at the end.
     """
 
     def __init__(self, loop: TD3Loop, keep: Callable[[Params], None]) -> None:
@@ -207,7 +207,7 @@ class TD3Trainer:
         return self._loop.learner.updates
 
     def step(self, limit: int) -> Event:
-        """One environment step of every task and its update."""
+        """Make one environment step of every task and the update after it."""
         env = self._loop.collector.env
         if limit < env.n_tasks:
             self._keep({name: tensor.clone() for name, tensor in self._loop.learner.pi.items()})
@@ -216,7 +216,7 @@ class TD3Trainer:
         return Event.NOTHING if self._loop.collector.steps % env.horizon else Event.ITERATION
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the loop."""
+        """The loop's state."""
         return self._loop.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -229,12 +229,12 @@ class TD3Adapter:
 
     Args:
       env: one copy of each test task.
-      learner: begins with fresh task parameters.
+      learner: holds the parameters that adaptation begins with.
       config: settings.
       fresh: draws task parameters (π, ω) for a reset from a generator.
       reset_period: environment steps per task between resets, 0 for none. Replay is kept. A reset
-        that falls in the last 10 % before a checkpoint waits until the checkpoint is past, so that
-        no evaluation sees a policy just reset.
+        that falls in the last 10 % of the steps before a checkpoint waits until after it, so that
+        no evaluation sees a policy that was just reset.
       trained_actor: as in `TD3Loop`.
     """
 
@@ -256,7 +256,7 @@ class TD3Adapter:
 
     @property
     def learner(self) -> TD3:
-        """What learns."""
+        """The loop's learner."""
         return self.loop.learner
 
     @property
@@ -285,7 +285,7 @@ class TD3Adapter:
         return self.loop.policy()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the frozen parameters, which are the method's."""
+        """Everything but the frozen parameters, which belong to the method."""
         return {
             "loop": self.loop.state_dict(),
             "resets": self._resets,

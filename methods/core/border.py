@@ -1,5 +1,5 @@
-"""The border between simulators, which are NumPy on the CPU, and learners, whose tensors are on a
-device: that of the stage's generators.
+"""The border between simulators, which use NumPy on the CPU, and learners, whose tensors are on the
+device of the stage's generators.
 """
 
 from typing import Any
@@ -16,5 +16,5 @@ def tensor_of(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def array_of(tensor: Tensor) -> NDArray[Any]:
-    """A tensor as an array; of one on the CPU they share memory."""
+    """A tensor as an array; if the tensor is on the CPU, they share memory."""
     return tensor.cpu().numpy()

@@ -1,4 +1,4 @@
-"""Adaptation by a latent context z, drawn when an episode begins and kept until it ends."""
+"""Adaptation by a latent context z, drawn at the start of an episode and kept until its end."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -32,14 +32,14 @@ def prior(n_tasks: int, latent: int, device: torch.device) -> Belief:
 
 
 class Episodes:
-    """Episodes of N tasks side by side, one copy of each; each has a z from the prior, later ones
-    from a posterior.
+    """Episodes of N tasks side by side, one copy of each; each episode has its own z, from the
+    prior in a task's first `explore` episodes and from a posterior in later ones.
 
     Args:
       env: with E = 1.
       latent: Z.
-      explore: episodes of a task whose z is from the prior.
-      generator: of z.
+      explore: number of episodes of a task whose z is from the prior.
+      generator: source of z.
     """
 
     def __init__(self, env: Env, latent: int, explore: float, generator: torch.Generator) -> None:
@@ -48,20 +48,20 @@ class Episodes:
         self._latent = latent
         self._generator = generator
         self._device = device = generator.device
-        # episodes of each task
+        # number of episodes of each task that have ended
         self.ended = torch.zeros(env.n_tasks, dtype=torch.int64, device=device)
-        # a new one begins with the next step
+        # [N, 1] whether the next step begins a new episode
         self._over = torch.ones(env.n_tasks, 1, dtype=torch.bool, device=device)
         self._obs = torch.zeros(0, device=device)
         self._z = torch.zeros(env.n_tasks, 1, latent, device=device)
 
     @property
     def explored(self) -> Tensor:
-        """[N] whether a task's next episode is to be on the posterior."""
+        """[N] whether the z of a task's next episode is drawn from the posterior."""
         return self.ended >= self.explore
 
     def step(self, act: Act, believe: Callable[[], Belief]) -> Batch:
-        """Transitions [N, 1, …] of one control step; a new posterior episode calls `believe`."""
+        """Take a control step: transitions [N, 1, …]; new posterior episodes call `believe`."""
         # drawn in every step, so that no task's z depends on when another's episode ends
         shape = self.env.n_tasks, self._latent
         noise = torch.randn(shape, generator=self._generator, device=self._device)
@@ -86,7 +86,7 @@ class Episodes:
         return Batch(obs, action, reward, next_obs, terminated.to(torch.float32))
 
     def collect(self, steps: int, act: Act, believe: Callable[[], Belief]) -> Batch:
-        """As many steps of every task: transitions [N, steps, …]."""
+        """Take `steps` control steps of every task: transitions [N, steps, …]."""
         return Batch(
             *(
                 torch.cat(column, 1)
@@ -95,7 +95,7 @@ class Episodes:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the episodes are; the environment's own state is the harness's."""
+        """The progress of the episodes; the harness keeps the environment's own state."""
         where = {"ended": self.ended, "over": self._over, "obs": self._obs, "z": self._z}
         return {
             **{name: tensor.clone() for name, tensor in where.items()},
@@ -114,7 +114,7 @@ class ContextAgent(Protocol):
     """Acts on a state and z, and infers z from transitions."""
 
     def act(self, obs: Tensor, z: Tensor) -> Tensor:
-        """A drawn action."""
+        """An action drawn from the policy."""
         ...
 
     def mean(self, obs: Tensor, z: Tensor) -> Tensor:
@@ -126,15 +126,15 @@ class ContextAgent(Protocol):
         ...
 
     def learn(self, batch: Batch, context: Batch) -> None:
-        """A gradient step on transitions [N, B, …] with z inferred from others [N, C, …]."""
+        """Make a gradient step on transitions [N, B, …], z inferred from others [N, C, …]."""
         ...
 
     def frozen(self) -> "ContextAgent":
-        """A copy that learning does not reach; it is asked for `mean` only."""
+        """A copy that learning does not change; only its `mean` is used."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes: weights, optimisers, generators."""
+        """Everything that changes: weights, optimisers, generators."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -143,10 +143,10 @@ class ContextAgent(Protocol):
 
 
 class ContextPolicy:
-    """Acts without noise, each episode on a z of its own.
+    """Acts without noise, with a separate z in each episode.
 
     Args:
-      belief: [N, Z] what the episodes' z are drawn from.
+      belief: [N, Z] the distribution from which the episodes' z are drawn.
     """
 
     def __init__(self, agent: ContextAgent, belief: Belief, generator: torch.Generator) -> None:
@@ -157,7 +157,7 @@ class ContextPolicy:
         self._z = torch.zeros(0, device=self._device)
 
     def reset(self, mask: BoolArray) -> None:
-        """Episodes that begin draw a z; the others keep theirs."""
+        """Draw a z for each episode that begins; the others keep theirs."""
         mean, var = (part[:, None] for part in self._belief)
         shape = *mask.shape, mean.shape[-1]
         noise = torch.randn(shape, generator=self._generator, device=self._device)
@@ -170,23 +170,24 @@ class ContextPolicy:
         return array_of(self._agent.mean(tensor_of(obs, self._device), self._z))
 
     def observe(self, step: Step) -> None:
-        """Nothing that is seen within an episode moves its z."""
+        """Do nothing: what is seen within an episode does not change its z."""
 
 
 class ContextAdapter:
-    """Two episodes of each test task on the prior, after which z is inferred from what they saw.
+    """Explores each test task for `explore` episodes on the prior, then infers z from them.
 
-    With `learning` it goes on, on the posterior, and learns from all that was collected.
+    With `learning`, it continues on the posterior and learns from everything collected.
 
     Args:
       env: one copy of each test task.
       agent: acts, infers, learns.
       latent: Z.
-      updates_per_step: gradient steps of each task for each of its environment steps after the
-        first stage, if `learning`.
-      batch, context: transitions of each task that a gradient step learns from, and infers z from.
+      updates_per_step: gradient steps of each task per environment step of it after the
+        exploration, if `learning`.
+      batch, context: numbers of transitions of each task that a gradient step learns from and
+        infers z from.
       replay: transitions kept of each task, if `learning`.
-      generators: of z, and of what is drawn from replay.
+      generators: one for z, one for draws from the replay.
       explore: the number of episodes on the prior.
     """
 
@@ -218,16 +219,16 @@ class ContextAdapter:
         self._replay = Replay(env.n_tasks, capacity, *sizes, device)
         self._steps = 0
         self.updates = 0
-        # seed of what is inferred from
+        # seed of the random subsets that z is inferred from
         self._subsets = int(torch.randint(2**62, (), generator=generators[1], device=device))
 
     @property
     def finished(self) -> bool:
-        """Whether it has explored, and learns nothing."""
+        """Whether the exploration is over and there is no `learning`."""
         return self._steps >= self._own and not self._learning
 
     def step(self, limit: int) -> None:
-        """An exploration step; later a step of experience with its gradient steps, or nothing."""
+        """Explore for one step; later, with `learning`, step on the posterior and learn."""
         if self.finished:
             return
         exploring = self._steps < self._own
@@ -241,7 +242,7 @@ class ContextAdapter:
             self.updates += 1
 
     def _believe(self) -> Belief:
-        # by the step, so that no task's subset depends on when another's episode ends
+        # seeded by the step, so that no task's subset depends on when another's episode ends
         return self._agent.believe(
             self._seen(torch.Generator(self._device).manual_seed(self._subsets + self._steps))
         )
@@ -255,7 +256,7 @@ class ContextAdapter:
         return self._replay.at(order.topk(self._own).indices)
 
     def policy(self, generator: np.random.Generator) -> ContextPolicy:
-        """The agent as it is, with its belief about each task: the prior until exploration ends."""
+        """The present agent with its belief about each task: the prior until exploration ends."""
         drawn = torch.Generator(self._device).manual_seed(int(generator.integers(2**62)))
         explored = self._episodes.explored[:, None]
         belief = prior(self._episodes.env.n_tasks, self._latent, self._device)
@@ -270,7 +271,7 @@ class ContextAdapter:
         return ContextPolicy(self._agent.frozen(), belief, drawn)
 
     def state_dict(self) -> dict[str, Any]:
-        """The episodes, what they saw, and the agent."""
+        """The episodes, their transitions, and the agent."""
         return {
             "episodes": self._episodes.state_dict(),
             "replay": self._replay.state_dict(),

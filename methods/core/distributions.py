@@ -65,7 +65,7 @@ def product_of_gaussians(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         σ² = 1 / Σ 1/σₜ²,   μ = σ² Σ μₜ/σₜ²
 
     Args:
-      mean, var: [..., T, Z], variances of at least 10⁻⁷ count as they are.
+      mean, var: [..., T, Z]; variances below 10⁻⁷ are raised to 10⁻⁷.
     Returns:
       μ and σ² [..., Z].
     """

@@ -1,20 +1,20 @@
-"""Exploration in parameter space: TD3 whose experience a population of perturbed actors gathers.
+"""Exploration in parameter space: TD3 on the experience of a population of perturbed actors.
 
-For each task, P actors play side by side: the learner's own, with action noise, and P − 1 whose
-parameters differ from it by δₚ ~ N(0, diag σ²), without. All that they see goes into one replay,
-and the learner takes as many gradient steps as the task has seen environment steps, as TD3 does.
-The perturbed ones are carried along by those. After an episode the best are recombined,
+For each task, P actors act side by side: the learner's own, with action noise, and P − 1 without
+it, whose parameters differ from the learner's by δₚ ~ N(0, diag σ²). All their transitions go into
+one replay, and the learner makes one gradient step per environment step of the task, as TD3 does.
+The perturbed actors move along with the learner's. After an episode the best are recombined,
 
     π ← π + Σᵢ λᵢ δᵢ,   σ² ← Σᵢ λᵢ δᵢ² + (f σ₀)²,   λᵢ ∝ log((K + 1) / i),  i = 1 … K
 
-over the K = max(1, P / 2) with the highest returns, the best first, and new δ are drawn. σ₀ is a
-share of 1/√I, torch's scale for a layer of I inputs, and f keeps σ from vanishing. With P = 1 this
-is TD3.
+over the K = max(1, ⌊P / 2⌋) with the highest returns, the best first, and new δ are drawn. σ₀ is
+given in units of 1/√I, torch's scale for a layer of I inputs, and f keeps σ from vanishing. With
+P = 1 this is TD3.
 
 Sources: Pourchot and Sigaud 2019, "CEM-RL" (arXiv 1810.01222), for the recombination and the
 weights; Plappert et al. 2018, "Parameter Space Noise for Exploration" (arXiv 1706.01905), for
 perturbing the actor that learns. APB's paper leaves the details open, and these are ours: CEM-RL
-gives half of the population gradient steps of its own, and lets σ's floor decay.
+gives half of the population their own gradient steps, and lets the floor of σ decay.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ from methods.core.td3 import TD3, TD3Config
 
 @dataclass(frozen=True)
 class PopulationConfig(TD3Config):
-    """Settings of the population beside TD3's; all ours."""
+    """Settings of the population, in addition to TD3's; all ours."""
 
     population: int = field(default=5, metadata={"stage": "adapt"})  # actors of each task, P
     # σ₀, in units of 1/√I
@@ -54,13 +54,13 @@ class PopulationConfig(TD3Config):
 
 
 class Population:
-    """The perturbations δ [N, P, …] of the actors of N tasks, and how they are recombined.
+    """The perturbations δ [N, P, …] of the actors of N tasks, and their recombination.
 
-    The first of each task stays 0: it is the learner's own actor.
+    The first of each task stays 0: it belongs to the learner's own actor.
 
     Args:
       pi: the learner's actor, every tensor with a leading axis [N].
-      generator: of the draws.
+      generator: source of the draws.
     """
 
     def __init__(self, pi: Params, config: PopulationConfig, generator: torch.Generator) -> None:
@@ -77,7 +77,7 @@ class Population:
         self.draw()
 
     def draw(self) -> None:
-        """New perturbations of all but the first."""
+        """Draw new perturbations for all actors but the first."""
         for name, variance in self.variance.items():
             n_tasks, *sizes = variance.shape
             noise = torch.empty(n_tasks, self._size, *sizes, device=variance.device)
@@ -90,7 +90,7 @@ class Population:
         return {name: tensor[:, None] + self.delta[name] for name, tensor in pi.items()}
 
     def recombine(self, pi: Params, returns: Tensor) -> None:
-        """Move `pi` and the variances to the elites of each task, for returns [N, P]."""
+        """Recombine `pi` and the variances from each task's elites, by returns [N, P]."""
         n_elites = max(1, self._size // 2)
         weights = torch.tensor(
             [log((n_elites + 1) / i) for i in range(1, n_elites + 1)], device=returns.device
@@ -120,7 +120,7 @@ class EvolvingAdapter:
     Args:
       make_env: makes `population` copies of each test task.
       learner: begins with fresh task parameters, all of which are perturbed.
-      streams: named generators; those of `TD3Loop`, and "population".
+      streams: named generators, of which those of `TD3Loop` and "population" are used.
     """
 
     def __init__(
@@ -140,11 +140,12 @@ class EvolvingAdapter:
         self.population = Population(learner.pi, config, self._population_generator)
         self._device = self._population_generator.device
         lead = env.n_tasks, env.copies
-        # of the first episode since the draw
+        # of each actor's first episode since the draw: its return, and 1 while it runs, else 0
         self._returns = torch.zeros(lead, device=self._device)
         self._running = torch.ones(lead, device=self._device)
         self._time = 0  # steps since the draw
-        self._judged = not self.collector.warming_up  # whether this population acts all the time
+        # whether this population has acted ever since its draw, so that its returns count
+        self._judged = not self.collector.warming_up
 
     @property
     def updates(self) -> int:
@@ -152,10 +153,10 @@ class EvolvingAdapter:
         return self.learner.updates
 
     def step(self, limit: int) -> None:
-        """One step of every actor, as many updates, and at an episode's end the recombination.
+        """Step every actor once, update as many times, and recombine after a horizon.
 
-        Where fewer steps are left than there are actors, the learner's own takes them, each from a
-        start of its own.
+        If fewer steps are left than there are actors, the learner's own actor takes them, each as
+        the first step of a separate episode.
         """
         warming_up = self.collector.warming_up
         if limit < self._config.population:
@@ -178,7 +179,7 @@ class EvolvingAdapter:
         return self.learner.actor(actors, obs[..., None, :])[..., 0, :]
 
     def _recombine(self) -> None:
-        """Draw a new population, around the elites of this one; its episodes begin together."""
+        """Draw a new population around the elites of this one; its episodes begin together."""
         if self._config.population > 1:
             self.collector.begin_anew()
             if self._judged:
@@ -198,13 +199,13 @@ class EvolvingAdapter:
             self.learner.update(batch, noise)
 
     def policy(self, generator: np.random.Generator) -> Memoryless:
-        """The learner's actor, deterministic, from a copy of its parameters; it draws nothing."""
+        """The learner's deterministic actor, with a copy of its parameters; it draws nothing."""
         learner = self.learner
         params = {name: tensor.clone() for name, tensor in (learner.pi | learner.frozen).items()}
         return memoryless(partial(learner.actor, params), self._device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the frozen parameters, which are the method's."""
+        """Everything but the frozen parameters, which belong to the method."""
         return {
             "learner": self.learner.state_dict(),
             "collector": self.collector.state_dict(),
@@ -232,5 +233,5 @@ class EvolvingAdapter:
 
 
 def _inputs(pi: Params, name: str) -> int:
-    """I of the layer that a tensor belongs to."""
+    """Number of inputs, I, of the layer that a tensor belongs to."""
     return pi[f"{name.rpartition('.')[0]}.w"].shape[-2]

@@ -22,13 +22,14 @@ Learn = Callable[[Params, Samples, int], Params]
 class MetaTrainer:
     """Outer steps, each on fresh tasks: experience, inner step, experience, …, outer step.
 
-    One step goes as far as the last inner step, since what was collected until then is no score of
-    adapted policies; the next collects with these, and a third one is the outer step.
+    An outer step takes three calls of `step`. The first ends after the last inner step, because the
+    returns collected so far do not score adapted policies; the second collects with the adapted
+    policies; the third makes the outer step.
 
     Args:
       theta: the shared weights θ to begin with.
       budget: environment steps, summed over `n_tasks`.
-      keep: told θ at the end.
+      keep: called with θ at the end.
     Raises:
       ValueError: if the budget does not allow an outer step.
     """
@@ -59,16 +60,16 @@ class MetaTrainer:
         self._generator = streams.torch("actions")
         self._env = make_env(copies_of(config.episodes, horizon))
         self._sampler = Sampler(self._env, config.episodes, self._generator.device)
-        # φ is of the outer step under way
+        # φ belongs to the outer step in progress
         self._theta = theta
         self._phi = Params()
-        # its batches: before each inner step, and the last
+        # batches of that outer step: one before each inner step, and one after the last
         self._seen = list[Samples]()
         self._validation = list[Samples]()
         self.updates = self._rejected = 0
 
     def step(self, limit: int) -> Event:
-        """Inner steps on fresh tasks, a batch after them, or the outer step that they lead to."""
+        """Make inner steps on fresh tasks, collect the batch after them, or make the outer step."""
         if self._validation:
             self._learn()
             return Event.ITERATION
@@ -83,7 +84,7 @@ class MetaTrainer:
         return Event.EXPLORED
 
     def _adapt(self) -> None:
-        """A batch before each inner step, and φ after the last."""
+        """Collect a batch before each inner step, and keep φ after the last."""
         theta = leaves(self._theta)
         phi = self._learner.start(theta, self._n_tasks)
         for _ in range(self._config.inner_steps):
@@ -92,7 +93,7 @@ class MetaTrainer:
         self._phi = {name: tensor.detach() for name, tensor in phi.items()}
 
     def _learn(self) -> None:
-        """The outer step."""
+        """Make the outer step."""
         (validation,) = self._validation
         self._theta, outcome = meta_step(
             self._learner, self._theta, self._seen, validation, self._config
@@ -120,7 +121,7 @@ class MetaTrainer:
             getLogger(__name__).warning(message, self._rejected, self.updates)
 
     def state_dict(self) -> dict[str, Any]:
-        """θ, and what the outer step under way has seen and adapted."""
+        """θ, and the batches and φ of the outer step in progress."""
         return {
             "theta": {name: tensor.detach().clone() for name, tensor in self._theta.items()},
             "phi": {name: tensor.clone() for name, tensor in self._phi.items()},
@@ -147,14 +148,15 @@ def outer_steps(config: GradientConfig, horizon: int, n_tasks: int) -> int:
 
 
 class GradientAdapter:
-    """Collects a batch, makes a step, and again; frozen when there are no more steps to make.
+    """Collects a batch, makes a step on it, and repeats; frozen after the last step.
 
     Args:
-      make_env: of the test tasks.
+      make_env: makes environments of the test tasks.
       horizon: control steps per episode.
-      params: what the policy of each task has for itself [N, …].
+      params: parameters that each task's policy has for itself, [N, …].
       policy: params, obs → mean and log σ.
-      learn: a step on a batch; at most `steps` of them, None for no end.
+      learn: makes a step on a batch.
+      steps: maximum number of these steps; None for no limit.
     """
 
     def __init__(
@@ -184,7 +186,7 @@ class GradientAdapter:
         return self.updates == self._steps
 
     def step(self, limit: int) -> None:
-        """Go on with the batch; when it is complete, one gradient step of every task."""
+        """Continue the batch; when it is complete, make one gradient step of every task."""
         if self.finished:
             return
         rollout = self._sampler.collect(self._act, limit)
@@ -199,8 +201,8 @@ class GradientAdapter:
             return sampled(self._policy(self._params, obs), self._generator)
 
     def policy(self, generator: np.random.Generator) -> Memoryless:
-        """The current policy, of means or, if so set, drawn."""
-        # steps replace tensors, they do not change them
+        """The current policy; it acts by its mean or, if `stochastic` is set, by draws."""
+        # a shallow copy will do: steps replace tensors and do not change them in place
         params = dict(self._params)
         policy = self._policy
         device = self._generator.device
@@ -216,7 +218,7 @@ class GradientAdapter:
         return Memoryless(act)
 
     def state_dict(self) -> dict[str, Any]:
-        """Parameters, the batch that is being collected, and the generator."""
+        """Parameters, the batch being collected, and the generator."""
         return {
             "params": {name: tensor.clone() for name, tensor in self._params.items()},
             "sampler": self._sampler.state_dict(),

@@ -1,9 +1,9 @@
-"""The steps of gradient-based meta-RL: inner, outer, and what goes on training on the task alone.
+"""The steps of gradient-based meta-RL: inner, outer, and those that train further on a task alone.
 
-A policy has shared weights θ and fast ones φ, with a leading axis [N] of tasks. The inner loop
+A policy has shared weights θ and fast weights φ, with a leading axis [N] of tasks. The inner loop
 moves φ only, and begins from a `start` that depends on θ: in MAML φ is a copy of all of θ, in CAVIA
-a vector of zeros beside it. All tasks are one batched computation; each sees its own gradient
-because losses are summed over tasks.
+a vector of zeros in addition to it. All tasks are one batched computation; each gets its own
+gradient because losses are summed over tasks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,24 +27,24 @@ class GradientConfig:
     """Settings that MAML and CAVIA share."""
 
     # networks
-    hidden: int = 100  # units of both hidden layers; official
+    hidden: int = 100  # units of each of the two hidden layers; official
     # experience
-    episodes: int = 20  # horizons of a task's batch; official
+    episodes: int = 20  # horizons of experience in a task's batch; official
     gamma: float = 0.99  # discount γ; official MAML
     lam: float = 1.0  # λ of the advantages; official
     # inner loop
     inner_rate: float = 0.1  # α; official MAML
     inner_steps: int = 1  # gradient steps in meta-training; official
-    first_order: bool = False  # whether the meta-gradient takes the inner gradient for a constant
-    # gradient steps on a test task, the method's own stage; ours: as many as in meta-training
+    first_order: bool = False  # whether the meta-gradient treats the inner gradient as constant
+    # gradient steps on a test task in the method's own stage; ours: as many as in meta-training
     own_steps: int = field(default=1, metadata=ADAPT)
     # whether evaluated actions are drawn, as in the official code
     stochastic: bool = field(default=False, metadata=ADAPT)
     # outer step
     max_kl: float = 0.01  # δ; official
-    damping: float = 1e-5  # of the Fisher matrix; official
+    damping: float = 1e-5  # added to the diagonal of the Fisher matrix; official
     cg_iterations: int = 10  # official
-    # the Fisher matrix is an average over one in so many steps of the batches; official: 1
+    # n: the Fisher matrix is averaged over every n-th step of the batches; official: 1
     fisher_stride: int = 1
     backtracks: int = 15  # official
     backtrack_ratio: float = 0.8  # official
@@ -77,7 +77,7 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 class InnerLoop(NamedTuple):
-    """What tells one method from another."""
+    """The parts in which the methods differ."""
 
     start: Callable[[Params, int], Params]  # θ, N → φ [N, …] before the first inner step
     policy: Callable[[Params, Params, Tensor], Outputs]  # θ, φ, obs [N, B, O] → mean and log σ
@@ -91,7 +91,7 @@ def inner_step(
     rate: float,
     differentiable: bool = False,
 ) -> Params:
-    """One REINFORCE step of every task.
+    """Make one REINFORCE step of every task.
 
         φ′ = φ − α ∇_φ L(θ, φ)
 
@@ -100,7 +100,7 @@ def inner_step(
       phi: fast weights φ [N, …], which must require a gradient.
       batch: experience collected with θ and φ.
       rate: α.
-      differentiable: whether the gradient itself can be differentiated; otherwise it is a constant
+      differentiable: whether the gradient itself can be differentiated; otherwise it is constant
         (first order).
     Returns:
       φ′.
@@ -130,12 +130,12 @@ def adapted(
 
 
 class MetaObjective:
-    """The outer problem at θ: what the adapted policies would earn, and how far they move.
+    """The outer problem at θ: the adapted policies' surrogate return, and how far they move.
 
     Args:
       learner: the method's parts.
       theta: θ.
-      batches: for each inner step the experience that it saw.
+      batches: the experience of each inner step.
       validation: experience collected with the adapted policies.
       config: settings.
     """
@@ -198,10 +198,10 @@ def meta_step(
     validation: Samples,
     config: GradientConfig,
 ) -> tuple[Params, Outcome]:
-    """A trust-region step of θ on the returns of the policies adapted from it.
+    """Make a trust-region step of θ to raise the returns of the policies adapted from it.
 
     Returns:
-      The new θ and what became of the step.
+      The new θ and the outcome of the step.
     Source:
       Finn, Abbeel and Levine 2017, algorithm 3, line 8 and section 5.3.
     """
@@ -223,7 +223,7 @@ def task_step(
     batch: Samples,
     config: GradientConfig,
 ) -> tuple[Params, Outcome]:
-    """A trust-region step of every task for itself: plain TRPO, side by side.
+    """Make a separate trust-region step for every task: plain TRPO, side by side.
 
     Args:
       policy: params, obs → outputs.
@@ -261,10 +261,10 @@ def task_step(
 
 
 def thinned(batch: Samples, stride: int) -> Samples:
-    """One in `stride` steps of a batch."""
+    """Every `stride`-th step of a batch."""
     return Samples(*(part[:, ::stride] for part in batch))
 
 
 def leaves(params: Mapping[str, Tensor]) -> Params:
-    """The same values, detached, to be differentiated in."""
+    """The same values, detached, as leaves that gradients can be taken of."""
     return {name: tensor.detach().requires_grad_() for name, tensor in params.items()}

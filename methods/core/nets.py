@@ -13,7 +13,7 @@ from torch import Tensor
 
 Params: TypeAlias = dict[str, Tensor]
 
-LAYERS = ("rho_h", "rho_t", "psi")  # of an actor, in the order of their draws
+LAYERS = ("rho_h", "rho_t", "psi")  # parts of an actor, in the order in which they are drawn
 
 
 def init_linear(
@@ -31,7 +31,7 @@ def init_linear(
       name: the layer's name in the tree.
       lead: leading axes; () for a shared layer.
       n_in: I. n_out: O.
-      generator: where the draws come from; they are made in float32 whatever `dtype` is.
+      generator: source of the draws, which are made in float32 whatever `dtype` is.
       scale: s.
     """
     bound = scale / n_in**0.5
@@ -49,18 +49,18 @@ def linear(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
     b = params[f"{name}.b"]
     if w.ndim == 2:
         return torch.addmm(b, x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[-1])
-    if x.ndim > w.ndim:  # to broadcast the layer would copy its weights
+    if x.ndim > w.ndim:  # broadcasting the layer would copy its weights
         y = linear(params, name, x.movedim(0, -3).flatten(-3, -2))  # [T, N, B, I] → [N, T·B, O]
         return y.view(*y.shape[:-2], len(x), x.shape[-2], y.shape[-1]).movedim(-3, 0)
     lead = w.shape[:-2]
-    if x.shape[:-2] != lead:  # to ask torch takes longer than the product of small layers
+    if x.shape[:-2] != lead:  # asking torch takes longer than the product of small layers
         lead = torch.broadcast_shapes(x.shape[:-2], lead)  # type: ignore[no-untyped-call]
     flat = [t.expand(*lead, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (b, x, w)]
     return torch.baddbmm(*flat).view(*lead, x.shape[-2], w.shape[-1])
 
 
 def mlp(params: Mapping[str, Tensor], names: tuple[str, ...], x: Tensor) -> Tensor:
-    """Layers `names` in turn with a ReLU between them and none after the last."""
+    """Apply the layers `names` in turn, with a ReLU between them and none after the last."""
     for name in names[:-1]:
         x = linear(params, name, x).relu()
     return linear(params, names[-1], x)
@@ -102,9 +102,9 @@ def init_actor(
     Args:
       n_obs: O. n_act: A.
       hidden: D.
-      lead: leading axes of those of `LAYERS` that are to be drawn: (N,) for one of each task, ()
-        for a shared one.
-      generator: where the draws come from.
+      lead: leading axes of each of `LAYERS` that is to be drawn: (N,) for one per task, () for a
+        shared one.
+      generator: source of the draws.
       head_scale: scale of ρₜ, in units of torch's default.
     """
     params: Params = {}
@@ -138,8 +138,8 @@ def actor(
 ) -> Tensor:
     """π(s) = tanh(ρₜ ψ(ρₕ s)) in (−1, 1), for obs [N, B, O]: [N, B, A].
 
-    ψ(h) applies σ(W h + b) `depth` times, σ the ReLU, after a first σ(h) if `activate_first`; then,
-    with depth 1, the whole is the usual actor of two hidden layers.
+    ψ(h) applies σ(W h + b) `depth` times, σ the ReLU, after a first σ(h) if `activate_first`; in
+    that case the whole is, at depth 1, the usual actor of two hidden layers.
     """
     h = linear(params, "rho_h", obs)
     if activate_first:

@@ -17,11 +17,11 @@ class RunningMoments:
     """
 
     def __init__(self, size: int) -> None:
-        # they follow the samples to their device
+        # `update` moves them to the device of the samples
         self.mean = torch.zeros(size, dtype=torch.float64, device="cpu")
         self.var = torch.ones(size, dtype=torch.float64, device="cpu")
         self.count = 0.0
-        # mean and 1 / deviation, by precision
+        # mean and 1 / deviation, by dtype
         self._affine: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
     def update(self, samples: Tensor) -> None:
@@ -66,20 +66,20 @@ class RunningMoments:
 
 
 class RewardScale:
-    """Rewards over the running deviation of their discounted return, for a learner of values whose
-    rewards vary in size.
+    """Rewards divided by the running standard deviation of their discounted return, for learners of
+    values whose rewards vary in size.
 
         Rₜ = γ Rₜ₋₁ + rₜ,   r̃ₜ = clip(rₜ / √(Var R + 10⁻⁸), −10, 10)
 
-    R begins anew with a trial. The variance is that about the mean, the mean itself is not taken
-    off.
+    R restarts at 0 with each trial. The variance is that about the mean, but no mean is subtracted
+    from the rewards.
 
     Args:
       gamma: discount γ.
     Source:
       The official code of VariBAD (`VecNormalize`), after OpenAI's baselines; there, statistics
-      move within a batch, R is 0 by the time that the last step of a trial is counted, and a trial
-      that ends sets the R of all others to 0, too.
+      change within a batch, R is already 0 when the last step of a trial is counted, and the end of
+      one trial also sets the R of all others to 0.
     """
 
     def __init__(self, gamma: float) -> None:
@@ -87,7 +87,7 @@ class RewardScale:
         self.moments = RunningMoments(1)
 
     def learn(self, reward: Tensor, trial_ended: Tensor) -> None:
-        """Add a batch that begins with trials: rewards and ends [T, ...]."""
+        """Add a batch whose first step begins trials: rewards and ends of trials [T, ...]."""
         total = torch.zeros_like(reward[0])
         totals = []
         for r, ended in zip(reward.unbind(), trial_ended.unbind(), strict=True):
@@ -97,6 +97,6 @@ class RewardScale:
         self.moments.update(torch.stack(totals)[..., None])
 
     def __call__(self, reward: Tensor) -> Tensor:
-        """r̃; rewards as they are, but for the clipping, before the first batch."""
+        """Return r̃; before the first batch, rewards are clipped but not scaled."""
         scale = float((self.moments.var + 1e-8).rsqrt()) if self.moments.count else 1.0
         return (reward * scale).clamp(-10.0, 10.0)

@@ -1,6 +1,6 @@
 """Policy gradients for N tasks side by side: Gaussian policies, batches of experience, losses.
 
-Policy-gradient learners see a batch once, so all that follows its collection is a function of
+Policy-gradient learners use a batch once, so everything after its collection is a function of
 `Samples`.
 """
 
@@ -64,13 +64,13 @@ def gaussian_policy(params: Mapping[str, Tensor], obs: Tensor) -> Outputs:
 
 
 def sampled(outputs: Outputs, generator: torch.Generator) -> Tensor:
-    """Actions drawn from a policy's outputs; the environment clips them, densities ignore that."""
+    """Draw actions from a policy's outputs; the environment clips them, densities ignore that."""
     mean, log_std = outputs
     return mean + torch.exp(log_std) * torch.empty_like(mean).normal_(generator=generator)
 
 
 class Rollout(NamedTuple):
-    """T control steps of N tasks × E copies; where an episode ends the next begins."""
+    """T control steps of N tasks × E copies; where an episode ends, the next begins."""
 
     obs: Tensor  # [T, N, E, O]
     action: Tensor  # [T, N, E, A] before clipping
@@ -78,11 +78,11 @@ class Rollout(NamedTuple):
     terminated: Tensor  # [T, N, E] bool
     truncated: Tensor  # [T, N, E] bool
     time: Tensor  # [T, N, E] control steps since the episode began
-    last_obs: Tensor  # [N, E, O] what the last step led to
+    last_obs: Tensor  # [N, E, O] after the last step, before any reset
 
 
 class Samples(NamedTuple):
-    """What a policy gradient needs of a batch, B = T·E steps of each of N tasks."""
+    """What a policy gradient needs from a batch: B = T·E steps of each of N tasks."""
 
     obs: Tensor  # [N, B, O]
     action: Tensor  # [N, B, A]
@@ -90,31 +90,31 @@ class Samples(NamedTuple):
 
 
 class Sampler:
-    """Collects batches of `episodes` horizons of every task, all steps of which count.
+    """Collects batches of `episodes` horizons of every task, all steps of which are used.
 
-    A batch begins with a reset. An episode that ends early makes room for another, and one that the
-    batch's end cuts off is bootstrapped. Copies are as many as divide both the episodes and the
-    horizon, so that a batch can stop at any checkpoint.
+    A batch begins with a reset. After an episode that ends early another begins, and one that the
+    end of the batch cuts off is bootstrapped. The number of copies divides both `episodes` and the
+    horizon, so that a batch can pause at any checkpoint.
 
     Args:
       env: made with `copies_of(episodes, horizon)` copies.
       episodes: horizons of experience in a batch, K.
-      device: of the experience.
+      device: the device of the experience.
     """
 
     def __init__(self, env: Env, episodes: int, device: torch.device) -> None:
         self.env, self.steps = env, episodes // env.copies * env.horizon
         self._device = device
-        self._rows: list[list[Tensor]] = []  # of the batch that is being collected
+        self._rows: list[list[Tensor]] = []  # steps of the batch being collected
         self._obs = torch.zeros(env.n_tasks, env.copies, env.observation_size, device=device)
         self._time = torch.zeros(env.n_tasks, env.copies, device=device)
         self._last = self._obs
 
     def collect(self, act: Act, limit: int | None = None) -> Rollout | None:
-        """Go on with the batch for at most `limit` environment steps per task; None until complete.
+        """Continue the batch by at most `limit` environment steps per task; None until complete.
 
-        A limit that does not allow a step of each copy allows none; no budget of whole horizons
-        leaves such a rest.
+        A limit too small for a step of each copy allows none; a budget of whole horizons never
+        leaves such a remainder.
         """
         left = self.steps - len(self._rows)
         for _ in range(left if limit is None else min(left, limit // self.env.copies)):
@@ -151,7 +151,7 @@ class Sampler:
         self._time = (self._time + 1.0) * ~tensor_of(ended, self._device)
 
     def state_dict(self) -> dict[str, Any]:
-        """The part of a batch collected so far; the environment's own state is the harness's."""
+        """The part of a batch collected so far; the harness keeps the environment's own state."""
         return {
             "rows": [[t.clone() for t in row] for row in self._rows],
             "obs": self._obs.clone(),
@@ -166,17 +166,17 @@ class Sampler:
 
 
 def copies_of(episodes: int, horizon: int) -> int:
-    """Copies of each task that collect `episodes` side by side: their gcd with `horizon`."""
+    """Number of copies of each task to collect with: the gcd of `episodes` and `horizon`."""
     return gcd(episodes, horizon)
 
 
 def samples(rollout: Rollout, gamma: float, lam: float) -> Samples:
     """Advantages of a batch, from a linear baseline fitted to it, normalised within each task.
 
-    The baseline knows the clock, and the return that it predicts ends with the episode, at the
-    clock's end too: what is truncated is worth nothing more. An episode that the end of the batch
-    cuts off goes on in the baseline's prediction, and its steps, whose returns are not known whole,
-    are left out of the fit (so where many are cut, the fit favours short episodes).
+    The baseline knows the clock, and the return that it predicts ends with the episode, also where
+    the clock ends it: the value after a truncation is 0. An episode that the end of the batch cuts
+    off is bootstrapped with the baseline's prediction, and its steps, whose full returns are not
+    known, are left out of the fit (so where many are cut off, the fit favours short episodes).
     """
     ended = rollout.terminated | rollout.truncated
     features = baseline_features(rollout.obs, rollout.time)  # [T, N, E, F]
@@ -208,13 +208,13 @@ def reinforce_loss(outputs: Outputs, batch: Samples) -> Tensor:
     """−mean log π(a|s) Â of each task [N].
 
     Source:
-      Williams 1992, with advantages for returns.
+      Williams 1992, with advantages in place of returns.
     """
     return -(log_prob(batch.action, *outputs) * batch.advantage).mean(-1)
 
 
 def surrogate(outputs: Outputs, before: Outputs, batch: Samples) -> Tensor:
-    """mean π(a|s) / π_before(a|s) Â of each task [N]: what a step of TRPO is to raise.
+    """mean π(a|s) / π_before(a|s) Â of each task [N], which a step of TRPO raises.
 
     Source:
       Schulman et al. 2015, eq. 14 (arXiv 1502.05477).

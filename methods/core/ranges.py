@@ -8,10 +8,10 @@ def check_ranges(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None
     """Check that settings lie within their ranges, ends included.
 
     Args:
-      config: has an attribute of each name.
+      config: an object with an attribute of each name.
       ranges: lowest and highest value, by name.
     Raises:
-      ValueError: if one lies outside, or is no number.
+      ValueError: if a setting lies outside its range or is NaN.
     """
     for name, (low, high) in ranges.items():
         if not low <= getattr(config, name) <= high:  # NaN fails too

@@ -1,12 +1,12 @@
-"""One convention of memory for all recurrent methods, and the GRU that carries it.
+"""The memory convention of all recurrent methods, and the GRU that implements it.
 
 A memory is what is known *before* a step. With m₀ = 0 at the beginning of a trial,
 
-    mₜ₊₁ = GRU(mₜ, xₜ),   xₜ of (aₜ, s′ₜ, eₜ, rₜ),
+    mₜ₊₁ = GRU(mₜ, xₜ),   xₜ a function of (aₜ, s′ₜ, eₜ, rₜ),
 
-where s′ₜ is the state that the step t led to, not one that a reset put in its place, and eₜ whether
-the episode ended there. So a policy acts at t on (sₜ, mₜ), and mₜ depends on nothing from t on. A
-trial may hold several episodes; memory goes on across them, and ends with the trial.
+where s′ₜ is the state that step t led to, before any reset, and eₜ says whether the episode ended
+there. So a policy acts at t on (sₜ, mₜ), and mₜ depends on nothing from t on. A trial may contain
+several episodes; memory continues across them and ends with the trial.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def init_gru(
     name: str, n_in: int, size: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
 ) -> Params:
     """Fresh GRU, R = `size`: `name_x` [I, 3R], `name_m` [R, 3R], all U(−1/√R, 1/√R) as in torch."""
-    scale = (n_in / size) ** 0.5  # `init_linear` has its bound in units of 1/√I
+    scale = (n_in / size) ** 0.5  # `init_linear` takes its scale in units of 1/√I
     wide = init_linear(
         f"{name}_x", (), n_in, n_out=3 * size, generator=generator, scale=scale, dtype=dtype
     )
@@ -65,8 +65,8 @@ def gru_cell(params: Mapping[str, Tensor], name: str, gates: Tensor, memory: Ten
     Returns:
       [..., B, R] m′.
     Source:
-      Cho et al. 2014 (arXiv 1406.1078), with the reset gate behind the product, as in cuDNN and
-      torch.
+      Cho et al. 2014 (arXiv 1406.1078), with the reset gate applied after the product, as in
+      cuDNN and torch.
     """
     size = memory.shape[-1]
     held = linear(params, f"{name}_m", memory)
@@ -83,12 +83,12 @@ def memories(
     start: Tensor,
     truncation: int | None = None,
 ) -> Tensor:
-    """What is remembered before each of T steps, and after the last.
+    """The memory before each of T steps, and after the last.
 
     Args:
-      x: [T, ..., B, I] of each step's outcome.
-      trial_ended: [T, ..., B] bool, whether the trial ended with the step: nothing is remembered of
-        it.
+      x: [T, ..., B, I] the GRU's input, from each step's outcome.
+      trial_ended: [T, ..., B] bool, whether the trial ended with the step; the memory after it is
+        then 0.
       start: [..., B, R] memory before the first step.
       truncation: steps after which gradients are cut, None for never.
     Returns:
@@ -106,7 +106,7 @@ def _in_turn(
 ) -> Tensor:
     memory = start
     result = [start]
-    # unbound at once: the gradient of an index would be as large as the whole
+    # unbind all at once: the gradient of indexing a step would be as large as the whole tensor
     for gate, goes_on in zip(gates.unbind(), going_on.unbind(), strict=True):
         memory = gru_cell(params, name, gate, memory) * goes_on
         result.append(memory)
@@ -121,7 +121,7 @@ def _in_segments(
     start: Tensor,
     length: int,
 ) -> Tensor:
-    """Segments of `length` steps, with gradients, side by side; a first pass finds their starts."""
+    """Segments of `length` steps side by side, with gradients; a first pass finds their starts."""
     with torch.no_grad():
         # [S - 1, ..., B, R]
         first = _in_turn(params, name, gates, going_on, start)[length:-1:length]
@@ -130,7 +130,7 @@ def _in_segments(
     missing = len(starts) * length - steps
 
     def side_by_side(values: Tensor) -> Tensor:
-        """[T, …, B, ·] as segments beside each other, the last filled up with zeros."""
+        """[T, …, B, ·] as segments side by side, the last padded with zeros."""
         padded = (
             torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing else values
         )

@@ -1,4 +1,4 @@
-"""Replay of transitions: of N tasks that step together, and of many of which a few are visited."""
+"""Replay of transitions: for N tasks that step together, or for many of which some are visited."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
 class Replay:
     """A ring of each task's last C transitions, in one float32 tensor [N, C, 2·O + A + 2].
 
-    Memory is N·C·4·(2·O + A + 2) bytes, which the CPU's system gives only as it fills.
+    Memory is N·C·4·(2·O + A + 2) bytes, which the CPU's system allocates only as the ring fills.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Replay:
     ) -> None:
         self._sizes = [n_obs, n_act, 1, n_obs, 1]
         self._data = torch.empty(n_tasks, capacity, sum(self._sizes), device=device)
-        # of each task's rows in the flat table
+        # start of each task's rows in the flat table
         self._offset = torch.arange(n_tasks, device=device)[:, None] * capacity
         self._added = 0
 
@@ -59,12 +59,12 @@ class Replay:
         return self.at(self.draw(size, generator))
 
     def draw(self, size: int, generator: torch.Generator) -> Tensor:
-        """Positions [N, size] of each task's ring, drawn uniformly with replacement."""
+        """Positions [N, size] in each task's ring, drawn uniformly with replacement."""
         shape = len(self._data), size
         return torch.randint(len(self), shape, generator=generator, device=generator.device)
 
     def at(self, index: Tensor) -> Batch:
-        """The transitions at positions `index` [N, B] of each task's ring."""
+        """The transitions at positions `index` [N, B] in each task's ring."""
         flat = self._data.view(-1, self._data.shape[-1])
         # [N, B, F]
         rows = flat.index_select(0, (index + self._offset).reshape(-1)).view(*index.shape, -1)
@@ -82,9 +82,9 @@ class Replay:
 
 
 class TaskReplay:
-    """A ring of each task's last C transitions, in one float32 tensor [N, C, 2·O + A + 2].
+    """As `Replay`, but each call names the tasks that it adds to or draws from.
 
-    Memory is N·C·4·(2·O + A + 2) bytes, which the CPU's system gives only as it fills.
+    Memory is N·C·4·(2·O + A + 2) bytes, which the CPU's system allocates only as the ring fills.
     """
 
     def __init__(
@@ -93,18 +93,18 @@ class TaskReplay:
         self._sizes = [n_obs, n_act, 1, n_obs, 1]
         self._data = torch.empty(n_tasks, capacity, sum(self._sizes), device=device)
         self._added = torch.zeros(n_tasks, dtype=torch.int64, device=device)
-        # where it begins, in transitions ever added; and its size
+        # where each task's context begins, counted in transitions ever added; and its size
         self._context = torch.zeros(2, n_tasks, dtype=torch.int64, device=device)
 
     def add(self, ids: Tensor, batch: Batch, context: bool, more: bool = False) -> None:
         """Append transitions [n, T, …] of the tasks at `ids` [n], each named once.
 
         Args:
-          context: whether these, and no older ones, are from now on what the inference network may
-            see of these tasks.
-          more: whether it may see these beside those that were added last.
+          context: whether the inference network may see these, and no older ones, of these tasks
+            from now on.
+          more: whether it may see these too, in addition to those that were added last.
         Raises:
-          ValueError: if they are more than the ring holds.
+          ValueError: if there are more of them than the ring holds.
         """
         steps = batch.reward.shape[1]
         capacity = self._data.shape[1]
@@ -132,12 +132,12 @@ class TaskReplay:
         self._added[ids] += steps
 
     def sample(self, ids: Tensor, size: int, generator: torch.Generator) -> Batch:
-        """`size` transitions of each task in `ids`, uniformly with replacement: [n, size, …]."""
+        """`size` transitions of each task in `ids`, uniform with replacement: [n, size, …]."""
         held = self._added[ids].clamp(max=self._data.shape[1])
         return self._at(ids, _uniform(held, size, generator))
 
     def sample_context(self, ids: Tensor, size: int, generator: torch.Generator) -> Batch:
-        """The same of what the inference network may see."""
+        """As `sample`, from the transitions that the inference network may see."""
         begin, held = self._context[:, ids]
         return self._at(ids, begin[:, None] + _uniform(held, size, generator))
 
@@ -153,7 +153,7 @@ class TaskReplay:
         return Batch(obs, action, reward[..., 0], next_obs, terminated[..., 0])
 
     def state_dict(self) -> dict[str, Any]:
-        """The filled part of the rings, what was added, and where the contexts are."""
+        """The filled part of the rings, the counts of what was added, and the contexts' places."""
         filled = min(int(self._added.max()), self._data.shape[1])
         return {
             "data": self._data[:, :filled].clone(),
@@ -169,7 +169,7 @@ class TaskReplay:
 
 
 def _uniform(held: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """`size` numbers below each of `held` [n]: [n, size].
+    """`size` integers from 0 to below each of `held` [n], drawn uniformly: [n, size].
 
     Raises:
       ValueError: if a task holds nothing.

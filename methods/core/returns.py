@@ -1,8 +1,8 @@
 """Returns, advantages and the linear baseline of on-policy learners, for any axes after time.
 
-`terminated` ends an episode for good, `truncated` cuts it off by the clock; they are never mixed: a
-value may follow the second, none follows the first. Where neither is set in the last row, the batch
-ends inside an episode.
+`terminated` ends an episode for good, `truncated` cuts it off by the clock. They are never mixed: a
+state may have a value after the second, but not after the first. Where neither is set in the last
+row, the batch ends inside an episode.
 """
 
 import torch
@@ -47,19 +47,18 @@ def advantages(
 
         δₜ = rₜ + γ (1 − dₜ) V(sₜ₊₁) − V(sₜ),   Âₜ = δₜ + γ λ (1 − eₜ) Âₜ₊₁,   Â_T = 0
 
-    with d terminated and e terminated or truncated: the sum stops at either, the value of what
-    follows at the first only.
+    with d terminated and e terminated or truncated: both stop the sum, but only d drops the value
+    of the next state.
 
     Args:
       reward: [T, …]. value: [T, …] V(sₜ).
-      next_value: [T, …] V(sₜ₊₁) of the state that the step led to, not of one that a reset put in
-        its place.
+      next_value: [T, …] V(sₜ₊₁) of the state that the step led to, before any reset.
       terminated, truncated: [T, …] bool.
       gamma, lam: discount γ and mixing λ in [0, 1].
     Returns:
       [T, …] in the units of `reward`.
     Source:
-      Schulman et al. 2016, eq. 16 (arXiv 1506.02438), with ends inside the batch.
+      Schulman et al. 2016, eq. 16 (arXiv 1506.02438), with episodes that end in the batch.
     """
     delta = reward + gamma * next_value * ~terminated - value
     ended = terminated | truncated
@@ -72,10 +71,10 @@ def advantages(
 
 
 def normalised(values: Tensor) -> Tensor:
-    """(x − mean) / std over the last axis; zeros where all are equal."""
+    """(x − mean) / std over the last axis; zeros where all values are equal."""
     centred = values - values.mean(-1, keepdim=True)
     scaled = centred / (centred.square().mean(-1, keepdim=True).sqrt() + 1e-8)
-    # the mean of equal numbers may differ from them by rounding, which the division would make ±1
+    # rounding can make the mean of equal numbers differ from them; the division would give ±1
     return torch.where((values == values[..., :1]).all(-1, keepdim=True), 0.0, scaled)
 
 
@@ -86,7 +85,7 @@ def baseline_features(obs: Tensor, time: Tensor) -> Tensor:
       obs: [..., B, O].
       time: [..., B] control steps since the episode began.
     Returns:
-      [..., B, 2·O + 4] in float64, in which they are fitted.
+      [..., B, 2·O + 4] in float64, for the fit.
     Source:
       Duan et al. 2016, section 5 (arXiv 1604.06778); the clipping is rllab's.
     """
@@ -103,8 +102,8 @@ def fit_baseline(features: Tensor, returns: Tensor, known: Tensor, ridge: float 
     Args:
       features: [..., B, F] x, float64.
       returns: [..., B] G.
-      known: [..., B] bool, the rows whose return is known; others, like padding, do not enter the
-        fit.
+      known: [..., B] bool, the rows whose return is known; others, such as padding, do not enter
+        the fit.
       ridge: weight of the penalty.
     Returns:
       [..., F] w, float64; zeros where no row is known.

@@ -1,4 +1,4 @@
-"""Soft actor-critic with a value network: settings, networks, losses; any axes lead the samples.
+"""Soft actor-critic with a value network: settings, networks, losses; for any leading axes.
 
 Haarnoja, Zhou, Abbeel and Levine 2018, "Soft Actor-Critic" (arXiv 1801.01290), as PEARL uses it;
 the temperature α is 1, with rewards scaled instead, or learned as in their second paper (arXiv
@@ -35,8 +35,7 @@ class SACConfig:
     regularisation: float = 1e-3  # of the policy's μ² and (log σ)²
     auto_entropy: bool = False  # learn α so that the entropy is −A, instead of α = 1
     # execution
-    # "bf16": matrix products in bfloat16 under autocast; slow where the CPU has no such
-    # instructions
+    # "bf16": matrix products in bfloat16 under autocast; slow on a CPU without instructions for it
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
@@ -59,7 +58,7 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def names(net: str, layers: int) -> tuple[str, ...]:
-    """Of the layers of a network: hidden ones and the last."""
+    """Names of the layers of a network: the hidden ones and the last."""
     return tuple(f"{net}{layer}" for layer in range(layers + 1))
 
 
@@ -75,8 +74,8 @@ def init_mlp(
 ) -> Params:
     """Fresh weights of a network, as the official code draws them.
 
-    Hidden layers U(−1/√H, 1/√H) with H their outputs and biases 0.1, the last U(−s, s), weights and
-    biases, with s = `last`.
+    Hidden layers have weights U(−1/√H, 1/√H), with H their number of outputs, and biases 0.1; the
+    last layer has weights and biases U(−s, s), with s = `last`.
     """
     sizes = [n_in, *[hidden] * layers, n_out]
     params: Params = {}
@@ -94,9 +93,10 @@ def init_mlp(
 def network(
     params: Mapping[str, Tensor], net: str, layers: int, x: Tensor, precision: str
 ) -> Tensor:
-    """What a network gives for x [..., B, I].
+    """Output of a network for x [..., B, I].
 
-    Its last layer is in float32: bfloat16 has only 8 bits for a return of hundreds.
+    Its last layer is in float32: bfloat16 has only 8 significant bits, too few for returns in the
+    hundreds.
     """
     *hidden, last = names(net, layers)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -105,7 +105,7 @@ def network(
 
 
 class Drawn(NamedTuple):
-    """An action that the policy drew."""
+    """An action drawn by the policy."""
 
     action: Tensor  # [..., A] in (−1, 1)
     log_prob: Tensor  # [...]
@@ -162,7 +162,7 @@ def policy_loss(drawn: Drawn, q: Tensor, alpha: Tensor, regularisation: float) -
 
 
 def temperature_loss(log_alpha: Tensor, log_prob: Tensor, entropy: float) -> Tensor:
-    """−log α · mean (log π + H̄) [...], which grows α where the policy's entropy is below H̄.
+    """−log α · mean (log π + H̄) [...], which raises α where the policy's entropy is below H̄.
 
     Source:
       Haarnoja et al. 2018 (arXiv 1812.05905), eq. 18, in log α as their code has it.

@@ -1,9 +1,9 @@
-"""TD3 for N tasks side by side: the losses, and the shell that steps them.
+"""TD3 for N tasks side by side: the losses, and the learner that takes steps on them.
 
 Twin Delayed Deep Deterministic policy gradient, Fujimoto, van Hoof and Meger 2018 (arXiv
 1802.09477), official code sfujim/TD3. Losses are summed over tasks and averaged within each, so
 every task gets the gradient it would get alone, and a tensor that several tasks share gets the sum
-of theirs.
+of their gradients.
 """
 
 import logging
@@ -22,7 +22,7 @@ from methods.core.replay import Batch
 
 # (parameters, obs [N, B, O]) → action [N, B, A]
 Actor: TypeAlias = Callable[[Mapping[str, Tensor], Tensor], Tensor]
-Gradient: TypeAlias = Callable[..., Params]  # of a loss in its first argument
+Gradient: TypeAlias = Callable[..., Params]  # gradient of a loss in its first argument
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,13 @@ class TD3Config:
     policy_delay: int = 2  # critic updates per actor update
     # interaction
     exploration_noise: float = 0.1  # std of the acting noise, in action units
-    # random actions, no actor updates; ours: official 25 000 steps, which exceeds our budgets
+    # random actions, no actor updates; ours: the official 25 000 steps exceed our budgets
     warmup_episodes: int = 5
     replay: int = 1_000_000  # transitions kept per task
     # execution
-    # "bf16": matrix products in bfloat16 under autocast; slow where the CPU has no such
-    # instructions
+    # "bf16": matrix products in bfloat16 under autocast; slow on a CPU without instructions for it
     precision: str = "fp32"
-    # fuse the gradients with torch.compile; falls back where there is no C++ compiler
+    # fuse the gradients with torch.compile; falls back to eager mode without a C++ compiler
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -76,7 +75,7 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def smoothed_action(action: Tensor, noise: Tensor, clip: float) -> Tensor:
-    """ã = clip(π'(s') + clip(ε, −c, c), −1, 1), as the target policy acts.
+    """ã = clip(π'(s') + clip(ε, −c, c), −1, 1), the smoothed action of the target policy.
 
     Args:
       action: [N, B, A] π'(s').
@@ -96,7 +95,7 @@ def td_target(reward: Tensor, terminated: Tensor, next_q: Tensor, gamma: float) 
       next_q: [2, N, B] the target critics' values of the next state.
       gamma: γ.
     Returns:
-      [N, B], no gradient flows through it.
+      [N, B], through which no gradient flows.
     Source:
       Fujimoto et al. 2018, eq. 10.
     """
@@ -155,9 +154,9 @@ class TD3:
     Args:
       actor: the policy as a function of its parameters.
       pi: actor parameters that learn; tensors without a task axis are shared.
-      frozen: actor parameters that do not.
+      frozen: actor parameters that do not learn.
       omega: twin critics, leading axes [2, N].
-      rates: learning rates of the actor's parameters that have one of their own, by name.
+      rates: learning rates of those actor parameters that have their own, by name.
     """
 
     def __init__(
@@ -199,7 +198,7 @@ class TD3:
         self._omega_adam = torch.optim.Adam(list(self.omega.values()), rate, fused=True)
 
     def restart(self, pi: Params, omega: Params) -> None:
-        """Begin again from other parameters: targets equal them, and the optimisers forget."""
+        """Begin again from other parameters; targets are set to them and optimisers are reset."""
         for mine, fresh in (
             (self.pi, pi),
             (self.pi_target, pi),
@@ -214,7 +213,10 @@ class TD3:
         return self.actor(self.pi | self.frozen, obs)
 
     def update(self, batch: Batch, noise: Tensor, actor_waits: bool = False) -> None:
-        """One step of algorithm 1, target noise ε [N, B, A] ~ N(0, σ̃²); the actor may wait."""
+        """Make one step of algorithm 1, with target noise ε [N, B, A] ~ N(0, σ̃²).
+
+        If `actor_waits`, the actor itself is not updated.
+        """
         target = self.pi_target | self.frozen
         gradient = self._critic_gradient(self.omega, self.omega_target, target, batch, noise)
         _apply(self._omega_adam, self.omega, gradient)
@@ -226,7 +228,7 @@ class TD3:
             self._follow()
 
     def _follow(self) -> None:
-        """Polyak averaging of the targets: θ' ← τ θ + (1 − τ) θ'."""
+        """Move the targets by Polyak averaging: θ' ← τ θ + (1 − τ) θ'."""
         targets = [*self.pi_target.values(), *self.omega_target.values()]
         torch._foreach_lerp_(targets, [*self.pi.values(), *self.omega.values()], self.config.tau)
 
@@ -236,7 +238,7 @@ class TD3:
             name: _copy(getattr(self, name))
             for name in ("pi", "omega", "pi_target", "omega_target")
         }
-        # its tensors are live
+        # Adam's `state_dict` returns its live tensors
         adam = [deepcopy(adam.state_dict()) for adam in (self._pi_adam, self._omega_adam)]
         return {**trees, "adam": adam, "updates": self.updates}
 
@@ -252,12 +254,12 @@ class TD3:
 def gradient_of(loss: Callable[..., Tensor], compiled: bool) -> Gradient:
     """The gradient of `loss` in its first argument, a parameter tree.
 
-    Compiled it is fused into few kernels; where that fails, as without a C++ compiler, it goes on
-    without.
+    If `compiled`, it is fused into few kernels; if that fails, for example without a C++ compiler,
+    the eager version is used.
     """
 
     def eager(params: Params, *args: Any) -> Params:
-        """Without a compiler."""
+        """The gradient without compilation."""
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
         return dict(
             zip(
@@ -270,7 +272,7 @@ def gradient_of(loss: Callable[..., Tensor], compiled: bool) -> Gradient:
     fused: Gradient | None = torch.compile(torch.func.grad(loss))
 
     def call(params: Params, *args: Any) -> Params:
-        """Compiled, as long as that works."""
+        """The compiled gradient, as long as that works."""
         nonlocal fused
         if fused is not None:
             try:

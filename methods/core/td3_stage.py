@@ -1,18 +1,18 @@
-"""TD3 on a test task, from where another method's adaptation ends.
+"""TD3 on a test task, starting where another method's adaptation ends.
 
-Each method's learner needs its own amount of experience: a batch of TRPO or PPO is what TD3 makes
-thousands of updates from. To tell what a method's adapted policy is worth as a beginning from how
-fast its learner goes on, the same TD3 goes on from each of them:
+Learners need different amounts of experience: from what is one batch for TRPO or PPO, TD3 makes
+thousands of updates. To separate the worth of a method's adapted policy as a starting point from
+the speed of the method's own learner, the same TD3 continues from every method:
 
-1. the method's own stage, as it is without this;
-2. a warm-up, in which its policy acts, with TD3's acting noise. After every step TD3's critics make
-   an update, and its actor, the one of `td3`, a step of behaviour cloning on
+1. the method's own stage, unchanged;
+2. a warm-up, in which the method's policy acts, with TD3's acting noise. After every step TD3's
+   critics make an update, and its actor, the same as in `td3`, a step of behaviour cloning on
 
    Lₙ(π) = mean over a batch of ‖π(s) − a‖²,   a: the method's action without the noise;
 3. TD3 as in `td3`.
 
 Until the warm-up ends the method's policy is evaluated, afterwards the actor. A policy with a
-memory cannot be cloned whole: the actor sees the state alone.
+memory cannot be cloned completely: the actor sees only the state.
 
 Sources: TD3, Fujimoto, van Hoof and Meger 2018 (arXiv 1802.09477). The warm-up and the cloning are
 ours.
@@ -39,7 +39,7 @@ ADAPT = {"stage": "adapt"}
 
 @dataclass(frozen=True)
 class TD3StageConfig:
-    """Settings of the stage beside those of a method: TD3's, and their defaults."""
+    """Settings of TD3 in this stage, in addition to a method's own; the defaults are TD3's."""
 
     td3_hidden: int = field(default=TD3Config.hidden, metadata=ADAPT)
     td3_depth: int = field(default=TD3Config.depth, metadata=ADAPT)
@@ -58,7 +58,7 @@ class TD3StageConfig:
 
     def __post_init__(self) -> None:
         self.td3_config()
-        # next is the Config of the method; for mypy, which sees this class alone, it is `object`
+        # this calls the method's Config; mypy, which sees this class alone, takes it for `object`
         super().__post_init__()  # type: ignore[misc]
 
     def td3_config(self) -> TD3Config:
@@ -94,7 +94,7 @@ def cloning_loss(pi: Params, obs: Tensor, action: Tensor, actor: Actor) -> Tenso
 
 
 class Prefixed:
-    """Generators whose names another user of the same streams does not ask for."""
+    """Streams under prefixed names, so that no other user of the same streams gets these draws."""
 
     def __init__(self, streams: Streams, prefix: str) -> None:
         self._streams = streams
@@ -119,10 +119,10 @@ class TD3StageAdapter:
 
     Args:
       own: the method's own stage.
-      make_env: of the test tasks.
-      spec: of the family.
+      make_env: makes environments of the test tasks.
+      spec: what is known of the family.
       config: settings of TD3.
-      streams: named generators, the names prefixed with "td3-".
+      streams: named generators; their names are prefixed with "td3-".
     Raises:
       ValueError: if a task's replay does not hold the warm-up.
     """
@@ -148,7 +148,7 @@ class TD3StageAdapter:
         )
         self._horizon = horizon
         self._generator = streams.torch("warm-up")
-        # a of each step of the warm-up
+        # the method's action a at each step of the warm-up
         self._cloned = torch.zeros(env.n_tasks, warmup, n_act, device=generator.device)
         self._cloning = gradient_of(partial(cloning_loss, actor=act), config.compile)
         self._adam = torch.optim.Adam(
@@ -157,7 +157,7 @@ class TD3StageAdapter:
 
     @property
     def updates(self) -> int:
-        """Optimiser steps so far, per task: the method's own, and of TD3's critics."""
+        """Optimiser steps so far, per task: the method's own and those of TD3's critics."""
         return self.own.updates + self.loop.learner.updates
 
     @property
@@ -166,7 +166,7 @@ class TD3StageAdapter:
         return False
 
     def step(self, limit: int) -> None:
-        """Go on with the stage that it is in; of the warm-up an episode's length at most."""
+        """Continue the present stage; in the warm-up, by at most an episode's length."""
         if not self.own.finished:
             self.own.step(limit)
         elif self.loop.collector.warming_up:
@@ -175,7 +175,7 @@ class TD3StageAdapter:
             self.loop.step()
 
     def _warm_up(self, steps: int) -> None:
-        """New episodes of every task, with the method's policy."""
+        """Run new episodes of every task with the method's policy, and learn after every step."""
         collector = self.loop.collector
         device = self._generator.device
         seed = int(torch.randint(2**62, (), generator=self._generator, device=device))
@@ -190,13 +190,13 @@ class TD3StageAdapter:
             self._learn()
 
     def _act(self, policy: Policy, obs: Tensor) -> Tensor:
-        """The method's action, which is kept."""
+        """Return the method's action, and keep it for cloning."""
         action = tensor_of(policy.act(array_of(obs)), obs.device)
         self._cloned[:, self.loop.collector.steps] = action[:, 0]
         return action
 
     def _learn(self) -> None:
-        """An update of the critics, and the actor's step towards the method's actions."""
+        """Update the critics, and make the actor's step towards the method's actions."""
         index = self.loop.draw()
         batch = self.loop.collector.replay.at(index)
         self.loop.learn(batch, actor_waits=True)
@@ -208,13 +208,13 @@ class TD3StageAdapter:
         self._adam.step()
 
     def policy(self, generator: np.random.Generator) -> Policy:
-        """The method's own until the warm-up is over, then TD3's."""
+        """The method's own policy until the warm-up is over, then TD3's."""
         if not self.own.finished or self.loop.collector.warming_up:
             return self.own.policy(generator)
         return self.loop.policy()
 
     def state_dict(self) -> dict[str, Any]:
-        """Both stages, and what is cloned."""
+        """The method's own stage, TD3, and the actions to clone."""
         return {
             "own": self.own.state_dict(),
             "loop": self.loop.state_dict(),

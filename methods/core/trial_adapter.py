@@ -14,13 +14,13 @@ from methods.core.trials import Agent, Choice, Moment, TrialBatch, TrialRunner, 
 
 
 class EvaluatedAgent(Agent, Protocol):
-    """An agent that can be frozen."""
+    """An agent that can be frozen and evaluated."""
 
     memory_size: int
 
     @property
     def device(self) -> torch.device:
-        """Of its tensors."""
+        """Device of its tensors."""
         ...
 
     @property
@@ -33,15 +33,15 @@ class EvaluatedAgent(Agent, Protocol):
         ...
 
     def recall(self, moments: Moment) -> Tensor:
-        """The memory [T, N, E, R] before each step of what was seen."""
+        """The memory [T, N, E, R] before each step of trials [T, N, E, …]."""
         ...
 
     def frozen(self) -> "EvaluatedAgent":
-        """A copy that learning does not reach."""
+        """A copy that learning does not change."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes: weights, learner, generators."""
+        """Everything that changes: weights, learner, generators."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -65,10 +65,10 @@ class ByMean:
 
 
 class RememberingPolicy:
-    """Acts by the mean, and goes on remembering within the episode.
+    """Acts by the mean, and continues to remember within the episode.
 
     Args:
-      memory: [N, R] of each task, with which every episode begins.
+      memory: [N, R] of each task, at the start of every episode.
     """
 
     def __init__(self, agent: EvaluatedAgent, memory: Tensor) -> None:
@@ -78,7 +78,7 @@ class RememberingPolicy:
         self._memory = self._obs = self._action = torch.zeros(0, device=memory.device)
 
     def reset(self, mask: BoolArray) -> None:
-        """Episodes that begin, begin with what the trial taught; the others go on."""
+        """Give episodes that begin the memory from the trial; the others keep theirs."""
         start = self._start[:, None].expand(-1, mask.shape[1], -1)
         going_on = self._memory if self._memory.shape == start.shape else start
         self._memory = torch.where(tensor_of(mask, self._device)[..., None], start, going_on)
@@ -108,17 +108,17 @@ class RememberingPolicy:
 
 
 class TrialAdapter:
-    """One trial of k episodes on each test task, by mean actions; an evaluated episode begins with
-    what its first k − 1 taught.
+    """One trial of k episodes on each test task, by mean actions; evaluated episodes begin with the
+    memory after its first k − 1 episodes.
 
-    With `learn`, training goes on afterwards, on batches of E trials of each task.
+    With `learn`, training follows, on batches of E trials of each task.
 
     Args:
-      make_env: of the test tasks.
+      make_env: makes environments of the test tasks.
       horizon: H.
       episodes: k.
       agent: acts and remembers.
-      learn: a learner's update of the agent, on a batch; None if its weights stay.
+      learn: updates the agent on a batch; None if its weights stay fixed.
       copies: E.
     """
 
@@ -152,11 +152,11 @@ class TrialAdapter:
 
     @property
     def finished(self) -> bool:
-        """Whether the trial is over, and nothing is learned after it."""
+        """Whether the trial is over and no training follows it."""
         return not self._own_stage and self._learn is None
 
     def step(self, limit: int) -> None:
-        """Go on with the trial; after it with batches of trials and updates, or with nothing."""
+        """Continue the trial; after it, with `learn`, continue batches of trials and updates."""
         if self._own_stage:
             trials = self._trial.collect(ByMean(self._agent), limit)
             if trials is None:
@@ -174,11 +174,11 @@ class TrialAdapter:
         self._known = known_of(moments, memory, self._episodes - 1)
 
     def policy(self, generator: np.random.Generator) -> RememberingPolicy:
-        """The agent as it is, with what it knows; it draws nothing."""
+        """The present agent, with its memory of each task; it draws nothing."""
         return RememberingPolicy(self._agent.frozen(), self._known)
 
     def state_dict(self) -> dict[str, Any]:
-        """The trial or batch that is being collected, what is known, and the agent."""
+        """The trial or batch being collected, the memories for evaluation, and the agent."""
         return {
             "trial": self._trial.state_dict(),
             "batch": None if self._batch is None else self._batch.state_dict(),

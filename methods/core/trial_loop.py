@@ -18,7 +18,7 @@ class TrialLearner(Agent, Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Of its tensors."""
+        """Device of its tensors."""
         ...
 
     @property
@@ -28,15 +28,15 @@ class TrialLearner(Agent, Protocol):
 
     @property
     def statistics(self) -> Mapping[str, RunningMoments]:
-        """What normalises, by name; moved by meta-training alone."""
+        """Statistics of the normalisers, by name; only meta-training changes them."""
         ...
 
     def meta_learn(self, trials: Trials) -> None:
-        """An update of all that meta-training moves."""
+        """Update everything that meta-training changes."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes but the statistics: weights, optimisers, generators."""
+        """Everything that changes except the statistics: weights, optimisers, generators."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -50,13 +50,13 @@ def steps_of(config: PPOConfig, n_tasks: int, horizon: int) -> int:
 
 
 class TrialTrainer:
-    """Batches of trials of fresh tasks, an update on each.
+    """Meta-training on batches of trials of fresh tasks, with an update on each batch.
 
     Args:
       agent: acts, remembers and learns.
       budget: environment steps, summed over `n_tasks`.
-      least: what the first update takes of it.
-      keep: called at the end, when `agent` is what was trained.
+      least: the part of `budget` that the first update takes.
+      keep: called at the end, when training of `agent` is complete.
     Raises:
       ValueError: if the budget does not allow one update.
     """
@@ -92,7 +92,7 @@ class TrialTrainer:
         return self._agent.updates
 
     def step(self, limit: int) -> Event:
-        """A batch of whole trials, and the update on it."""
+        """Collect a batch of whole trials, and update on it."""
         if limit < self._cost:
             self._keep()
             return Event.END
@@ -103,7 +103,7 @@ class TrialTrainer:
         return Event.ITERATION
 
     def state_dict(self) -> dict[str, Any]:
-        """The agent and its statistics; between two steps no trial is under way."""
+        """The agent and its statistics; between two steps no trial is in progress."""
         statistics = {
             name: moments.state_dict() for name, moments in self._agent.statistics.items()
         }

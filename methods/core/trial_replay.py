@@ -1,4 +1,4 @@
-"""Replay of whole trials, for learners of what a trial tells of its task."""
+"""Replay of whole trials, for learning what a trial reveals about its task."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,15 +10,15 @@ from methods.core.trials import Moment
 
 
 class Cuts(NamedTuple):
-    """Where M trials lie in columns of steps, column after column."""
+    """Positions of M trials in columns of steps, column after column."""
 
     column: Tensor  # [M]
     start: Tensor  # [M] first step
-    length: Tensor  # [M] steps, up to the trial's end or that of the batch
+    length: Tensor  # [M] steps up to the end of the trial or of the batch
 
 
 def cut(trial_ended: Tensor) -> Cuts:
-    """The trials in columns that begin with one, and in which the next begins where one ends.
+    """Find the trials in columns that begin with a trial and in which each follows on the last.
 
     Args:
       trial_ended: [T, C] bool, whether a trial ended with the step.
@@ -31,11 +31,11 @@ def cut(trial_ended: Tensor) -> Cuts:
 
 
 class Recorded(NamedTuple):
-    """Trials, padded with zeros to the longest; L steps of B trials of each leading index."""
+    """B trials for each leading index, padded with zeros to the length L of the longest."""
 
     action: Tensor  # [L, *lead, B, A]
     reward: Tensor  # [L, *lead, B]
-    next_obs: Tensor  # [L, *lead, B, O] what the step led to
+    next_obs: Tensor  # [L, *lead, B, O] state that the step led to
     obs: Tensor  # [L, *lead, B, O]
     ended: Tensor  # [L, *lead, B] 1 where an episode ended with the step, else 0
     length: Tensor  # [*lead, B] steps of each trial
@@ -44,14 +44,15 @@ class Recorded(NamedTuple):
 class TrialReplay:
     """Rings of the last C trials, one in all or one per task, in a float32 tensor [G, C, T, F].
 
-    Memory is G·C·T·F·4 bytes with F = A + 2·O + 2, which the CPU's system gives only as it fills.
+    Memory is G·C·T·F·4 bytes with F = A + 2·O + 2, which the CPU's system allocates only as the
+    rings fill.
 
     Args:
       capacity: C.
-      steps: of the longest trial, T.
+      steps: length of the longest trial, T.
       n_obs: O. n_act: A.
-      device: of its tensors.
-      lead: () for one ring, (N,) for one of each task.
+      device: the device of its tensors.
+      lead: () for one ring, (N,) for one per task.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class TrialReplay:
 
     @property
     def held(self) -> Tensor:
-        """Trials in each ring [G]."""
+        """Number of trials in each ring [G]."""
         return self._added.clamp(max=self._data.shape[1])
 
     def add(self, moments: Moment) -> None:
@@ -82,9 +83,9 @@ class TrialReplay:
         ring = cuts.column // copies if self._lead else torch.zeros_like(cuts.column)
         rings, capacity, steps, _ = self._data.shape
         count = torch.bincount(ring, minlength=rings)
-        # among those of its ring
+        # position of each trial among the new ones of its ring
         rank = torch.arange(len(ring), device=ring.device) - (count.cumsum(0) - count)[ring]
-        fits = rank >= count[ring] - capacity  # of too many, the last
+        fits = rank >= count[ring] - capacity  # if there are too many, keep the last
         column, start, length, ring, rank = (part[fits] for part in (*cuts, ring, rank))
         parts = (
             moments.action,
@@ -105,12 +106,12 @@ class TrialReplay:
         self._added = self._added + count
 
     def sample(self, size: int, generator: torch.Generator) -> Recorded:
-        """`size` trials of each ring, drawn uniformly with replacement; rings draw alike."""
+        """`size` trials of each ring, uniform with replacement; rings share the random numbers."""
         share = torch.rand(size, generator=generator, dtype=torch.float64, device=generator.device)
         return self.at((share * self.held[:, None]).long())
 
     def at(self, index: Tensor) -> Recorded:
-        """The trials at positions `index` [G, B] of each ring."""
+        """The trials at positions `index` [G, B] in each ring."""
         ring = torch.arange(len(index), device=index.device)
         place = index + ring[:, None] * self._data.shape[1]
         length = self._length.view(-1)[place]
@@ -126,7 +127,7 @@ class TrialReplay:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The filled part of the rings."""
+        """The filled part of the rings, the lengths, and the counts of what was added."""
         filled = int(self.held.max())
         return {
             "data": self._data[:, :filled].clone(),

@@ -12,12 +12,12 @@ from methods.core.returns import advantages, normalised
 
 
 class Moment(NamedTuple):
-    """What a memory may know of one control step, and how it ended; [T, …] over T steps."""
+    """What a memory may know of one control step and its outcome; [T, …] over T steps."""
 
     obs: Tensor  # [N, E, O]
-    action: Tensor  # [N, E, A] as it was drawn, before clipping
+    action: Tensor  # [N, E, A] as drawn, before clipping
     reward: Tensor  # [N, E]
-    next_obs: Tensor  # [N, E, O] what the step led to, not what a reset put in its place
+    next_obs: Tensor  # [N, E, O] what the step led to, before any reset
     terminated: Tensor  # [N, E] bool
     truncated: Tensor  # [N, E] bool
     trial_ended: Tensor  # [N, E] bool: the last of the trial's episodes ended with the step
@@ -29,7 +29,7 @@ class Moment(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """An action, and what a learner must know of it later; [T, …] over T steps."""
+    """An action, and what a learner needs to know about it later; [T, …] over T steps."""
 
     action: Tensor  # [N, E, A]
     log_prob: Tensor  # [N, E]
@@ -40,11 +40,11 @@ class Agent(Protocol):
     """Acts on what it sees and remembers."""
 
     def act(self, obs: Tensor, memory: Tensor) -> Choice:
-        """A drawn action at obs [N, E, O], with memory [N, E, R]."""
+        """Draw an action at obs [N, E, O], with memory [N, E, R]."""
         ...
 
     def value(self, obs: Tensor, memory: Tensor) -> Tensor:
-        """[N, E] of what is to come."""
+        """Value [N, E] of what is to come."""
         ...
 
     def remember(self, memory: Tensor, moment: Moment) -> Tensor:
@@ -53,12 +53,12 @@ class Agent(Protocol):
 
 
 class Trials(NamedTuple):
-    """T steps of N tasks × E copies from the start of a trial; the next follows where one ends."""
+    """T steps of N tasks × E copies from the start of a trial; where one ends, the next follows."""
 
     moments: Moment  # [T, N, E, …]
     choices: Choice  # [T, N, E, …]
     memory: Tensor  # [T, N, E, R] before each step
-    # [T, N, E] of the state after each step, which at the end of a trial no reset has replaced
+    # [T, N, E] of the state after each step; at the end of a trial, of the state before the reset
     next_value: Tensor
 
 
@@ -66,9 +66,9 @@ class TrialRunner:
     """Steps an environment through trials.
 
     Args:
-      env: E copies of each task, each with trials of its own.
-      episodes: of a trial, k.
-      device: of what is seen.
+      env: E copies of each task, each with its own trials.
+      episodes: number of episodes of a trial, k.
+      device: the device of the tensors.
     """
 
     def __init__(self, env: Env, episodes: int, device: torch.device) -> None:
@@ -76,16 +76,16 @@ class TrialRunner:
         self.device = device
         self._episodes = episodes
         self.obs = torch.zeros(env.n_tasks, env.copies, env.observation_size, device=device)
-        # episodes of the present trials, so far
+        # episodes that have ended in the present trials
         self.ended = torch.zeros(env.n_tasks, env.copies, dtype=torch.int64, device=device)
 
     def begin(self) -> None:
-        """Begin a trial everywhere."""
+        """Begin a trial in every copy."""
         self.obs = tensor_of(self.env.reset(), self.device)
         self.ended = torch.zeros_like(self.ended)
 
     def step(self, action: Tensor) -> Moment:
-        """One control step; whatever ends is reset."""
+        """Take one control step; episodes that end are followed by a reset."""
         next_obs, reward, terminated, truncated = (
             tensor_of(part, self.device) for part in self.env.step(array_of(action))
         )
@@ -108,7 +108,7 @@ class TrialRunner:
         return moment
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the trials are; the environment's own state is the harness's."""
+        """The progress of the trials; the harness keeps the environment's own state."""
         return {"obs": self.obs.clone(), "ended": self.ended.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -117,14 +117,14 @@ class TrialRunner:
         self.ended = state["ended"].clone()
 
 
-MEMORY = len(Moment._fields) + len(Choice._fields)  # its place in a row
+MEMORY = len(Moment._fields) + len(Choice._fields)  # index of the memory in a row
 
 
 class TrialBatch:
     """Collects T steps of trials that begin together, in as many calls as it takes.
 
     Args:
-      runner: of the trials.
+      runner: runs the trials.
       memory_size: R.
       steps: T.
     """
@@ -138,7 +138,7 @@ class TrialBatch:
         self._memory = torch.zeros(0, device=runner.device)
 
     def collect(self, agent: Agent, steps: int | None = None) -> Trials | None:
-        """Go on for `steps`, or to the end; None while the batch is not complete."""
+        """Continue for `steps` steps, or to the end; None until the batch is complete."""
         left = self._steps - len(self._rows)
         with torch.no_grad():
             for _ in range(left if steps is None else min(left, steps)):
@@ -173,7 +173,7 @@ class TrialBatch:
         return Trials(moments, choices, memory, torch.where(moments.trial_ended, beyond, following))
 
     def known(self, episodes: int) -> Tensor:
-        """`known_of` the steps so far [N, R], in each task's first copy; zeros before the first."""
+        """`known_of` of the steps so far, [N, R]; zeros before the first step."""
         if not self._rows:
             return torch.zeros(len(self._runner.obs), self._size, device=self._runner.device)
         moments = Moment(
@@ -198,12 +198,12 @@ class TrialBatch:
 
 
 def known_of(moments: Moment, memory: Tensor, episodes: int) -> Tensor:
-    """The memory [N, R] after the first `episodes` of the trial that a batch began with, or what
-    there is of it, in copy 0.
+    """The memory [N, R], in each task's first copy, after the first `episodes` episodes of the
+    trial that a batch began with, or after as many of their steps as there are.
 
     Args:
       moments: [T, N, E, …].
-      memory: [T or T + 1, N, E, R] before each step, and perhaps after the last.
+      memory: [T or T + 1, N, E, R] before each step, and possibly after the last.
     """
     over = moments.ended[:, :, 0].to(torch.int64)  # [T, N]
     ended = over.cumsum(0) - over  # before each step
@@ -219,12 +219,12 @@ def known_of(moments: Moment, memory: Tensor, episodes: int) -> Tensor:
 def trial_advantages(
     trials: Trials, reward: Tensor, gamma: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    """Advantages and returns [T, N, E] in the trial, which goes on where one of its episodes ends.
+    """Advantages and returns [T, N, E] in the trial, which continues across its episodes' ends.
 
-    A trial that ends with a fall is worth nothing more; one that the clock ends is bootstrapped.
+    After a trial that ends by termination the value is 0; one that the clock ends is bootstrapped.
 
     Args:
-      reward: [T, N, E], perhaps scaled.
+      reward: [T, N, E], possibly scaled.
       gamma, lam: discount γ and mixing λ.
     """
     moments = trials.moments
@@ -244,7 +244,7 @@ def trial_advantages(
 
 
 def normalised_advantages(advantage: Tensor, alone: bool) -> Tensor:
-    """Advantages [T, N, E] at mean 0 and deviation 1 over the batch or, if `alone`, each task."""
+    """Advantages [T, N, E] of mean 0 and deviation 1 over the batch or, if `alone`, each task."""
     by_task = advantage.transpose(0, 1)  # [N, T, E]
     return (
         normalised(by_task.reshape(len(by_task) if alone else 1, -1))

@@ -1,7 +1,7 @@
 """The trust-region step, for one parameter vector or for many side by side.
 
-Vectors are [..., P] with any leading axes; every product, norm and decision is made for each of
-them alone.
+Vectors are [..., P] with any leading axes; every product, norm and decision is made separately for
+each of them.
 
 Trust Region Policy Optimization, Schulman et al. 2015 (arXiv 1502.05477), appendix C.
 """
@@ -18,11 +18,12 @@ Product = Callable[[Tensor], Tensor]  # v [..., P] → F v [..., P]
 class FisherProduct:
     """v → (Jᵀ M J + damping) v, the exact Fisher matrix of Gaussian policies times a vector.
 
-    J is the Jacobian of the policies' means and log σ in the parameters, through what lies between
-    (an inner adaptation, say), and M the Fisher matrix of a Gaussian in those, averaged over
-    samples: 1/σ² for a mean, 2 for a log σ. This is the Hessian of the mean KL divergence at the
-    parameters themselves, without its third derivatives. J v comes from differentiating Jᵀ u, which
-    is linear in u, so that both products are passes through two graphs that are built once.
+    J is the Jacobian of the policies' means and log σ in the parameters, through whatever lies
+    between (an inner adaptation, say), and M the Fisher matrix of a Gaussian in its mean and log σ,
+    averaged over samples: 1/σ² for a mean, 2 for a log σ. This is the Hessian of the mean KL
+    divergence at the parameters themselves, without its third derivatives. J v is obtained by
+    differentiating Jᵀ u, which is linear in u, so that both products are passes through two graphs
+    that are built once.
 
     Args:
       outputs: mean [..., B, A] and log_std [..., 1, A], computed from `params` and attached to
@@ -44,11 +45,11 @@ class FisherProduct:
         self._params = list(params)
         self._lead = lead
         self._damping = damping
-        # only outputs that the parameters reach: a σ may be fixed
+        # only outputs that depend on the parameters: σ may be fixed
         self._outputs = [output for output in outputs if output.requires_grad]
         vectors = max(1, torch.Size(lead).numel())
-        # policies per parameter vector, over which the divergence is averaged; a σ may be one for
-        # all
+        # number of policies per parameter vector, over which the divergence is averaged; all may
+        # share one σ
         per_mean, per_std = (output[..., 0, 0].numel() // vectors for output in outputs)
         precision = torch.exp(-2.0 * log_std.detach()).expand_as(mean) / (mean.shape[-2] * per_mean)
         metric = {
@@ -89,8 +90,8 @@ def conjugate_gradient(
     Args:
       product: v → A v.
       b: [..., P].
-      iterations: at most so many products.
-      tolerance: a vector whose squared residual is below it is left as it is.
+      iterations: maximum number of products.
+      tolerance: a vector whose squared residual is below it is left unchanged.
     Source:
       Hestenes and Stiefel 1952.
     """
@@ -114,20 +115,20 @@ def conjugate_gradient(
 
 
 class TrustRegion(NamedTuple):
-    """Settings of a step."""
+    """Settings of a trust-region step."""
 
     max_kl: float = 0.01  # bound δ on the mean KL divergence
     cg_iterations: int = 10
-    backtracks: int = 15  # tries of the line search
-    backtrack_ratio: float = 0.8  # of one try to the next
+    backtracks: int = 15  # maximum number of tries of the line search
+    backtrack_ratio: float = 0.8  # length of a try relative to the one before
 
 
 class Outcome(NamedTuple):
-    """What became of a step, for each leading axis."""
+    """Outcome of a step, for each leading index."""
 
     params: Tensor  # [..., P], the old ones where it was rejected
     accepted: Tensor  # [...] bool
-    kl: Tensor  # [...] of what was tried last: accepted, or too far
+    kl: Tensor  # [...] of the last try: the accepted or a rejected one
     improvement: Tensor  # [...] of the surrogate there
 
 
@@ -138,17 +139,17 @@ def trpo_step(
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
     region: TrustRegion,
 ) -> Outcome:
-    """Step along F⁻¹ g to the trust region's edge, then back until the surrogate improves there.
+    """Step along F⁻¹ g to the trust region's edge, then shorten until the surrogate improves.
 
         s = F⁻¹ g,   θ ← θ + βᵏ √(2δ / sᵀ F s) s   for the least k with L(θ) > L(θ_old) and KL ≤ δ
 
     Args:
-      params: [..., P] θ_old. gradient: [..., P] g of the surrogate L, which is to grow.
+      params: [..., P] θ_old. gradient: [..., P] g of the surrogate L, which is maximised.
       product: v → F v.
       evaluate: θ → L(θ), KL(θ_old ‖ θ), each [...].
       region: δ, β and the numbers of tries.
     Returns:
-      The new parameters and what became of the step; one that no try could take is rejected.
+      The new parameters and the outcome of the step, which is rejected if no try succeeds.
     Source:
       Schulman et al. 2015, appendix C.
     """
@@ -163,7 +164,7 @@ def trpo_step(
         tried = torch.where(accepted[..., None], taken, params + region.backtrack_ratio**k * full)
         surrogate, kl = evaluate(tried)
         improvement = surrogate - before
-        good = (improvement > 0.0) & (kl <= region.max_kl)  # false for what is not a number
+        good = (improvement > 0.0) & (kl <= region.max_kl)  # false for NaN
         taken = torch.where((good & ~accepted)[..., None], tried, taken)
         accepted = accepted | good
         if bool(accepted.all()):
@@ -177,12 +178,12 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def flatten(tensors: Sequence[Tensor], lead: tuple[int, ...] = ()) -> Tensor:
-    """One vector [*lead, P] of tensors [*lead, …]."""
+    """Join tensors [*lead, …] into one vector [*lead, P]."""
     return torch.cat([tensor.reshape(*lead, -1) for tensor in tensors], -1)
 
 
 def unflatten(vector: Tensor, like: Sequence[Tensor], lead: tuple[int, ...] = ()) -> list[Tensor]:
-    """Tensors shaped as those of `like` out of a vector [*lead, P]."""
+    """Split a vector [*lead, P] into tensors shaped like those of `like`."""
     sizes = [tensor.numel() // max(1, torch.Size(lead).numel()) for tensor in like]
     return [
         piece.reshape(tensor.shape)

@@ -1,1 +1,1 @@
-"""Parts → pages and files."""
+"""Pages and files, put together from `reports.parts`."""

@@ -1,4 +1,4 @@
-"""The first part of a page: what each suite found, in a sentence, curves, and a leaderboard."""
+"""The first part of a page: what each suite found, as sentences, curves and a leaderboard."""
 
 from collections.abc import Iterator
 
@@ -34,7 +34,7 @@ _PLACE = ("suite", "budget", "split")
 
 
 def answer_section(numbers: ReportData, out: Output) -> Iterator[str]:
-    """What each suite found, by budget and split, in Markdown; writes its figures and CSV files."""
+    """Yield what each suite found by budget and split, in Markdown; write figures and CSV files."""
     board = leaderboard(numbers.scores, numbers.exact)
     costs = leader_costs(numbers.costs, numbers.exact)
     for plan in numbers.plans:
@@ -100,7 +100,7 @@ def _answer(
 
 
 def _unranked(numbers: ReportData, key: tuple[str, ...], board: pd.DataFrame) -> Iterator[str]:
-    """A sentence for each group of strata that has scores and no line of the leaderboard."""
+    """Yield a sentence for each group of strata that has scores but no line of the leaderboard."""
     for group, scores in add_group(select(numbers.scores, _PLACE, key), numbers.exact).groupby(
         "group"
     ):

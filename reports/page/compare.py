@@ -1,4 +1,4 @@
-"""Two sets of results: what only one has joins the report, and what both have is compared."""
+"""Two sets of results: arms that only the other has join the report, shared ones are compared."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_COLUMNS = 4  # of panels side by side
+_COLUMNS = 4  # panels side by side
 _MANY = 100  # more seeds than anybody runs
 _PANEL = (2.6, 2.1)  # inches
 _BAND = "#8C8C8C"
@@ -36,13 +36,13 @@ _VERSIONS = ("family_version", "suite_version", "protocol_version")
 
 
 class Beside(NamedTuple):
-    """Another set of results, as far as it can stand beside this one."""
+    """Another set of results, as far as it can be compared with this one."""
 
     name: str
     only_there: tuple[pd.DataFrame, pd.DataFrame]  # rows and cells of arms that only it has
     in_both: tuple[pd.DataFrame, pd.DataFrame]  # rows and cells of arms that both have
-    left_out: list[str]  # what cannot be compared, in words
-    remarks: list[str]  # on what can be compared
+    left_out: list[str]  # messages on what cannot be compared
+    remarks: list[str]  # messages on what can be compared
 
 
 def beside(
@@ -50,8 +50,8 @@ def beside(
 ) -> Beside:
     """Sort the rows and cells of other results by how they can be used here.
 
-    They must have our suites, budgets, families and splits, and the same versions of family, suite
-    and protocol.
+    To be usable, they must have our suites, budgets, families and splits, with the same versions of
+    family, suite and protocol.
     """
     (rows, cells), (their_rows, their_cells) = ours, theirs
     known = {
@@ -105,7 +105,7 @@ def _changed(rows: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
 
 
 def _shared(cells: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
-    """A remark on cells that are identical in both, if there are any."""
+    """Yield a remark on the cells that are identical in both, if there are any."""
     same = len(set(cells["adapt_id"].dropna()) & set(theirs["adapt_id"].dropna()))
     if same:
         yield (
@@ -122,7 +122,7 @@ def comparison(
     exact: Mapping[str, frozenset[str]],
     out: Output,
 ) -> Iterator[str]:
-    """Fresh scores laid over those of other results, in Markdown; writes figures and CSV files.
+    """Yield the comparison with other results in Markdown, and write its figures and CSV files.
 
     Args:
       scores: `adaptation_scores` of this report.
@@ -173,7 +173,7 @@ def _place(
     exact: Mapping[str, frozenset[str]],
     out: Output,
 ) -> Iterator[str]:
-    """One shift axis of one split: a table, and a figure where there are curves."""
+    """Yield a table for one shift axis of one split, and a figure if an arm has curves in both."""
     suite, budget, family, split, axis = map(str, key)
     title = (
         f"{suite}: {family}, split {split}, {axis_text(axis, exact.get(family, ()))} (budget"
@@ -206,11 +206,11 @@ def comparison_figure(
     styles: Mapping[Arm, Style],
     title: str,
 ) -> "Figure":
-    """Adaptation curves of fresh seeds over the band of other results, a panel per arm.
+    """Draw adaptation curves of fresh seeds over the band of other results, a panel per arm.
 
     Args:
       mine, theirs: `adaptation_scores` of one suite, budget, family, split and axis.
-      arms: what both have.
+      arms: the arms to draw, which both must have.
       styles: from `method_styles`.
       title: plain text above the panels.
     """
@@ -267,7 +267,7 @@ def _answer(found: pd.DataFrame) -> str:
 
 
 def _lacking(doubtful: pd.DataFrame, n_tests: int) -> str:
-    """Why scores cannot be told apart, and how many seeds here could."""
+    """Say why scores cannot be told apart, and how many seeds here would suffice."""
     level = LEVEL / n_tests  # Holm's first step
     here = span(doubtful["n_seeds"])
     there = span(doubtful["n_known"]).partition(" seed")[0]
@@ -286,7 +286,7 @@ def _table(found: pd.DataFrame) -> str:
             escape_markdown(method_name(one["method"], one["variant"])),
             one["verdict"],
             number(one["mean"]),
-            # one range
+            # no-break spaces keep the range together
             (
                 f"{number(one['known_mean'])}"
                 f" ({number(one['known_low'])}\u00a0to\u00a0{number(one['known_high'])})"
@@ -316,6 +316,6 @@ def _values(lines: pd.DataFrame, names: Sequence[str]) -> tuple[tuple[str, ...],
 
 
 def _with_rows(rows: pd.DataFrame, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The cells, and the rows of their stages."""
+    """Return the rows of the stages of `cells`, and `cells`."""
     ids = {*cells["adapt_id"].dropna(), *cells["train_id"].dropna()}
     return rows[rows["cell_id"].isin(ids)], cells

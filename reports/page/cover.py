@@ -1,4 +1,4 @@
-"""A suite's figure for where space is short: adaptation curves of the methods in focus."""
+"""A suite's compact figure: adaptation curves of the methods in focus."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,10 +29,11 @@ SEEDS = 3
 def write_cover(
     results: "Store | Publication", suite: str, budgets: Sequence[str], path: Path
 ) -> None:
-    """Write a suite's adaptation curves as SVG: the first split of a budget.
+    """Write a suite's adaptation curves on the first split of one budget, as SVG.
 
-    That is the last of `budgets` at which most of the learners in focus have `SEEDS` seeds, and
-    only what has them is drawn; if there is none, it is the first, with all that it has.
+    The budget is the last of `budgets` at which most of the learners in focus have `SEEDS` seeds,
+    and only arms that have them are drawn. If there is no such budget, it is the first one that has
+    anything finished, with every arm in focus.
 
     Raises:
       ReportError: if nothing of the suite is finished at these budgets, or `path` cannot be
@@ -60,7 +61,7 @@ def write_cover(
 
 
 def _largest(rows: pd.DataFrame, budgets: Sequence[str], arms: set[Arm]) -> tuple[str, set[Arm]]:
-    """The budget to draw, and which of `arms`."""
+    """Choose the budget to draw and the subset of `arms` to show."""
     learners = _learners(arms & set(_seeds(rows, budgets[0]).index))
     for budget in reversed(budgets):
         seeds = _seeds(rows, budget)
@@ -75,7 +76,7 @@ def _learners(arms: set[Arm]) -> set[Arm]:
 
 
 def _seeds(rows: pd.DataFrame, budget: str) -> pd.Series:
-    """How many each arm has at a budget, on the family where it has the fewest."""
+    """The number of seeds of each arm at a budget, in the family where it has the fewest."""
     adapted = rows[(rows["budget"] == budget) & (rows["stage"] == "adapt")]
     found = adapted[adapted["status"] == "ok"].groupby(["family", *ARM])["seed"].nunique()
     return found.groupby(list(ARM)).min()

@@ -1,4 +1,4 @@
-"""What a reader of the page must know, in Markdown, by section."""
+"""Explanations for readers of the page, in Markdown, by section."""
 
 HOW_TO_READ = """\
 **Returns** are undiscounted sums over an evaluation episode, in the units of the family; higher is

@@ -1,4 +1,4 @@
-"""The report as one HTML file with figures and numbers inside, sortable tables and no requests."""
+"""The report as one HTML file: figures and data embedded, tables sortable, no network requests."""
 
 import hashlib
 import re
@@ -20,19 +20,19 @@ from reports.page.svg import inline
 from reports.text import one_line, slug
 
 _KINDS = {".csv": "text/csv", ".webp": "image/webp"}
-_LONG = 20  # characters; longer cells of a table wrap, so that it stays narrow
+_LONG = 20  # characters; longer table cells wrap, so that the table stays narrow
 
 
 class Section(NamedTuple):
-    """A part of the page: Markdown as `report.md` has it, without its heading."""
+    """A section of the page: its Markdown as in `report.md`, without the heading."""
 
     title: str
     markdown: str
-    folded: bool = False  # shown on a click
+    folded: bool = False  # shown only after a click
 
 
 class Method(NamedTuple):
-    """A method the reader can show or hide: by its `slug` in figures, by its name in tables."""
+    """A method the reader can show or hide; figures know it by its `slug`, tables by its name."""
 
     name: str
     slug: str
@@ -42,15 +42,15 @@ class Method(NamedTuple):
 def write_html(
     path: Path, title: str, sections: Sequence[Section], methods: Sequence[Method] = ()
 ) -> Path:
-    """Write the page; files that its Markdown links to, relative to its folder, are embedded.
+    """Write the page and embed the files that its Markdown links to, relative to its folder.
 
-    Whatever looks like HTML in a name or a message is shown as written and never runs.
+    Anything in a name or a message that looks like HTML is shown as written and never runs.
 
     Args:
-      methods: what the reader can choose to see in figures and tables, in the order of the list.
+      methods: those the reader can show or hide in figures and tables, in the order of the list.
     Raises:
       ReportError: if the page cannot be written.
-      OSError: if a file that it links to is not there.
+      OSError: if a file that it links to does not exist.
     """
     page = Environment(
         loader=PackageLoader("reports.page"),
@@ -132,7 +132,7 @@ def _tr_open(
 ) -> str:
     if tokens[i + 1].type == "td_open":
         text = _text(tokens[i + 2])
-        name = text.removesuffix(", untrained").rstrip("?†")  # what tables mark a method with
+        name = text.removesuffix(", untrained").rstrip("?†")  # marks that tables add
         if found := env["slugs"].get(text) or env["slugs"].get(name):
             tokens[i].attrSet("data-method", found)
     return self.renderToken(tokens, i, options, env)
@@ -154,11 +154,11 @@ def _td_open(
 
 
 def _text(token: Token) -> str:
-    """What is shown of a line of Markdown."""
+    """The text that is shown for a line of Markdown."""
     return "".join(child.content for child in token.children or ())
 
 
 def _embedded(folder: Path, target: Any) -> str:
-    """A file beside the page as a data URI."""
+    """Return a file in the page's folder as a data URI."""
     path = folder / str(target)
     return f"data:{_KINDS[path.suffix]};base64,{b64encode(path.read_bytes()).decode()}"

@@ -9,7 +9,7 @@ from reports.stats.intervals import FEW_SEEDS
 from reports.stats.scores import ARM, IN_DISTRIBUTION, TABLE, last_scores, select, summarise
 from reports.text import method_name, one_line, plus_minus, steps
 
-COLUMNS = 4  # of scores side by side
+COLUMNS = 4  # score columns side by side
 
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -38,7 +38,7 @@ _OPENING = r"""\documentclass[10pt]{article}
 
 
 def escape_latex(text: str) -> str:
-    """`text` as literal LaTeX; what pdfTeX's fonts lack becomes a question mark."""
+    """`text` as literal LaTeX; non-ASCII that is not in `_SPECIAL` becomes a question mark."""
     line = "\u202f".join(map(one_line, text.split("\u202f")))  # thin spaces within numbers stay
     return "".join(_SPECIAL.get(c, c if c.isascii() else "?") for c in line)
 
@@ -49,10 +49,10 @@ def to_latex(
     expected: pd.DataFrame,
     exact: Mapping[str, frozenset[str]],
 ) -> str:
-    """A document that pdfLaTeX compiles with nothing but its own classes and fonts.
+    """Return a document that pdfLaTeX compiles with only its own classes and fonts.
 
     Args:
-      plans: of the store, in the order of the document.
+      plans: the store's plans, in the order of the document.
       scores: `adaptation_scores`.
       expected: `coverage`, in the order of the tables.
       exact: `exact_axes`.
@@ -115,7 +115,7 @@ def _table(
 def _head(
     ends: pd.DataFrame, column: tuple[str, str, str], exact: Mapping[str, frozenset[str]]
 ) -> list[str]:
-    """Family, split and axis, and the steps on a test task, one below the other."""
+    """The lines of a column's head: family, split and axis, and steps on a test task."""
     family, split, axis = column
     at = select(ends, ("family", "split", "axis"), column)["env_steps"].max()
     mark = "*" if axis in exact.get(family, ()) else ""

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 P = ParamSpec("P")
-_NEEDED = ("seaborn", "matplotlib.backends.backend_svg")  # to draw
+_NEEDED = ("seaborn", "matplotlib.backends.backend_svg")  # modules needed to draw
 
 
 class Output:
     """Writes figures and tables to a folder.
 
     Args:
-      folder: made if it is not there.
-      pool: where figures are drawn; None draws them at once.
+      folder: created if it does not exist.
+      pool: processes that draw figures; None: each is drawn at once, in this process.
       draws: whether figures are drawn at all; tables are written in any case.
-      pdf: whether every figure is a PDF too.
+      pdf: whether every figure is also written as a PDF.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class Output:
         self._draws = draws
         self._pdf = pdf
         self._drawn: list[Future[Any]] = []
-        self._written: set[Path] = set()  # without their extensions
+        self._written: set[Path] = set()  # paths without their extensions
 
     def figure(
         self, name: str, make: "Callable[P, Figure]", *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Write `make(*args, **kwargs)` to figures/`name`.svg by the time the output is closed."""
+        """Write `make(*args, **kwargs)` to figures/`name`.svg; it is there when `wait` returns."""
         if not self._draws:
             return
         self._written.add(stem := self.folder / "figures" / name)
@@ -58,7 +58,7 @@ class Output:
         if self._pool is None:
             draw()
         else:
-            with interrupts_held():  # the first one starts the processes
+            with interrupts_held():  # submitting may start a process
                 self._drawn.append(self._pool.submit(draw))
 
     def table(self, table: pd.DataFrame, name: str) -> None:
@@ -67,7 +67,7 @@ class Output:
         write_text(self.folder / "data" / f"{name}.csv", to_csv(table))
 
     def left_over(self) -> int:
-        """How many figures and tables in the folder were not written by this output."""
+        """The number of figures and tables in the folder that this output did not write."""
         there = {
             path for kind in ("figures/*.svg", "data/*.csv") for path in self.folder.glob(kind)
         }
@@ -79,7 +79,7 @@ class Output:
         """Wait for all figures.
 
         Raises:
-          ReportError: if one could not be written, or the process that drew it is gone.
+          ReportError: if one could not be written, or a process that draws them was killed.
         """
         try:
             while self._drawn:
@@ -98,9 +98,9 @@ def _draw(stem: Path, make: "Callable[[], Figure]", pdf: bool) -> None:
 
 @contextmanager
 def opened(folder: Path, jobs: int, pdf: bool = False) -> Iterator[Output]:
-    """An output whose figures are drawn in `jobs` processes; none are drawn where it is 0.
+    """Open an output whose figures are drawn in `jobs` processes; with 0, none are drawn.
 
-    The processes start at once, so that they are ready when the first figure is.
+    The first process starts at once, so that it is ready when the first figure is.
     """
     if jobs < 2:
         yield Output(folder, None, draws=jobs > 0, pdf=pdf)
@@ -123,7 +123,9 @@ def to_csv(table: pd.DataFrame) -> str:
 
 @themed
 def save_figure(figure: "Figure", stem: Path, pdf: bool = False) -> None:
-    """Write `stem`.svg and, if asked, `stem`.pdf, each atomically; a figure gives the same bytes.
+    """Write `stem`.svg and, with `pdf`, also `stem`.pdf, each atomically.
+
+    The same figure always gives the same bytes.
 
     Raises:
       ReportError: if they cannot be written there.

@@ -28,18 +28,18 @@ strictest of these tests finds with a power of 80 %.
 
 
 def against_others(own: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """Every arm of `own` against each of `others` in the same place, at the end of adaptation.
+    """Compare every arm of `own` with each of `others` in the same place at the end of adaptation.
 
     Args:
-      own, others: `adaptation_scores` of arms that only the one and only the other set of results
-        has; NaN for a missing score.
+      own: `adaptation_scores` of arms that only this set of results has; NaN for a missing score.
+      others: the same for the arms of the other set.
     Returns:
-      One line per TABLE, `axis`, arm and other arm (`other`, `other_variant`), in this order, the
-      best other first: `mean` and `n_seeds`, `other_mean` and `n_other`; `difference`, the mean
-      less the other's; `p` of a two-sided permutation test over seeds and `p_holm`, corrected over
-      all lines; `detectable`, the difference that a t-test at the first of Holm's steps finds with
-      a power of 80 %, infinite where so few seeds cannot show any; and `verdict`, ABOVE, BELOW,
-      ALIKE or UNKNOWN.
+      One line per TABLE, `axis`, arm and other arm (`other`, `other_variant`); the lines of an arm
+      are together, sorted by place, the best other first: `mean` and `n_seeds`, `other_mean` and
+      `n_other`; `difference`, mean − other_mean; `p` of a two-sided permutation test over seeds and
+      `p_holm`, corrected over all lines; `detectable`, the difference that a t-test at the first of
+      Holm's steps finds with a power of 80 %, infinite where so few seeds cannot show any; and
+      `verdict`, ABOVE, BELOW, ALIKE or UNKNOWN.
     """
     mine, theirs = (last_scores(table).dropna(subset=["return_mean"]) for table in (own, others))
     arms = dict(iter(mine.groupby(list(ARM), sort=False)))
@@ -56,12 +56,12 @@ def against_others(own: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 
 
 def _opponents(mine: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
-    """The scores of the others at the places where an arm has some."""
+    """The scores of the other arms at the places where `mine` has some."""
     return theirs.merge(mine[list(_PLACE)].drop_duplicates(), on=list(_PLACE))
 
 
 def _of_arm(mine: pd.DataFrame, arm: Any, theirs: pd.DataFrame, n_tests: int) -> pd.DataFrame:
-    """The tests of one arm, without their correction."""
+    """The tests of one arm, not yet corrected."""
     others = _opponents(mine, theirs)
     if others.empty:
         return pd.DataFrame()
@@ -91,7 +91,7 @@ def _verdict(line: Any) -> str:
 def own_section(
     own: pd.DataFrame, others: pd.DataFrame, exact: Mapping[str, frozenset[str]], out: Output
 ) -> Iterator[str]:
-    """The findings of `against_others` in Markdown, a table per arm and place; writes a CSV."""
+    """Yield what `against_others` finds in Markdown, a table per arm and place; write it as CSV."""
     found = against_others(own, others)
     if found.empty:
         return
@@ -158,10 +158,10 @@ def _table(lines: pd.DataFrame) -> str:
 
 
 def arms_of_tables(table: pd.DataFrame) -> set[tuple[str, ...]]:
-    """The arms of a table, each with the suite, budget, family and split that it stands at."""
+    """The arms of a table, each with its suite, budget, family and split."""
     return set(table[[*TABLE, *ARM]].astype(str).itertuples(index=False, name=None))
 
 
 def only_in(scores: pd.DataFrame, arms: set[tuple[str, ...]], inside: bool) -> pd.DataFrame:
-    """The scores of those `arms_of_tables`, or of all others."""
+    """The scores of `arms`, as from `arms_of_tables`, or of all others if `inside` is False."""
     return scores[scores[[*TABLE, *ARM]].astype(str).apply(tuple, axis=1).isin(arms) == inside]

@@ -1,4 +1,4 @@
-"""A store → a report: HTML, LaTeX and Markdown pages, figures, and the numbers behind as CSV."""
+"""The report of a store: HTML, LaTeX and Markdown pages, figures, and their numbers as CSV."""
 
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -51,33 +51,33 @@ def write_report(
     clips: Sequence[Clip] = (),
     tell: Callable[[str], object] = lambda line: None,
 ) -> list[Path]:
-    """Write the pages of `out`, with figures/ and data/ beside them, and return their paths.
+    """Write the pages to `out`, with figures/ and data/ beside them, and return their paths.
 
-    Every file is whole or absent, and the pages come last, so that they never show what is not
-    there. The same rows give the same bytes. Files of an earlier report that this one does not
-    write are left alone.
+    Every file is whole or absent, and the pages are written last, so that they never refer to a
+    missing file. The same rows give the same bytes. Files of an earlier report that this one does
+    not write are left alone.
 
     Args:
-      store: folder of a results store or of published results; `published` stands for those that
-        came with this program.
-      out: folder to write to; made if it is not there.
-      suites: ids of the suites to report, in the order of the page; where None, all that the store
-        has, those of `FIRST` before the others.
+      store: folder of a results store or of published results; `published` means those shipped
+        with this program.
+      out: folder to write to; created if it does not exist.
+      suites: ids of the suites to report, in the order of the page; None: all that the store has,
+        those in `FIRST` before the others.
       formats: any of `FORMATS`.
       jobs: processes that draw figures, 0 to draw none.
       pdf: write every figure as a PDF too.
-      clips: films that lie below `out`.
-      compare: other results, named like `store`: methods that only they have join the report, the
-        others are laid over theirs.
-      tell: called with what matters to somebody who opens no page: missing cells, and files that do
-        not belong to this report.
+      clips: films stored below `out`.
+      compare: other results, given in the same way as `store`: methods that only they have join the
+        report, methods that both have are compared.
+      tell: callback for messages that matter to those who open no page: missing cells, and files
+        that do not belong to this report.
     Raises:
       ReportError: if the store has no such suite or `out` cannot be written to.
       results.store.StoreError: if there is no store, or it cannot be read.
     """
     from results.publication import Publication, results_at
 
-    # the rest of the package works on tables and needs no store
+    # imported here because the rest of the package works on tables and needs no store
     from results.references import load_references
 
     results = results_at(store)
@@ -129,7 +129,7 @@ def _unpublished_options(results: "Publication") -> str:
 
 
 def _sections(numbers: ReportData, other: Beside | None, output: Output) -> Iterator[Section]:
-    """The parts of a page in their order; writes their figures and tables on the way."""
+    """Yield the sections of a page in order, and write their figures and tables."""
     yield Section("At a glance", "\n".join(answer_section(numbers, output)))
     yield Section("How to read this", HOW_TO_READ, folded=True)
     yield from _compared(numbers, other, output)
@@ -169,14 +169,14 @@ def _methods(numbers: ReportData) -> Iterator[Method]:
 
 
 def _beside_rows() -> Iterator[Section]:
-    """Sections that come from no rows of a store and belong to the page alone."""
+    """Yield the sections of the HTML page that do not come from a store's rows."""
     if tried := tuning_section(load_trials()):
         yield Section("Tuning", tried, folded=True)
     yield Section("Fidelity to published numbers", fidelity_section(), folded=True)
 
 
 def to_compare(place: Path, results: "Results") -> "Results":
-    """The results at `place`, to compare `results` with.
+    """Open the results at `place`, with which `results` are compared.
 
     Raises:
       ReportError: if there are none, or they are the report's own.
@@ -211,7 +211,7 @@ def _beside(
 
 
 def _compared(numbers: ReportData, other: Beside | None, output: Output) -> list[Section]:
-    """The section that compares with other results, where there are any."""
+    """The section that compares with other results, if there are any."""
     if other is None:
         return []
     parts = comparison(numbers.scores, other, numbers.styles, numbers.exact, output)
@@ -219,14 +219,14 @@ def _compared(numbers: ReportData, other: Beside | None, output: Output) -> list
 
 
 def _remembering(*plans: Sequence[Mapping[str, Any]]) -> set[str]:
-    """The methods that infer the task within an episode, of all plans."""
+    """The methods of all plans that infer the task within an episode."""
     return {name for some in plans for plan in some for name in plan.get("remembering", ())}
 
 
 def _joined(
     found: tuple[pd.DataFrame, ...], guests: tuple[pd.DataFrame, ...], others: "Results"
 ) -> tuple[pd.DataFrame, ...]:
-    """Rows, cells and measures with those of methods that only the other results have."""
+    """Add the methods that only the other results have to rows, cells and measures."""
     theirs = others.measures(list(guests[1]["suite"].unique()))
     ours = {*found[1]["adapt_id"].dropna(), *found[1]["train_id"].dropna()}
     joining = {*guests[1]["adapt_id"].dropna(), *guests[1]["train_id"].dropna()} - ours
@@ -239,10 +239,10 @@ def _joined(
 def _record_of(
     results: "Results", others: "Results | None"
 ) -> "Callable[[CellKey], dict[str, Any]]":
-    """Look up the record of a stage in the results, then in the others."""
+    """Return a function that looks up a stage's record in the results, then in the others."""
 
     def record(key: "CellKey") -> dict[str, Any]:
-        """Of the results; of the others where those have none."""
+        """Return the record from the results, or from the others if the results have none."""
         from results.files import StoreError
 
         try:
@@ -256,7 +256,7 @@ def _record_of(
 
 
 def _gaps(numbers: ReportData, output: Output) -> list[Section]:
-    """Generalisation gaps, where tasks inside and outside the distribution were measured."""
+    """The section on generalisation gaps, if tasks in and out of distribution were measured."""
     gaps = gaps_of(numbers.scores)
     if gaps.empty:
         return []
@@ -265,7 +265,7 @@ def _gaps(numbers: ReportData, output: Output) -> list[Section]:
 
 
 def _sealed(numbers: ReportData, output: Output) -> list[Section]:
-    """Frozen against sealed tasks, where both were run."""
+    """The section on frozen against sealed tasks, if both were run."""
     found = overfits(numbers.scores)
     if found.empty:
         return []
@@ -274,7 +274,7 @@ def _sealed(numbers: ReportData, output: Output) -> list[Section]:
 
 
 def _together(numbers: ReportData, output: Output) -> list[Section]:
-    """The section on all families together, where anything is finished."""
+    """The section on all families together, if anything is finished."""
     parts = [part for plan in numbers.plans for part in overall_section(numbers, plan, output)]
     return [Section("All families together", "\n".join(parts))] if parts else []
 

@@ -1,4 +1,4 @@
-"""Rows → everything that a report is drawn from."""
+"""Everything that a report is drawn from, computed from rows."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -35,21 +35,21 @@ class ReportData:
     plans: list[dict[str, Any]]  # in the order of the page
     rows: pd.DataFrame
     cells: pd.DataFrame
-    scores: pd.DataFrame  # of adaptation, per seed
+    scores: pd.DataFrame  # scores of adaptation, per seed
     elsewhere: pd.DataFrame  # returns on neighbours and under noise, per seed
     bounds: pd.DataFrame  # terms of APB's bound, per seed and task
-    points: pd.DataFrame  # their summary, with held_to
-    shifts: pd.DataFrame  # points against shift, at b = 0 and last
-    normal_shifts: pd.DataFrame  # the same of normalised scores
-    radii: pd.DataFrame  # how far methods adapt
+    points: pd.DataFrame  # summary of `scores` over seeds, with held_to
+    shifts: pd.DataFrame  # scores against shift, at b = 0 and at the last checkpoint
+    normal_shifts: pd.DataFrame  # the same for normalised scores
+    radii: pd.DataFrame  # adaptation radius of every arm
     costs: pd.DataFrame  # final scores and what they cost
     training: pd.DataFrame  # scores of meta-training, per seed
-    floors: pd.DataFrame  # how their end compares with the zero action, per seed
-    # coverage, in the order of the plans, and which methods `remembers` marks
+    floors: pd.DataFrame  # end of meta-training beside the zero action, per seed
+    # coverage, in the order of the plans; `remembers`: the method infers the task in an episode
     expected: pd.DataFrame
     styles: dict[Arm, Style]
     clips: tuple[Clip, ...]  # films of policies
-    # by family, the shift axes along which test tasks are images of training tasks
+    # by family, the shift axes along which test tasks are exact linear images of training tasks
     exact: dict[str, frozenset[str]]
 
 
@@ -65,7 +65,7 @@ def compute(
     """Turn a store's rows and expected cells into its report's numbers, scaled by `references`.
 
     Args:
-      measures: of the same stages, as `results.store.Store.measures` gives them; None for none.
+      measures: those of the same stages, as from `results.store.Store.measures`; None for none.
       remembering: methods that infer the task within an evaluated episode.
     Raises:
       ReportError: if rows contradict each other.

@@ -1,4 +1,4 @@
-"""Numbers → the parts of a page about one suite, with its figures and tables, in Markdown."""
+"""The parts of a page about one suite, in Markdown, with its figures and tables."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -46,7 +46,7 @@ from results.measures import BOUND
 
 
 def suite_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> Iterator[str]:
-    """The page's parts about one suite, in order; writes its figures and CSV files on the way."""
+    """Yield the page's parts about one suite in order, and write its figures and CSV files."""
     numbers, expected = of_suite(numbers, plan)
     for (budget, family), of_family in expected.groupby(["budget", "family"], sort=False):
         yield f"### {escape_markdown(family)}, budget {escape_markdown(budget)}\n"
@@ -59,7 +59,7 @@ def suite_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> Ite
 
 
 def overall_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> Iterator[str]:
-    """The parts on all families of a suite together, in order; writes figures and CSV files."""
+    """Yield the parts on all families of a suite together in order; write figures and CSV files."""
     numbers, expected = of_suite(numbers, plan)
     for (budget, split), of_split in expected.groupby(["budget", "split"], sort=False):
         yield from _overall(
@@ -68,7 +68,7 @@ def overall_section(numbers: ReportData, plan: dict[str, Any], out: Output) -> I
 
 
 def of_suite(numbers: ReportData, plan: dict[str, Any]) -> tuple[ReportData, pd.DataFrame]:
-    """The numbers with styles for one suite, whose arms are drawn together, and its `coverage`."""
+    """Return the numbers with styles for drawing one suite's arms together, and its `coverage`."""
     expected = numbers.expected[numbers.expected["suite"] == plan["suite"]]
     arms = set(expected[list(ARM)].itertuples(index=False, name=None))
     return replace(numbers, styles=focused(numbers.styles, arms)), expected
@@ -157,7 +157,7 @@ def _split(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator
 
 
 def _shift(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:
-    """Score against shift on one split: a figure, a table per axis that has levels to compare."""
+    """Score against shift on one split: a figure, and tables for each axis with several levels."""
     key = tuple(expected[list(TABLE)].iloc[0])
     points, normal = (
         select(table, TABLE, key) for table in (numbers.shifts, numbers.normal_shifts)
@@ -202,7 +202,7 @@ def _tables(
     exact: frozenset[str],
     out: Output,
 ) -> Iterator[str]:
-    """A heading and a table per shift axis, and the numbers as CSV; nothing where none are."""
+    """A heading and a table per shift axis, and the numbers as CSV; nothing if `found` is empty."""
     if found.empty:
         return
     out.table(found, "_".join([*map(slug, expected[list(TABLE)].iloc[0]), name]))
@@ -212,7 +212,7 @@ def _tables(
 
 
 def _generalisation(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:
-    """Returns on neighbouring tasks and under noise, where they were measured."""
+    """Returns on neighbouring tasks and under noise, if they were measured."""
     key = tuple(expected[list(TABLE)].iloc[0])
     tried = select(numbers.elsewhere, TABLE, key)
     _, budget, family, split = key
@@ -237,7 +237,7 @@ def _generalisation(numbers: ReportData, expected: pd.DataFrame, out: Output) ->
 
 
 def _theory(numbers: ReportData, place: tuple[str, str, str], out: Output) -> Iterator[str]:
-    """The bound of adaptation's error on one family, where its terms were measured."""
+    """The bound on the adaptation error in one family, if its terms were measured."""
     points = select(numbers.bounds, ("suite", "budget", "family"), place)
     if points.empty:
         return
@@ -256,7 +256,7 @@ def _theory(numbers: ReportData, place: tuple[str, str, str], out: Output) -> It
 
 
 def _cost(numbers: ReportData, expected: pd.DataFrame, out: Output) -> Iterator[str]:
-    """What the scores of one split cost: a figure."""
+    """A figure of what the scores of one split cost."""
     key = tuple(expected[list(TABLE)].iloc[0])
     points = costs_of(numbers.costs, key)
     if points.empty:

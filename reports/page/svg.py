@@ -1,4 +1,4 @@
-"""A figure as SVG: a file of its own, or part of a page that can show and hide its methods."""
+"""A figure as SVG: a separate file, or part of a page that can show and hide its methods."""
 
 import io
 import re
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Text stays text: it can be found and read aloud, and a file is a third as large.
+# Text stays text, so that it can be searched and read aloud; files are also a third as large.
 _PARAMS: dict[Any, Any] = {"svg.fonttype": "none", "svg.id": None}
 _PIXELS = 96  # per inch, as in browsers
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -32,13 +32,13 @@ _ALONE = (
 
 
 def to_svg(figure: "Figure", name: str) -> str:
-    """The figure as SVG, the same text every time.
+    """Return the figure as SVG; the same figure always gives the same text.
 
-    What stands for an arm, by the `gid` from `reports.parts.drawing.tag`, is a group with the class
-    of its kind and, where it steps back, `rest`; the arm is in `data-method`.
+    What stands for an arm, according to its `gid` from `reports.parts.drawing.tag`, becomes a group
+    with the class of its kind and, if it steps back, the class `rest`; `data-method` names the arm.
 
     Args:
-      name: of the figure, unique on its page, so that no reference in it leads to another figure.
+      name: unique on its page, so that no reference in the figure leads to another figure.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -62,9 +62,9 @@ def to_svg(figure: "Figure", name: str) -> str:
 
 
 def _names(text: str, name: str) -> dict[str, str]:
-    """New names of what is referred to, in the order of the text.
+    """New names for the ids that are referred to, numbered in the order of the text.
 
-    matplotlib's come from coordinates with all their digits, whose last ones may vary.
+    matplotlib derives its ids from coordinates with all their digits, of which the last may vary.
     """
     used = set(_USED.findall(text))
     prefix = f"i{sha256(name.encode()).hexdigest()[:8]}"
@@ -83,7 +83,7 @@ def _attributes(identity: str, names: Mapping[str, str]) -> str:
 
 
 def inline(svg: str, title: str) -> str:
-    """A `to_svg` file as part of an HTML page, in its style; only screen readers get the title."""
+    """A `to_svg` file to put in an HTML page, styled by it; only screen readers get the title."""
     drawn = _STYLE.sub("", svg).replace(_SPACES, "", 1)
     return drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1).replace(
         "xlink:href", "href"

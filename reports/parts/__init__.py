@@ -1,1 +1,1 @@
-"""Numbers → the parts of a page: a figure or a table each."""
+"""The parts of a page, computed from numbers: figures, tables and sentences."""

@@ -1,4 +1,4 @@
-"""Notes beside a figure: how many seeds, what is drawn around their mean, what is unfinished."""
+"""Notes below a figure: how many seeds, what is drawn around their mean, what is unfinished."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,14 @@ STOPPED = "A method that stops learning early is shown as of that point."
 def seeds_note(
     points: pd.DataFrame, expected: pd.DataFrame, drawn: str, curve: Sequence[str]
 ) -> list[str]:
-    """Sentences on the seeds behind a figure.
+    """Return the sentences on the seeds behind a figure.
 
     Args:
-      points: what is drawn, with `n_seeds` and the kind of `interval`.
+      points: the points drawn, with `n_seeds` and the kind of `interval`.
       expected: `coverage` of the arms.
-      drawn: what stands for an interval, such as "band".
-      curve: the columns of `points` within which a point with fewer seeds than the others is drawn
-        hollow.
+      drawn: the word for how an interval is drawn, such as "band".
+      curve: the columns of `points` that identify a curve, on which points with fewer seeds than
+        others are drawn hollow.
     """
     learners = expected[~expected["method"].isin(BOUNDS) & (expected["n_done"] > 0)]
     kinds = set(points["interval"]) - {""}
@@ -43,7 +43,7 @@ def seeds_note(
 
 
 def adaptation_note(points: pd.DataFrame, expected: pd.DataFrame) -> str:
-    """Notes on adaptation curves; `points` also has `held_to`, and `expected` has `remembers`."""
+    """The notes on adaptation curves; `points` also has `held_to`, `expected` also `remembers`."""
     said = seeds_note(points, expected, "band", ("family", *ARM, "axis"))
     if points.loc[~points["method"].isin(BOUNDS), "held_to"].notna().any():
         said.append(
@@ -75,7 +75,7 @@ def unfinished_note(expected: pd.DataFrame) -> str:
 
 
 def few(seeds: "pd.Series[int]") -> str:
-    """A warning where some arm has fewer than five seeds, "" otherwise."""
+    """A warning if some arm has fewer than five seeds, "" otherwise."""
     return (
         "Fewer than five seeds: a description, not a test."
         if len(seeds) and seeds.min() < FEW_SEEDS

@@ -1,4 +1,4 @@
-"""The claims of the papers and what this store says about them, test by test, in Markdown."""
+"""The claims of the papers and the evidence in this store, test by test, in Markdown."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
@@ -42,8 +42,8 @@ _HEADER = (
     "seeds",
     "steps used",
 )
-_WORDS = (1, 2)  # columns of the header
-_JUDGED = ("family", "budget", "p_holm", "favours")  # what `judgement` asks for
+_WORDS = (1, 2)  # columns of _HEADER with text, left-aligned
+_JUDGED = ("family", "budget", "p_holm", "favours")  # the arguments of `judgement`
 _TESTED_BY = {
     RETURN: "the return at the end of the budget (permutation test)",
     AREA: (
@@ -70,13 +70,13 @@ _TESTED_BY = {
 
 
 def all_claim_tests(scores: pd.DataFrame) -> dict[Claim, pd.DataFrame]:
-    """The tests of every claim that `scores`, from `adaptation_scores`, has finished."""
+    """Test every claim as far as its arms are finished in `scores`, from `adaptation_scores`."""
     measured = scores.dropna(subset=["return_mean"])
     return {claim: claim_tests(claim, measured) for claim in CLAIMS}
 
 
 def verdicts_table(tests: Mapping[Claim, pd.DataFrame]) -> str:
-    """All claims in one table of Markdown, a line each; `tests` come from `all_claim_tests`."""
+    """All claims in one Markdown table, a line per claim; `tests` is from `all_claim_tests`."""
     lines = [
         [escape_markdown(claim.text), claim.paper, _verdict(claim, found), *_counts(found)]
         for claim, found in tests.items()
@@ -90,7 +90,7 @@ def verdicts_table(tests: Mapping[Claim, pd.DataFrame]) -> str:
 
 
 def _verdict(claim: Claim, tests: pd.DataFrame) -> str:
-    """What the tests come to at each budget that claims are judged at, and how many there are."""
+    """The verdict at each budget that claims are judged at, and how many pairs are measured."""
     said = []
     for budget in JUDGED_AT:
         here = tests[(tests["budget"] == budget) & tests["family"].isin(FAMILIES)]
@@ -110,7 +110,7 @@ def _verdict(claim: Claim, tests: pd.DataFrame) -> str:
 
 
 def _counts(tests: pd.DataFrame) -> list[str]:
-    """Tests for a claim, against it and undecided: first where claims are judged, then on toys."""
+    """Count tests for, against and undecided: first where claims are judged, then on toys."""
     toys = np.array(
         [judgement(*one) == TOY for one in tests[list(_JUDGED)].itertuples(index=False, name=None)],
         bool,
@@ -131,7 +131,7 @@ def _counts(tests: pd.DataFrame) -> list[str]:
 def claims_details(
     tests: Mapping[Claim, pd.DataFrame], scores: pd.DataFrame, exact: Mapping[str, frozenset[str]]
 ) -> str:
-    """All claims in Markdown, a table each with a line per test.
+    """All claims in Markdown, each with a table of one line per test.
 
     Args:
       tests: from `all_claim_tests`. scores: `adaptation_scores`. exact: `exact_axes`.
@@ -147,7 +147,7 @@ def claims_details(
 def _claim(
     claim: Claim, tests: pd.DataFrame, last: pd.DataFrame, exact: Mapping[str, frozenset[str]]
 ) -> str:
-    """The table of one claim, as far as it is measured, and what is missing."""
+    """Summaries and the table of one claim, as far as it is measured, and what is missing."""
     how = [_TESTED_BY[statistic] for statistic in claim.statistics]
     said = [f"Tested on the suite {escape_markdown(claim.suite)} by {' and by '.join(how)}."]
     said += [_summary(str(budget), of_budget) for budget, of_budget in tests.groupby("budget")]
@@ -168,7 +168,7 @@ def _claim(
 
 
 def _summary(budget: str, tests: pd.DataFrame) -> str:
-    """How the tests at one budget come out, and how many seeds they need."""
+    """The outcome of the tests at one budget, and how many seeds they need."""
     verdicts = [judgement(*one) for one in tests[list(_JUDGED)].itertuples(index=False, name=None)]
     judged = len(verdicts) - verdicts.count(TOY)
     n_tests = int(tests["p"].notna().sum())
@@ -219,7 +219,7 @@ def _line(
 
 
 def _difference(one: Mapping[Hashable, Any]) -> str:
-    """The difference and its interval, of steps both medians; "?" where references are close."""
+    """The difference and its interval, or both medians for STEPS; "?" if references are close."""
     mark = "?" if one["uncertain"] and one["statistic"] in (STEPS, NORMALISED) else ""
     if one["statistic"] == STEPS:
         middles = [one["middle"], one["other_middle"]]
@@ -234,7 +234,7 @@ def _difference(one: Mapping[Hashable, Any]) -> str:
 
 
 def _judged(one: Mapping[Hashable, Any]) -> str:
-    """The judgement with its budget, or what is lacking where there is none."""
+    """The judgement, with its budget if decided, else with what is lacking for a decision."""
     said = judgement(str(one["family"]), str(one["budget"]), one["p_holm"], one["favours"])
     if said in (SUPPORTED, CONTRADICTED):
         return f"{said} at {one['budget']}"
@@ -253,7 +253,7 @@ def _lacking(said: str, one: Mapping[Hashable, Any]) -> Iterator[str]:
 
 
 def _missing(claim: Claim, pair: tuple[str, str], last: pd.DataFrame) -> str:
-    """Why two arms are not compared: which has no score, and which scores the claim ignores."""
+    """Why two arms are not compared: which have no score, and which scores the claim ignores."""
     arms = last[last["suite"] == claim.suite]
     done = set(claimed(claim, last)["method"])
     lacking = [arm for arm in pair if arm not in done]

@@ -45,8 +45,8 @@ def cost_points(rows: pd.DataFrame, cells: pd.DataFrame, scores: pd.DataFrame) -
     Returns:
       `mean`, `low`, `high`, `n_seeds` and `interval` of the return, and the means over seeds of
       `seconds`, `steps` (of all training and test tasks of the split together) and `updates`
-      (optimiser steps on weights, of meta-training and of one test task). A seed counts where it
-      has a score, and is left out of the mean of any cost that its rows do not say.
+      (optimiser steps on weights, of meta-training and of one test task). A seed counts if it has
+      a score; it is left out of the mean of any cost that its adaptation rows lack.
     """
     last = last_scores(scores).dropna(subset=["return_mean"])
     meta = _spent(training_rows(rows, cells, CELL))
@@ -141,7 +141,7 @@ def _draw(axes: "Axes", point: Mapping[Hashable, Any], cost: str, arm: Arm, styl
 
 
 def _cost_axis(axes: "Axes", costs: "pd.Series[float]") -> None:
-    """Logarithmic, with room for what cost nothing."""
+    """Make the axis logarithmic, with room for costs of zero."""
     from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
     positive = costs[costs > 0]

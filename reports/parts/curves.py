@@ -1,4 +1,4 @@
-"""Numbers → pictures: adaptation and meta-training.
+"""Figures of adaptation and meta-training.
 
 Every function takes a table of points and returns a matplotlib Figure.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 _ZERO: Arm = ("zero", "")
-# panels beside each other in an overview, and their size in inches
+# panels side by side in an overview, and their size in inches
 _COLUMNS = 3
 _SMALL = (2.9, 2.2)
 
@@ -48,14 +48,12 @@ def adaptation_figure(
 ) -> "Figure":
     """Return against environment steps on the test task: a panel per axis, a line per method.
 
-    Bands are over seeds.
-
-    A thin line marks the multi-task policy, blind to the task, where it was measured.
+    Bands are over seeds. A thin line marks the task-blind multi-task policy where it was measured.
 
     Args:
       points: summary of the scores of one suite, budget, family and split, with `held_to`.
-      expected: `coverage` of the same; its order is the legend's, and its gaps are named below
-        the picture.
+      expected: `coverage` of the same; its order is the legend's, and its unfinished arms are
+        named below the figure.
       styles: from `method_styles`.
       title: plain text above the panels.
       exact: shift axes whose tasks are exact linear images of training tasks.
@@ -83,11 +81,11 @@ def overview_figure(
 ) -> "Figure":
     """Return against environment steps on the test task, a small panel per family and shift axis.
 
-    Each method has a line.
+    Each panel has a line per method.
 
     Args:
       points: summary of the scores of one suite, budget and split, with `held_to`.
-      expected: `coverage` of the same; its order is the legend's and that of the families.
+      expected: `coverage` of the same; its order is that of the legend and of the families.
       styles: from `method_styles`.
       title: plain text above the panels.
       exact: by family, the shift axes whose tasks are exact linear images of training tasks.
@@ -128,7 +126,7 @@ def _shown(
 def _draw_panel(
     axes: "Axes", points: pd.DataFrame, name: str, shown: Mapping[Arm, Style], blind: pd.DataFrame
 ) -> None:
-    """The adaptation curves of one family on the shift axis `name`."""
+    """Draw the adaptation curves of one family on the shift axis `name`."""
     checkpoints = sorted(int(b) for b in points["env_steps"].unique())
     curves = dict(iter(points[points["axis"] == name].groupby(list(ARM))))
     for arm, style in shown.items():
@@ -154,14 +152,14 @@ def meta_training_figure(
     title: str,
     floors: pd.DataFrame | None = None,
 ) -> "Figure":
-    """Return on training tasks against steps summed over them: a thin line per seed, thick means.
+    """Return on training tasks against steps summed over them: thin lines per seed, thick means.
 
     Args:
       scores: `meta_training_scores` of one budget and family.
       points: their summary; a mean is drawn only where every seed of the method reported.
       styles: from `method_styles`; its order is the legend's.
       title: plain text above the panel.
-      floors: `training_floors` of the same; their zero action is a line.
+      floors: `training_floors` of the same; the mean return of the zero action is drawn as a line.
     """
     from matplotlib.ticker import FuncFormatter
 

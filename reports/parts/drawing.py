@@ -1,7 +1,7 @@
 """Canvas, legend, step axis and bands of figures, under the theme of `reports.parts.styles`.
 
 Here as in all of `reports`, matplotlib is imported by the functions that draw: the process that
-computes a report leaves drawing to others and needs none of it.
+computes a report leaves drawing to other processes and does not need it.
 """
 
 import textwrap
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# of the bounds, which are thin lines in these patterns, at their return before any step
+# line patterns of the bounds, which are drawn as thin lines at their return before any step
 _DASHES: dict[str, Any] = {"random": (0, (1, 1.5)), "zero": (0, (6, 2, 1, 2))}
-# see `blind_policy`
+# line of the multi-task policy, see `blind_policy`
 BLIND: dict[str, Any] = {
     "color": "#000000",
     "linestyle": (0, (9, 2)),
     "linewidth": 0.9,
     "alpha": 0.8,
 }
-GREY = "#BDBDBD"  # of what is not in focus
-# some seeds are missing
+GREY = "#BDBDBD"  # for arms that are not in focus
+# for points where some seeds are missing
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.2, "linestyle": ""}
-_THIN = 0.9  # points, a line that is not in focus
+_THIN = 0.9  # points; line width of arms that are not in focus
 _PANEL = (4.4, 3.0)  # inches
 _LEGEND = 1.6  # inches
 _NOTE_LINE = 0.16  # inches
@@ -43,12 +43,12 @@ class Style(NamedTuple):
 
     colour: str
     marker: str
-    # whether it stands out; the others are grey in files, and shown in the page when asked for
+    # whether it stands out; other arms are grey in files, and shown in the page only on request
     focus: bool = True
 
 
 def tag(kind: str, arm: Arm, style: Style) -> str:
-    """The `gid` by which the page shows and hides an arm: kind, arm, and whether it steps back."""
+    """The `gid` by which the page shows and hides an arm: kind, arm, whether it is in focus."""
     return f"{kind}:{slug(method_name(*arm))}{'' if style.focus else ':rest'}"
 
 
@@ -61,10 +61,10 @@ def canvas(
     beside: float = _LEGEND,
     **shared: Any,
 ) -> "tuple[Figure, list[Axes]]":
-    """A figure with panels row by row, a title above and a note below, both wrapped.
+    """Create a figure with panels row by row, a title above and a note below, both wrapped.
 
-    `panel` and the room `beside` the panels are in inches. Panels share their y axis unless
-    `shared` says what else matplotlib's `subplots` should share.
+    `panel` and the room `beside` the panels are in inches. `shared` holds further arguments of
+    matplotlib's `subplots`; panels share their y axis unless it has another `sharey`.
     """
     from matplotlib.figure import Figure
 
@@ -95,7 +95,7 @@ def canvas(
 def head_panel(
     axes: "Axes", axis: str, exact: Collection[str], pad: float = 6, family: str = ""
 ) -> None:
-    """Title a panel: family if given, shift axis, whether tasks are images of training tasks."""
+    """Title a panel: family if given, shift axis, and EXACT if the axis is one of `exact`."""
     name = (
         "in-distribution tasks" if axis == IN_DISTRIBUTION else f"shift axis: {escape_label(axis)}"
     )
@@ -105,7 +105,7 @@ def head_panel(
 
 
 def legend(figure: "Figure", arms: Mapping[Arm, Style], blind: pd.DataFrame | None = None) -> None:
-    """The legend right of the panels in the order of `arms`, with the task-blind policy below them.
+    """Draw the legend right of the panels: `arms` in order, below them the task-blind policy.
 
     Args:
       blind: from `blind_policy`; None or empty leaves its line out.
@@ -157,14 +157,14 @@ def step_back(figure: "Figure") -> None:
 
 
 def draw_blind(axes: "Axes", x: Sequence[float], y: Sequence[float]) -> None:
-    """The return of the multi-task policy, blind to the task, as a thin line."""
+    """Draw the return of the task-blind multi-task policy as a thin line."""
     axes.plot(x, y, gid="blind", zorder=2.5, **BLIND)
 
 
 def draw_curve(
     axes: "Axes", curve: pd.DataFrame, arm: Arm, style: Style, alpha: float, end: int
 ) -> None:
-    """One method's points in order of steps: mean, band, and a dashed line to `held_to` if frozen.
+    """Draw an arm's mean and band in order of steps, and a dashed line to `held_to` if it froze.
 
     A bound is one thin line from 0 to `end`. Points to which not every seed contributes are hollow.
     """
@@ -183,7 +183,10 @@ def draw_curve(
 def draw_points(
     axes: "Axes", curve: pd.DataFrame, x: str, arm: Arm, style: Style, alpha: float
 ) -> None:
-    """An arm's means by column `x`, in order, with a band of opacity `alpha`; a bound as a line."""
+    """Draw an arm's means against column `x`, with a band of opacity `alpha`; a bound as a line.
+
+    `curve` is sorted by `x`.
+    """
     drawn = look(arm, style)
     at = curve[x].to_numpy(float)
     mean = curve["mean"].to_numpy(float)
@@ -206,7 +209,10 @@ def draw_points(
 
 
 def step_axis(axes: "Axes", checkpoints: Sequence[int]) -> None:
-    """Log scale, linear before the first checkpoint to show 0; marks zero-, few- and many-shot."""
+    """Make the step axis logarithmic and mark the zero-, few- and many-shot regions.
+
+    Up to the first checkpoint after 0 it is linear, to show 0.
+    """
     from matplotlib.ticker import NullLocator
 
     end = checkpoints[-1]
@@ -219,7 +225,7 @@ def step_axis(axes: "Axes", checkpoints: Sequence[int]) -> None:
     ticks = _spaced(axes, checkpoints)
     axes.set_xticks(ticks, [short_steps(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    # between 0 and H, and between 2H and 5H
+    # between 0 and H, and between 2H and 5H (their geometric mean)
     zero_end = first / 2
     few_end = float(np.sqrt(2 * 5)) * first
     regions = [
@@ -258,7 +264,7 @@ def short_steps(count: float) -> str:
 
 
 def short_tick(count: float, position: int | None) -> str:
-    """`short_steps` as matplotlib asks for the label of a tick."""
+    """`short_steps` with the signature of a matplotlib tick formatter."""
     return short_steps(count)
 
 

@@ -1,4 +1,4 @@
-"""Published numbers and ours → a table in Markdown, for the report and for the methods' README.
+"""Published numbers beside ours: a Markdown table for the report and for the methods' README.
 
 After a change of the data, `python -m reports.parts.fidelity` writes the table into that README,
 between its two markers.
@@ -27,7 +27,7 @@ similar, not identical: read each difference together with its reason.
 
 
 def full_table(anchors: Sequence[Anchor]) -> str:
-    """All anchors with reasons; below, what each source's numbers are and how we measured ours."""
+    """All anchors with reasons; below them, what each source measured and how we measured ours."""
     rows = [
         [*_row(anchor), UNKNOWN if anchor.reason is None else escape_markdown(anchor.reason)]
         for anchor in anchors
@@ -39,15 +39,15 @@ def full_table(anchors: Sequence[Anchor]) -> str:
 
 
 def fidelity_section(anchors: Sequence[Anchor] | None = None) -> str:
-    """The section of a report, without its heading; of the shipped anchors by default."""
+    """The section of a report, without its heading; `anchors` are by default the shipped ones."""
     return f"{_INTRODUCTION}\n{full_table(load_anchors() if anchors is None else anchors)}"
 
 
 def filled(text: str, table: str) -> str:
-    """`text` with `table` between its two markers.
+    """Return `text` with `table` between its two markers.
 
     Raises:
-      ReportError: if it lacks them.
+      ReportError: if `text` lacks a marker.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -59,12 +59,12 @@ def filled(text: str, table: str) -> str:
 
 
 def write_table(root: Path = _CHECKOUT) -> Path:
-    """Write the table into the README of the methods of a checkout and return its path.
+    """Write the table into the methods' README in a checkout and return its path.
 
     Raises:
-      ReportError: if it has no place for the table or cannot be written.
-      OSError: if it cannot be read.
-      results.files.StoreError: if the anchors cannot be.
+      ReportError: if the README has no place for the table or cannot be written.
+      OSError: if the README cannot be read.
+      results.files.StoreError: if the anchors cannot be read.
     """
     path = root / "methods/README.md"
     return write_text(path, filled(path.read_text(encoding="utf-8"), full_table(load_anchors())))
@@ -95,7 +95,7 @@ def _ours(anchor: Anchor) -> str:
 
 
 def _extent(steps: int | None, seeds: int | None) -> str:
-    """How much training, and how many seeds: " (0.25 M steps, 1 seed)"."""
+    """The length of training and the number of seeds: " (0.25 M steps, 1 seed)"."""
     parts = [] if steps is None else [f"{steps / 1e6:g} M steps"]
     parts += [] if seeds is None else [f"{seeds} seed{'s' if seeds > 1 else ''}"]
     return f" ({', '.join(parts)})" if parts else ""

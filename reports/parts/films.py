@@ -1,4 +1,4 @@
-"""Films of policies as a report shows them; they are made where policies can be run."""
+"""Films of policies as a report shows them; `benchmark.video`, which runs policies, makes them."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -19,13 +19,13 @@ _PANEL = (3.6, 3.0)  # inches
 
 
 def generalisation_points(scores: pd.DataFrame, elsewhere: pd.DataFrame) -> pd.DataFrame:
-    """Returns of every arm's last policies against distance and noise, over seeds.
+    """Summarise the returns of every arm's last policies by distance and noise, over seeds.
 
     Args:
       scores: `adaptation_scores` of one suite, budget, family, split and axis.
       elsewhere: `tried_elsewhere` of the same.
     Returns:
-      Summary per GROUP, `name` and `at`, where 0 is the task itself.
+      One line per GROUP, `name` and `at`, where 0 is the task itself, as `summarise` gives them.
     """
     on = [*SEED_CURVE, "env_steps"]
     last = last_scores(scores)[[*on, "return_mean"]]
@@ -70,7 +70,7 @@ def generalisation_table(scores: pd.DataFrame, expected: pd.DataFrame) -> str:
     """Returns on the neighbours at equal steps and at equal return, in Markdown.
 
     Args:
-      scores: those of `with_neighbours` of one suite, budget, family, split and axis.
+      scores: from `with_neighbours`, of one suite, budget, family, split and axis.
       expected: `coverage` of the same, in the order of the table.
     """
     last, equal = kept_on_neighbours(scores), at_equal_return(scores)
@@ -92,7 +92,7 @@ def _returns(columns: Iterable[tuple[pd.DataFrame, str]], arm: Arm) -> list[str]
 
 
 def _mean(lines: pd.DataFrame, column: str) -> str:
-    """A mean over seeds with its interval, and how many seeds it is of if some lack it."""
+    """A mean over seeds with its interval, and the number of seeds that have a value if not all."""
     known = lines.dropna(subset=[column])
     if known.empty:
         return "never" if len(lines) else "–"

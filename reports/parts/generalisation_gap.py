@@ -1,4 +1,4 @@
-"""What a method loses outside the training distribution: its generalisation gap, seed by seed."""
+"""The generalisation gap: what a method loses outside the training distribution, seed by seed."""
 
 from collections.abc import Collection, Mapping
 
@@ -14,13 +14,14 @@ from reports.text import escape_markdown, markdown_table, method_name, plus_minu
 def generalisation_gaps(
     scores: pd.DataFrame, *, value: str = "score", inside: str = "id", outside: str = "ood"
 ) -> pd.DataFrame:
-    """Score in distribution less score outside, by family, shift axis and method, paired by seed.
+    """Score in distribution minus score outside, by family, shift axis and arm, paired by seed.
 
         gap = 1/S Σ_s (J_s^ID − J_s^OOD)
 
-    over the seeds that have both; a positive gap is a loss. Axes stay apart, each against the same
-    tasks in distribution. The two splits may come from different suites. Returns of different tasks
-    may differ by what is attainable there, which normalised scores take out.
+    over the seeds that have both; a positive gap is a loss. Axes are kept apart, each compared with
+    the same in-distribution tasks. The two splits may come from different suites. Returns on
+    different tasks may differ because other returns are attainable there; normalised scores correct
+    for that.
 
     Args:
       scores: one line per `split`, `family`, `axis`, `method`, `variant` and `seed`, and per
@@ -30,11 +31,12 @@ def generalisation_gaps(
       inside, outside: the splits in and out of distribution.
     Returns:
       One line per budget (where known), `family`, `axis` (of `outside`) and arm, sorted: `gap`,
-      `low`, `high` and the kind of `interval`, as `reports.stats.intervals.spread` has them;
-      `n_seeds` with both scores, and `n_unpaired` with one of them.
+      `low`, `high` and the kind of `interval`, as `reports.stats.intervals.spread` gives them;
+      `n_seeds`, the seeds with both scores, and `n_unpaired`, those with only one.
     Raises:
-      ValueError: if a split has two scores for one name, tasks of `inside` lie on a shift axis, or
-        `scores` lacks a column or holds a non-number.
+      ValueError: if `inside` and `outside` are the same split, two lines of `scores` have the same
+        keys, tasks of `inside` lie on a shift axis, or `scores` lacks a column or holds a
+        non-number.
     Source:
       Kirk et al. 2023 (arXiv 2111.09794), § 3.
     """
@@ -67,11 +69,11 @@ def generalisation_gaps(
 
 
 def gaps_of(scores: pd.DataFrame) -> pd.DataFrame:
-    """A store's gaps at the end of the adaptation budget, from `adaptation_scores` of all suites.
+    """Compute a store's gaps at the end of adaptation, from `adaptation_scores` of all suites.
 
     Returns:
       `generalisation_gaps` of returns, and `normalised_…` of normalised scores; empty unless a
-      family has both splits. What two suites measured alike counts once.
+      family has both splits. A score that two suites share counts once.
     """
     last = last_scores(scores).drop_duplicates(["budget", "split", *STRATUM, *ARM, "seed"])
     last = last[last["split"].isin(("id", "ood"))]
@@ -87,7 +89,7 @@ def gaps_of(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def gaps_table(gaps: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> str:
-    """`gaps_of` in Markdown; `exact` is `reports.stats.shift_axes.exact_axes`."""
+    """Format `gaps_of` as Markdown; `exact` is `reports.stats.shift_axes.exact_axes`."""
     parts = []
     for (budget, family, axis), of_axis in gaps.groupby(["budget", "family", "axis"]):
         place = f"{family}, {axis_text(str(axis), exact.get(str(family), ()))}, budget {budget}"

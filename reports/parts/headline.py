@@ -1,4 +1,4 @@
-"""Numbers → sentences: what was seen, in how many seeds, claiming no more than those support."""
+"""Sentences on what was seen and in how many seeds, claiming no more than these support."""
 
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from reports.text import escape_markdown, listing, method_name, number, steps
 
 
 def findings(scores: pd.DataFrame, exact: Collection[str]) -> Iterator[str]:
-    """What one split of a family shows, a paragraph of Markdown per shift axis.
+    """Yield what one split of a family shows, a paragraph of Markdown per shift axis.
 
     Args:
       scores: `adaptation_scores` of one suite, budget, family and split.
@@ -94,7 +94,7 @@ def _best(learners: pd.DataFrame) -> str:
 
 
 def _below_zero_action(last: pd.DataFrame, learners: pd.DataFrame) -> str:
-    """Name the methods that did not beat doing nothing, which can be hard to beat."""
+    """Name the methods that ended below doing nothing, which can be hard to beat."""
     zero = last.loc[last["method"] == "zero", "return_mean"].mean()
     means = learners.groupby(list(ARM))["return_mean"].mean()
     below = [_name(arm) for arm in means[means < zero].index]

@@ -1,4 +1,4 @@
-"""A suite's leaderboard: a sentence, a figure with a line per method, a table per axis group."""
+"""A suite's leaderboard: sentences, a figure with a line per method, a table per axis group."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # inches: height per method, width of a panel
 _ROW = 0.27
 _WIDTH = 3.3
-_SHOWN = 3  # methods that the sentence names
+_SHOWN = 3  # number of methods that the sentence names
 _HEADER = (
     "method",
     "b = 0",
@@ -46,28 +46,28 @@ _HEADER = (
 
 
 def leader_costs(costs: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> pd.DataFrame:
-    """What each arm of a suite, budget, split and `group` cost: environment `steps`, `seconds`.
+    """The cost of each arm in a suite, budget, split and `group`: environment `steps`, `seconds`.
 
-    Both are of meta-training and adaptation to all tasks of the split, the families of the group
-    together.
+    Both include meta-training and adaptation to all tasks of the split, summed over the families of
+    the group.
 
     Args:
-      costs: `reports.parts.cost.cost_points`; the axes of a family repeat its costs.
+      costs: `reports.parts.cost.cost_points`, which repeats a family's costs for each of its axes.
       exact: `reports.stats.shift_axes.exact_axes`.
     """
     keys = ["suite", "budget", "split", "group", *ARM]
     once = add_group(costs, exact).drop_duplicates([*keys, "family"])
     spent = once.groupby(keys)[["steps", "seconds"]]
-    return spent.agg(lambda costs: costs.sum(skipna=False)).reset_index()  # missing is not 0
+    return spent.agg(lambda costs: costs.sum(skipna=False)).reset_index()  # a missing cost is not 0
 
 
 def leader_sentences(board: pd.DataFrame) -> Iterator[str]:
-    """Who leads at the end of adaptation and how apb compares with other meta-RL, in Markdown.
+    """Yield who leads at the end of adaptation and how apb compares with other meta-RL.
 
     Args:
       board: `leaderboard` of one suite, budget and split.
     Returns:
-      A paragraph for each group of strata.
+      A paragraph of Markdown for each group of strata.
     """
     for group, lines in board.groupby("group", sort=False):
         shown = lines[
@@ -88,7 +88,7 @@ def leader_sentences(board: pd.DataFrame) -> Iterator[str]:
 
 
 def _beside(ranked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Whose interval overlaps with that of the first, and apb beside other meta-RL."""
+    """Yield whose interval overlaps with that of the first, and the scores of other meta-RL."""
     first, *rest = ranked
     near = [_name(line) for line in rest if line[f"{END}_high"] >= first[f"{END}_low"]]
     if near:
@@ -106,7 +106,7 @@ def _listed(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def not_judged(board: pd.DataFrame, budget: str) -> str:
-    """What of a `leaderboard` the claims of the paper are not judged on, "" where nothing is."""
+    """A note on families of a `leaderboard` that no claim is judged on, "" if there are none."""
     families = {name for names in board["families"] for name in names.split(",")}
     others = sorted(families - FAMILIES)
     if budget in JUDGED_AT and families & FAMILIES:
@@ -206,7 +206,7 @@ def leaderboard_table(
 
     Args:
       costs: `leader_costs` of the same suite, budget and split.
-      untrained: arms to mark.
+      untrained: arms to mark as such.
     """
     spent = board.merge(costs, on=list(ARM), how="left", suffixes=("", "_spent"))
     lines = []

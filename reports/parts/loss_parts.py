@@ -1,4 +1,4 @@
-"""Where the loss of each method comes from, as a table."""
+"""A table of the parts of each method's loss."""
 
 import pandas as pd
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 _PANEL = (4.4, 2.8)  # inches
-_SQUARE = 0.36  # inches, of a pair of methods
-_FEW = 8  # methods: with more, matrices stand one below the other
-_MOST = 30  # methods: with more, only colours tell how often
+_SQUARE = 0.36  # inches; side of the square for a pair of methods
+_FEW = 8  # methods; with more, matrices are placed one below the other
+_MOST = 30  # methods; with more, squares show colours only, without numbers
 _NAMES = {
     EXACT_IMAGES: "shift axes of exact linear images",
     OTHERS: "other shift axes",
@@ -119,7 +119,7 @@ def profile_figure(
 
 @themed
 def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> "Figure":
-    """P(row beats column) as a matrix, a panel per group; who beats the others most comes first.
+    """P(row beats column) as a matrix, a panel per group; methods that win most come first.
 
     Args:
       pairs: `probability_of_improvement` of one suite, budget and split.
@@ -149,7 +149,7 @@ def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> 
         of_group = pairs[pairs["group"] == group]
         ranked = _ranked(of_group, arms)
         values, partial = (_matrix(of_group, ranked, name) for name in ("value", "n_left_out"))
-        # pale: the map's ends are too dark for numbers
+        # limits beyond [0, 1] keep colours pale: the map's ends are too dark for numbers
         axes.imshow(values, cmap="PuOr", vmin=-1.0, vmax=2.0)
         for i, j in np.argwhere(~np.isnan(values)):
             if n_arms <= _MOST:
@@ -164,10 +164,10 @@ def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> 
 
 
 def _ranked(pairs: pd.DataFrame, arms: Sequence[Arm]) -> list[Arm]:
-    """The arms of one group, who beats the others most often on average first."""
+    """The arms of one group, those that beat the others most often on average first."""
     wins = pairs.groupby(list(ARM))["value"].mean()
     there = [arm for arm in arms if arm in wins.index]
-    # sums in a different order differ in their last digits
+    # rounded, because sums in a different order differ in their last digits
     return sorted(there, key=lambda arm: -round(float(wins[arm]), 9))
 
 

@@ -11,23 +11,23 @@ from reports.text import escape_markdown, listing, markdown_table, method_name, 
 if TYPE_CHECKING:
     from results.store import CellKey
 
-CELLS = "cells"  # the table that says where every number comes from
-# of a cell's record
+CELLS = "cells"  # name of the table of `origins`
+# entries of a stage's record
 _FACTS = ("commit", "benchmark", "python", "device", "torch_threads", "mujoco_threads", "finished")
 
 
 def origins(
     cells: pd.DataFrame, record_of: "Callable[[CellKey], Mapping[str, Any]]"
 ) -> pd.DataFrame:
-    """Where numbers come from: the stages of every planned cell, in the order of the plans.
+    """List where numbers come from: the stages of every planned cell, in the order of the plans.
 
     Args:
-      record_of: gives the record of a stage; a StoreError stands for none.
+      record_of: returns the record of a stage; a StoreError means that there is none.
 
     Returns:
-      `suite`, CELL's columns and `seed`, `stage`, `id` (the stage's folder in the store), `status`,
-      and what its record says of the commit, versions, threads, machine and time; missing where it
-      has not run or its record does not say.
+      One line per stage: CELL's columns and `seed`, `stage`, `id` (the stage's folder in the
+      store), `status`, and the commit, versions, threads, machine and time from its record, missing
+      where the stage has not run or its record lacks them.
     """
     from results.store import CellKey, StoreError
 
@@ -36,7 +36,7 @@ def origins(
         keys = {}
         if pd.notna(cell["train_id"]):
             keys["train"] = CellKey("train", None, None, cell["train_id"])
-        if pd.notna(cell["adapt_id"]):  # else a seed that nobody has planned
+        if pd.notna(cell["adapt_id"]):  # missing for a seed that nobody has planned
             keys["adapt"] = CellKey("adapt", cell["suite"], cell["suite_version"], cell["adapt_id"])
         for stage, key in keys.items():
             try:
@@ -62,7 +62,7 @@ def origins(
 
 
 def provenance(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, Any]]) -> str:
-    """The closing section of a report, in Markdown, which refers to `origins`."""
+    """The closing section of a report in Markdown, which links to the table of `origins`."""
     told = f"Commit, versions, threads and machine of every cell: [CSV](data/{CELLS}.csv).\n"
     parts = [told, _suites(cells, plans), _budgets(rows), _methods(rows)]
     versions = (_values(rows[column]) or "–" for column in ("protocol_version", "schema_version"))
@@ -70,10 +70,11 @@ def provenance(rows: pd.DataFrame, cells: pd.DataFrame, plans: list[dict[str, An
 
 
 def shortfalls(cells: pd.DataFrame, published: str | None = None) -> Iterator[str]:
-    """Lines for every suite with cells that are not done, or whose meta-training is not.
+    """Yield lines on suites with cells that are not done, or whose meta-training cannot be read.
 
     Args:
-      published: the options of `run` that name the published results that the cells are of.
+      published: for published results, the options with which `run` runs what they lack;
+        None for a store.
     """
     again = f"`run {published}` runs what is missing" if published else "run it again to continue"
     for suite, of_suite in cells.groupby("suite", sort=False):
@@ -169,5 +170,5 @@ def _methods(rows: pd.DataFrame) -> str:
 
 
 def _values(column: pd.Series) -> str:
-    """The distinct values of a column; where one is expected, several are worth seeing."""
+    """The distinct values of a column; usually there is one, so several are worth showing."""
     return ", ".join(escape_markdown(str(value)) for value in sorted(column.dropna().unique()))

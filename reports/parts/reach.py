@@ -1,4 +1,4 @@
-"""How far, and after how many tasks: tables of the adaptation radius and of the break-even."""
+"""Tables of the adaptation radius and of the number of tasks to break even."""
 
 from math import ceil, isinf, isnan
 
@@ -10,7 +10,7 @@ from reports.text import escape_markdown, markdown_table, method_name, number, p
 
 
 def radius_table(radii: pd.DataFrame, expected: pd.DataFrame) -> str:
-    """`adaptation_radius` of one suite, budget, family, split and axis, in Markdown.
+    """Format `adaptation_radius` of one suite, budget, family, split and axis as Markdown.
 
     Args:
       expected: `coverage` of the same, in the order of the table.
@@ -30,7 +30,7 @@ def radius_table(radii: pd.DataFrame, expected: pd.DataFrame) -> str:
 
 
 def break_even_table(found: pd.DataFrame, expected: pd.DataFrame) -> str:
-    """`break_even` of one suite, budget, family, split and axis, in Markdown."""
+    """Format `break_even` of one suite, budget, family, split and axis as Markdown."""
     lines = []
     for arm in expected[list(ARM)].itertuples(index=False, name=None):
         for one in select(found, ARM, arm).itertuples():

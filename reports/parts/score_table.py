@@ -1,4 +1,4 @@
-"""Numbers → a table per family, split and shift axis; unfinished methods have a line as well."""
+"""A table of scores per family, split and shift axis; unfinished methods have a line as well."""
 
 from collections.abc import Collection, Sequence
 
@@ -14,19 +14,20 @@ _RETURN = ("mean", "low", "high", "n_seeds")
 
 
 def score_table(scores: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
-    """The numbers of one table.
+    """Compute the numbers of one table.
 
     Args:
       scores: `adaptation_scores` of one suite, budget, family, split and axis.
       expected: `coverage` of the same, in the order of the table.
     Returns:
-      One line per arm: `n_expected`, `n_done`, `n_failed`; `n_diverged`, those done whose
-      simulation diverged; `meta_env_steps` and `n_train_tasks`, means over seeds; `test_env_steps`,
-      the steps per test task at its last checkpoint; `gain_…` from 0 steps to there, `normalised_…`
-      and `uncertain` there; `area_…`, the mean height of the curve over the logarithm of the steps,
-      floored at the zero action; and for every checkpoint b `return_mean@b`, `return_low@b`,
-      `return_high@b`, `n_seeds@b`. What was not measured is NaN. The highest score at the last
-      checkpoint comes first, then the larger area; what has no score comes last.
+      One line per arm: `n_expected`, `n_done`, `n_failed`; `n_diverged`, the finished seeds with a
+      diverged simulation; `meta_env_steps` and `n_train_tasks`, means over seeds; `test_env_steps`,
+      the steps per test task at its last checkpoint; `gain_…` from 0 steps to that checkpoint,
+      `normalised_…` and `uncertain` at it; `area_…`, the mean height of the curve over the
+      logarithm of the steps, floored at the zero action; and for every checkpoint b
+      `return_mean@b`, `return_low@b`, `return_high@b`, `n_seeds@b`. What was not measured is NaN.
+      Arms are sorted by descending score at the last checkpoint, then by area; arms without a score
+      come last.
     """
     table = expected[[*ARM, "n_expected", "n_done", "n_failed"]]
     for found in (_spent(scores), _gain(scores), _normalised(scores), _area(scores)):
@@ -51,10 +52,10 @@ def score_table(scores: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_markdown(table: pd.DataFrame, untrained: Collection[Arm] = ()) -> str:
-    """A score table to read, in the family's units: mean ± half the interval's width.
+    """Format a score table as Markdown, in the family's units: mean ± half the interval's width.
 
     `untrained` arms are marked. A checkpoint that a method does not reach because it stops learning
-    earlier is "frozen"; what is missing is "–".
+    earlier is shown as "frozen", a missing score as "–".
     """
     checkpoints = [
         int(name.split("@")[1]) for name in table.columns if name.startswith("return_mean@")
@@ -115,7 +116,7 @@ def _normalised(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _area(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean height of each adaptation curve above the zero action, few- and many-shot alike."""
+    """Mean height of every arm's curves over log b, floored at the zero action."""
     found = summarise(adaptation_areas(scores, value="return_mean"), "area", by=ARM)
     return found[[*ARM, "mean", "low", "high"]].rename(
         columns=lambda name: name if name in ARM else f"area_{name}"

@@ -1,4 +1,4 @@
-"""How much better frozen test tasks are solved than fresh ones at the same shifts."""
+"""How much better frozen test tasks are solved than sealed ones at the same shifts."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -10,12 +10,12 @@ from reports.stats.scores import ARM, TABLE, last_scores
 from reports.stats.shift_axes import axis_text
 from reports.text import escape_markdown, markdown_table, method_name, plus_minus
 
-_SEALED = re.compile(r"(.+)-sealed-[0-9]+")  # as `envs.sealed` names its splits
+_SEALED = re.compile(r"(.+)-sealed-[0-9]+")  # names of the splits of `envs.sealed`
 _KEYS = (*TABLE, "axis", *ARM)
 
 
 def overfits(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return on frozen less return on sealed tasks at the end of adaptation, paired by seed.
+    """Return on frozen minus return on sealed tasks at the end of adaptation, paired by seed.
 
         1/S Σ_s (J_s^frozen − J_s^sealed)
 
@@ -24,9 +24,9 @@ def overfits(scores: pd.DataFrame) -> pd.DataFrame:
     Args:
       scores: `reports.stats.scores.adaptation_scores` of all suites.
     Returns:
-      One line per TABLE (of the frozen split), `axis` and arm: means `frozen` and `sealed`,
-      `difference` with `low`, `high` and the kind of `interval`, `n_seeds` that have both. Empty
-      where a store has no sealed tasks, or not the frozen ones beside them.
+      One line per TABLE (of the frozen split), `axis` and arm: the means `frozen` and `sealed`,
+      their `difference` with `low`, `high` and the kind of `interval`, and `n_seeds`, the seeds
+      that have both. Empty if the store has no sealed tasks, or not the frozen ones beside them.
     """
     last = last_scores(scores).dropna(subset=["return_mean"])
     drawn = last["split"].str.extract(_SEALED)[0]
@@ -50,7 +50,7 @@ def overfits(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def overfits_table(found: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> str:
-    """`overfits` in Markdown; `exact` is `reports.stats.shift_axes.exact_axes`."""
+    """Format `overfits` as Markdown; `exact` is `reports.stats.shift_axes.exact_axes`."""
     parts = []
     for key, of_axis in found.groupby([*TABLE, "axis"], sort=False):
         _, budget, family, split, axis = map(str, key)

@@ -1,4 +1,4 @@
-"""How scores decay as test tasks move away from the training law, on each shift axis by itself."""
+"""How scores decay as test tasks move away from the training law, by shift axis."""
 
 from collections.abc import Collection, Hashable, Mapping
 from itertools import product
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 # values of `moment`: before any step on the test task, and at the arm's last checkpoint
 START = "start"
 LAST = "last"
-_NORMAL = "normalised"  # the last, as a normalised score
+_NORMAL = "normalised"  # the score at LAST, normalised
 _PANEL = (4.4, 2.6)  # inches
 
 
@@ -56,7 +56,8 @@ def shift_points(levels: pd.DataFrame, value: str = "return_mean") -> pd.DataFra
 
     Args:
       levels: `level_scores`.
-      value: its column to summarise; there is no point where no seed has it.
+      value: the column of `levels` to summarise; unless it is the return, points that no seed has
+        are left out.
     Returns:
       Summary over seeds, one line per GROUP, `moment` (START or LAST), `level` and the `env_steps`
       of that moment.
@@ -81,8 +82,8 @@ def shift_figure(
 ) -> "Figure":
     """Return against shift, a column per shift axis.
 
-    Above is the return before any step, below it that at the arm's last checkpoint, and below that
-    the normalised score there, where tasks have references.
+    The rows are, from the top, the return before any step, the return at the arm's last checkpoint,
+    and, where tasks have references, the normalised score at that checkpoint.
 
     Args:
       points: `shift_points` of one suite, budget, family and split.
@@ -90,7 +91,7 @@ def shift_figure(
       styles: from `method_styles`.
       title: plain text above the panels.
       exact: shift axes whose tasks are exact linear images of training tasks.
-      normal: `shift_points` of normalised scores of the same; None or empty for none.
+      normal: `shift_points` of the normalised scores of the same; None or empty if there are none.
     """
     names = in_order(points["axis"])
     scored = (
@@ -152,14 +153,14 @@ def shift_figure(
 
 
 def _align(one: "Axes", other: "Axes") -> None:
-    """Give both the same y axis, so that they can be compared."""
+    """Give both panels the same y limits, so that they can be compared."""
     low, high = zip(one.get_ylim(), other.get_ylim(), strict=True)
     for axes in (one, other):
         axes.set_ylim(min(low), max(high))
 
 
 def shift_table(points: pd.DataFrame, expected: pd.DataFrame, axis: str) -> str:
-    """Score by level of shift on one axis, in Markdown: per arm, b = 0 and its last checkpoint.
+    """Scores by level of shift on one axis, in Markdown: per arm, at b = 0 and its last checkpoint.
 
     Args:
       points: `shift_points` of one suite, budget, family and split, of returns or of normalised

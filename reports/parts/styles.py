@@ -1,4 +1,4 @@
-"""How methods look in every figure of a report: colours, markers, theme; sets nothing globally."""
+"""Colours, markers and theme of every figure of a report; no global settings are changed."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
@@ -7,8 +7,8 @@ from typing import ParamSpec, TypeVar
 from reports.parts.drawing import Style
 from reports.stats.scores import BOUNDS, Arm
 
-# Okabe and Ito's colours without the yellow, which is lost on white, and others far from them
-# in CIELAB for any colour vision. The order decides the markers.
+# Okabe and Ito's colours without the yellow, which is hard to see on white, and others that are far
+# from them in CIELAB for any colour vision. Their order determines the markers.
 COLOURS = {
     "apb": "#0072B2", "apb-random": "#56B4E9", "td3": "#E69F00", "maml": "#009E73",
     "cavia": "#CC79A7", "pearl": "#D55E00", "varibad": "#6A3D9A", "apb-pre": "#5E5EEB",
@@ -39,7 +39,7 @@ _THEME = {
 
 # the paper's five methods, and standard RL
 MAIN = ("apb", "maml", "cavia", "pearl", "varibad", "td3")
-_MANY = 9  # learners: beyond these, only some are in focus
+_MANY = 9  # learners; with more, only some are in focus
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +50,7 @@ def themed(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def themed(*args: P.args, **kwargs: P.kwargs) -> R:
-        """`function`, with the theme set meanwhile."""
+        """Call `function` under the theme."""
         import seaborn as sns
         from matplotlib import style
 
@@ -61,7 +61,7 @@ def themed(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def method_styles(arms: Sequence[Arm]) -> dict[Arm, Style]:
-    """Colour and marker of every (method, variant), for use in all figures of a report.
+    """Choose the colour and marker of every (method, variant) for all figures of a report.
 
     A method the project knows always has the same colour; others get theirs in the order of `arms`.
     Variants of a method share its colour and differ in their markers.
@@ -82,9 +82,10 @@ def method_styles(arms: Sequence[Arm]) -> dict[Arm, Style]:
 
 
 def focused(styles: Mapping[Arm, Style], arms: Collection[Arm]) -> dict[Arm, Style]:
-    """The styles of `arms`, which are drawn together.
+    """Return the styles of `arms`, which are drawn together, with their `focus`.
 
-    Of many, only MAIN, bounds, and what a user has added are in focus.
+    If there are many, only MAIN, the bounds, variants, and methods that the project does not know
+    are in focus.
     """
     few = sum(method not in BOUNDS for method, _ in set(arms)) <= _MANY
     known = {(method, "") for method in COLOURS} - {(method, "") for method in (*MAIN, *BOUNDS)}

@@ -1,4 +1,4 @@
-"""APB's bound against what adapted policies fell short of: a figure and two tables."""
+"""APB's bound beside the shortfall of adapted policies: a figure and two tables."""
 
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ NAMES = {
     COUNT_FREE_BOUND: "L ‖ρₜ‖ ε_max",
 }
 _PANEL = (4.0, 3.2)  # inches
-_WIDE = 10  # so many times the median do not fit on a linear axis
+_WIDE = 10  # times the median; larger terms do not fit on a linear axis
 _MARKERS = "osD^v<>P"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 
@@ -43,7 +43,7 @@ def bound_figure(points: pd.DataFrame, title: str) -> "Figure":
     """Shortfall against the bound, a panel for each of its two forms, a dot per task and seed.
 
     Args:
-      points: `bound_points` of one suite, budget, family and method that have a bound.
+      points: the lines with a bound in `bound_points` of one suite, budget, family and arm.
       title: plain text above the panels.
     """
     seeds = pd.Series([points["seed"].nunique()])
@@ -89,7 +89,7 @@ def terms_table(points: pd.DataFrame) -> str:
 
 
 def correlations_table(correlations: pd.DataFrame) -> str:
-    """`rank_correlations` of one family and budget, in Markdown."""
+    """Format `rank_correlations` of one family and budget as Markdown."""
     lines = [
         [
             escape_markdown(method_name(one.method, one.variant)),

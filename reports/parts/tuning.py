@@ -1,4 +1,4 @@
-"""Where settings come from: the trials of tuning → a table in Markdown."""
+"""Where settings come from: a Markdown table of the tuning trials."""
 
 import json
 
@@ -23,7 +23,7 @@ def tuning_section(trials: pd.DataFrame) -> str:
 
 
 def _row(log: pd.DataFrame) -> list[str]:
-    """Scores of the budget's own settings and of the best, each at its last share of the steps."""
+    """One line; the usual and the best settings are each scored at their last share of steps."""
     last = log[log["rung"] == log["rung"].max()]
     best = last.sort_values(["score", "trial"], ascending=[False, True], kind="stable").iloc[0]
     usual = log[log["trial"] == 0].sort_values("rung").iloc[-1]

@@ -1,4 +1,4 @@
-"""Which methods meta-training taught nothing: return on training tasks against the zero action."""
+"""Methods that meta-training taught nothing: return on training tasks against the zero action."""
 
 from collections.abc import Iterator
 
@@ -8,13 +8,13 @@ from reports.stats.scores import ARM, CURVE, Arm
 from reports.text import escape_markdown, method_name, number
 from results.measures import ZERO_RETURN
 
-LAST = 0.9  # of the steps; what is earned from there on counts as the end of meta-training
+LAST = 0.9  # share of the steps after which returns count as the end of meta-training
 
 
 def training_floors(
     training: pd.DataFrame, cells: pd.DataFrame, measures: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """The end of every meta-training beside the zero action on its own training tasks.
+    """Return at the end of every meta-training and of the zero action on its own training tasks.
 
     Args:
       training: `meta_training_scores`.
@@ -49,7 +49,7 @@ def training_floors(
 
 
 def untrained(floors: pd.DataFrame, suite: str, budget: str, family: str) -> list[Arm]:
-    """The arms of one family whose mean over seeds does not surpass the zero action's."""
+    """The arms of one family whose mean over seeds does not exceed that of the zero action."""
     here = floors[(floors[["suite", "budget", "family"]] == [suite, budget, family]).all(axis=1)]
     means = here.groupby(list(ARM), sort=False)[["trained", "zero"]].mean()
     return [
@@ -59,7 +59,7 @@ def untrained(floors: pd.DataFrame, suite: str, budget: str, family: str) -> lis
 
 
 def untrained_lines(floors: pd.DataFrame, suite: str, budget: str, family: str) -> Iterator[str]:
-    """A sentence for each of the `untrained` arms, in Markdown."""
+    """Yield a sentence for each of the `untrained` arms, in Markdown."""
     for arm in untrained(floors, suite, budget, family):
         key = [suite, budget, family, *arm]
         means = floors.loc[(floors[list(CURVE)] == key).all(axis=1), ["trained", "zero"]].mean()

@@ -31,10 +31,11 @@ _WIDTH = 3.1
 
 
 def variants_of(arms: Iterable[Arm]) -> dict[str, list[Arm]]:
-    """Methods with two variants or more, each with its arms: the base, then the order of `arms`.
+    """Methods with two variants or more, each with its arms.
 
-    A variant is the same method with other settings, or a method named after a base that is there,
-    as apb-random is.
+    The base comes first, then its other settings, then other methods, in the order of `arms`. A
+    variant is the same method with other settings, or a method named after a base among `arms`,
+    such as apb-random.
     """
     learners = [arm for arm in dict.fromkeys(arms) if arm[0] not in BOUNDS]
     methods = dict.fromkeys(method for method, _ in learners)
@@ -50,13 +51,13 @@ def variants_of(arms: Iterable[Arm]) -> dict[str, list[Arm]]:
 
 
 def variant_scores(scores: pd.DataFrame, arms: Sequence[Arm]) -> pd.DataFrame:
-    """The scores of `arms` at the moments that are compared, per seed.
+    """Select the scores of `arms`, per seed, at the moments that are compared.
 
     Args:
       scores: `adaptation_scores` of one suite, budget, family, split and axis.
     Returns:
-      Their lines with a column `at`: 0, 2H (where the checkpoints show it) and the end of the
-      budget, in environment steps. A method that stopped earlier counts as it was when it stopped.
+      Their lines with a column `at`, the moment in environment steps: 0, 2H (if the checkpoints
+      show H) and the end of the budget. A method that stopped earlier has its last scores there.
     """
     checkpoints = sorted(int(b) for b in scores["env_steps"].unique())
     few_shot = 2 * (horizon(checkpoints) or 0)
@@ -91,7 +92,7 @@ def variants_figure(
 
     Args:
       scores: `variant_scores` of one axis.
-      references: summary of the scores of all arms on that axis, of which the bounds and the
+      references: summary of the scores of all arms on that axis, from which the bounds and the
         multi-task policy are drawn.
       expected: `coverage` of the variants, in their order from top to bottom.
       styles: from `method_styles`.
@@ -170,7 +171,7 @@ def _draw_variant(
     arm: Arm,
     style: Style,
 ) -> None:
-    """One line of a panel: the mean in the arm's marker, its interval, and the seeds just below."""
+    """Draw one line: the mean with the arm's marker, its interval, and the seeds just below."""
     dots: dict[str, Any] = {
         "color": style.colour,
         "marker": "o",

@@ -1,1 +1,1 @@
-"""Rows → numbers: scores, intervals, tests. Nothing here draws."""
+"""Numbers from rows: scores, intervals and tests. Nothing here draws."""

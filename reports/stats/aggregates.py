@@ -1,6 +1,6 @@
-"""Methods over all families: aggregates and performance profiles with intervals, by strata group.
+"""Aggregates and performance profiles over all families, with intervals, by group of strata.
 
-Every interval starts from its own generator state, so that no method's numbers change when another
+Every interval starts from the same generator state, so that no method's numbers change when another
 joins the table.
 """
 
@@ -52,33 +52,34 @@ def aggregate(
 ) -> pd.DataFrame:
     """IQM, median, mean and optimality gap over seeds × families, with bootstrap intervals.
 
-    A score enters or is missing; it is never replaced. A family on two shift axes of one group
-    enters once for each.
+    A missing score is left out, never replaced. A family on two shift axes of one group enters once
+    for each.
 
     Args:
       scores: one line per `family`, `axis`, `method`, `variant` and `seed`, and per `suite`,
         `budget` and `split` where it has them, such as `reports.stats.scores.last_scores`; NaN
         where a score is missing.
       exact: `reports.stats.shift_axes.exact_axes`.
-      expected: `reports.stats.scores.coverage`; its arms get a line even if nothing of them is
-        finished, and its seeds are expected. None: the arms and seeds of `scores`.
+      expected: `reports.stats.scores.coverage`; its arms get a line even if none of their cells
+        is finished, and its seeds are the expected ones. None: the arms and seeds of `scores`.
       value: the column to aggregate, which must mean the same in every family: "normalised" of
         `adaptation_scores`.
       level: how often an interval should cover.
       draws: number of resamples.
-      seed: of the generator that every arm's intervals in every group start from afresh.
-      corrected: for few seeds, as `reports.stats.bootstrap.estimate` does.
+      seed: generator seed, from which the intervals of every arm in every group start afresh.
+      corrected: whether to correct for few seeds, as `reports.stats.bootstrap.estimate` does.
     Returns:
       One line per suite, budget and split (where known), `group`, arm and `statistic`, sorted, the
       statistics in their order: `value`; `low` and `high`, NaN where a family has fewer than three
       seeds; the kind of `interval`; `n_seeds`, the fewest in any family that entered; `n_families`
-      and `n_scores` that entered; `n_missing`, scores expected in families where some method has
-      one; `n_left_out`, families where none has, for want of references; `n_uncertain`, families
-      that entered although their references are close (where `scores` has the column `uncertain`).
+      and `n_scores` that entered; `n_missing`, expected scores that are missing in families where
+      some method has one; `n_left_out`, families where none has one, for want of references;
+      `n_uncertain`, families that entered although their references are close (if `scores` has the
+      column `uncertain`).
     Raises:
-      ValueError: if `scores` has two scores of one name, lacks a column, or holds a non-number.
+      ValueError: if `scores` has duplicate keys, lacks a column, or holds a non-number.
     Source:
-      Agarwal et al. 2021 (arXiv 2108.13264); intervals of few seeds are widened.
+      Agarwal et al. 2021 (arXiv 2108.13264); intervals for few seeds are widened here.
     """
     table = add_group(checked(scores, value), exact)
     table["uncertain"] = (
@@ -119,7 +120,7 @@ def performance_profiles(
       `value`, `low`, `high`, `interval`, `n_seeds`, `n_families`. Arms without a score have no
       line.
     Raises:
-      ValueError: as `aggregate`, and if `thresholds` is not a vector of finite numbers.
+      ValueError: as in `aggregate`, and if `thresholds` is not a vector of finite numbers.
     Source:
       Agarwal et al. 2021 (arXiv 2108.13264), § 4.3; intervals hold for each τ by itself.
     """
@@ -168,12 +169,15 @@ def performance_profiles(
 
 
 def interval_of(*arms: FloatArray) -> str:
-    """The interval kind of scores [F, S] of some arms: BOOTSTRAP, or "" with too few seeds."""
+    """The kind of interval for scores [F, S] of some arms: BOOTSTRAP, or "" for too few seeds."""
     return BOOTSTRAP if all(resampled_enough(values) for values in arms) else ""
 
 
 def _cells(table: pd.DataFrame, apart: list[str], expected: pd.DataFrame | None) -> pd.DataFrame:
-    """Every arm on every stratum expected of it: `group`, `n_expected`, whether any is `scored`."""
+    """Every arm on every stratum expected of it, with `group` and `n_expected`.
+
+    `scored` tells whether any arm has a score on the stratum.
+    """
     place = [*apart, *STRATUM]
     strata = (
         table.assign(scored=table["value"].notna())
@@ -206,7 +210,7 @@ def _counts(of_arm: pd.DataFrame, mine: pd.DataFrame) -> tuple[int, ...]:
 def _statistics(
     mine: pd.DataFrame, level: float, draws: int, seed: int, corrected: bool
 ) -> Iterator[tuple[Any, ...]]:
-    """(statistic, value, low, high, interval), all of them from the same resamples."""
+    """Yield (statistic, value, low, high, interval), all of them from the same resamples."""
     if mine.empty:
         yield from ((name, np.nan, np.nan, np.nan, "") for name in STATISTICS)
         return

@@ -3,11 +3,11 @@
 Axes are those of `reports.stats.estimates`.
 
 The percentile interval from resamples of all n seeds is too narrow: their means spread less, by
-√((n − 1)/n), than means of fresh seeds do, and normal quantiles are too close where there are few
+√((n − 1)/n), than means of fresh seeds do, and normal quantiles are too small when there are few
 seeds. `estimate` therefore draws n − 1 seeds of n, so that resampled means have the variance s²/n,
 and stretches the interval about the estimate by t_ν/z, with the degrees of freedom of `freedom_of`.
-In 4000 simulations each of normal scores with one deviation, 5 and 10 seeds in one family and then
-in six, it covered
+In 4000 simulations each of normal scores with equal deviations, for 5 and 10 seeds in one family,
+then for 5 and 10 seeds in six families, it covered
 
     mean                94.3, 94.7; 95.9, 95.5 %   (not corrected: 84, 90; 91, 93 %)
     IQM                 95.7, 96.8; 96.2, 95.5 %
@@ -15,9 +15,9 @@ in six, it covered
                                     95.5, 95.8 %   (six families whose means differ)
     optimality gap      93.8, 94.4; 95.8, 94.9 %
 
-and, over six families, one of which has five times the deviation of the others, at 5 seeds the mean
-in 94.5 %, the IQM in 97.8 %. Where every seed agrees on a share or a probability, as in 10 wins out
-of 10, so do resamples: its interval has no width, which is not certainty.
+With 5 seeds in six families, one of which has five times the deviation of the others, it covered
+the mean in 94.5 % and the IQM in 97.8 %. If all seeds agree on a share or a probability, as in 10
+wins out of 10, so do all resamples: the interval has no width, which does not mean certainty.
 """
 
 from statistics import NormalDist
@@ -37,23 +37,23 @@ SHARE = (0.0, 1.0)  # the range of a share or a probability
 def resampled_shares(
     values: FloatArray, generator: np.random.Generator, draws: int, fewer: int = 1
 ) -> FloatArray:
-    """Draw seeds of every family anew, with replacement, each family by itself.
+    """Resample the seeds of every family with replacement, each family by itself.
 
     Args:
       values: [F, S] scores, NaN where there is none.
-      generator: where the resamples come from; the same state gives the same resamples.
+      generator: source of the resamples; the same state gives the same resamples.
       draws: number of resamples.
-      fewer: how many seeds fewer are drawn than a family has. One, so that a resampled mean has the
-        variance s²/n; none is the bootstrap without correction. A family with a single seed has
-        that one drawn.
+      fewer: how many fewer seeds are drawn than a family has. With 1, a resampled mean has the
+        variance s²/n; 0 is the bootstrap without correction. At least one seed is drawn from every
+        family.
     Returns:
-      [draws, F, S] how often a seed was drawn, divided by the number drawn in its family.
+      [draws, F, S] how often each seed was drawn, divided by the number drawn in its family.
     Raises:
       ValueError: if a family has no score, a row has a score after a missing one, or there are no
         draws.
     Source:
       Agarwal et al. 2021 (arXiv 2108.13264), § 4.1, stratified bootstrap; Rao and Wu 1988, n − 1 of
-      n; families of different size are ours.
+      n; families of different sizes are ours.
     """
     if draws < 1:
         raise ValueError(
@@ -88,20 +88,20 @@ def estimate(
 
         low = θ − t_ν/z (θ − q_low),   high = θ + t_ν/z (q_high − θ)
 
-    with θ of the scores and q the percentiles of n − 1 resampled seeds of each family; θ itself is
-    always inside.
+    where θ is the statistic of the scores and q are its percentiles over resamples of n − 1 seeds
+    of each family; θ itself is always inside.
 
     Args:
       values: [F, S] scores, NaN where there is none.
-      statistic: of this module, or one that takes the same; it may have trailing axes, such as
-        thresholds.
-      generator: where the resamples come from.
+      statistic: one of `reports.stats.estimates`, or one with the same arguments; its result may
+        have trailing axes, such as thresholds.
+      generator: source of the resamples.
       level: how often the interval should cover, in (0, 1).
       draws: number of resamples.
-      bounds: what the statistic cannot leave, such as SHARE.
-      corrected: False gives the percentiles of n seeds as they are, as other libraries do.
+      bounds: the range that the statistic cannot leave, such as SHARE.
+      corrected: False gives the plain percentiles from n seeds, as other libraries do.
     Returns:
-      (value, low, high), each of the statistic's trailing axes; `low` and `high` are NaN where a
+      (value, low, high), each with the statistic's trailing axes; `low` and `high` are NaN where a
       family has fewer than three seeds, which are too few to resample.
     Raises:
       ValueError: if `values` is not such an array, or `level` or `draws` is out of range.
@@ -121,17 +121,17 @@ def estimate(
 
 
 def freedom_of(variances: FloatArray, sizes: FloatArray) -> float:
-    """Degrees of freedom of a sum of means of seeds, each with its own deviation.
+    """Degrees of freedom of a sum of means over seeds, each with its own deviation.
 
         ν = (Σ_f v_f)² / Σ_f v_f²/(n_f − 1),   v_f = s_f²/n_f
 
-    or Σ_f (n_f − 1) where no seed differs from another. ν lies between the smallest n_f − 1, where
+    or Σ_f (n_f − 1) if no family varies over its seeds. ν lies between the smallest n_f − 1, where
     one family varies much more than the others, and Σ_f (n_f − 1), where all vary alike.
 
     Args:
-      variances, sizes: v_f and n_f of every family; the v_f have one unit.
+      variances, sizes: v_f and n_f of every family; all v_f have the same unit.
     Source:
-      Satterthwaite 1946; of the mean, and taken for the other statistics too.
+      Satterthwaite 1946, for the mean; used here for the other statistics too.
     """
     spent = float((variances**2 / (sizes - 1)).sum())
     return float(variances.sum()) ** 2 / spent if spent > 0 else float((sizes - 1).sum())
@@ -168,5 +168,5 @@ def percentiles(resampled: FloatArray, level: float) -> tuple[FloatArray, FloatA
 
 
 def resampled_enough(values: FloatArray) -> bool:
-    """Whether every family has the three seeds or more that an interval needs."""
+    """Whether every family has at least the three seeds that an interval needs."""
     return bool((present(values).sum(axis=1) >= INTERVAL_SEEDS).all())

@@ -22,15 +22,15 @@ _ON_AXIS = (*TABLE, "axis")
 def break_even(scores: pd.DataFrame) -> pd.DataFrame:
     """The break-even number of every arm against STANDARD, wherever both are finished.
 
-    Steps are medians over seeds, as some may never get there. Checkpoints are all that is known of
-    a curve, so steps are late by up to the distance between two of them.
+    Steps are medians over seeds, because some seeds may never get there. A curve is known only at
+    its checkpoints, so steps are late by up to the distance between two of them.
 
     Args:
       scores: `adaptation_scores`.
     Returns:
       One line per GROUP, sorted: `meta_env_steps` M, `steps` s and `standard_steps` t (infinite for
       never), and `tasks`: n, 0 where nothing was meta-trained and s < t, infinite where s ≥ t, NaN
-      where neither gets there or there are no references.
+      where neither gets there. Arms without normalised scores have no line.
     """
     columns = [*GROUP, "meta_env_steps", "steps", "standard_steps", "tasks"]
     learners = scores[~scores["method"].isin((*BOUNDS, TOLD))]
@@ -60,7 +60,8 @@ def break_even(scores: pd.DataFrame) -> pd.DataFrame:
 def tasks_needed(meta: float, steps: float, standard: float) -> float:
     """n = M / (t − s) for M steps of meta-training, s and t steps on a test task.
 
-    Infinite where s ≥ t, 0 where t is infinite and s is not: then one task is enough, whatever M.
+    Infinite where s ≥ t; 0 where t is infinite and s is not, since one task is then enough whatever
+    M is; NaN where both are infinite.
     """
     if np.isinf(steps) and np.isinf(standard):
         return nan

@@ -28,7 +28,7 @@ from reports.text import method_name
 
 PLACE = ("budget", "family", "split", "axis")
 _MANY = 100  # more seeds than anybody runs
-# what a statistic is of: a table with one line per place, method and seed, and its column
+# the values of a statistic: a function that gives a line per place, method and seed, and its column
 _TESTED = {
     RETURN: (last_scores, "return_mean"),
     NORMALISED: (last_scores, "normalised"),
@@ -43,9 +43,10 @@ def claim_tests(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
     """Test a claim wherever two of its arms are finished.
 
     RETURN, AREA, KEPT and EQUAL are compared by permutation tests of means, STEPS by permutation
-    tests of ranks, with what never gets there ranked last, and NORMALISED by two one-sided tests of
-    equivalence with MARGIN: p is of "equivalent, or better" or of "worse by more than the margin",
-    whichever is smaller. Only one of the two can be a false alarm, so they count as one test.
+    tests of ranks, with seeds that never get there ranked last, and NORMALISED by two one-sided
+    tests of equivalence with MARGIN: p is that of "equivalent, or better" or that of "worse by more
+    than the margin", whichever is smaller. Only one of the two can be a false alarm, so they count
+    as one test.
 
     Args:
       scores: `adaptation_scores`.
@@ -53,18 +54,18 @@ def claim_tests(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
       One line per PLACE, `arm`, `other` and `statistic`, sorted by budget: `difference`, arm −
       other, and its 95 % interval `low`, `high` (none for STEPS); `p`, NaN where there is no test;
       `p_holm`, corrected over all tests of the claim at the budget, whose number is `n_tests`;
-      `favours`, whether what was seen speaks for the claim; `detectable`, what a test at the first
-      of Holm's steps finds with a power of 80 %: the difference, or for NORMALISED the margin
-      within which equal methods are found equivalent, infinite where so few seeds can never show
-      anything; `reached`, the lowest p that so few seeds can give, corrected; `deviation` over
-      seeds; `n_seeds`, `n_other`; `middle`, `other_middle`, medians over seeds; `early`, the
-      difference of mean returns after two episodes; `steps`, `other_steps` that each used in the
-      end; `uncertain`, whether references are close.
+      `favours`, whether the result speaks for the claim; `detectable`, what a test at the first of
+      Holm's steps finds with a power of 80 %: the difference, or for NORMALISED the margin within
+      which equal methods are found equivalent, infinite where so few seeds can never show anything;
+      `reached`, the lowest corrected p that so few seeds can give; `deviation` over seeds;
+      `n_seeds`, `n_other`; `middle`, `other_middle`, medians over seeds; `early`, the difference of
+      mean returns after two episodes; `steps`, `other_steps` that each used in the end;
+      `uncertain`, whether the references of either are close.
     Source:
       Holm 1979; Shaffer 1986 for two hypotheses of which one is true.
     """
     table = claimed(claim, scores)
-    if not (done := _samples(table, RETURN)):  # most suites are not those of most claims
+    if not (done := _samples(table, RETURN)):  # most claims are about other suites
         return _nothing()
     compared = table[table["method"].isin(claim.arms + claim.others)]
     samples = {
@@ -97,9 +98,9 @@ def _nothing() -> pd.DataFrame:
 
 
 def claimed(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
-    """The lines of the claim's suite, `method` being the name of the arm.
+    """The lines of the claim's suite, with the name of the arm as `method`.
 
-    Those of methods in their default settings, and of what the claim compares.
+    Only arms in default settings and arms that the claim compares are kept.
     """
     mine = scores[scores["suite"] == claim.suite]
     names = [method_name(*arm) for arm in mine[["method", "variant"]].to_numpy()]
@@ -110,11 +111,11 @@ def claimed(claim: Claim, scores: pd.DataFrame) -> pd.DataFrame:
 def seeds_needed(tests: pd.DataFrame) -> int | None:
     """The fewest seeds per method at which every test of a claim at one budget can decide.
 
-    None if more are needed than anybody runs.
+    None if more are needed than anybody runs, or if there is no test.
 
     For permutation tests, n such that m · lowest_p(n, n) ≤ LEVEL for the m tests; for equivalence,
-    n such that equal methods are found equivalent with a power of 80 %, given the largest of the
-    deviations that were seen.
+    n such that equal methods are found equivalent with a power of 80 %, given the largest deviation
+    seen in the tests.
     """
     made = tests[tests["p"].notna()]
     if made.empty:
@@ -136,7 +137,7 @@ def _samples(table: pd.DataFrame, statistic: str) -> dict[tuple[Any, ...], Float
 
 
 def _tested(statistic: str, x: FloatArray, y: FloatArray) -> dict[str, Any]:
-    """One test, without its correction."""
+    """One test, not yet corrected."""
     said = {
         "n_seeds": x.size,
         "n_other": y.size,
@@ -176,14 +177,14 @@ def _tested(statistic: str, x: FloatArray, y: FloatArray) -> dict[str, Any]:
 
 
 def _ranks(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Ranks of all values together, ties at their mean rank; the least value has the highest."""
+    """Ranks of all values together, ties at their mean rank; the lowest value ranks highest."""
     both = np.concatenate((x, y))
     ranks = (both[:, None] < both).sum(axis=1) + (both[:, None] == both).sum(axis=1) / 2
     return ranks[: x.size], ranks[x.size :]
 
 
 def _corrected(tests: pd.DataFrame) -> pd.DataFrame:
-    """The tests with the columns that depend on how many there are at their budget."""
+    """Add the columns that depend on the number of tests at the same budget."""
     tests = tests.sort_values("budget", kind="stable", ignore_index=True)
     budgets = tests.groupby("budget")
     tests["p_holm"] = budgets["p"].transform(holm)
@@ -212,8 +213,8 @@ def _detectable(one: Mapping[Any, Any]) -> float:
 def _spent(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[Hashable, Any]]:
     """What each (*PLACE, method) has spent and earned.
 
-    `steps` on the test task are those used in the end, `early` is its mean return after two
-    episodes, as it was then, and `uncertain` says whether its references are close.
+    `steps` is the number of steps used on the test task in the end, `early` the mean return at the
+    last checkpoint within two episodes, and `uncertain` says whether its references are close.
     """
     keys = [*PLACE, "method"]
     firsts = {

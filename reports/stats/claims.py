@@ -1,19 +1,18 @@
-"""What the papers of APB claim, as data, and when a claim is judged.
+"""The claims of the APB papers, as data, and when a claim is judged.
 
-A claim is judged where it was made: on locomotion, at the budgets meant for it. Anything
-else is a hint, and is called toy evidence.
+A claim is judged where it was made: on locomotion, at the budgets meant for that. Results
+elsewhere are only a hint, called toy evidence.
 """
 
 from dataclasses import dataclass
 
-JUDGED_AT = ("desk", "paper")  # budgets that a claim is judged at, each by itself
-# of locomotion
+JUDGED_AT = ("desk", "paper")  # budgets at which a claim is judged, each by itself
+# locomotion families
 FAMILIES = frozenset(
     {"cheetah-vel", "cheetah-joints", "hopper-rand", "walker-rand", "ant-goal", "ant-dir"}
 )
-LEVEL = 0.05  # of the p-values, corrected over all tests of a claim at a budget
-# of normalised scores: a tenth of what lies between doing nothing and the expert counts as no
-# difference
+LEVEL = 0.05  # for p-values corrected over all tests of a claim at a budget
+# in normalised scores: a tenth of the way from doing nothing to the expert counts as no difference
 MARGIN = 0.1
 
 SUPPORTED = "supported"
@@ -22,23 +21,22 @@ UNDECIDED = "undecided"
 TOY = "toy evidence only"
 RETURN = "last return"
 NORMALISED = "last normalised score"
-# of the expert's gain
 AREA = "area under the curve"
-STEPS = "steps to half"
-# without learning on neighbouring tasks
+STEPS = "steps to half"  # of the expert's gain
+# on neighbouring tasks, without learning there
 KEPT = "neighbours − home"
 EQUAL = "neighbours at equal home return"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Each arm is said to beat all `others` by every statistic, or by NORMALISED to match them.
+    """A claim that each arm beats all `others` by every statistic, or matches them by NORMALISED.
 
     Arms are named as reports name them: a method, or one with settings such as "apb (tasks=5)".
     """
 
     text: str
-    paper: str  # the version that makes it
+    paper: str  # the version of the paper that makes the claim
     suite: str
     arms: tuple[str, ...]
     others: tuple[str, ...]
@@ -46,7 +44,7 @@ class Claim:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """What is compared: (arm, other)."""
+        """The pairs (arm, other) that are compared."""
         return [(arm, other) for arm in self.arms for other in self.others]
 
 
@@ -121,7 +119,7 @@ def judgement(family: str, budget: str, p: float, favours: bool) -> str:
 
     Args:
       p: corrected p-value, NaN where there is no test.
-      favours: whether what was seen speaks for the claim.
+      favours: whether the result speaks for the claim.
     """
     if budget not in JUDGED_AT or family not in FAMILIES:
         return TOY

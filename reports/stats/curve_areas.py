@@ -24,13 +24,13 @@ def adaptation_areas(
         A = 1/log(B/H) ∫_H^B max(y(b), J_zero) d log b
 
     by trapezoids between checkpoints, from the horizon H to the budget's end B; the score at b = 0
-    stands apart. J_zero is the mean score of the zero action on the same family and axis. An
-    untrained policy may do worse than no action, and a method that gathers experience first stays
-    there until its first update; without that floor the area would depend on how bad such a start
-    is. Where the zero action was not measured there is no floor. An arm whose last checkpoint lies
-    before B has frozen, and its last score is carried flat to B, also from b = 0. A is in the units
-    of y: a constant curve has its own height, or that of the floor. A curve with a missing score
-    between H and the arm's last checkpoint has no area.
+    is reported separately. J_zero is the mean score of the zero action on the same family and axis.
+    An untrained policy may do worse than no action, and a method that gathers experience first
+    stays there until its first update; without that floor the area would depend on how bad such a
+    start is. Where the zero action was not measured there is no floor. An arm whose last checkpoint
+    lies before B has frozen, and its last score is carried flat to B, even from b = 0. A is in the
+    units of y: the area of a constant curve is its height, or that of the floor. A curve with a
+    missing score between H and the arm's last checkpoint has no area.
 
     Args:
       scores: one line per `family`, `axis`, `method`, `variant`, `seed` and `env_steps` (per test
@@ -41,13 +41,12 @@ def adaptation_areas(
         family.
       budget: B in environment steps; None for the last checkpoint of any arm on the family.
     Returns:
-      One line per name of a curve and seed, sorted: `area`; `at_zero`, the score at b = 0;
-      `held_from`, the checkpoint that the arm's last score was carried from, NaN where it was not;
-      `floor`, J_zero, NaN where there is none. `reports.stats.scores.summarise` gives their
-      intervals.
+      One line per curve and seed, sorted: `area`; `at_zero`, the score at b = 0; `held_from`, the
+      checkpoint that the arm's last score was carried from, NaN where it was not; `floor`, J_zero,
+      NaN where there is none. `reports.stats.scores.summarise` gives their intervals.
     Raises:
-      ValueError: if H or B does not fit the checkpoints, or `scores` has two scores of one name,
-        lacks a column, or holds a non-number.
+      ValueError: if H or B does not fit the checkpoints, or `scores` has duplicate keys, lacks a
+        column, or holds a non-number.
     """
     table = checked(scores, value, (*STRATUM, *ARM, "seed", "env_steps"))
     apart = [name for name in APART if name in table]
@@ -80,7 +79,7 @@ def steps_to(
 ) -> pd.DataFrame:
     """The steps on the test task after which every seed first scores a level or more.
 
-    Half of the expert's gain is the normalised score ½. It is found at checkpoints only, so it is
+    Half of the expert's gain is the normalised score ½. Only checkpoints are known, so steps are
     late by up to the distance between two checkpoints.
 
     Args:
@@ -88,10 +87,10 @@ def steps_to(
       level: in the units of `value`.
       value: the column with the scores.
     Returns:
-      One line per name of a curve and seed, sorted, with `steps`: infinite where no checkpoint
-      reaches the level, NaN where a score is missing before one does.
+      One line per curve and seed, sorted, with `steps`: infinite where no checkpoint reaches the
+      level, NaN where a score is missing before one does.
     Raises:
-      ValueError: as `adaptation_areas`.
+      ValueError: as in `adaptation_areas`.
     """
     table = checked(scores, value, (*STRATUM, *ARM, "seed", "env_steps"))
     keys = [*(name for name in APART if name in table), *STRATUM, *ARM, "seed"]
@@ -108,7 +107,7 @@ def steps_to(
 
 
 def horizon(checkpoints: Sequence[int]) -> int | None:
-    """H, where the checkpoints show it: the first after 0, if the next is at twice that."""
+    """H if the checkpoints show it: the first one after 0, provided the next is at twice that."""
     return checkpoints[1] if len(checkpoints) > 2 and checkpoints[2] == 2 * checkpoints[1] else None
 
 

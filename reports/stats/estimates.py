@@ -1,12 +1,12 @@
 """Statistics of a method over seeds × families, arrays in and arrays out.
 
-`reports.stats.bootstrap` has their intervals.
+`reports.stats.bootstrap` computes their intervals.
 
 Axes: `F` strata (a family on one shift axis), `S` seeds; rows may have different numbers of seeds
 and end in NaN. A statistic takes the scores [F, S] and the share [..., F, S] that each seed has in
 its family, which sums to 1 over the seeds of a family and is 0 where there is no score. With 1/n
 for each of n seeds it is the statistic of the scores; with counts/n of a resample, that of the
-resample. Families count alike, whatever their numbers of seeds.
+resample. Families count equally, whatever their numbers of seeds.
 """
 
 from collections.abc import Callable
@@ -37,17 +37,17 @@ def median(values: FloatArray, shares: FloatArray) -> FloatArray:
 
 
 def iqm(values: FloatArray, shares: FloatArray) -> FloatArray:
-    """Interquartile mean: of all scores together, without the lowest and the highest quarter.
+    """Interquartile mean of all scores together, without the lowest and the highest quarter.
 
         Σ_i v_i x_(i) / Σ_i v_i,   v_i = |[c_(i−1), c_i] ∩ [q, 1 − q]|,   q = ⌊N/4⌋/N
 
-    over the N scores in ascending order, c_i the sum of the shares up to x_(i), divided by the
-    number of families. With as many seeds in each family ⌊N/4⌋ scores are left out at either end;
-    otherwise a quarter of the weight is, rounded down to 1/N.
+    over the N scores in ascending order, where c_i is the sum of the shares up to x_(i), divided by
+    the number of families. If all families have the same number of seeds, ⌊N/4⌋ scores are left out
+    at either end; otherwise a quarter of the weight is, rounded down to a multiple of 1/N.
 
     Source:
-      Agarwal et al. 2021 (arXiv 2108.13264), § 4.2; shares, so that families of different size
-      count alike, are ours.
+      Agarwal et al. 2021 (arXiv 2108.13264), § 4.2; the shares, which let families of different
+      sizes count equally, are ours.
     """
     n_families, _ = values.shape
     total = int(present(values).sum())
@@ -107,7 +107,7 @@ def improvement(
 
 
 def placement_variances(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Variances of the terms that seeds of x and y give `improvement`, and seed counts, [2 F] each.
+    """Variances of the mean terms of x and y in `improvement`, and seed counts, [2 F] each.
 
     A seed's term is the share of the other method's seeds that it beats, ties counting half, so
     scores need no common unit.
@@ -140,7 +140,7 @@ def variances_of(values: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def present(values: FloatArray) -> NDArray[np.bool_]:
-    """[F, S] where there is a score.
+    """[F, S] whether there is a score.
 
     Raises:
       ValueError: if `values` is not an array of families by seeds, or a family has no score.
@@ -156,7 +156,7 @@ def present(values: FloatArray) -> NDArray[np.bool_]:
 
 
 def _better(x: FloatArray, y: FloatArray) -> FloatArray:
-    """[F, S, S'] 1 where a seed of x scores higher than one of y, ½ where they score alike."""
+    """[F, S, S'] 1 where a seed of x scores higher than one of y, ½ where they score the same."""
     left = x[:, :, None]
     right = y[:, None, :]
     return np.asarray((left > right) + 0.5 * (left == right))

@@ -1,8 +1,9 @@
-"""Adapted policies where they were not adapted: returns on neighbouring tasks and under noise.
+"""Adapted policies beyond their own task: returns on neighbouring tasks and under noise.
 
-They were measured without learning (`benchmark.generalisation`). Policies are compared at equal
-steps, as they are in the end, and at equal return on the task that they were adapted to, so that a
-policy is not called general because it learned nothing, or narrow because it learned more.
+These were measured without learning (`benchmark.generalisation`). Policies are compared at equal
+steps, that is, as they are in the end, and at equal return on the task that they were adapted to,
+so that a policy is not called general because it learned nothing, or narrow because it learned
+more.
 """
 
 import numpy as np
@@ -12,7 +13,7 @@ from reports.stats.score_matrix import FloatArray
 from reports.stats.scores import BOUNDS, GROUP, IN_DISTRIBUTION, TABLE, last_scores
 from results.measures import ACTION_NOISE, NEIGHBOURS, OBSERVATION_NOISE
 
-SEED_CURVE = (*GROUP, "seed")  # of one adaptation
+SEED_CURVE = (*GROUP, "seed")  # the curve of one adaptation
 PLACES = {  # what a policy was tried on, and what `at` means there
     NEIGHBOURS: "share of the way to another task",
     ACTION_NOISE: "deviation of the action noise",
@@ -51,7 +52,7 @@ def tried_elsewhere(
 
 
 def with_neighbours(scores: pd.DataFrame, elsewhere: pd.DataFrame) -> pd.DataFrame:
-    """`scores`, from `adaptation_scores`, with `neighbours`: the mean return over all distances."""
+    """Add `neighbours` to `adaptation_scores`: the mean return on neighbours at all distances."""
     near = elsewhere[elsewhere["name"] == NEIGHBOURS]
     on = [*SEED_CURVE, "env_steps"]
     means = near.groupby(on)["return_mean"].mean().rename("neighbours").reset_index()
@@ -59,7 +60,7 @@ def with_neighbours(scores: pd.DataFrame, elsewhere: pd.DataFrame) -> pd.DataFra
 
 
 def kept_on_neighbours(scores: pd.DataFrame) -> pd.DataFrame:
-    """What each seed's last policy earns on neighbours beyond what it earns on its own tasks.
+    """How much more each seed's last policy earns on neighbours than on its own tasks.
 
     Returns:
       `last_scores` with `kept`, which is negative where neighbours are harder for it; no line where
@@ -72,14 +73,14 @@ def kept_on_neighbours(scores: pd.DataFrame) -> pd.DataFrame:
 def at_equal_return(scores: pd.DataFrame) -> pd.DataFrame:
     """The return on neighbours when each seed first reaches the return that all seeds reach.
 
-    That return is the lowest best checkpoint of any seed of the arms in the table that learn.
-    Between two checkpoints both returns are interpolated on a straight line.
+    That return is the lowest, over the seeds of all learning arms in the table, of a seed's best
+    checkpoint. Between two checkpoints both returns are interpolated linearly.
 
     Args:
-      scores: with `neighbours`, of the arms that are to be compared.
+      scores: those of the arms to compare, with `neighbours`.
     Returns:
-      One line per GROUP and seed: `home`, the return that is reached, and `equal`, that on
-      neighbours, NaN for a seed that begins above it.
+      One line per GROUP and seed: `home`, the return that is reached, and `equal`, the
+      return on neighbours then, NaN for a seed that begins above `home`.
     """
     tried = _tried(scores[~scores["method"].isin(BOUNDS)])
     best = tried.groupby(list(SEED_CURVE))["return_mean"].max().reset_index()

@@ -36,8 +36,8 @@ def probability_of_improvement(
     The interval is that of `reports.stats.bootstrap.estimate`, with the degrees of freedom of
     Brunner and Munzel. In 1500 simulations each of normal scores, 5 and 10 seeds in one family and
     then in six, it covered P = ½ in 96.9, 96.5, 97.7 and 96.7 %, and P = 0.69 in 94.0, 96.3, 97.1
-    and 96.0 %. P = 0.86 it covered in 97.1 and 95.7 % with six families, but in 82.3 and 91.7 %
-    with one: there often every seed wins, and the interval has no width.
+    and 96.0 %. It covered P = 0.86 in 97.1 and 95.7 % with six families, but in 82.3 and 91.7 %
+    with one: there, often every seed wins and the interval has no width.
 
     Args:
       scores, exact, value, level, draws, seed, corrected: as in
@@ -49,7 +49,7 @@ def probability_of_improvement(
       both have, and `n_left_out` that only one of them has. Pairs without a common family have no
       line.
     Raises:
-      ValueError: if `scores` has two scores of one name, lacks a column, or holds a non-number.
+      ValueError: if `scores` has duplicate keys, lacks a column, or holds a non-number.
     Source:
       Agarwal et al. 2021 (arXiv 2108.13264), § 4.3.
     """
@@ -89,7 +89,7 @@ def _seeds(lines: pd.DataFrame) -> dict[Any, FloatArray]:
 
 
 def _matrix(rows: Sequence[FloatArray]) -> FloatArray:
-    """`reports.stats.score_matrix.score_matrix` for sorted scores; every pair of arms needs two."""
+    """`score_matrix` without the sorting, because every pair of arms needs two matrices."""
     values = np.full((len(rows), max(map(len, rows))), np.nan)
     for row, scores in zip(values, rows, strict=True):
         row[: len(scores)] = scores
@@ -124,9 +124,9 @@ def _presence(values: FloatArray) -> Presence:
 def _shares(
     x: Presence, y: Presence, seed: int, draws: int, fewer: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Resamples of both; most pairs of a report have as many seeds, and so the same ones."""
+    """Resamples of both, cached: most pairs of a report have equal seed counts and share them."""
     generator = np.random.default_rng(seed)
-    # which scores there are decides, not what they are
+    # resamples depend on which scores there are, not on their values
     scores = (np.where(np.array(found), 0.0, np.nan) for found in (x, y))
     x_shares, y_shares = (resampled_shares(values, generator, draws, fewer) for values in scores)
     for shares in (x_shares, y_shares):

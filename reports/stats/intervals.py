@@ -37,7 +37,7 @@ def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, flo
         x̄ ± t_{n−1, (1 + level)/2} s/√n
 
     Args:
-      values: [S] one value per seed, none missing, two at least.
+      values: [S] one value per seed, at least two, none missing.
       level: how often the interval should cover the mean, in (0, 1).
     Returns:
       (low, high), in the units of `values`.

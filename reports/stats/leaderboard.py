@@ -1,4 +1,4 @@
-"""A line per method of a suite: scores before, along and after adaptation, over all families."""
+"""A line per method of a suite: scores before, during and after adaptation, over all families."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -20,7 +20,7 @@ RETURN = "return"
 
 
 def leaderboard(scores: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> pd.DataFrame:
-    """The interquartile mean over seeds × families of what every method scores, and its intervals.
+    """The interquartile mean of every method's scores over seeds × families, with intervals.
 
     Families are combined by normalised scores. Where no family of a group has reference returns
     there are no such scores; if the group is one family on one shift axis, returns take their
@@ -35,7 +35,7 @@ def leaderboard(scores: pd.DataFrame, exact: Mapping[str, Collection[str]]) -> p
       those without reference returns, as text; `families` that entered, comma-separated; START (b =
       0), AREA (`adaptation_areas`) and END (each seed's last checkpoint), each with its `_low` and
       `_high`; `n_seeds` and `n_families` that the END rests on; `complete`, whether that is every
-      stratum, without which an arm comes last; and `env_steps`, the most steps on a test task.
+      stratum (if not, the arm comes last); and `env_steps`, the most steps on a test task.
       Groups of several strata without references have no line.
     """
     keys = [*APART, "group"]

@@ -1,7 +1,7 @@
 """What a method loses out of distribution, in parts: before it learns, while it does, and for good.
 
-Measured against a policy that is told the parameters of its task and goes on training there: what
-that reaches in the end, R, is possible with the same training tasks and steps.
+Losses are measured against a policy that is told the parameters of its task and goes on training
+there: the return R that it reaches in the end is possible with the same training tasks and steps.
 
     zero-shot = R − J(0)    speed = J(B) − A    ceiling = R − J(B)
 
@@ -34,7 +34,7 @@ def loss_parts(scores: pd.DataFrame) -> pd.DataFrame:
       One line per GROUP and `part` (of PARTS), sorted, without the bounds: `mean` over seeds with
       its 95 % interval `low`, `high`, NaN for fewer than three seeds of either; `n_seeds`.
       Differences from R have Welch's interval, as R has seeds of its own, and speed has Student's.
-      Of TOLD itself zero-shot is paired by seed, and its ceiling is 0 by definition.
+      For TOLD itself, zero-shot is paired by seed, and the ceiling is 0 by definition.
     """
     last = last_scores(scores.dropna(subset=["return_mean"]))
     last = last[~last["method"].isin(BOUNDS)]
@@ -46,7 +46,7 @@ def loss_parts(scores: pd.DataFrame) -> pd.DataFrame:
     if here.empty:
         return pd.DataFrame(columns=columns)
     start = scores[scores["env_steps"] == 0].set_index([*GROUP, "seed"])["return_mean"]
-    # without the zero action, at which areas are floored: a curve may lie below it
+    # without the zero action, so that areas are not floored at it: a curve may lie below it
     learners = scores[scores["method"] != ZERO]
     areas = adaptation_areas(learners, value="return_mean").set_index([*GROUP, "seed"])["area"]
     lines: list[tuple[object, ...]] = []
@@ -67,7 +67,7 @@ def loss_parts(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _less(reached: FloatArray, found: FloatArray) -> tuple[float, float, float, int]:
-    """Mean of R − J with Welch's interval, and the seeds of J."""
+    """Mean of R − J with Welch's interval, and the number of seeds of J."""
     found = found[~np.isnan(found)]
     if not found.size:
         return nan, nan, nan, 0

@@ -1,4 +1,4 @@
-"""Student's t, and how large a difference between two methods so many seeds can detect."""
+"""Student's t, and how large a difference of two methods a given number of seeds can detect."""
 
 from functools import lru_cache
 from math import erf, exp, inf, isnan, lgamma, log, log1p, pi, sqrt
@@ -57,7 +57,7 @@ def student_quantile(p: float, freedom: float) -> float:
 
 
 def pooled_deviation(x: ArrayLike, y: ArrayLike) -> float:
-    """Deviation over seeds within two methods.
+    """Deviation over seeds within each of two methods, pooled.
 
         s² = (Σ (x_i − x̄)² + Σ (y_j − ȳ)²) / (n + m − 2)
 
@@ -79,9 +79,9 @@ def detectable_effect(
 
         Δ = δ s √(1/n + 1/m),   P(|T_ν(δ)| > t_{ν, 1 − α/2}) = power,   ν = n + m − 2
 
-    with T_ν(δ) noncentral t. It is exact for normal scores of one deviation, and a guide for the
-    permutation test, whose discreteness makes it a little weaker at few seeds. α is that of one
-    test, before any correction for their number.
+    with T_ν(δ) noncentral t. It is exact for normal scores with equal deviations, and a guide for
+    the permutation test, whose discreteness makes it a little weaker with few seeds. α is the level
+    of a single test: nothing here corrects for the number of tests.
 
     Args:
       deviation: s, pooled over the seeds of both, in the units of the scores.
@@ -89,7 +89,7 @@ def detectable_effect(
       alpha: level of the test, in (0, 1).
       power: chance to detect a difference Δ, in (alpha, 1).
     Returns:
-      Δ in the units of `deviation`; NaN where that is missing.
+      Δ in the units of `deviation`; NaN if that is NaN.
     Raises:
       ValueError: if there are fewer than three seeds in all, or `alpha`, `power` or `deviation` is
         out of range.

@@ -1,8 +1,9 @@
 """The adaptation radius: how far from the training law a method still adapts.
 
-At each level of a shift axis a seed's gain is scaled between doing nothing, 0, and an expert, 1:
-by the reference returns of the tasks where there are any, else by the zero action and the best
-method of the same table. The radius is the largest distance up to which half of that is reached.
+At each level of a shift axis a seed's gain is scaled so that doing nothing is 0 and an expert is 1:
+by the reference returns of the tasks if all have them, else by the zero action and the best method
+of the same table other than TOLD. The radius is the largest distance up to which half of that is
+reached.
 """
 
 import numpy as np
@@ -21,12 +22,12 @@ def adaptation_radius(levels: pd.DataFrame, threshold: float = HALF) -> pd.DataF
 
     Args:
       levels: `level_scores`.
-      threshold: of the scaled gain.
+      threshold: the scaled gain that has to be reached.
     Returns:
       One line per GROUP, sorted: `mean` over seeds, `low` and `high` of Student's interval from
-      three seeds on, `n_seeds`, `farthest` level that was tried, `beyond`, how many seeds still
-      reach the threshold there, so that the mean is too small, and `scaled_by`, "references" or
-      "the best here".
+      three seeds on, `n_seeds`, `farthest`, the farthest level tried, `beyond`, how many seeds
+      still reach the threshold there, which makes the mean too small, and `scaled_by`, "references"
+      or "the best here".
     """
     columns = [*GROUP, "mean", "low", "high", "n_seeds", "farthest", "beyond", "scaled_by"]
     n_levels = levels.groupby(list(_ON_AXIS))["level"].transform("nunique")
@@ -51,10 +52,10 @@ def adaptation_radius(levels: pd.DataFrame, threshold: float = HALF) -> pd.DataF
 
 
 def reach(distances: FloatArray, gains: FloatArray, threshold: float) -> float:
-    """The distance at which gains first fall below the threshold, on straight lines between levels.
+    """The distance at which gains first fall below the threshold, interpolated between levels.
 
-    0 where the nearest level is below it already, the farthest where none is, NaN where a gain is
-    missing before that.
+    0 if the gain at the nearest level is already below it, the farthest distance if none is, NaN if
+    a gain is missing before that.
 
     Args:
       distances: [levels] ascending, above 0. gains: [levels].
@@ -80,5 +81,5 @@ def _gains(at_end: pd.DataFrame) -> "tuple[pd.Series[float], str]":
     best = means[means["method"] != TOLD].groupby("level")["return_mean"].max()
     low, high = (at_end["level"].map(by_level) for by_level in (floor, best))
     gains = (at_end["return_mean"] - low) / (high - low).where(high > low)
-    # where nobody beats doing nothing, nothing is gained
+    # where no method beats doing nothing, the gain is 0
     return gains.where(high > low, 0.0).where(low.notna()), "the best here"

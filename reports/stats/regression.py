@@ -1,4 +1,4 @@
-"""Whether fresh runs score like published ones: the same methods and tasks, other seeds."""
+"""Whether fresh runs score like published ones with the same methods and tasks but other seeds."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from reports.stats.power import detectable_effect, pooled_deviation
 from reports.stats.scores import ARM, TABLE
 from reports.stats.significance import holm, lowest_p, permutation_test
 
-LEVEL = 0.05  # of all tests together, by Holm
+LEVEL = 0.05  # of all tests together, by Holm's correction
 POWER = 0.8
-LEAST_SHARE = 0.05  # of the published mean's size, and
-# of the published deviation over seeds: what is smaller than the larger of both is no regression
+LEAST_SHARE = 0.05  # of the published mean's absolute value
+# of the published deviation over seeds; a difference below the larger of the two is no regression
 LEAST_DEVIATIONS = 0.5
 SAME = "same"
 WORSE = "worse"
@@ -26,9 +26,9 @@ def regressions(
 ) -> pd.DataFrame:
     """Compare the scores of arms in two sets of results, family by family and axis by axis.
 
-    A score has moved if a two-sided permutation test over seeds says so at 5 %, corrected by Holm
-    over all lines, and it moved by more than a least effect, so that many seeds do not make a
-    mountain out of a molehill:
+    A score has moved if a two-sided permutation test over seeds says so at 5 %, Holm-corrected over
+    all lines, and the difference reaches a least effect, so that with many seeds a negligible
+    difference does not count:
 
         |x̄ − ȳ| ≥ max(0.05 |ȳ|, 0.5 s_y)
 
@@ -65,7 +65,7 @@ def regressions(
 
 
 def _compared(x: Any, y: Any, n_tests: int) -> tuple[Any, ...]:
-    level = LEVEL / n_tests  # Holm's first step, where a single change among many has to show
+    level = LEVEL / n_tests  # Holm's first step, which a single change among many must pass
     possible = x.size + y.size > 2 and lowest_p(x.size, y.size) <= level
     deviation = pooled_deviation(x, y)
     detectable = detectable_effect(deviation, x.size, y.size, level, POWER) if possible else np.inf

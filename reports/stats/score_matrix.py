@@ -2,7 +2,7 @@
 
 A stratum is a family on one shift axis. Strata of different kinds are never combined: tasks
 inside the training law, shift axes whose tasks are exact linear images of training tasks, and the
-other shift axes each are a group of their own.
+other shift axes each form a group of their own.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,21 +29,21 @@ def checked(
     keys: Sequence[str] = (*STRATUM, *ARM, "seed"),
     apart: Sequence[str] = APART,
 ) -> pd.DataFrame:
-    """A score table's keys as plain texts and integers, and its scores as floats in `value`.
+    """A score table with plain strings and integers as keys and its scores as floats in `value`.
 
     Args:
       scores: one line per combination of `keys` and, as far as the table has them, `apart`; a
         missing score is NaN or null.
       value: the column with the scores.
-      keys: the columns that name a score; `seed` and `env_steps` are whole numbers, the others
-        texts.
-      apart: further columns that name a score, where the table has them; they come first in the
+      keys: the columns that identify a score; `seed` and `env_steps` are whole numbers, the others
+        strings.
+      apart: further columns that identify a score, if the table has them; they come first in the
         result.
     Returns:
-      A table of its own, in the order of `scores`, with an index from 0.
+      A new table, in the order of `scores`, with an index from 0.
     Raises:
-      ValueError: if a column or a name is missing, a score is infinite or not a number, or two
-        lines have the same name.
+      ValueError: if a column or a key is missing, a score is infinite or not a number, or two lines
+        have the same keys.
     """
     if missing := [name for name in dict.fromkeys((*keys, value)) if name not in scores]:
         raise ValueError(

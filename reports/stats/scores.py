@@ -1,8 +1,8 @@
-"""Rows → tidy numbers: scores of each seed, of each method over its seeds, and what is unfinished.
+"""Tidy numbers from rows: scores per seed, per method over its seeds, and what is unfinished.
 
 A score is an average over the tasks of a level of shift, then over the levels of one shift axis;
 axes are never averaged together. Only finished cells enter a score. Missing is NaN, never zero: a
-score with a task missing is missing. Returns are in the family's units, steps are environment
+score that lacks a task is missing. Returns are in the family's units, steps are environment
 steps.
 """
 
@@ -22,10 +22,10 @@ TOLD = "context-td3"  # a reference that learns, and is told the parameters of i
 Arm: TypeAlias = tuple[str, str]  # method, variant
 TABLE = ("suite", "budget", "family", "split")
 ARM = ("method", "variant")
-CELL = (*TABLE, *ARM)  # one per seed
+CELL = (*TABLE, *ARM)  # with a seed, one cell
 GROUP = (*TABLE, "axis", *ARM)  # one curve
 OTHER = ("other", "other_variant")  # the arm that an arm is compared with
-# one curve of meta-training, as a suite's arms build on it
+# one meta-training curve, for each arm of a suite that builds on it
 CURVE = ("suite", "budget", "family", *ARM)
 
 
@@ -41,9 +41,9 @@ def adaptation_scores(
     Returns:
       One line per GROUP, seed and checkpoint, sorted: `env_steps` (per test task), `return_mean`,
       `normalised` (by reference returns, missing where a task has none), `uncertain` (whether a
-      task's references are too close for it), `gain` (over the same seed's return at 0 steps),
+      task's references are too close for that), `gain` (over the same seed's return at 0 steps),
       `n_levels`, `n_tasks`, `meta_env_steps` (summed over training tasks), `n_train_tasks`, and
-      `diverged`, whether a simulation of the cell did.
+      `diverged` (whether a simulation of the cell did).
     Raises:
       ReportError: if two rows claim the same task, seed and checkpoint.
     """
@@ -77,7 +77,7 @@ def adaptation_scores(
 
 
 def last_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """Each arm and seed at its last checkpoint, where the policy is what adaptation ends with."""
+    """The scores of each arm and seed at its last checkpoint, with which adaptation ends."""
     return scores.loc[scores.groupby([*TABLE, "axis", *ARM, "seed"])["env_steps"].idxmax()]
 
 
@@ -107,14 +107,14 @@ def level_scores(
 def meta_training_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Return on training tasks during meta-training, one line per CURVE, seed and number of steps.
 
-    An arm that adapts what another one meta-trains has that one's curve.
+    An arm that adapts what another arm meta-trains has the other's curve.
 
     Args:
       rows: the store's rows, with `cell_id`.
       cells: the expected cells, with the `train_id` that each builds on.
     Returns:
-      `env_steps` (summed over the training tasks) and `return_mean`: of the method's own episodes
-      where that was recorded, of evaluations otherwise.
+      `env_steps` (summed over the training tasks) and `return_mean`, from the method's own episodes
+      if that was recorded, else from evaluations.
     """
     train = training_rows(rows, cells, CURVE)
     train["return_mean"] = _floats(train["online_return"]).fillna(_floats(train["return_mean"]))
@@ -127,7 +127,8 @@ def meta_training_scores(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFram
 def training_rows(rows: pd.DataFrame, cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """The rows of the meta-training that each arm and seed builds on.
 
-    `by` names columns of the cells; of several cells that agree in them, the first one counts.
+    `by` names columns of the cells; of several cells that agree in them and the seed, the first one
+    counts.
     """
     train = rows[rows["stage"] == "train"].drop(columns=[*by, "seed"], errors="ignore")
     arms = _plain(cells)[[*by, "seed", "train_id"]].dropna().drop_duplicates([*by, "seed"])
@@ -145,7 +146,7 @@ def summarise(
     Args:
       scores: one line per seed, missing scores NaN.
       value: the column to summarise.
-      by: the columns that tell what is averaged over seeds from what is not.
+      by: the columns to group by; each group is averaged over its seeds.
     Returns:
       One line per combination of `by`, sorted: `mean`, `low`, `high`, `n_seeds` and the kind of
       `interval`.
@@ -155,10 +156,10 @@ def summarise(
 
 
 def add_hold(points: pd.DataFrame) -> pd.DataFrame:
-    """Add `held_to`, the environment steps that a frozen policy is carried to, to curve points.
+    """Add `held_to` to curve points: the environment steps up to which a frozen policy is carried.
 
     A method whose last checkpoint lies before the end of the adaptation budget has frozen. Its last
-    point names that end; all other points have NaN. No point is added.
+    point has that end as `held_to`; all other points have NaN. No point is added.
     """
     end = points.groupby(list(TABLE))["env_steps"].transform("max")
     last = points.groupby(list(GROUP))["env_steps"].transform("max")
@@ -167,11 +168,10 @@ def add_hold(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def blind_policy(points: pd.DataFrame) -> pd.DataFrame:
-    """The points of the task-blind multi-task policy: meta-trained, and yet to see the test task.
+    """The points of the task-blind multi-task policy: meta-trained, before it sees the test task.
 
-    That is `finetune` at 0 steps, or `apb-none`, which equals it there if its settings do:
-    whichever has more seeds, and without changed settings if there is one; no line where neither is
-    finished.
+    That is `finetune` at 0 steps, or `apb-none`, which equals it there if its settings do. Arms in
+    default settings are preferred, then the arm with more seeds; no line if neither is finished.
     """
     start = points[(points["env_steps"] == 0) & points["method"].isin(["finetune", "apb-none"])]
     if start.empty:
@@ -189,9 +189,9 @@ def blind_policy(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def coverage(cells: pd.DataFrame) -> pd.DataFrame:
-    """Seeds expected, done and failed: a line per CELL without its seed, in the order of `cells`.
+    """Numbers of seeds expected, done and failed: one line per CELL, in the order of `cells`.
 
-    A cell also counts as failed where its meta-training did.
+    A cell also counts as failed if its meta-training failed.
     """
     status = _status(cells)
     counted = _plain(cells).assign(
@@ -205,10 +205,10 @@ def coverage(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_missing_seeds(cells: pd.DataFrame, plans: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The cells, and one that is missing for every seed that a published line is yet to get.
+    """The cells, with a missing cell added for every seed that a published line still lacks.
 
     Args:
-      plans: those that were published say how many `seeds` a line of each budget is to have.
+      plans: published ones state how many `seeds` a line of each budget is to have.
     """
     wanted = {(plan["suite"], b): n for plan in plans for b, n in plan.get("seeds", {}).items()}
     found = []
@@ -280,7 +280,7 @@ def _finished_rows(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 def _mean_if_complete(
     table: pd.DataFrame, by: list[str], unit: str, scope: list[str]
 ) -> pd.DataFrame:
-    """Mean return over the units in `by`; NaN if one that any arm has within `scope` is missing."""
+    """Mean return over the units in `by`; NaN if a unit that any arm has in `scope` is missing."""
     expected = table.groupby(scope)[unit].nunique().rename("expected").reset_index()
     means = (
         table.groupby(by)["return_mean"]

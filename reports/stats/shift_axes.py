@@ -14,11 +14,11 @@ _UNITS = {"angle": "rad", "rotation": "rad", "radius": "m", "speed": "m/s", "dir
 def exact_axes(plans: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
     """By family, the shift axes along which test tasks are exact linear images of training tasks.
 
-    A linear layer before a policy and one after it can undo such a shift, so these axes are told
-    apart wherever they are named.
+    A linear layer before a policy and one after it can undo such a shift, so these axes are marked
+    wherever they are named.
 
     Args:
-      plans: of the store; a cell without `isomorphic_axes` claims nothing.
+      plans: the store's plans; a cell without `isomorphic_axes` adds none.
     """
     found: dict[str, frozenset[str]] = {}
     for plan in plans:
@@ -43,5 +43,5 @@ def in_order(axes: Iterable[str]) -> list[str]:
 
 
 def unit(axis: str) -> str:
-    """The unit of the shift on an axis, "" where it is not known or there is none."""
+    """The unit of the shift on an axis, "" if it is unknown or there is none."""
     return _UNITS.get(axis, "")

@@ -12,8 +12,8 @@ from reports.stats.power import detectable_effect, pooled_deviation
 from reports.stats.score_matrix import APART, STRATUM, FloatArray, arms_of, checked
 from reports.stats.scores import ARM, OTHER
 
-EXACT_UP_TO = 200_000  # rearrangements that are all looked at: ten seeds against ten have 184 756
-DRAWN = 20_000  # rearrangements that are drawn where there are more
+EXACT_UP_TO = 200_000  # rearrangements, all evaluated; ten seeds against ten have 184 756
+DRAWN = 20_000  # rearrangements to draw if there are more
 _SLACK = 1e-9  # relative; sums of the same numbers in another order differ in their last digits
 
 
@@ -28,18 +28,18 @@ def permutation_test(
 
         p = #{rearrangements π : |x̄_π − ȳ_π| ≥ |x̄ − ȳ|} / #{π}
 
-    over all ways to call n of the n + m seeds x; where these are too many, over drawn ones, (1 + #)
-    / (1 + draws). Exact at any number of seeds where both methods have the same distribution.
-    Methods of equal means but different spread are called different too often if the one with fewer
-    seeds has the larger spread (normal, 10 seeds against 4 of three times the deviation: 20 % at
-    the 5 % level), hardly if they have as many (5 against 5: 8 %). With n and m seeds p is never
-    below `lowest_p(n, m)`.
+    over all ways to call n of the n + m seeds x; if there are too many, over randomly drawn ones,
+    as (1 + #) / (1 + draws). The test is exact for any number of seeds if both methods have the
+    same distribution. Methods of equal means but different spread are called different too often if
+    the one with fewer seeds has the larger spread (normal, 10 seeds against 4 with three times the
+    deviation: 20 % at the 5 % level), but hardly if the numbers are equal (5 against 5: 8 %). With
+    n and m seeds p is never below `lowest_p(n, m)`.
 
     Args:
       x, y: [n], [m] one value per seed, none missing.
-      generator: where rearrangements come from, used only if they are drawn.
-      exact_up_to: the number of rearrangements up to which all are looked at.
-      draws: the number of drawn ones otherwise.
+      generator: source of the rearrangements, used only if they are drawn.
+      exact_up_to: the number of rearrangements up to which all are evaluated.
+      draws: the number to draw otherwise.
     Returns:
       p in (0, 1].
     Raises:
@@ -55,7 +55,7 @@ def permutation_test(
             f"expected at least one rearrangement, got draws = {draws}; some thousands are usual"
         )
     pooled = np.concatenate((x, y))
-    # then the sum of those called x is the difference of means, but for a factor
+    # then the sum of those called x is the difference of means up to a factor
     pooled = pooled - pooled.mean()
     observed = abs(pooled[: x.size].sum()) - _SLACK * np.abs(pooled).sum()
     if comb(pooled.size, x.size) <= exact_up_to:
@@ -67,14 +67,14 @@ def permutation_test(
 def lowest_p(n: int, m: int, exact_up_to: int = EXACT_UP_TO, draws: int = DRAWN) -> float:
     """The lowest p-value `permutation_test` can give with n and m seeds, however far apart.
 
-    Its most extreme rearrangement is one of all, or one of two that mirror each other where n = m.
+    The most extreme rearrangement is one of all, or one of two that mirror each other if n = m.
     """
     total = comb(n + m, n)
     return (1 + (n == m)) / total if total <= exact_up_to else 1 / (1 + draws)
 
 
 def holm(p_values: ArrayLike) -> FloatArray:
-    """Correct p-values for their number, so that any false rejection is rarer than the level.
+    """Correct p-values for their number, so that P(any false rejection) is at most the level.
 
         p̃_(i) = max_{j ≤ i} min(1, (m − j + 1) p_(j))
 
@@ -123,8 +123,8 @@ def differences(
       against: the arm that the others are compared with; None compares every pair, the later arm
         with the earlier.
       value: the column to compare.
-      alpha, power: of the smallest detectable effect.
-      seed: of the generator that each test starts from afresh.
+      alpha, power: level and power that the smallest detectable effect is computed for.
+      seed: generator seed, from which each test starts afresh.
     Returns:
       One line per suite, budget and split (where known), arm, other arm (`other`, `other_variant`),
       `family` and `axis`, sorted: `difference`, arm − other; `p`; `p_holm`, corrected over all
@@ -134,7 +134,7 @@ def differences(
       then none is ever detected; `n_seeds` and `n_other`. A family that only one of the two has
       gets no line.
     Raises:
-      ValueError: if `against` has no score, `scores` has two scores of one name, lacks a column, or
+      ValueError: if `against` has no score, or `scores` has duplicate keys, lacks a column, or
         holds a non-number.
     """
     table = checked(scores, value).dropna(subset=["value"])

@@ -1,8 +1,8 @@
-"""The bound on the error of adapted policies beside what they fell short of.
+"""The bound on the error of adapted policies, beside their shortfall in return.
 
-The error that the bound is about, between actions, is not known where the best actions are not.
-What a policy falls short of the best return stands for it, so only ranks are compared: where the
-bound is larger, is the shortfall?
+The bound is about an error between actions, which is unknown where the best actions are unknown.
+The shortfall from the best return stands in for it, so only ranks are compared: is the shortfall
+larger where the bound is larger?
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from results.measures import (
 
 TERMS = (LIPSCHITZ, LIPSCHITZ_SEEN, HEAD_NORM, OUTSIDE, FARTHEST, BOUND, COUNT_FREE_BOUND)
 ARM_PLACE = ("suite", "budget", "family", *ARM)
-_LEAST = 3  # tasks that have ranks worth comparing
+_LEAST = 3  # fewest tasks whose ranks are worth comparing
 
 
 def bound_points(
@@ -37,8 +37,8 @@ def bound_points(
       measures: as `results.store.Store.measures` gives them; None for none.
     Returns:
       One line per ARM_PLACE, seed, `split` and `task_index`, sorted: `axis`, `TERMS`,
-      `return_mean`, and `shortfall`, by how much the return falls short of the best on that task of
-      any method, seed and checkpoint in the same table.
+      `return_mean`, and `shortfall`, the return's distance from the best on that task of any
+      method, seed and checkpoint in the same table.
     """
     keys = [*ARM_PLACE, "seed", "split", "task_index"]
     columns = [*keys, "axis", *TERMS, "return_mean", "shortfall"]
@@ -74,7 +74,7 @@ def rank_correlations(
 
     Args:
       points: `bound_points`.
-      terms: its columns to correlate.
+      terms: the columns of `points` to correlate with the shortfall.
     Returns:
       One line per ARM_PLACE and `term`: `mean` over seeds, `low`, `high`, `n_seeds`, `interval`.
     Source:
@@ -90,8 +90,9 @@ def rank_correlations(
 
 
 def spearman(x: "pd.Series[float]", y: "pd.Series[float]") -> float:
-    """Spearman's rank correlation of the pairs that are known, ties at their mean rank; NaN where
-    there are fewer than three or one side does not vary.
+    """Spearman's rank correlation of the known pairs, ties at their mean rank.
+
+    NaN if there are fewer than three pairs or one side does not vary.
     """
     known = x.notna() & y.notna()
     ranks = np.array([x[known].rank(), y[known].rank()])

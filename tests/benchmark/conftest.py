@@ -33,7 +33,7 @@ FORKED = Path(__file__).with_name("forked_program.py")
 METHODS = "td3,apb,apb-random,random,zero"
 SMOKE = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal")
 
-# A method that a test completes by overriding what it is about.
+# Source of a plug-in; a test completes it by overriding the parts that it is about.
 BASE = '''
 import os, signal, sys, time
 from dataclasses import dataclass, field
@@ -93,7 +93,7 @@ class Still(methods.api.Method):
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -101,7 +101,7 @@ class Result:
 
     @property
     def complaint(self):
-        """The error of a command that was refused: one line, and nothing else."""
+        """The one line of error of a refused command; fails if there is anything else."""
         assert (self.code, self.out, self.err.count("\n")) == (2, "", 1), self
         assert self.err.startswith("error: "), self
         return self.err
@@ -109,8 +109,10 @@ class Result:
 
 @pytest.fixture(autouse=True)
 def _signals_are_heard():
-    """Heed Ctrl-C and a closing terminal: what a shell starts in the background ignores the one,
-    what `nohup` starts the other, and so would every process that they start.
+    """Restore the default handling of Ctrl-C and of a closing terminal.
+
+    A process that a shell starts in the background ignores Ctrl-C, one started by `nohup` ignores a
+    closing terminal, and so would every process that they start.
     """
     interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     closing = signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -121,13 +123,13 @@ def _signals_are_heard():
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """What a worker has, so that numbers made here and there agree."""
+    """Use one torch thread, as workers do by default, so that numbers here and there agree."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """An empty current directory, forgotten by Python's path afterwards."""
+    """An empty current directory, removed from Python's path afterwards."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -135,7 +137,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def warm_server():
-    """One server for the workers of all runs in this process, and for the figures of reports."""
+    """Start one fork server for the workers of all runs in this process and for report figures."""
     fork_server.fork_context((*fork_server.READY, "reports.page.page"))
 
 
@@ -155,8 +157,8 @@ def cli(here, capsys, warm_server):
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    """Reports, as Markdown or LaTeX, without figures, which take most of the time, for tests that
-    look at none.
+    """Leave the figures out of Markdown and LaTeX reports, for tests that look at none: they take
+    most of the time.
     """
     from reports.page import page
 
@@ -166,7 +168,7 @@ def no_figures(monkeypatch):
 
 @pytest.fixture
 def smoke(cli):
-    """Run the smallest suite there is in this process, into the folder `store`."""
+    """Run `ood` at smoke on point-goal, the smallest run, in this process and the store `store`."""
 
     def smoke(*arguments):
         return cli(*SMOKE, "--store", "store", *arguments)
@@ -175,7 +177,7 @@ def smoke(cli):
 
 
 class Forked:
-    """A command line in a process that was forked; what tests use of a `Popen`.
+    """A command line in a forked process, with the part of a `Popen` that tests use.
 
     Args:
       server: the socket of `forked_program.py`.
@@ -241,7 +243,7 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-# what counts when a module is imported, which a forked process does not do again
+# variables that count when modules are imported, which a forked process does not do again
 _EARLY = ("PYTHON", "OMP_", "GOMP_", "MKL_", "MUJOCO_", "MPL", "LC_", "LANG", "LD_", "PATH")
 
 
@@ -254,8 +256,9 @@ _AT_FIRST = _early()
 
 @pytest.fixture(scope="session")
 def forked():
-    """`forked(words, folder)`: start the command line in a fork of a process that has imported it;
-    None where what is imported may not be the same.
+    """`forked(words, folder)`: start the command line in a fork of a process that has imported it.
+
+    It returns None on systems other than Linux, and if a variable of `_EARLY` has changed.
     """
     server, process = [], []
 
@@ -287,7 +290,7 @@ def forked():
 
 
 def begun(forked, words, folder, before=()):
-    """A process of the command line in a session of its own: a `Forked` where that may be."""
+    """Start the command line in a session of its own, as a `Forked` if possible."""
     if not before and (process := forked(words, folder)) is not None:
         return process
     command = [*before, sys.executable, "-m", "benchmark", *words]
@@ -297,9 +300,9 @@ def begun(forked, words, folder, before=()):
 
 @pytest.fixture
 def start(tmp_path, forked):
-    """Start the command line in a process group of its own, killed at the end.
+    """Start the command line in a process group of its own, which is killed at the end.
 
-    It is forked, unless it is to be a process as any `before` it, or in another environment.
+    It is forked, unless a command `before` it is given or the environment has changed.
     """
     running = []
 
@@ -309,7 +312,7 @@ def start(tmp_path, forked):
 
     yield start
     for process in running:
-        # its workers, should they outlive it, would keep the pipes open
+        # workers that outlive it would keep the pipes open
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -317,7 +320,7 @@ def start(tmp_path, forked):
 
 @pytest.fixture
 def finish():
-    """Wait for a process of `start`."""
+    """Wait for a process of `start` and return its `Result`."""
 
     def finish(process, timeout_s=120.0):
         out, err = process.communicate(timeout=timeout_s)
@@ -331,7 +334,7 @@ _names = count()
 
 @pytest.fixture
 def plugin(here):
-    """Write a module of `BASE` and `source` to the current directory; returns its unique name."""
+    """Write a module of `BASE` and `source` to the current directory; return its unique name."""
 
     def plugin(source, base=BASE):
         name = f"plugin_{os.getpid()}_{next(_names)}"
@@ -344,8 +347,8 @@ def plugin(here):
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
-    """`made_once(name, make)`: the folder that `make(folder)` filled, once for all processes of
-    one test run; read-only.
+    """`made_once(name, make)`: return a folder, filled by `make(folder)` once for all processes of
+    a test run; read-only.
     """
     base = tmp_path_factory.getbasetemp()
 
@@ -383,7 +386,7 @@ def reference(made_once, forked):
 
 @pytest.fixture(scope="session")
 def sanity(made_once, warm_server):
-    """A smoke store of `sanity`, two seeds, from the command line; read-only, like `reference`."""
+    """A two-seed smoke store of the suite `sanity`; read-only, like `reference`."""
 
     def make(folder):
         words = ["run", "--suite", "sanity", "--budget", "smoke", "--families", "point-goal"]
@@ -398,7 +401,7 @@ def sanity(made_once, warm_server):
 
 @pytest.fixture(scope="session")
 def published_sanity(made_once, sanity):
-    """A folder that `sanity` is published to, although two seeds are few; read-only too."""
+    """A folder with `sanity` published, for which two seeds suffice here; read-only too."""
 
     def make(folder):
         suite = replace(SUITES["sanity"], families={"smoke": ("point-goal",)})
@@ -412,7 +415,7 @@ def published_sanity(made_once, sanity):
 
 @pytest.fixture(scope="session")
 def rows_of():
-    """The rows of a store, as two equal runs share them."""
+    """Return the rows of a store, sorted, without the columns in which equal runs may differ."""
 
     def rows_of(store):
         rows = Store(store, create=False).read()[0].drop(columns=[*NOT_COMPARED, "cell_id"])

@@ -1,8 +1,9 @@
 """Imports the program once, and forks a process for every command line that it is asked to run.
 
-To import torch takes seconds, which every `python -m benchmark`, and the fork server of every run,
-would pay anew. Asked over a socket by the fixture `start`, which sends a command with the pipes to
-answer on: the pid at the beginning, and how the process ended at the end.
+Importing torch takes seconds, which every `python -m benchmark`, and the fork server of every run,
+would otherwise spend again. Requests come over a socket from the fixture `forked`, each with three
+pipes: standard output, standard error, and one for the pid at the start and the exit code at the
+end.
 """
 
 import gc
@@ -26,8 +27,8 @@ NUMBER = struct.Struct("i")
 
 
 def serve(ours: socket.socket) -> list[str]:
-    """Fork for one command after the other; returns, in a forked process, its words."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the attendants
+    """Fork a process for each command; return its words, in the forked process only."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes in `attend`
     while True:
         data, pipes, *_ = socket.recv_fds(ours, 2**20, 3)
         if not data:
@@ -43,7 +44,7 @@ def serve(ours: socket.socket) -> list[str]:
 
 
 def attend(pipes: list[int]) -> None:
-    """Fork the program, and tell how it ended; returns in the program only."""
+    """Fork the program and report how it ended; return in the program only."""
     if not (pid := os.fork()):
         return
     for pipe in pipes[:2]:
@@ -54,20 +55,20 @@ def attend(pipes: list[int]) -> None:
 
 
 def begin(asked: dict, pipes: list[int]) -> list[str]:
-    """Become what `python -m benchmark` in a session of its own is before it imports anything."""
+    """Put this process into the state of a fresh `python -m benchmark` in its own session."""
     os.setsid()
     out, err, told = pipes
     nothing = os.open(os.devnull, os.O_RDONLY)
     for stream, place in ((nothing, 0), (out, 1), (err, 2)):
         os.dup2(stream, place)
         os.close(stream)
-    # as Python opens pipes; those that it opened when it began believe that they can seek
+    # open them as Python opens pipes; the streams opened at start-up believe that they can seek
     sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
     os.environ.clear()
     os.environ.update(asked["environment"])
     os.chdir(asked["folder"])
-    sys.path.append(asked["folder"])  # where the program puts it
+    sys.path.append(asked["folder"])  # at the end, where `benchmark` moves it
     sys.argv[:] = ["benchmark", *asked["words"]]
     tempfile.tempdir = None
     random.seed()
@@ -83,16 +84,16 @@ _spawn = util.spawnv_passfds
 
 
 def fork_the_server(path: str, words: list[str], kept: list[int]) -> int:
-    """Start a fork server as a fork, since it would import what is imported here."""
+    """Start a fork server by forking, since what it would import is already imported here."""
     if not words[-1].startswith(ON_FORK_SERVER):
         return int(_spawn(path, words, kept))
     if pid := os.fork():
         return pid
     try:
-        # as if another program had begun: what is not passed on is closed
+        # as in a newly started program: what is not passed on is closed
         for name in os.listdir("/proc/self/fd"):
             if int(name) > 2 and int(name) not in kept:
-                with suppress(OSError):  # that of the listing is closed already
+                with suppress(OSError):  # that of the listing itself is closed already
                     os.close(int(name))
         exec(words[-1], {"__name__": "__main__"})
     finally:

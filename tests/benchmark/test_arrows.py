@@ -1,4 +1,4 @@
-"""Imports point one way, light packages stay light, and a foreign package of our name is found."""
+"""Imports point one way, light packages stay light, foreign packages of our names are detected."""
 
 import ast
 import importlib.util
@@ -15,7 +15,7 @@ PACKAGES = ("benchmark", "envs", "methods", "reports", "results")
 HEAVY = {"torch", "mujoco", "gymnasium", "pandas", "matplotlib", "pyarrow"}
 METHOD_LIBRARIES = {"methods.api", "methods.core"}
 SHELVES = ("reports.text", "reports.files", "reports.ReportError")
-WINGS = {  # of reports, and what each may import
+WINGS = {  # parts of `reports`, and what each may import
     "reports.stats": (*SHELVES, "reports.stats"),
     "reports.parts": (*SHELVES, "reports.stats", "reports.parts"),
     "reports.page": ("reports",),
@@ -27,7 +27,7 @@ def package(name):
 
 
 def modules():
-    """Every module of ours: (dotted name, file)."""
+    """Yield each of our modules: (dotted name, file)."""
     for name in PACKAGES:
         for path in sorted(package(name).rglob("*.py")):
             parts = path.relative_to(package(name).parent).with_suffix("").parts
@@ -35,7 +35,7 @@ def modules():
 
 
 def imports(path):
-    """Every module of ours that a file imports anywhere; `from a.b import c` counts as a.b.c."""
+    """Yield every module that a file imports anywhere; `from a.b import c` counts as a.b.c."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -49,7 +49,7 @@ def within(module, *places):
 
 
 def allowed(importer, imported):
-    """Whether the arrow from one module of ours to another exists."""
+    """Whether one of our modules may import another."""
     top = importer.split(".")[0]
     if top in ("envs", "results"):
         return within(imported, top)
@@ -97,7 +97,7 @@ def test_the_rule_would_notice(importer, imported):
 
 
 def loaded_by(statement, folder):
-    """Top-level modules that a fresh interpreter has after a statement."""
+    """Return the top-level modules that a fresh interpreter has loaded after a statement."""
     script = f"import sys; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True
@@ -130,7 +130,7 @@ def test_an_intruder_is_named(content, tmp_path):
 
 
 def test_a_folder_that_is_no_package_is_no_intruder(tmp_path):
-    """Results lie in ./results, which Python would take for a namespace package."""
+    """Results may lie in ./results, which Python would take for a namespace package."""
     (tmp_path / "results/local").mkdir(parents=True)
     done = subprocess.run(
         [sys.executable, "-m", "benchmark", "--version"],

@@ -341,7 +341,7 @@ def test_a_real_process_says_the_same(start, finish, tmp_path):
 
 @pytest.fixture
 def disk():
-    """What to run a command with, so that the folder `disk` is a small file system of its own."""
+    """`disk(options)`: words before a command that make the folder `disk` a small file system."""
 
     def disk(options):
         mount = f'mkdir -p disk && mount -t tmpfs -o {options} tmpfs disk && exec "$@"'
@@ -364,7 +364,7 @@ def test_a_disk_that_cannot_be_written_to(start, finish, disk):
 
 
 def test_a_disk_that_fills_up(start, finish, disk):
-    """The run ends with one line, whichever worker meets the end of the disk."""
+    """The run ends with one line, whichever worker runs out of space."""
     words = (
         "run",
         "--suite",

@@ -1,4 +1,4 @@
-"""A stage's identity: moved by everything that moves a score, and by nothing else."""
+"""A stage's identity: changed by everything that affects a score, and by nothing else."""
 
 import pickle
 from dataclasses import replace
@@ -47,7 +47,7 @@ class TestIdentity:
     @pytest.mark.parametrize(
         ("change", "moved"),
         [
-            ({"budget": "quick"}, NEITHER),  # its numbers count, not its name
+            ({"budget": "quick"}, NEITHER),  # the budget's numbers count, not its name
             ({"variant": "hidden=16"}, NEITHER),
             ({"test_tasks": 9}, NEITHER),
             ({"suite": "id"}, ADAPT),
@@ -62,7 +62,7 @@ class TestIdentity:
             ({"trained_by": "apb-pre"}, BOTH),
             ({"method_path": "other:Apb"}, BOTH),
             ({"method_version": 99}, BOTH),
-            ({"method_source": "edited"}, BOTH),  # of a plug-in
+            ({"method_source": "edited"}, BOTH),  # the code of a plug-in
             ({"config": {**CELL.config, "hidden": 17}}, BOTH),
             ({"seed": 1}, BOTH),
             ({"train_tasks": 5}, BOTH),
@@ -79,7 +79,7 @@ class TestIdentity:
     def test_a_new_protocol_moves_adaptation(self, monkeypatch):
         before = ids(CELL)
         monkeypatch.setattr(benchmark.cells, "PROTOCOL_VERSION", 99)
-        moved = replace(CELL)  # a cell knows its identity once asked
+        moved = replace(CELL)  # a copy, since a cell keeps its keys once computed
         assert moved.train_key == before[0]
         assert moved.adapt_key != before[1]
 
@@ -120,14 +120,14 @@ class TestIdentity:
         drawn = [streams_of(cell, "adapt").integer("any") for cell in cells]
         drawn += [streams_of(cell, "train").integer("any") for cell in (CELL, *cells[2:])]
         assert len({*drawn}) == len(drawn) == 7
-        # what is shared by all splits is drawn alike
+        # the train stage, which all splits share, draws the same
         assert streams_of(cells[1], "train").integer("any") == drawn[4]
 
     def test_a_method_without_meta_training_has_no_train_stage(self):
         cell = cell_of("td3")
         assert cell.train_key is None
         assert (cell.train_tasks, cell.train_steps) == (0, 0)
-        # so what only meta-training uses cannot move it
+        # so settings that only meta-training uses cannot change its key
         assert (
             cell_of("td3", budget=replace(SMOKE, train_steps=1, train_tasks=1)).adapt_key
             == cell.adapt_key
@@ -225,7 +225,7 @@ class TestExpansion:
             ("adapt", "apb-pre"),
         ]
         assert len({cell.adapt_key for cell in cells}) == 3
-        assert cell_of("apb-reset").train_key == cells[0].train_key  # though it has a setting more
+        assert cell_of("apb-reset").train_key == cells[0].train_key  # despite one more setting
         assert cell_of("apb-reset").trainer.build().config == cells[0].build().config
         longer = cell_of("apb-unfrozen", settings={"hidden": 17})
         assert longer.train_key == cell_of(settings={"hidden": 17}).train_key != cells[0].train_key
@@ -351,7 +351,7 @@ class TestSettings:
         cell = cell_of(settings={"tau": 0.5, "hidden": 32, "batch": SMOKE.settings[TD3]["batch"]})
         assert cell.variant == "hidden=32 tau=0.5"
         assert ids(cell) != ids(CELL)
-        same = cell_of(settings={"hidden": 16})  # says what holds anyway
+        same = cell_of(settings={"hidden": 16})  # the budget's own value
         assert (same.variant, *ids(same)) == ("", *ids(CELL))
 
     def test_command_line_values_have_the_types_of_the_config(self):
@@ -381,7 +381,7 @@ class TestSettings:
         assert 2 * period <= BUDGETS[budget].adapt_steps
 
     def test_td3_and_apb_have_the_same_widths(self):
-        """An actor and critics of one test task have the same layers, whoever owns them."""
+        """The actor and critics of a test task have the same layers in both methods."""
         shapes = []
         for name in ("td3", "apb-random"):
             cell, pool = cell_of(name), TaskPool(PointGoal(), PointGoal().split("ood"), Streams(0))
@@ -393,7 +393,7 @@ class TestSettings:
 
 
 class TestVariants:
-    """A suite's own variants of a method differ in what they are said to differ in."""
+    """A suite's variants of a method differ only in what they are meant to vary."""
 
     def cells(self, suite, **methods):
         names = methods or {"apb": METHODS["apb"], "zero": METHODS["zero"]}
@@ -425,7 +425,7 @@ class TestVariants:
         }
         assert len({name for found in ids.values() for name in found}) == 6
         trained = {cell.train_id for suite in ids for cell in self.cells(suite)}
-        assert len(trained) == 2  # of apb, and what stands for none of zero
+        assert len(trained) == 2  # that of apb, and that of zero, which has no train stage
 
     def test_diversity_has_as_many_tasks_from_less_of_the_law(self):
         cells = [cell for cell in self.cells("diversity") if cell.split == "id"]
@@ -452,7 +452,7 @@ class TestVariants:
         assert angles[5, 0.5] == angles[30, 0.5][:5]
         covering = [cell for cell in self.cells("coverage") if cell.method == "apb"]
         same = {cell.train_id for cell in covering} & {cell.train_id for cell in cells}
-        assert len(same) == 3  # suites share what is trained alike
+        assert len(same) == 3  # suites share meta-trainings that are the same
 
     def test_architecture_has_every_depth_with_every_width(self):
         cells = [cell for cell in self.cells("architecture") if cell.method == "apb"]

@@ -31,14 +31,15 @@ def cell_of(name):
         seeds=1,
         settings={},
     )[0]
-    # one outer step of an on-policy method
+    # enough for one outer step of an on-policy method
     return replace(cell, train_steps=min(cell.train_steps, 800))
 
 
 @cache
 def trained_once(name):
-    """As its training left it, or that of the method which trains for it; for `trained`, since
-    nothing may change it.
+    """Return the method after its training, or after that of the method it is trained by.
+
+    Only for `trained`, which copies it: nothing may change it.
     """
     cell = cell_of(name)
     method = cell.build()
@@ -51,17 +52,17 @@ def trained_once(name):
 
 @pytest.fixture
 def trained(name):
-    """A copy for each test of one training."""
+    """A copy of the trained method for each test."""
     return deepcopy(trained_once(name))
 
 
 def reread(state):
-    """A state after a trip through a file."""
+    """Return a state as read back from a file."""
     return states.from_bytes(states.to_bytes(state))
 
 
 class Bench:
-    """An adapter with the environments it made; all benches of one `tasks` are alike."""
+    """An adapter with the environments it made; benches with the same `tasks` start out equal."""
 
     def __init__(self, method, tasks=TASKS, allowed=10_000):
         family = told(PointGoal()) if method.told else PointGoal()
@@ -73,7 +74,7 @@ class Bench:
         return self.envs[-1]
 
     def go(self, steps):
-        """Adapt for so many environment steps of each task, or until the method is frozen."""
+        """Adapt for `steps` environment steps of each task, or until the method takes no more."""
         end, before = self.pool.used.max() + steps, -1
         while before < (used := int(self.pool.used.max())) < end:
             self.adapter.step(end - used)
@@ -151,7 +152,7 @@ def test_a_policy_is_frozen(name, trained):
 
 
 def test_tasks_do_not_meet(name, trained):
-    """One test task cannot affect another: the others are swapped behind the adapter's back."""
+    """One test task cannot affect another: beside other tasks, the first one adapts the same."""
     others = [TASKS[0], *PointGoal().split("ood")[5:7]]
     benches = [Bench(trained), Bench(trained, others)]
     for bench in benches:

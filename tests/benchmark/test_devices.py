@@ -1,7 +1,7 @@
-"""Learners on a device: nothing of theirs is made elsewhere, and where they are is told.
+"""Learners on a device: they make nothing elsewhere, and the device is recorded.
 
 There is no GPU here. Instead, torch's default device is "meta", on which nothing can be computed:
-a tensor that is made without saying where ends in an error, or in another row.
+a tensor that is made without naming a device leads to an error or to different rows.
 """
 
 import ast
@@ -49,7 +49,7 @@ def cell_of(name, family="point-rand"):
 
 
 def rows(name, family="point-rand"):
-    """Of meta-training, with its state read back from bytes, and of adaptation."""
+    """Rows of meta-training, whose state is then read back from bytes, and of adaptation."""
     cell = cell_of(name, family)
     method = cell.build()
     found = []

@@ -1,4 +1,4 @@
-"""A simulation that diverges is counted, costs nobody else anything, and never pays."""
+"""A simulation that diverges is counted, affects no other, and never earns more for it."""
 
 from functools import cache
 
@@ -35,13 +35,13 @@ def test_in_meta_training_it_is_counted_and_training_goes_on():
     env.reset(step.terminated)
     env.step(np.zeros((4, 1, SIX)))
     np.testing.assert_array_equal(pool.divergences(), [0, 0, 1, 0])
-    np.testing.assert_array_equal(pool.divergences(), [0, 0, 0, 0])  # told once
+    np.testing.assert_array_equal(pool.divergences(), [0, 0, 0, 0])  # reported once
     assert not pool.not_finite.any()
 
 
 @cache
 def sound_evaluation(name):
-    """Of the policy that does nothing."""
+    """Evaluation of the policy that does nothing."""
     family = load_family(name)
     still = np.zeros((4, 10, family.action_size))
     return Evaluator(family, family.split("ood")[:4], Streams(0))(Memoryless(lambda obs: still))
@@ -97,5 +97,5 @@ def test_an_evaluated_episode_that_diverges_never_earns_more_than_one_that_does_
     assert spoiled.terminated[1, 3]
     assert spoiled.returns[1, 3] < sound.returns[1].min()
     assert np.isfinite(spoiled.returns).all()
-    if name != "cheetah-vel":  # a bonus for being alive, and none for being dead
+    if name != "cheetah-vel":  # a bonus for being alive, which ends at the divergence
         assert 0 < spoiled.returns[1, 3] < 10

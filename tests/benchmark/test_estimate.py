@@ -1,4 +1,4 @@
-"""What a run will cost: exact sums on hand-made rates, schedules against a naive one."""
+"""What a run will cost: exact sums on hand-made rates, schedules against a naive simulation."""
 
 import json
 from dataclasses import replace
@@ -37,7 +37,7 @@ def rates(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _speed(monkeypatch):
-    """A machine half as fast as that of the rates."""
+    """Make this machine half as fast as that of the rates."""
     monkeypatch.setattr(estimate, "machine_speed", lambda: 50.0)
 
 
@@ -96,7 +96,7 @@ class TestSums:
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
 def test_a_schedule_is_that_of_a_naive_simulation(workers):
-    """Step by step in whole seconds: a free worker takes the next stage whose training is over."""
+    """Step through whole seconds: a free worker takes the next stage whose training is over."""
     todo = stages(("apb", "td3", "apb-random", "finetune"), seeds=3)
     costs = {stage.key: float(3 + 7 * i % 11) for i, stage in enumerate(todo)}
     left, running, over, now = list(todo), {}, set(), 0
@@ -151,7 +151,7 @@ class TestCommands:
             store.write_plan(plan_of(request.suite, paths, cells, request))
             (stage,) = stages_of(cells)
             row = replace(failed_row(stage.cell, "adapt", ""), status="ok", peak_mem_mb=100.0)
-            # other processes had the machine for half the time
+            # other processes had the processor for half the time
             record = {"status": "ok", "seconds": seconds, "cpu_seconds": seconds / 2}
             store.write(stage.key, [row], state=None, log="", record=record)
         assert estimate.write_rates(store.root, tmp_path / "rates.csv").endswith("1 stage")

@@ -1,4 +1,4 @@
-"""Evaluation: ten episodes from fixed starts, checked one at a time, and apart from learning."""
+"""Evaluation: ten episodes from fixed starts, checked one at a time, separate from learning."""
 
 import mujoco
 import numpy as np
@@ -22,7 +22,7 @@ class Fenced(PointGoal):
 
 
 class Linear:
-    """a = K·s + k, which comes to rest at a different point per task; records what it is shown."""
+    """Acts with a = K·s + k, coming to rest at a point per task; records what it is shown."""
 
     def __init__(self, n_tasks, seed=0):
         generator = np.random.default_rng(seed)
@@ -42,7 +42,7 @@ class Linear:
 
 
 class Spoiled(Linear):
-    """Acts with NaN in one task, in one copy, from one step on."""
+    """Acts with NaN in one copy of one task, from one step on."""
 
     def __init__(self, *arguments, task, copy, at):
         super().__init__(*arguments)
@@ -183,7 +183,7 @@ def test_a_policy_cannot_write_its_own_score():
 
 
 class Wanderer:
-    """Acts at random for as long as it may, and keeps all it has seen."""
+    """Acts at random for as long as it may, and keeps all its observations."""
 
     updates = 0
 

@@ -86,7 +86,7 @@ def test_it_runs_alone_and_the_way_to_compare_it_is_told(cell, cli):
         "the published methods have 10 seeds each; run with --seeds 10 to tell yours from them"
         in quick.out
     )
-    # at which nothing is published
+    # nothing is published at smoke
     smoke = cli("run", *words, "--budget", "smoke", "--store", "smoke")
     assert smoke.out.splitlines()[-1] == "next: python -m benchmark report --store smoke"
 

@@ -1,4 +1,4 @@
-"""Policies tried on neighbours and under noise, against evaluating one place after another."""
+"""Policies tried on neighbours and under noise, against evaluating one place at a time."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ TASKS = FAMILY.split("id")[:2]
 
 
 def towards(obs):
-    """Each task's policy moves in a direction of its own, a little against where it is."""
+    """Move in a direction of each task's own, minus 0.4 times the position."""
     direction = np.array([[1.0, 0.3], [-0.5, 1.0]], np.float32)[:, None]
     return np.clip(direction - 0.4 * obs[..., :2], -1, 1)
 
@@ -49,7 +49,7 @@ def adapter():
 
 
 def alone(index, act=towards):
-    """The policy of one task, on any number of places."""
+    """The policy of task `index`, for an environment with one place."""
     return Memoryless(lambda obs: act(np.stack([obs[0]] * 2))[[index]])
 
 
@@ -81,7 +81,7 @@ def test_every_place_is_measured_as_it_would_be_alone():
 
 
 def test_under_noise_a_policy_earns_what_it_earns_with_that_noise_alone():
-    """On average: ten episodes of each task and noise, against many of a noisy policy."""
+    """On average: ten episodes per task and noise, against many episodes of a noisy policy."""
     streams = Streams(3, "adapt", "point-goal", "id")
     many = [Generalisation(CELL, None, TASKS, Streams(s, "x"))(adapter(), 0) for s in range(12)]
     deviation = random_deviation(FAMILY, TASKS, streams)
@@ -133,7 +133,7 @@ def test_the_noise_has_its_deviation_and_goes_where_it_belongs():
 
 
 def test_noise_costs_more_the_stronger_it_is():
-    """A policy that holds a place: noise moves it away."""
+    """The policy holds its position, and noise moves it away."""
     hold = Frozen(lambda generator: Memoryless(lambda obs: np.clip(-3 * obs[..., :2], -1, 1)))
     task = replace(TASKS[0], params=dict(TASKS[0].params, radius=0.0))
     found = Generalisation(CELL, None, [task], Streams(0, "noise"))(hold, 0)

@@ -18,8 +18,8 @@ from methods import METHODS
 from results.schema import NOT_COMPARED, to_frame
 from results.store import Store
 
-# Its scores depend on what was trained. It leaves a file whenever a stage of it begins, and can
-# wait for others to do so.
+# A method whose scores depend on its trained state. It leaves a file whenever one of its stages
+# begins, and can wait until other processes have done so.
 STEADY = """
 PAUSE_S, MEET = float(os.environ.get("PAUSE_S", 0)), int(os.environ.get("MEET", 1))
 
@@ -66,8 +66,8 @@ class Steady(Still):
 """
 SEEDS = 6
 
-# Runs and their workers are forked, to spare importing torch for every death; only the run is
-# killed.
+# Kills a run ten times. Runs and their workers are forked, so that torch is imported only once;
+# only the run itself is killed.
 KILL = """
     import multiprocessing, os, random, signal, sys, time
     from pathlib import Path
@@ -179,7 +179,7 @@ def wait_until(condition, timeout_s=30.0):
 
 
 def alive(pid):
-    """Whether a process runs; one that waits to be collected does not."""
+    """Whether a process is running; a zombie is not."""
     state = subprocess.run(
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -188,7 +188,7 @@ def alive(pid):
 
 @pytest.fixture
 def working(start, here):
-    """Start a run and wait until every worker is mid-stage; returns the process and worker ids."""
+    """Start a run and wait until every worker is mid-stage; return the process and worker ids."""
 
     def working(*words):
         for path in here.glob("working-*"):
@@ -293,7 +293,7 @@ def test_two_runs_at_once_do_every_stage_once(start, finish, plugin, here, monke
 
 @pytest.fixture
 def figures_wait(monkeypatch, here):
-    """Lets every process that draws say that it is there, and wait."""
+    """Make every process that draws figures leave a file and wait."""
     first = here / "first"  # the fork server does not look in the current folder itself
     first.mkdir()
     (first / "sitecustomize.py").write_text(WAITING)

@@ -1,4 +1,4 @@
-"""What the command line says of itself and of a store."""
+"""What the command line says about itself and about a store."""
 
 import json
 import os

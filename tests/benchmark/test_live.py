@@ -1,4 +1,4 @@
-"""Curves under way: every row once, in JSON lines and in TensorBoard's files."""
+"""Live curves: every row once, in JSON lines and in TensorBoard's files."""
 
 import builtins
 import json

@@ -85,14 +85,14 @@ REASONS = {
 
 
 def records(root):
-    """When each finished cell was written, to the nanosecond."""
+    """When the record of each finished cell was written, in nanoseconds."""
     return {path: path.stat().st_mtime_ns for path in root.rglob("cell.json")}
 
 
 class TestFailures:
     @pytest.fixture
     def run(self, smoke, plugin):
-        """The ill methods beside a healthy one."""
+        """Run the ill methods beside a healthy one."""
         module = plugin(ILL)
         words = [word for name in REASONS for word in ("--method", f"{module}:{name.capitalize()}")]
         return lambda: smoke("--methods", "zero", *words, "--jobs", "1")
@@ -237,7 +237,7 @@ class TestWorkers:
 
 
 def test_a_time_limit_is_of_all_rounds_together():
-    """`worker` and `tune` make an executor for every round, each with what is left."""
+    """`worker` and `tune` make an executor for every round, each with the time that is left."""
     left = _left_of(Means(1, 1, time_limit_s=10.0), time.monotonic() - 7.0).time_limit_s
     assert left == pytest.approx(3.0, abs=0.5)
     assert _left_of(Means(1, 1), time.monotonic()).time_limit_s is None

@@ -1,4 +1,4 @@
-"""A damaged train stage is done again, though the scores that came of it are whole."""
+"""A damaged train stage is done again, even if the scores that build on it are whole."""
 
 import shutil
 

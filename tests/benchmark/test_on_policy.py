@@ -47,7 +47,7 @@ def test_tasks_are_counted_as_they_are_seen() -> None:
     pool = TaskPool(FAMILY, draw(), Streams(0), pooled=True, allowed=100, draw=draw)
     env = pool.make_env()
     env.draw()
-    assert pool.n_tasks_seen == 3  # nobody saw those of before
+    assert pool.n_tasks_seen == 3  # nobody has seen the tasks that were replaced
     for expected in (6, 9):
         env.reset()
         env.step(np.zeros((3, 1, 2), np.float32))
@@ -113,10 +113,10 @@ def test_every_update_has_tasks_of_its_own(
     monkeypatch.setattr(PointGoal, "sample", lambda *args: seen.append(sample(*args)) or seen[-1])
     rows = list(rows_of(Training(cell, cell.build())))
     goals = [tuple(task.params["angle"] for task in tasks) for tasks in seen]
-    # those of the slots, then one draw for each update
+    # one draw when the pool is made, then one for each update
     assert len(set(goals)) == len(goals) == 1 + 3
     assert [row.n_train_tasks for row in rows] == [4, 8, 12]
-    assert rows[-1].env_steps == 3 * steps  # what does not last for another update is left
+    assert rows[-1].env_steps == 3 * steps  # steps that do not suffice for another update are left
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_scores_say_how_many_training_tasks_were_seen(
         assert perform(store, Stage(cell, stage), 1) == ("done", None)
     rows = store.rows(cell.adapt_key)
     assert set(rows["n_train_tasks"]) == {tasks}
-    # smoke's 200 steps are two batches of 2 × 50; the own stage is one
+    # smoke's 200 steps are two batches of 2 × 50; the method's own stage takes one
     assert rows["updates"].max() == updates
 
 

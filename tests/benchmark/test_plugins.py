@@ -1,4 +1,4 @@
-"""Methods from outside the package: what the contract checks, said before anything runs."""
+"""Methods from outside the package: their faults are named before anything runs."""
 
 from importlib.metadata import EntryPoint
 
@@ -15,7 +15,7 @@ PLAIN = "Config must hold plain numbers, strings and booleans"
 
 
 def config(body):
-    """A method whose Config is a frozen dataclass of `body`."""
+    """Source of a method whose Config is a frozen dataclass with the body `body`."""
     return f"{METHOD}@dataclass(frozen=True)\nclass C:\n    {body}\nMethod.Config = C"
 
 
@@ -144,7 +144,7 @@ def test_every_fault_is_named_at_once(load):
 
 def test_a_class_that_fits_is_given_back(load):
     assert load(METHOD).__name__ == "Method"
-    assert load(METHOD + "del Still.trainer").__name__ == "Method"  # which nobody calls
+    assert load(METHOD + "del Still.trainer").__name__ == "Method"  # nobody calls it
     assert load_method("methods.bounds:Zero") is Zero
 
 
@@ -165,7 +165,7 @@ def test_entry_points_add_methods_and_replace_none(monkeypatch):
 def test_code_that_changes_during_a_run_gives_no_scores_under_the_name_of_before(
     smoke, plugin, here, rows_of
 ):
-    """Each stage of a plug-in imports it anew; the run names it by what it was at its beginning."""
+    """Each stage of a plug-in imports it anew; the run identifies it by its code at the start."""
     source = """
     class Edited(Still):
         def adapter(self, make_env, n_tasks, streams):

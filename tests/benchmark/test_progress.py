@@ -1,4 +1,4 @@
-"""How a run looks, in a terminal and elsewhere, whatever the names are."""
+"""How a run is displayed, in a terminal and elsewhere, whatever the names are."""
 
 import io
 import time
@@ -86,7 +86,7 @@ def test_time_left_comes_from_the_work_of_this_run(table):
 def test_each_stage_costs_what_its_like_did(table):
     now = time.monotonic()
     for entry in table:
-        if entry.stage.cell.seed == 0:  # twice as long a training as an adaptation
+        if entry.stage.cell.seed == 0:  # training took twice as long as adaptation
             entry.state = "done"
             entry.started = now - (20 if entry.stage.name == "train" else 10)
             entry.ended = now
@@ -97,7 +97,7 @@ def test_each_stage_costs_what_its_like_did(table):
     assert seconds_left(table) == pytest.approx(20, rel=1e-3)
     training.stage = replace(training.stage, cell=replace(training.stage.cell, method="another"))
     steps = sum(entry.stage.work for entry in table if entry.stage.cell.seed == 0)
-    # what they cost on average
+    # no like is known: the average cost of all
     assert seconds_left(table) == pytest.approx(training.stage.work * 30 / steps, rel=1e-3)
 
 

@@ -21,7 +21,7 @@ class Fenced(PointGoal):
 
 
 class Player:
-    """Plays at random in environments it is given, and sums up the rewards it sees."""
+    """Plays at random in the environments it is given, and sums up the rewards it sees."""
 
     updates = 0
 
@@ -54,7 +54,7 @@ def pool(family=FAMILY, allowed=0, **changes):
 
 
 def evaluate(policy):
-    """No evaluation at all."""
+    """Return zeros without evaluating anything."""
     return Evaluation(np.zeros((N, 1)), np.zeros((N, 1)), np.zeros((N, 1), bool), np.zeros(N, bool))
 
 
@@ -93,7 +93,7 @@ class TestCheckpoints:
             of = pool()
             run(Draws(of.make_env()), of, 320)
         assert len({*drawn[:5]}) == 5
-        assert drawn[:5] == drawn[5:]  # in every run the same
+        assert drawn[:5] == drawn[5:]  # the same in every run
 
     def test_steps_are_allowed_up_to_the_next_only(self):
         of, seen = pool(), []

@@ -9,7 +9,7 @@ from benchmark import provenance
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A checkout with one commit, which the program believes to lie in."""
+    """A checkout with one commit, which the program takes for its own."""
     for name in ("benchmark/provenance.py", "envs/point.py", "results/published/ood/rows.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("as committed\n")

@@ -33,14 +33,14 @@ def _two_seeds_will_do(monkeypatch):
 
 @pytest.fixture
 def store(sanity, tmp_path):
-    """A copy to be spoiled."""
+    """A copy of the store `sanity`, which a test may spoil."""
     shutil.copytree(sanity, tmp_path / "store")
     return tmp_path / "store"
 
 
 @pytest.fixture
 def published(published_sanity, tmp_path):
-    """A copy of what was published once, to be published again and spoiled: the suite's folder."""
+    """The suite's folder in a copy of `published_sanity`, which a test may overwrite and spoil."""
     shutil.copytree(published_sanity, tmp_path / "out")
     return tmp_path / "out/sanity"
 
@@ -62,7 +62,7 @@ def contents(folder):
 def test_publishing_twice_gives_the_same_bytes(sanity, published_sanity, tmp_path):
     once = contents(published_sanity / "sanity")
     assert contents(publish(sanity, SANITY, tmp_path / "out", dirty=True)) == once
-    again = publish(sanity, SANITY, tmp_path / "out", dirty=True)  # in its own place
+    again = publish(sanity, SANITY, tmp_path / "out", dirty=True)  # over itself
     assert contents(again) == once
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["sanity"]
 
@@ -89,7 +89,7 @@ def test_what_is_published_is_all_that_was_measured(sanity, published_sanity):
         (scores["method"] == "td3") & (scores["axis"] == "radius") & (scores["env_steps"] == 200)
     ]
     assert line["mean"].item() == pytest.approx(mean, rel=1e-12) and line["n_seeds"].item() == 2
-    (state,) = (folder / "states").iterdir()  # of the one method that meta-trains, and one seed
+    (state,) = (folder / "states").iterdir()  # of the one method that meta-trains, for one seed
     assert states.from_bytes(state.read_bytes())
 
 
@@ -98,9 +98,9 @@ def test_what_a_killed_publication_left_is_taken_up_and_swept(sanity, tmp_path):
     folder = publish(sanity, SANITY, tmp_path, dirty=True)
     before = contents(folder)
     (tmp_path / ".sanity.x1y2").mkdir()
-    shutil.copy(folder / "manifest.json", tmp_path / ".sanity.x1y2")  # killed before the end
-    assert Publication(tmp_path).suites == ["sanity"]  # nobody reads it
-    folder.rename(tmp_path / ".sanity.old")  # killed in the middle of the exchange
+    shutil.copy(folder / "manifest.json", tmp_path / ".sanity.x1y2")  # as if killed before the end
+    assert Publication(tmp_path).suites == ["sanity"]  # it is not read
+    folder.rename(tmp_path / ".sanity.old")  # as if killed in the middle of the exchange
     assert contents(publish(sanity, SANITY, tmp_path, dirty=True)) == before
     assert [path.name for path in tmp_path.iterdir()] == ["sanity"]
 
@@ -258,7 +258,7 @@ def test_a_report_is_rendered_anew_from_the_rows_alone(published, tmp_path, cli)
     (folder / "report" / "figure.png").write_bytes(b"old")
     done = cli("publish", "--rerender", "--out", tmp_path / "out")
     assert done.code == 0 and done.out.split() == [str(folder)] and contents(folder) == before
-    folder.rename(folder.with_name(".sanity.old"))  # killed in the middle of the exchange
+    folder.rename(folder.with_name(".sanity.old"))  # as if killed in the middle of the exchange
     assert cli("publish", "--rerender", "--out", tmp_path / "out").code == 0
     assert contents(folder) == before
     (folder / "NOTES.md").write_text("mine")
@@ -296,7 +296,7 @@ class TestAdding:
 
     @pytest.fixture
     def parts(self, sanity, tmp_path, monkeypatch, unrendered):
-        """The folder that holds seed 0 of `sanity` as published, and a store with all of it."""
+        """A folder in which only seed 0 of `sanity` is published."""
         monkeypatch.setitem(SUITES, "sanity", SANITY)
         shutil.copytree(sanity, tmp_path / "first")
         first = Store(tmp_path / "first", create=False)
@@ -389,7 +389,7 @@ class TestAdding:
 
 
 def seeds_of(store):
-    """The adapt stages of the cells, each with its seed."""
+    """The keys of the adapt stages of a store's cells, each with its seed."""
     (plan,) = store.plans()
     return [(CellKey(**cell["key"]), cell["slot"]["seed"]) for cell in plan["cells"]]
 
@@ -402,7 +402,7 @@ def test_the_figure_is_of_the_largest_budget_with_three_seeds_of_most_learners(
     published_sanity, tmp_path, seeds, few, drawn
 ):
     class WithDesk(Publication):
-        """The results at smoke, and the same again at desk, with one seed of `few`."""
+        """The results at smoke; at desk, seed 0 of them for `seeds` seeds, one seed of `few`."""
 
         def read(self, suites=None):
             rows, cells = super().read(suites)

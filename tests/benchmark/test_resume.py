@@ -48,7 +48,7 @@ ELSEWHERE = """
         outcome = perform(Store(root, create=True), stage, threads, stop=stop)
         print(outcome[0], flush=True)
 """
-# some fall early, some late, some never
+# some episodes end early, some late, some never
 FALLS = "(lambda self, qpos, qvel: np.hypot(qpos[:, 0], qpos[:, 1]) > 0.3)"
 STANDS = "(lambda self, qpos, qvel: np.zeros(len(qpos), bool))"
 
@@ -79,13 +79,12 @@ def cell_of(name, **changes):
         seeds=1,
         settings={},
     )[0]
-    # two iterations of an on-policy method, and a reset in the middle of the ladder where there are
-    # any
+    # two iterations of an on-policy method, and a reset between checkpoints for methods with resets
     return replace(cell, train_steps=min(cell.train_steps, 1_700), adapt_steps=170, **changes)
 
 
 def shorter(cell):
-    """As few steps as show two iterations, or two resets of what TD3 learns."""
+    """Return the cell with as few steps as two iterations take, or two resets of TD3 learners."""
     if cell.method.startswith("rl2"):
         return replace(cell, train_steps=900)
     if cell.method.startswith(("apb", "td3", "finetune")):
@@ -94,7 +93,7 @@ def shorter(cell):
 
 
 def whole(store, stage, stop=lambda: False):
-    """Run a stage to its end; gives the number of its steps."""
+    """Run a stage to its end; return the number of its steps."""
     steps = count()
     assert perform(store, stage, 1, stop=lambda: next(steps) < 0 or stop()) == ("done", None)
     return next(steps)
@@ -116,8 +115,8 @@ def stages_of(cell):
 
 @pytest.fixture(scope="module")
 def trained():
-    """`(folder, stage, falls)`: put an unbroken meta-training into a store; gives the number of its
-    steps. Methods that build on the same one share it here, too.
+    """`(folder, stage, falls)`: put an unbroken meta-training into a store; return the number of
+    its steps. Methods that build on the same meta-training share it here, too.
     """
     known = {}
 
@@ -150,7 +149,7 @@ def test_every_method_goes_on_as_if_it_had_never_stopped(
     for stage in stages_of(cell):
         steps = whole(once, stage) if stage.name == "adapt" else trained(once.root, stage, falls)
         if stage.name == "train" and cell.trainer.method != name:
-            trained(often.root, stage, falls)  # the test of the method that it belongs to stops it
+            trained(often.root, stage, falls)  # it is stopped in the test of its own method
             continue
         first, second = sorted(moments.sample(range(1, steps), 2)) if steps > 2 else (1, 1)
         left = iter(range(first))
@@ -180,7 +179,7 @@ def stopped_once(tmp_path_factory):
 
 @pytest.fixture
 def stopped(stopped_once, tmp_path):
-    """A copy of a stopped stage: (store, stage, expected rows, function that goes on)."""
+    """A copy of a stopped stage: (store, stage, expected rows, function that resumes it)."""
     root, stage, expected = stopped_once
     store = Store(shutil.copytree(root, tmp_path / "store"), create=True)
     told = []
@@ -204,7 +203,7 @@ class TestSnapshots:
     def test_it_says_how_far_it_is_and_is_used(self, stopped):
         store, stage, expected, go_on = stopped
         header = store.saved(stage.key)
-        # two steps were evaluations
+        # two of the stage's steps were evaluations
         assert (header["env_steps"], header["updates"], header["steps"]) == (98, 98, 170)
         outcome, told = go_on()
         assert outcome == ("done", None) and told == {"resumed": Kept(98, 98)}
@@ -395,7 +394,7 @@ class TestSnapshots:
             return False
 
         def save(*arguments):
-            clock[0] += 0.4  # what it takes to save
+            clock[0] += 0.4  # the time that saving takes
             kept.append(clock[0])
             save_as_ever(*arguments)
             assert len(list((store.root / stage.key.folder).glob("snapshot*"))) == 2

@@ -48,7 +48,7 @@ def importable(plugin, here, monkeypatch):
 class TestSameness:
     @pytest.mark.parametrize("method", ["td3", "apb", "random", "zero"])
     def test_another_process_gave_the_same_rows(self, method, reference, rows_of):
-        """With the store's trained state in between there, and straight through here."""
+        """There, the trained state went through the store; here, both stages run in one go."""
         rows = rows_of(reference[0])
         there = rows[(rows["method"] == method) & (rows["seed"] == 0)]
         order = ["stage", "env_steps", "task_index"]
@@ -140,12 +140,12 @@ class Told(Still):
 
 
 class TestTraining:
-    """Meta-training is counted by what happened, not by what a method tells."""
+    """Meta-training is counted by what happened, not by what a method reports."""
 
     @pytest.fixture
     def train(self, importable):
         def train(*calls, updates=0):
-            """Each `step` runs the next of `calls` on a walker `w`; after the last, it is done."""
+            """Each `step` runs the next of `calls` on a walker `w`; after the last, it ends."""
             steps = "".join(f"lambda w: {call},\n" for call in calls)
             path = f"{importable(TOLD.format(steps=steps, updates=updates))}:Told"
             return run.rows_of(run.Training(cell_of("method", path), load_method(path)(None, None)))
@@ -223,7 +223,7 @@ class TestMeasures:
         )
         assert [measure.task_index for measure in training.measures] == list(range(len(first)))
         for measure, task in zip(training.measures, first, strict=True):
-            # at rest at the origin, give or take 0.05
+            # at rest at the origin, up to 0.05 m in each coordinate
             assert measure.name == "zero_return"
             assert measure.value == pytest.approx(-50.0 * task.params["radius"], abs=1.5)
 
@@ -245,7 +245,7 @@ class TestMeasures:
         state = {**begun.state_dict(), "wall_s": 1000.0}
         again.load_state_dict({**state, "cpu_s": 500.0})
         assert 500.0 <= again.cpu_seconds < 510.0
-        del state["cpu_s"]  # as an earlier version saved it
+        del state["cpu_s"]  # as saved by an earlier version
         again.load_state_dict(state)
         assert 1000.0 <= again.cpu_seconds < 1010.0
 

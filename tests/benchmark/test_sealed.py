@@ -1,6 +1,6 @@
 """A method that reads the frozen tasks is found out by sealed ones."""
 
-# knows every frozen goal by its place in the split, and goes there
+# a method that looks up every frozen goal by its place in the split, and goes there
 PEEKING = """
 from envs import load_family
 

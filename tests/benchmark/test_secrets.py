@@ -1,4 +1,4 @@
-"""What a method's environments tell of their tasks, and how training tasks are drawn."""
+"""What a method's environments reveal of their tasks, and how training tasks are drawn."""
 
 import numpy as np
 import pytest

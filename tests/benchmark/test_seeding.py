@@ -8,7 +8,7 @@ from benchmark.seeding import Streams
 
 
 def draws(streams, name):
-    """Numbers from everything that a stream of one name gives."""
+    """Numbers from every kind of generator that the stream `name` gives."""
     generator = streams.torch(name)
     return (
         streams.integer(name),

@@ -1,4 +1,4 @@
-"""What was measured under other circumstances is never taken for the answer."""
+"""Results measured under other circumstances are never reused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_adaptation_is_redone_when_the_state_it_began_from_is_another(cell, stor
     rows = store.rows(adapt.key)
     other = Stage(replace(cell, seed=1), "train")
     run(store, other)
-    store.write(  # as a trained state that was corrupt and came out different
+    store.write(  # as if the state had been corrupt, and came out different
         train.key,
         [],
         state=store.state(other.key),

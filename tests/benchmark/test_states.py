@@ -21,7 +21,7 @@ def same(one, other):
         return False
     if isinstance(one, Tensor):
         alike = one.dtype == other.dtype and one.shape == other.shape
-        # a stride along an axis of one entry says nothing
+        # the stride of an axis with one entry is arbitrary
         if alike and min(one.shape, default=2) > 1:
             alike = one.stride() == other.stride()
         return alike and one.numpy(force=True).tobytes() == other.numpy(force=True).tobytes()
@@ -99,7 +99,7 @@ def test_the_order_of_axes_in_memory_is_kept_and_views_are_cut_loose():
 
 
 def test_tensors_lie_where_torch_would_put_them():
-    """A product of matrices may depend on that in its last bit."""
+    """The last bit of a matrix product may depend on the alignment."""
     back = from_bytes(
         to_bytes(
             {"a": torch.ones(3, dtype=torch.uint8), "b": torch.randn(64, 64), "c": torch.randn(7)}

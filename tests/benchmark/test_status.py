@@ -64,7 +64,7 @@ class TestStates:
         }  # fmt: skip
         assert running["seconds"] == 60.0
         assert failed["error"] == "ArithmeticError: no" and failed["log"].endswith("log.txt")
-        told = status.status_of(store)  # nobody is at it any more
+        told = status.status_of(store)  # nobody holds the claim any more
         assert told["stages"]["lost"] == 1 and told["lost"][0]["host"] == "node7"
 
     def test_what_is_claimed_is_running_whatever_it_says(self, made):
@@ -180,7 +180,7 @@ class TestCommand:
         assert told.code == 0 and "3 of 3 stages done" in told.out and not left
 
     def test_it_watches_on_while_a_stage_is_lost(self, made, cli, monkeypatch):
-        """Another worker goes on with it."""
+        """Another worker may go on with it."""
         store, stages = made
         for stage in stages[1:]:
             end(store, stage)

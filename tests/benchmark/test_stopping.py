@@ -1,4 +1,4 @@
-"""Stopped runs say what is kept, and later runs resume from it; plug-ins as built-in methods."""
+"""Stopped runs say what is kept, and later runs resume from it; plug-ins like built-in methods."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ from results import snapshot
 from results.schema import NOT_COMPARED, to_frame
 from results.store import Store
 
-# Learns a push by chance, a little slowly: what it does depends on all that it did before.
+# A plug-in whose push is a random walk, a little slow: each action depends on all earlier ones.
 WANDERER = """
 PAUSE_S = float(os.environ.get("PAUSE_S", 0))
 
@@ -110,7 +110,7 @@ def expected(monkeypatch, here):
             settings={},
         )
         method = cell.build()
-        # this process imported it when runs were to last
+        # this process may have imported it while `PAUSE_S` made runs slow
         monkeypatch.setattr(sys.modules[path.partition(":")[0]], "PAUSE_S", 0)
         trained = list(run.rows_of(run.Training(cell, method)))
         rows = [*trained, *run.rows_of(run.Adaptation(cell, method, trained[-1].env_steps))]
@@ -127,7 +127,7 @@ def in_order(rows):
 
 @pytest.fixture
 def under_way(start, here, monkeypatch):
-    """Start a run and wait until its worker steps; gives the process and the worker's id."""
+    """Start a run and wait until its worker steps; return the process and the worker's id."""
     monkeypatch.setenv("PAUSE_S", "0.01")
 
     def under_way(*words):
@@ -178,7 +178,7 @@ def test_whatever_stops_a_run_the_next_goes_on(
     assert list((here / "store").rglob("snapshot.json"))
 
     process, worker = under_way("--method", path)
-    os.kill(worker, signal.SIGTERM)  # by somebody else: its stage goes on in another process
+    os.kill(worker, signal.SIGTERM)  # as if by somebody else: its stage goes on in another process
     last = finish(process)
     assert (last.code, last.err) == (0, "")
     assert "resumed wanderer" in last.out
@@ -230,7 +230,7 @@ def test_a_second_termination_does_not_cut_saving_short(under_way, finish, plugi
 
 
 def test_a_termination_after_the_last_look_of_a_stage_ends_its_worker(monkeypatch):
-    """It must not begin another stage; before the first look there is nothing to save."""
+    """It must not begin another stage; before a stage first looks there is nothing to save."""
     ended = []
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(os, "_exit", ended.append)
@@ -413,7 +413,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing_but_a_line(tmp_path, monk
 
 
 def test_nothing_that_runs_code_is_read():
-    """Neither the packages nor what they publish hold a pickle."""
+    """Neither the packages nor the published results use pickle."""
     packages = [
         Path(__import__(name).__file__).parent
         for name in ("benchmark", "methods", "results", "reports", "envs")
@@ -438,7 +438,7 @@ def test_nothing_that_runs_code_is_read():
 def test_the_worker_of_a_stage_that_cannot_be_reached_is_killed_after_a_while(
     start, finish, here, plugin, monkeypatch
 ):
-    """Its step takes for ever: Ctrl-C twice ends the run at once."""
+    """Its step never ends: the second Ctrl-C ends the run at once."""
     stuck = "class Stuck(Still):\n    def adapter(self, *args): return Hangs(args[0]())\n"
     hangs = (
         "class Hangs(Walker):\n    def step(self, limit):\n        Path('at-0').touch()\n       "

@@ -117,7 +117,7 @@ def test_the_page_of_a_real_run_scores_against_the_references_that_are_shipped(c
 
 @pytest.mark.parametrize("suite", [suite for suite in SUITES if suite not in ("ood", "oracle")])
 def test_it_runs_at_smoke(cli, here, rows_of, shorten, suite):
-    """`ood` runs at smoke, with all of its steps, all over the other tests, `oracle` below."""
+    """`ood` runs at smoke, with all of its steps, in many other tests; `oracle` does below."""
     # PEARL needs 800 steps for an iteration
     train_steps = 800 if "pearl" in SUITES[suite].methods else 400
     shorten(train_steps=train_steps, fresh_steps=1_600, adapt_steps=100)
@@ -182,7 +182,7 @@ class Redraws:
 
 
 def test_a_training_task_that_is_drawn_again_starts_afresh():
-    """Of two tasks in all, four draws of two bring each one back."""
+    """The law has only two tasks, so that four draws of two bring each one back."""
     cell = expand(
         SUITES["id"],
         BUDGETS["smoke"],

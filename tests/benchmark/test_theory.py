@@ -64,7 +64,7 @@ def matrices(weights, i):
 
 
 def naive(weights, i, obs, known):
-    """The terms for task i, whose policy saw `obs` [points, O], by loops."""
+    """Compute the terms for task i, whose policy saw `obs` [points, O], by loops."""
     w = matrices(weights, i)
     z = obs.astype(np.float64) @ w["rho_h.w"] + w["rho_h.b"]
     lipschitz = 1.0
@@ -165,7 +165,7 @@ def test_the_support_is_that_of_the_tasks_that_were_trained_on(trained, monkeypa
     found = support(cell, {**method.rho, **method.shared})
     assert [task.params for task in drawn[0]] == [task.params for task in tasks]
     assert found.points.shape == (len(tasks) * theory.SUPPORT_EPISODES * 50, 16)
-    # no episode ends early: points of a task come step by step, the copies of each in turn
+    # no episode ends early: a task's points are ordered by step, and within a step by copy
     episode = torch.arange(len(tasks))[:, None, None] * 2 + torch.arange(2).expand(50, 2)
     episode = episode.flatten().tolist()
     points = found.points.double()
@@ -231,7 +231,7 @@ def _images(family_id):
     "family_id", ["permuted-point-goal", "permuted-cheetah-vel", "cheetah-joints"]
 )
 def test_linear_layers_carry_a_policy_to_an_isomorphic_task(family_id, monkeypatch):
-    """ρₕ′ = ρₕ P⁻¹ and ρₜ′ = Q ρₜ around the same ψ do on the image what the policy did."""
+    """With ρₕ′ = ρₕ P⁻¹ and ρₜ′ = Q ρₜ around the same ψ, the policy does the same on the image."""
     family, base, image, p, q = _images(family_id)
     lead = {"rho_h": (1,), "rho_t": (1,), "psi": ()}
     generator = torch.Generator().manual_seed(3)
@@ -241,11 +241,11 @@ def test_linear_layers_carry_a_policy_to_an_isomorphic_task(family_id, monkeypat
     )
     p, q = torch.from_numpy(p), torch.from_numpy(q)
     carried = weights | {
-        "rho_h.w": p @ weights["rho_h.w"],  # rows of a layer belong to its inputs
+        "rho_h.w": p @ weights["rho_h.w"],  # the rows of a layer belong to its inputs
         "rho_t.w": weights["rho_t.w"] @ q.T,
         "rho_t.b": weights["rho_t.b"] @ q.T,
     }
-    noise = family.reset_noise(np.random.default_rng(0))  # else it depends on the task
+    noise = family.reset_noise(np.random.default_rng(0))  # otherwise it depends on the task
     monkeypatch.setattr(family, "reset_noise", lambda generator: noise)
     rewards = []
     for task, params in ((base, weights), (image, carried)):

@@ -1,4 +1,4 @@
-"""Tuning: which settings are tried, who goes on, what is written down, and what is refused."""
+"""Tuning: which settings are tried, which trials go on, what is logged, and what is refused."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ from results.store import Store
 from results.trials import COLUMNS
 
 SMOKE = BUDGETS["smoke"]
-# the first two are smoke's own
+# smoke's own: learning_rate 2e-3, batch 16, tau 0.02
 SPACE = {"learning_rate": (2e-3, 1e-3), "batch": (8, 16), "tau": (0.02, 0.01)}
 
 
@@ -56,7 +56,7 @@ class TestSettings:
             )
         for settings in tried:
             assert all(value in SPACE[name] for name, value in settings.items())
-            assert "batch" not in settings or settings["batch"] == 8  # only what changes is named
+            assert "batch" not in settings or settings["batch"] == 8  # only changes are named
 
     def test_the_seed_draws_them(self):
         assert drawn(5) == drawn(5) != drawn(5, seed=1)
@@ -142,7 +142,7 @@ class TestTrials:
         assert (line["score"], line["status"]) == (-inf, "failed")
 
     def test_of_a_log_only_trials_that_did_not_fail_need_not_run(self, tmp_path):
-        """One may have diverged before it failed."""
+        """A trial may have diverged before it failed."""
         trials = trials_of(
             "td3",
             METHODS["td3"],
@@ -241,7 +241,7 @@ class TestCommand:
             cut.to_csv(path, index=False)
             done = cli(*WORDS, "--out", "logs")
             assert done.code == 0
-            others = len(cut) - len(log) + len(ran)  # failed ones, and those of another version
+            others = len(cut) - len(log) + len(ran)  # failed trials, and those of another version
             assert ("has other trials" in done.out) == (others > 0)
             assert others == 0 or (path.parent / f"{path.name}.old").read_text() == cut.to_csv(
                 index=False

@@ -21,7 +21,7 @@ WORDS = ("run", "--budget", "smoke", "--families", "point-goal", "--store", "sto
 
 @pytest.fixture
 def published(sanity, here, monkeypatch):
-    """Seed 0 of the suite `sanity`, published as what comes with the program."""
+    """Seed 0 of the suite `sanity`, published in place of what ships with the program."""
     monkeypatch.setitem(SUITES, "sanity", SANITY)
     monkeypatch.setitem(publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=2))
     monkeypatch.setattr(publishing, "render", lambda folder, suite, out: None)

@@ -1,4 +1,4 @@
-"""Edited files, broken statistics and moved scores are found out; honest results pass."""
+"""Edited files, broken statistics and moved scores are detected; honest results pass."""
 
 import json
 import shutil
@@ -36,15 +36,15 @@ FORM = "sanity: tables are of the form that is published"
 
 @pytest.fixture
 def published(published_sanity, here):
-    """A copy of the suite `sanity` at smoke, published from two seeds, to be spoiled."""
+    """A copy of the suite `sanity` at smoke, published from two seeds, which a test may spoil."""
     shutil.copytree(published_sanity, here / "published")
     return here / "published"
 
 
 @pytest.fixture
 def same_tables(monkeypatch, published_sanity):
-    """For tests that change no table: the report that follows is the published one, as one of them
-    finds out, and is not worked out for all of them again.
+    """Take the published report for the one that follows from the rows, for tests that change no
+    table. That it does follow is tested once; rendering takes time.
     """
 
     def copied(folder, suite, out, cover):
@@ -56,7 +56,7 @@ def same_tables(monkeypatch, published_sanity):
 
 @pytest.fixture
 def verify(cli, published):
-    """Verify it: (exit code, outcome by name of the check)."""
+    """Verify `published`; return (exit code, checks by name)."""
 
     def verify(*words):
         done = cli("verify", "--published", published, "--json", *words)
@@ -83,7 +83,7 @@ def leaves(tree):
 
 
 def seal_again(folder):
-    """What a cunning editor does: checksums that fit the edited files."""
+    """Write checksums that fit the edited files, as a cunning editor would."""
     manifest = json.loads((folder / MANIFEST).read_text())
     write_manifest(
         folder, {name: value for name, value in manifest.items() if name not in ("sha256", "files")}
@@ -117,7 +117,7 @@ def test_an_edited_row_is_found(verify, published):
     )
     seal_again(published / "sanity")
     code, checks = verify()
-    assert code == 1 and failed(checks) == [BROKEN]  # the report does not follow from it
+    assert code == 1 and failed(checks) == [BROKEN]  # the report does not follow from the rows
 
 
 def test_an_edited_report_is_found(verify, published, same_tables):
@@ -283,7 +283,7 @@ def test_whatever_is_spoiled_and_sealed_again_fails_and_ends_nothing(verify, pub
     assert code == 1 and failed(checks) and len(checks) == 5
     assert not any("\n" in check["detail"] for check in checks.values())
     code, checks = verify("--level", "2", "--budget", "smoke", "--cells", "sanity/point-goal/td3")
-    # and level 1 is told all the same
+    # and level 1 is reported all the same
     assert code == 1 and checks["the code as it is now"]["outcome"] == "skipped"
 
 
@@ -292,7 +292,7 @@ FEW = {name: METHODS[name] for name in ("apb", "apb-random", "td3")}
 
 @pytest.fixture(scope="module")
 def runs(made_once, published_sanity):
-    """The store of a level 2 that was done once: its runs are most of the time that it takes."""
+    """The store of a verification at level 2, made once since its runs take most of the time."""
 
     def make(folder):
         with pytest.MonkeyPatch.context() as patch:
@@ -343,7 +343,7 @@ class TestLevel2:
         )
         assert outcomes["trained state: sanity/point-goal/ood/apb seed 0"] == "passed"
         fresh_names = [name for name in outcomes if name.startswith("fresh: sanity/point-goal/td3")]
-        assert len(fresh_names) == 2  # an axis each; two seeds against two tell nothing
+        assert len(fresh_names) == 2  # one per axis; two seeds against two tell nothing
         assert {outcomes[name] for name in fresh_names} == {"skipped"}
         code, checks = verify(*self.words, "--seeds", "2", "--record")
         code, checks = verify(*self.words, "--seeds", "2")
@@ -501,7 +501,7 @@ class TestFingerprints:
         assert torch.__version__.partition("+")[0] in fingerprints.learner_key()
         assert torch.backends.cpu.get_cpu_capability() in fingerprints.learner_key()
         recorded = fingerprints.load(PUBLISHED)
-        # who adds one, records it
+        # whoever adds a family or a method records its fingerprint
         assert all(set(known) == set(FAMILIES) for known in recorded["simulator"].values())
         somewhere = {name for known in recorded["learner"].values() for name in known}
         assert {

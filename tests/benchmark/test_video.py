@@ -38,7 +38,7 @@ def works(backend):
 
 
 def report_in(folder, backend, *words):
-    """Run `report` in a process of its own, since MuJoCo chooses its OpenGL as it is imported."""
+    """Run `report` in a process of its own, since MuJoCo chooses its OpenGL when imported."""
     variables = {key: value for key, value in os.environ.items() if key != "DISPLAY"} | {
         "MUJOCO_GL": backend
     }
@@ -64,7 +64,7 @@ def backend():
 
 @pytest.fixture(scope="session")
 def filmed(made_once, backend, sanity):
-    """A folder with `out`, a report with films of `sanity`, and what was told; read-only."""
+    """A folder with `out`, a report with films of `sanity`, and what was printed; read-only."""
 
     def make(folder):
         done = report_in(folder, backend, *FILMED, "--store", sanity)
@@ -93,11 +93,11 @@ def test_films_are_made_once_and_embedded(filmed, cli, undrawn, no_figures, sani
         "data:image/webp;base64,"
     ) == 3
     with Image.open(films[0]) as film:
-        # 50 steps of a tenth of a second
+        # the start and 50 steps of a tenth of a second
         assert film.size == (2 * SIZE + 4, SIZE) and film.n_frames == 51
     assert all(film.stat().st_size <= LARGEST for film in films)
     made = [film.stat().st_mtime_ns for film in films]
-    # as if it was killed between a film and its caption
+    # as if killed between writing a film and its caption
     next((here / "out/films").glob("*.json")).unlink()
     words = ("--out", "out", "--format", "md", "--videos", "--store", sanity)
     assert cli("report", *words).code == 0
@@ -114,7 +114,7 @@ def test_both_sides_start_alike_and_part(filmed):
                 film.seek(frame)
                 pixels = np.asarray(film.convert("RGB"), dtype=float)[20:]  # below the labels
                 halves.append(abs(pixels[:, :SIZE] - pixels[:, SIZE + 4 :]).max())
-        assert halves[0] < 60  # but for compression
+        assert halves[0] < 60  # equal but for compression
         parted += halves[1] > 100
     assert parted >= 2
 
@@ -132,7 +132,7 @@ def test_nothing_to_draw_with_is_one_line_before_anything_runs(sanity, here):
 def test_a_cell_of_another_version_is_left_out_and_said(cli, undrawn, no_figures, sanity, here):
     shutil.copytree(sanity, here / "store")
     for path in (here / "store/train").glob("*"):
-        shutil.rmtree(path)  # what apb was trained to is lost
+        shutil.rmtree(path)  # the trained state of apb is lost
     done = cli("report", "--store", "store", "--out", "out", "--format", "md", "--videos")
     assert (
         done.code == 0
@@ -154,7 +154,7 @@ def test_ctrl_c_leaves_no_half_film(start, finish, backend, sanity, here, monkey
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Films without pictures or OpenGL."""
+    """Make films without pictures or OpenGL."""
     draw_nothing(monkeypatch)
 
 
@@ -165,7 +165,7 @@ def draw_nothing(monkeypatch):
 
 @pytest.fixture
 def told(undrawn):
-    """A function that makes films without pictures; returns them and what was told."""
+    """A function that makes films without pictures and returns them and what was reported."""
     return films_of
 
 
@@ -193,7 +193,7 @@ def out(filmed_reference, here):
 
 
 def cell_of(store, **wanted):
-    """The planned cell of a store that has these values, as code and as the store tells it."""
+    """The planned cell of a store that has these values, as the code defines it, and the store."""
     results = Store(store, create=False)
     _, cells = results.read()
     (one,) = (one for one in cells.to_dict("records") if wanted.items() <= one.items())

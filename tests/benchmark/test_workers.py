@@ -1,4 +1,4 @@
-"""Workers that drain one store side by side: nothing is lost, doubled or tried for ever."""
+"""Workers that drain one store side by side: nothing is lost, done twice or tried for ever."""
 
 import json
 import os
@@ -47,7 +47,7 @@ class Hungry(Trouble):
 
 @pytest.fixture
 def planned(smoke):
-    """Plan what `reference` has of built-in methods, and more; gives what was printed."""
+    """`planned(*words)`: plan the built-in methods of `reference`; return the `Result`."""
     return lambda *words: smoke("--methods", METHODS, "--seeds", "2", "--plan", *words)
 
 
@@ -110,7 +110,7 @@ class TestOne:
         path = here / "store" / "suite-ood.json"
         plan = Store("store", create=False).plans()[0]
         foreign = next(cell for cell in plan["cells"] if cell["slot"]["method"] == "still")
-        foreign["key"]["id"] = "0" * 16  # as of a plug-in that was edited since
+        foreign["key"]["id"] = "0" * 16  # as if the plug-in had been edited since
         path.unlink()
         Store("store", create=True).write_plan(plan)
         done = cli(*WORKER, "--jobs", "1")

@@ -40,7 +40,7 @@ METHODS = ("--methods", "td3,zero", "--method", "patient_method:Patient")
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the slow method lies; on the path of every process that is started."""
+    """The folder of the slow method, on the path of every process that is started."""
     folder = tmp_path_factory.mktemp("here")
     (folder / "patient_method.py").write_text(SLOW)
     sys.path.append(str(folder))
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def command(folder: Path) -> Callable[..., str]:
-    """Run the command line in a process of its own; gives what it printed."""
+    """Run the command line in a process of its own; return its standard output."""
 
     def run(*words: str) -> str:
         done = subprocess.run(
@@ -72,7 +72,7 @@ def command(folder: Path) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def rows_of() -> Callable[[Path], pd.DataFrame]:
-    """The rows of a store, as two equal runs share them."""
+    """Return the rows of a store, sorted, without the columns in which equal runs may differ."""
 
     def rows_of(store: Path) -> pd.DataFrame:
         rows = Store(store, create=False).read()[0].drop(columns=[*NOT_COMPARED, "cell_id"])

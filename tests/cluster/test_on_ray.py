@@ -40,7 +40,7 @@ def cluster(folder: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def run(cluster: Any, tmp_path: Path) -> Callable[..., Any]:
-    """`(means, note)`: run the cells of `expected` on the cluster; gives the executor's table."""
+    """`(means, note)`: run the cells of `expected` on the cluster; return the executor's table."""
     methods = {name: registered_methods()[name] for name in ("td3", "zero")}
     methods["patient"] = "patient_method:Patient"
     request = Request(SUITES["ood"], BUDGETS["smoke"], methods, ["point-goal"], 2, {})

@@ -23,7 +23,7 @@ PLAN = (
 
 @pytest.fixture
 def jobs(folder: Path, command: Any, monkeypatch: Any) -> Callable[..., list[Any]]:
-    """`(store, n)`: n workers on what is planned in a store."""
+    """`(store, n)`: plan a run in a store and submit n workers for it."""
 
     def start(store: str, n: int) -> list[Any]:
         command(*PLAN, "--store", store)
@@ -35,7 +35,7 @@ def jobs(folder: Path, command: Any, monkeypatch: Any) -> Callable[..., list[Any
 
 
 def result_of(job: Any, seconds: float = 240.0) -> Any:
-    """The result of a job; submitit itself would wait for ever."""
+    """Wait for the result of a job; submitit itself would wait for ever."""
     deadline = time.monotonic() + seconds
     while not job.paths.result_pickle.exists():
         assert time.monotonic() < deadline, (job.stdout(), job.stderr())
@@ -44,7 +44,7 @@ def result_of(job: Any, seconds: float = 240.0) -> Any:
 
 
 def task_of(job: Any) -> int:
-    """The process of a job, whose parent only looks after it."""
+    """The process that does a job's work; its parent only looks after it."""
     looks_after = job._process.pid
     return int(Path(f"/proc/{looks_after}/task/{looks_after}/children").read_text().split()[0])
 
@@ -69,7 +69,7 @@ def test_a_preempted_worker_saves_and_is_queued_again(
         assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(1.0)
-    os.kill(task_of(job), signal.SIGUSR2)  # as Slurm warns a job
+    os.kill(task_of(job), signal.SIGUSR2)  # as Slurm does to warn a job
     assert result_of(job) == 0
     pd.testing.assert_frame_equal(rows_of(folder / "preempted"), expected)
     told = job.stdout()

@@ -1,4 +1,4 @@
-"""The ant: equal to Gymnasium's, laws and frozen tasks from their definitions, rewards and ends."""
+"""The ant: equality with Gymnasium's, laws and frozen tasks by definition, rewards and ends."""
 
 import gymnasium
 import numpy as np
@@ -34,7 +34,7 @@ def test_training_tasks_are_stratified_over_the_law(family_id: str, n: int) -> N
     draws = np.array([uniforms(task) for task in tasks])
     for column in draws.T:
         np.testing.assert_array_equal(np.sort(np.floor(column * n)), np.arange(n))
-    if n == 16 and draws.shape[1] > 1:  # a hypercube, not a diagonal
+    if n == 16 and draws.shape[1] > 1:  # a Latin hypercube, not its diagonal
         assert abs(np.corrcoef(draws.T)[0, 1]) < 0.8
     assert {(task.split, task.shift, task.shift_axis) for task in tasks} == {("train", 0.0, None)}
 
@@ -55,7 +55,7 @@ def test_the_four_directions_take_turns() -> None:
         for half in (sample[:4], sample[4:]):
             np.testing.assert_allclose(sorted(half), [0, PI / 2, PI, 3 * PI / 2])
     assert len({tuple(sample) for sample in samples}) > 1
-    # seen in training
+    # the id split has the training directions
     assert [task.params for task in AntDir4().split("id")] == [
         {"direction": k * PI / 2} for k in range(4)
     ]
@@ -65,7 +65,7 @@ def test_the_four_directions_take_turns() -> None:
 
 
 def distance(task: Task) -> float:
-    """From a task to the support of its family's law, on the axis that varies."""
+    """Distance from a task to the support of its family's law, on the axis that varies."""
     p = task.params
     if task.family == "ant-dir":
         return max(min(p["direction"] - 1.5 * PI, 2 * PI - p["direction"]), 0.0)
@@ -133,13 +133,13 @@ def test_the_ant_equals_gymnasium_bit_by_bit() -> None:
     starts = iter(
         [(twin.data.qpos - twin.init_qpos, twin.data.qvel - twin.init_qvel) for twin in twins]
     )
-    family = AntGoal()  # it never ends
+    family = AntGoal()  # it never terminates
     family.reset_noise = lambda generator: next(starts)  # type: ignore[method-assign]
     env = BatchEnv(family, family.split("id")[:3], threads=2)
     qpos, qvel, derived = (env.batch.bind(name) for name in ("qpos", "qvel", "xpos"))
     env.reset()
     for i, twin in enumerate(twins):
-        # the sum of start and offset, rounded as here
+        # our start, which may differ from the twin's by rounding
         twin.set_state(qpos[i].copy(), qvel[i].copy())
         np.testing.assert_array_equal(derived[i], twin.data.xpos)
     ends = 0
@@ -155,7 +155,7 @@ def test_the_ant_equals_gymnasium_bit_by_bit() -> None:
             )
             assert AntDir().terminated(qpos[[i]], qvel[[i]])[0] == terminated
             ends += terminated
-    assert 0 < ends < 450  # both answers were seen
+    assert 0 < ends < 450  # both outcomes occurred
 
 
 def test_the_ant_starts_as_gymnasium_starts_it() -> None:
@@ -174,7 +174,7 @@ def test_the_ant_starts_as_gymnasium_starts_it() -> None:
 
 
 def naive_reward(task: Task, before: FloatArray, after: FloatArray, action: FloatArray) -> float:
-    """One simulation's reward from its positions, written as the table of families has it."""
+    """One simulation's reward from its positions, written as the table of families gives it."""
     p, effort = task.params, sum(a * a for a in action)
     if "direction" in p:
         velocity = [(after[i] - before[i]) / 0.05 for i in (0, 1)]
@@ -229,11 +229,11 @@ def test_a_thrown_ant_ends_alone_in_ant_dir_and_must_be_reset(family_id: str) ->
     family, ends = load_family(family_id), family_id in ("ant-dir", "ant-dir-4")
     env = BatchEnv(family, family.split("id")[:3])
     env.reset()
-    env.batch.bind("qpos")[1, 2] = 1.5  # m: it cannot fall half a metre in one step
+    env.batch.bind("qpos")[1, 2] = 1.5  # height in m; it cannot fall half a metre in one step
     step = env.step(np.zeros((3, 1, 8)))
     assert step.terminated.ravel().tolist() == [False, ends, False]
     assert not step.truncated.any() and not env.diverged.any()
-    assert step.obs[1, 0, 0 if family.observation_size == 27 else 2] > 1.4  # what it saw last
+    assert step.obs[1, 0, 0 if family.observation_size == 27 else 2] > 1.4  # the last observation
     if not ends:
         return
     with pytest.raises(ValueError, match="1 simulations have ended"):

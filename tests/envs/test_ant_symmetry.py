@@ -25,13 +25,13 @@ BODY_SYMMETRIES = [
 
 
 def body_maps(g: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Images of qpos [15, 15], qvel [14, 14] and action [8, 8] when everything is turned or
-    mirrored by g and legs renumbered.
+    """Maps of qpos [15, 15], qvel [14, 14] and action [8, 8] when everything is turned or mirrored
+    by g and legs are renumbered.
 
-    Places and velocities go by g. Quaternion parts, angular velocities and joint axes are axial
-    vectors and go by det(g)·g; where a leg's image has its hinge along minus the image of the axis,
-    the joint changes its sign. The torso's angular velocity is in its own frame, which is turned
-    along.
+    Positions and velocities transform by g. Quaternion parts, angular velocities and joint axes are
+    axial vectors and transform by det(g)·g; if a leg's image has its hinge along minus the image of
+    the axis, the joint changes its sign. The torso's angular velocity is in its own frame, which is
+    turned too.
     """
     polar = np.eye(3)
     polar[:2, :2] = g
@@ -42,7 +42,7 @@ def body_maps(g: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         (image,) = (k for k in range(1, 5) if np.allclose(MODEL.body(f"aux_{k}").pos, place))
         for part in ("hip", "ankle"):
             one, other = MODEL.joint(f"{part}_{leg}"), MODEL.joint(f"{part}_{image}")
-            # 0 is the free joint
+            # joint 0 is the free joint
             joints[other.id - 1, one.id - 1] = np.round(other.axis @ axial @ one.axis)
     qpos, qvel = np.eye(15), np.eye(14)
     qpos[:3, :3], qpos[4:7, 4:7], qpos[7:, 7:] = polar, axial, joints
@@ -52,7 +52,7 @@ def body_maps(g: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def world_maps(angle: float) -> tuple[FloatArray, FloatArray]:
-    """Images of qpos and qvel in a turned world, body parts not renumbered; the action stays."""
+    """Maps of qpos and qvel into a turned world, without renumbering; the action stays the same."""
     cos, sin = np.cos(angle / 2), np.sin(angle / 2)
     qpos, qvel = np.eye(15), np.eye(14)
     qpos[:2, :2] = qvel[:2, :2] = plane_rotation(angle)
@@ -86,7 +86,7 @@ def play(
 
 
 def contacts(qpos: FloatArray, geom: str | None = None) -> int:
-    """How many contacts there are in positions [T, 15], of any geom or of one."""
+    """Count the contacts in positions [T, 15], of any geom or of one."""
     data, count = mujoco.MjData(MODEL), 0
     for row in qpos:
         data.qpos[:] = row
@@ -100,7 +100,7 @@ def contacts(qpos: FloatArray, geom: str | None = None) -> int:
 @pytest.mark.parametrize("g", BODY_SYMMETRIES[1:], ids=lambda g: str(g.astype(int).tolist()))
 def test_the_body_symmetries_map_motions_and_rewards_and_keep_the_starts(g: FloatArray) -> None:
     maps = qpos_map, qvel_map, action_map = body_maps(g)
-    # a signed permutation keeps uniform cubes, round normals and the bounds on the action
+    # a signed permutation keeps uniform cubes, isotropic normals and the bounds on the action
     for signed in maps:
         np.testing.assert_array_equal(
             np.sort(np.abs(signed), axis=1)[:, -2:], np.tile([0, 1], (len(signed), 1))
@@ -108,7 +108,7 @@ def test_the_body_symmetries_map_motions_and_rewards_and_keep_the_starts(g: Floa
         np.testing.assert_array_equal(signed @ signed.T, np.eye(len(signed)))
     np.testing.assert_array_equal(qpos_map @ MODEL.qpos0, MODEL.qpos0)
 
-    generator = np.random.default_rng(2)  # it comes down on its legs and on its torso
+    generator = np.random.default_rng(2)  # with this seed it lands on its legs and on its torso
     noise_qpos, noise_qvel = AntDir().reset_noise(generator)
     qpos = MODEL.qpos0 + noise_qpos
     actions = generator.uniform(-1, 1, (60, 8))
@@ -119,7 +119,7 @@ def test_the_body_symmetries_map_motions_and_rewards_and_keep_the_starts(g: Floa
         np.stack((actions, actions @ action_map.T), axis=1),
     )
     # Sums are rounded in another order, and the motion magnifies the difference tenfold in about 15
-    # steps: 1e-10 at the end.
+    # steps, to 1e-10 at the end.
     np.testing.assert_allclose(place[:, 1], place[:, 0] @ qpos_map.T, atol=1e-8)
     np.testing.assert_allclose(velocity[:, 1], velocity[:, 0] @ qvel_map.T, atol=1e-8)
     np.testing.assert_allclose(reward[:, 1], reward[:, 0], atol=1e-5)  # float32
@@ -145,7 +145,7 @@ def test_no_symmetry_of_the_body_takes_an_axis_to_a_diagonal() -> None:
     images = np.array([g @ axis for g in BODY_SYMMETRIES for axis in axes])
     cosines = images @ np.array(diagonals).T
     assert cosines.max() == pytest.approx(np.cos(PI / 4))
-    # nor is the body mapped to itself by an eighth of a turn
+    # an eighth of a turn does not map the body to itself either
     with pytest.raises(ValueError, match="unpack"):
         body_maps(plane_rotation(PI / 4))
 
@@ -175,7 +175,7 @@ def test_a_turned_world_keeps_motions_until_the_torso_touches_the_floor_but_not_
     error = np.abs(place[:, 1] - place[:, 0] @ qpos_map.T).max()
     assert (error < 1e-8) if same else (error > 1e-3)
     assert (np.abs(reward[:, 1] - reward[:, 0]).max() < 1e-5) == same
-    # of ±0.1 that a start may differ
+    # more than the ±0.1 by which a start may differ
     assert np.abs(qpos_map @ MODEL.qpos0 - MODEL.qpos0).max() > 0.3
 
 

@@ -1,4 +1,4 @@
-"""Tasks at any distance from a law: as far out as they say, and the frozen ones among them."""
+"""Tasks at any distance from a law: as far out as they say, with the frozen ones among them."""
 
 from dataclasses import replace
 
@@ -75,13 +75,13 @@ def test_frozen_tasks_are_among_those_at_their_shift(name, split):
         if task.shift == 0:
             continue
         found = draws(family, task.shift_axis, task.shift, 400)
-        if task.shift_axis == "dynamics":  # a continuum: it obeys what the drawn ones obey
+        if task.shift_axis == "dynamics":  # a continuum: it has the same bounds as drawn ones
             for one in (task, *found):
                 sizes = np.abs(list(one.params.values()))
                 most = family.max_exponent + task.shift
                 assert sizes.max() == pytest.approx(most)
                 assert sizes.min() >= most - LEVEL_WIDTH
-        elif task.shift_axis == "radius":  # at any angle of the law
+        elif task.shift_axis == "radius":  # the angle may be any of the law's
             assert {one.params["radius"] for one in found} >= {task.params["radius"]}
         else:
             near = [np.allclose(*map(values, (one.params, task.params))) for one in found]
@@ -93,7 +93,7 @@ def test_frozen_tasks_are_among_those_at_their_shift(name, split):
     [(0.5, [1.0, 2.5]), (1.25, [1.75]), (1.5, [5.0]), (2.0, [5.5])],
 )
 def test_what_is_too_far_for_the_hole_of_a_law_lies_above_it(shift, places):
-    """In the hole it would be nearer to the other side."""
+    """In the hole, it would be nearer to the other side."""
     bands = ((0.0, 0.5), (3.0, 3.5))
     assert beyond(bands, shift) == places
     assert [gap(place, bands) for place in places] == [shift] * len(places)
@@ -109,7 +109,7 @@ def test_rewards_are_scaled_and_nothing_else():
     assert {task.params[REWARD_SCALE] for task in both} == {0.1, 10.0}
     assert {task.params["target_speed"] for task in both} == {3.5}
     scaled, plain = (BatchEnv(family, both, 2, 1, seed=0) for _ in range(2))
-    plain._reward_scale = None  # the names of tasks, and so their starts, stay
+    plain._reward_scale = None  # keeps the tasks, which determine the starts
     actions = np.random.default_rng(0).uniform(-1, 1, (20, 6, 2, family.action_size))
     scale = np.array([[task.params[REWARD_SCALE]] for task in both])
     for env in (scaled, plain):
@@ -121,13 +121,13 @@ def test_rewards_are_scaled_and_nothing_else():
 
 
 def test_a_task_whose_rewards_are_scaled_moves_no_other():
-    """A split holds both kinds, and one environment runs it whole."""
+    """A split holds both kinds of tasks, and one environment runs them all."""
     family = load_family("cheetah-vel")
     usual = family.sample(3, np.random.default_rng(0))
     scaled = [task.params | {REWARD_SCALE: 10.0 ** (i - 1)} for i, task in enumerate(usual)]
     mixed = [replace(usual[0], params=scaled[0]), usual[1], replace(usual[2], params=scaled[2])]
     env, plain = BatchEnv(family, mixed), BatchEnv(family, mixed)
-    plain._reward_scale = None  # the names of tasks, and so their starts, stay
+    plain._reward_scale = None  # keeps the tasks, which determine the starts
     action = np.full((3, 1, 6), 0.5)
     env.reset(), plain.reset()
     ours, theirs = env.step(action).reward, plain.step(action).reward

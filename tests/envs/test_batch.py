@@ -97,7 +97,7 @@ def test_what_the_task_ends_is_terminated_even_at_the_horizon() -> None:
         step = env.step(actions(env, 1)[0])
     assert step.truncated.ravel().tolist() == [True, False, True]
     env.reset()
-    env._clock[:] = 2  # as if all had come to their last step together
+    env._clock[:] = 2  # as if all were before their last step
     step = env.step(actions(env, 1)[0])
     assert step.terminated.ravel().tolist() == [False, True, False]
     assert step.truncated.ravel().tolist() == [True, False, True]
@@ -142,7 +142,7 @@ def test_a_reset_leaves_the_others_where_they_are(env: BatchEnv) -> None:
 
 def test_actions_are_clipped(env: BatchEnv) -> None:
     big = 3 * actions(env, 1)[0]
-    big[0, 0, 0] = 1e30  # not infinite, though its square is
+    big[0, 0, 0] = 1e30  # finite, although its float32 square is not
     env.reset()
     state = env.state_dict()
     clipped = env.step(np.clip(big, -1, 1))

@@ -40,7 +40,7 @@ def negated(task: Task) -> frozenset[int]:
 
 
 def from_one_start(family: TaskFamily, tasks: list[Task]) -> BatchEnv:
-    """The tasks side by side, all from the same start, which has noise."""
+    """The tasks side by side, all from the same noisy start."""
     start = family.reset_noise(np.random.default_rng(3))
     family.reset_noise = lambda generator: start  # type: ignore[method-assign]
     env = BatchEnv(family, tasks)
@@ -115,7 +115,7 @@ def test_training_negates_three_of_the_first_five_joints_each_choice_equally_oft
         assert set(drawn) == choices and all(drawn.count(choice) == rounds for choice in choices)
     some = [negated(task) for task in CheetahJoints().sample(7, np.random.default_rng(1))]
     assert len(set(some)) == 7 and set(some) < choices
-    assert {negated(task) for task in CheetahJoints().split("id")} == choices  # seen
+    assert {negated(task) for task in CheetahJoints().split("id")} == choices  # as in training
 
 
 def test_a_joints_shift_is_the_hamming_distance_to_the_nearest_training_task() -> None:
@@ -203,7 +203,7 @@ def test_reversed_joints_under_reversed_actions_are_the_unflipped_body_bit_by_bi
 
 
 def naive_reward(task: Task, before: float, after: float, action: np.ndarray) -> float:
-    """One simulation's reward from its place x in m, written as the table of families has it."""
+    """One simulation's reward from its position x in m, as the table of families gives it."""
     speed, effort = (after - before) / 0.05, sum(a * a for a in action)
     if task.family == "cheetah-joints":
         return speed - 0.1 * effort

@@ -16,7 +16,7 @@ ID = "envs.gym:apb/hopper-rand-v1"
 
 
 def run_on(env, steps=30):
-    """What an environment gives under fixed actions, beginning anew whatever ends."""
+    """Return what an environment gives under fixed actions, resetting what terminates."""
     seen, generator = [], np.random.default_rng(1)
     for _ in range(steps):
         action = generator.uniform(-1, 1, env.action_space.shape).astype(np.float32)

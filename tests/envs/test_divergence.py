@@ -1,4 +1,4 @@
-"""A diverging simulation ends alone, is counted, stays finite, and is as new after its reset."""
+"""A diverging simulation ends alone, is counted, stays finite, and is as new once it is reset."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from envs.batch import BatchEnv
 from envs.cheetah import CheetahVel
 from envs.model import load_model
 
-LOST = 2  # the simulation that diverges, of five
+LOST = 2  # which of the N simulations diverges
 N = 5
 
 
@@ -110,7 +110,7 @@ def test_models_do_not_reset_themselves_and_a_users_warning_handler_is_kept() ->
         load_model(CheetahVel().xml())
     finally:
         mujoco.set_mju_user_warning(ours)
-    assert ours is not None and len(seen) == 1  # Gymnasium's file uses a deprecated attribute
+    assert ours is not None and len(seen) == 1  # a deprecated attribute in Gymnasium's file
 
 
 def test_warnings_of_many_threads_neither_hang_nor_print_nor_leave_a_file(tmp_path: Path) -> None:

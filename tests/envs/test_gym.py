@@ -66,7 +66,7 @@ def actions(env: gymnasium.Env, steps: int) -> np.ndarray:
 
 
 def play(env: gymnasium.Env, steps: int = 25) -> list[tuple]:
-    """(observation, reward, terminated, truncated) of each step; what ends is reset."""
+    """(observation, reward, terminated, truncated) per step, and the observation of each reset."""
     rows = []
     for action in actions(env, steps):
         *row, _ = env.step(action)
@@ -224,6 +224,6 @@ def test_closing_twice_does_no_harm(name: str) -> None:
     env.reset(seed=0)
     env.close()
     env.close()
-    # graphics are gone, the simulation is not
+    # the renderer is gone, the simulation is not
     assert env.unwrapped._pictures is None
     assert env.unwrapped.step(np.zeros(env.action_space.shape))[2] is False

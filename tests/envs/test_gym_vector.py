@@ -26,7 +26,7 @@ def name(family: TaskFamily) -> str:
 
 @pytest.fixture
 def points() -> gymnasium.vector.VectorEnv:
-    """Three goals, ended by the clock alone, after 50 steps."""
+    """Three goals, whose episodes end only by the horizon of 50 steps."""
     return gymnasium.make_vec("envs.gym:apb/point-goal-v1", num_envs=3, split="gap")
 
 
@@ -128,7 +128,7 @@ def test_a_mask_resets_where_it_is_true_and_nowhere_else(
     options = {"reset_mask": mask}
     after, _ = points.reset(options=options)
     assert (after != before).any(axis=1).tolist() == mask.tolist()
-    assert options == {"reset_mask": mask}  # wrappers read it afterwards
+    assert options == {"reset_mask": mask}  # unchanged, since wrappers read it afterwards
     for wrong in (np.ones(2, bool), np.ones(3, int), np.ones((3, 1), bool)):
         with pytest.raises(ValueError, match=r"must be bool \[3\]"):
             points.reset(options={"reset_mask": wrong})

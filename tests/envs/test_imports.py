@@ -1,4 +1,4 @@
-"""What importing the package costs, and what it may see."""
+"""What importing the package loads, and what the package may import."""
 
 import ast
 import subprocess

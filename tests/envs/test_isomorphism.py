@@ -1,6 +1,6 @@
 """What `isomorphic` claims of the point families, constructed: linear images in the law.
 
-The half-cheetah's and the permuted families' are in tests of their own.
+Those of the half-cheetah and of the permuted families have tests of their own.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def start_and_actions() -> tuple[FloatArray, FloatArray]:
 def image_in_law(
     task: Task, parameter: str, images: dict[str, float], inside: Callable[[float], bool]
 ) -> tuple[Task, FloatArray]:
-    """The first image of the task in the law, and its map."""
+    """Return the first of the task's images that lies in the law, and its map."""
     for name, value in images.items():
         if inside(value):
             return replace(

@@ -22,7 +22,7 @@ def test_random_dynamics_are_stratified_over_a_box_of_exponents(cls: Any) -> Non
         assert draws.shape == (n, PARAMETERS[cls.id])
         for column in draws.T:  # every exponent ~ U(−2, 2)
             np.testing.assert_array_equal(np.sort(np.floor((column + 2) / 4 * n)), np.arange(n))
-    # a hypercube, not a diagonal
+    # a Latin hypercube, not its diagonal
     assert np.abs(np.corrcoef(draws.T) - np.eye(draws.shape[1])).max() < 0.95
 
 
@@ -54,7 +54,7 @@ def test_random_dynamics_have_eight_tasks_inside_and_four_on_each_of_four_levels
     sizes = np.abs([list(task.params.values()) for task in tasks])
     assert sizes.shape[1] == PARAMETERS[cls.id]
     for task, row in zip(tasks, sizes, strict=True):
-        assert row.max() - 2 == task.shift  # distance from the box, in the largest of the exponents
+        assert row.max() - 2 == task.shift  # distance from the box, in the largest exponent
         assert row.min() >= 2 + task.shift - 0.5
     signs = np.sign([list(task.params.values()) for task in tasks])
     assert np.abs(signs.mean(axis=0)).max() < 0.9 and np.abs(signs.mean()) < 0.3

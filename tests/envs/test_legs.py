@@ -23,7 +23,7 @@ NOMINAL = {
     WalkerRand: "Walker2d-v5",
     WalkerMass: "Walker2d-v5",
 }
-# by set_const
+# recomputed by `set_const`
 REFRESHED = ("body_subtreemass", "body_invweight0", "dof_invweight0", "dof_M0", "actuator_acc0")
 
 
@@ -49,7 +49,7 @@ def random_actions(steps: int, env: BatchEnv, seed: int = 0) -> FloatArray:
 
 
 def restart(twin: Any, qpos: FloatArray, qvel: FloatArray) -> None:
-    """Gymnasium's reset, from a given start."""
+    """Reset a Gymnasium environment to a given start."""
     mujoco.mj_resetData(twin.model, twin.data)
     twin.set_state(qpos, qvel)
 
@@ -72,7 +72,7 @@ def test_the_nominal_body_equals_gymnasium_bit_by_bit_over_many_falls(cls: Any) 
             np.testing.assert_array_equal(qvel[i], twin.data.qvel)
             np.testing.assert_array_equal(step.obs[0, i], obs.astype(np.float32))
             assert step.terminated[0, i] == fallen
-            # v5: no bonus for a fall
+            # v5 withholds the bonus of 1 at a fall
             np.testing.assert_allclose(step.reward[0, i], reward + fallen, rtol=1e-5, atol=1e-5)
         env.reset(step.terminated)
         for i in np.flatnonzero(step.terminated):
@@ -157,7 +157,7 @@ def test_names_are_the_models_in_its_order(cls: Any) -> None:
 
 
 def edited(family: Legs, params: Mapping[str, float]) -> mujoco.MjModel:
-    """The model of one task, changed by name, one value at a time."""
+    """The model of one task, edited by name, one value at a time."""
     model = load_model(family.xml())
     for name, e in params.items():
         what, _, part = name.partition("_")
@@ -178,7 +178,7 @@ def edited(family: Legs, params: Mapping[str, float]) -> mujoco.MjModel:
 
 
 def extremes(family: Legs) -> list[Task]:
-    """Each exponent alone at ±4, and all at once."""
+    """Each exponent alone at ±4, all at once, and the test tasks outside the law."""
     names = exponents_task(family).params
     alone = [exponents_task(family, **{name: e}) for name in names for e in (-4.0, 4.0)]
     return [*alone, exponents_task(family, -4.0), exponents_task(family, 4.0), *outside(family)]

@@ -1,4 +1,4 @@
-"""Permuted families: the base's tasks in another order of entries, and nothing else."""
+"""Permuted families: the base's tasks with their entries in another order, and nothing else."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,14 +23,14 @@ def base(request: pytest.FixtureRequest) -> TaskFamily:
 
 
 def arrays(base: TaskFamily, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """p and q of the task k."""
+    """p and q of task k."""
     return np.array(permutation(k, "observation", base.observation_size)), np.array(
         permutation(k, "action", base.action_size)
     )
 
 
 def from_one_start(family: TaskFamily, tasks: Sequence[Task]) -> BatchEnv:
-    """The tasks side by side, all from the same start, which has noise."""
+    """An environment of the tasks side by side, all starting from the same noisy state."""
     start = family.reset_noise(np.random.default_rng(3))
     family.reset_noise = lambda generator: start  # type: ignore[method-assign]
     return BatchEnv(family, tasks)
@@ -168,13 +168,13 @@ def test_an_unpermuted_task_is_the_bases_bit_by_bit(base: TaskFamily) -> None:
 
 
 def test_a_policy_permuted_as_the_task_is_earns_the_same_bit_by_bit(base: TaskFamily) -> None:
-    """π′(o′) = Q π(P⁻¹ o′) on the permuted task is π on the base's."""
+    """π′(o′) = Q π(P⁻¹ o′) does on the permuted task what π does on the base's."""
     family = load_family(f"permuted-{base.id}")
     orders = [arrays(base, int(task.params["permutation"])) for task in family.split("ood")]
     weights = np.random.default_rng(1).normal(0, 0.7, (base.observation_size, base.action_size))
 
     def policy(obs: FloatArray) -> FloatArray:
-        # a sum in this order, whatever the batch
+        # summed in this order, whatever the size of the batch
         return np.sin(3 + (obs[..., None] * weights).sum(axis=-2))
 
     def permuted_policy(obs: FloatArray) -> FloatArray:
@@ -245,7 +245,7 @@ def test_permutations_are_worked_out_once_for_the_tasks_of_an_environment() -> N
     for _ in range(5):
         env.step(np.zeros((6, 3, 2)))
     info = permuted._places.cache_info()
-    # the observations' and the actions', asked for six and five times
+    # two permutations, of observations and of actions, are asked for six and five times
     assert (info.misses, info.hits) == (2, 9)
 
 

@@ -98,7 +98,7 @@ def test_every_parameter_changes_reward_or_motion_as_its_kind_says(family_id: st
 def test_the_target_speed_shifts_the_reward_exactly() -> None:
     family = without_noise(CheetahVel())
     task = family.split("id")[0]
-    tasks = [with_params(task, target_speed=v) for v in (20.0, 21.0, 23.5)]  # never reached
+    tasks = [with_params(task, target_speed=v) for v in (20.0, 21.0, 23.5)]  # speeds never reached
     _, reward = play(BatchEnv(family, tasks), random_actions(30, 6))
     np.testing.assert_allclose(reward[:, 1] - reward[:, 0], -1.0, atol=1e-5)
     np.testing.assert_allclose(reward[:, 2] - reward[:, 0], -3.5, atol=1e-5)
@@ -144,7 +144,7 @@ def test_mass_divides_the_acceleration_and_damping_the_top_speed(factor: float) 
     push = np.tile([1.0, 0.0], (50, 1))
     tasks = [rand_task(), rand_task(mass=0.25 * factor, damping=factor), rand_task(damping=factor)]
     obs, _ = play(BatchEnv(family, tasks), push)
-    # same time constant, motion scaled
+    # the time constant is the same, the motion is scaled
     np.testing.assert_allclose(obs[:, 1], obs[:, 0] / factor, rtol=1e-5)
     np.testing.assert_allclose(obs[-1, 2, 2], 1 / factor, rtol=1e-3)  # top speed in m/s
     env = BatchEnv(family, tasks)
@@ -177,7 +177,7 @@ def test_a_quarter_turn_is_a_linear_image_of_an_unturned_task() -> None:
 
 
 def naive_reward(task: Task, before: FloatArray, after: FloatArray, action: FloatArray) -> float:
-    """One simulation's reward from its positions, written as the table of families has it."""
+    """One simulation's reward from its positions, as the table of families states it."""
     p = task.params
     if task.family == "cheetah-vel":
         return -abs((after[0] - before[0]) / 0.05 - p["target_speed"]) - 0.05 * sum(

@@ -22,7 +22,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Runs Python code on a given OpenGL, without a display."""
+    """Run Python code with a given OpenGL backend and without a display."""
 
     def run(code: str, backend: str) -> subprocess.CompletedProcess[str]:
         variables = {
@@ -56,7 +56,7 @@ def works(backend: str) -> bool:
 
 @pytest.fixture
 def draw(run: Run) -> Callable[[str], None]:
-    """Runs code that draws and must neither fail nor write anything."""
+    """Run code that draws and must neither fail nor print anything."""
     backends = ["cgl"] if sys.platform == "darwin" else ["egl", "osmesa"]
     backend = next(filter(works, backends), None)
     if backend is None:

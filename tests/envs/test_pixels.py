@@ -26,7 +26,7 @@ PLACES = GENERATOR.uniform(-2, 2, (6, 2))
 
 
 def supersampled(place, factor=16):
-    """The share of each pixel that the disc covers, by a grid of points within it."""
+    """The share of each pixel that the disc covers, from a grid of points within the pixel."""
     n = SIZE * factor
     along = (np.arange(n) + 0.5) * 2 * REACH / n - REACH
     inside = np.hypot(along[None, :] - place[0], -along[:, None] - place[1]) < PUCK
@@ -51,7 +51,7 @@ class TestPictures:
         assert not pictures(np.array([[3.0, 0.0]])).any()
 
     def test_they_are_those_of_mujoco_from_above(self):
-        """The middle of the puck, in a picture by a camera so high that it sees straight down."""
+        """Compare the puck's middle with a picture by a camera high enough to see straight down."""
         mujoco = pytest.importorskip("mujoco")
         family = load_family("point-goal")
         model = mujoco.MjModel.from_xml_path(str(family.xml()))
@@ -59,7 +59,7 @@ class TestPictures:
         data = mujoco.MjData(model)
         try:
             renderer = mujoco.Renderer(model, SIZE, SIZE)
-        except Exception:  # each of the libraries that may be missing raises its own
+        except Exception:  # each library that may be missing raises its own
             pytest.skip("there is no OpenGL")
         camera = mujoco.MjvCamera()
         camera.azimuth, camera.elevation = 90.0, -90.0
@@ -146,7 +146,7 @@ class TestFamilies:
         family, base = load_family(name), load_family(name.removeprefix("pixels-"))
         envs = [BatchEnv(each, each.split("ood")[:3], seed=1) for each in (family, base)]
         first = [env.reset() for env in envs]
-        # they begin elsewhere, as resets are by a task's name
+        # they start at other places, because reset noise depends on the task's name
         envs[0].batch.bind("qpos")[:] = envs[1].batch.bind("qpos")
         action = np.array([[[0.7, -0.4]]], np.float32).repeat(3, axis=0)
         for _ in range(20):

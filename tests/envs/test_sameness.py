@@ -24,7 +24,7 @@ def tasks(family: TaskFamily) -> tuple[Task, ...]:
 
 
 def plan(tasks: Sequence[Task], copies: int, size: int, steps: int = STEPS) -> np.ndarray:
-    """Actions [T, N, E, A] that belong to a task and a copy, wherever they sit in a batch."""
+    """Actions [T, N, E, A] that depend on task and copy, not on their place in a batch."""
     columns = [
         [
             np.random.default_rng((task.index, copy)).uniform(-1, 1, (steps, size))
@@ -36,7 +36,7 @@ def plan(tasks: Sequence[Task], copies: int, size: int, steps: int = STEPS) -> n
 
 
 def play(env: BatchEnv, episodes: int = 2, steps: int = STEPS) -> np.ndarray:
-    """Observations and rewards [episodes, T + 1, N, E, O + 1]; what ends is reset at once."""
+    """Observations and rewards [episodes, T + 1, N, E, O + 1]; ended episodes are reset at once."""
     actions = plan(env.tasks, env.copies, env.action_size, steps)
     history = []
     for _ in range(episodes):
@@ -107,7 +107,7 @@ def test_the_order_of_resets_does_not_matter(family: TaskFamily, tasks: Sequence
 def test_a_reset_forgets_the_past(family: TaskFamily, tasks: Sequence[Task]) -> None:
     fresh, used = BatchEnv(family, tasks), BatchEnv(family, tasks)
     fresh.reset()
-    play(used, episodes=1, steps=3)  # nothing falls so soon: both have begun one episode
+    play(used, episodes=1, steps=3)  # nothing falls so soon, so both have begun one episode
     same(play(fresh, episodes=1), play(used, episodes=1))
 
 
@@ -180,7 +180,7 @@ def test_fresh_training_tasks_start_freshly(family: TaskFamily) -> None:
     env = BatchEnv(family, tasks)
     first = env.reset()
     env.set_tasks(others)
-    # a law of few tasks may draw one again
+    # a training law with few tasks may draw the same task again
     changed = [one != other for one, other in zip(tasks, others, strict=True)]
     assert any(changed) and (env.reset() != first)[changed].any(axis=-1).all()
 

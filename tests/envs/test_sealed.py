@@ -22,7 +22,7 @@ def test_there_is_one_for_every_frozen_task_at_its_shift(name, split):
     assert levels(drawn[0]) == levels(frozen)
     assert [task.index for task in drawn[0]] == list(range(len(frozen)))
     assert {task.split for task in drawn[0]} == {f"{split}-sealed-1"}
-    if family.law_size is None or name.startswith("permuted"):  # more tasks than there are frozen
+    if family.law_size is None or name.startswith("permuted"):  # more tasks than the frozen ones
         params = [[dict(task.params) for task in tasks] for tasks in (frozen, drawn[0], drawn[2])]
         assert all(one not in params[0] for one in params[1])
         assert params[1] != params[2]

@@ -193,7 +193,7 @@ def test_only_hopeless_and_trivial_candidates_are_rejected(monkeypatch: pytest.M
     monkeypatch.setattr(screening, "rollout", lambda *args: Outcome(stood, stood))
     reasons = screening.faults(family, tasks, np.random.default_rng(0))
     assert reasons == [None, "cannot be kept up for 1 s", "stands still to the end", "both"]
-    assert efforts == [[0, 1, 2, 3], [1, 3]]  # a harder search where the first failed
+    assert efforts == [[0, 1, 2, 3], [1, 3]]  # searched again, harder, if the first search failed
 
 
 def test_the_search_keeps_a_nominal_hopper_up() -> None:

@@ -142,7 +142,7 @@ def test_an_edited_file_and_an_unknown_split_are_refused(
     with pytest.raises(TaskFileError, match="cannot be read"):
         split_names(tmp_path / "nowhere.json")
     document["sha256"] = checksum(document["splits"])
-    path.write_text(json.dumps(document, indent=3), encoding="utf-8")  # layout is not part of it
+    path.write_text(json.dumps(document, indent=3), encoding="utf-8")  # layout does not count
     assert load_split(path, "id")[1:] == family.split("id")[1:]
     assert split_names(path) == family.splits()
 
@@ -199,7 +199,7 @@ def test_strata_hold_one_draw_each(n: int, seed: int) -> None:
 
 
 def uniforms(task: Task) -> list[float]:
-    """The uniform numbers in [0, 1) that a training task was made of."""
+    """The uniform numbers in [0, 1) that a training task was made from."""
     p = task.params
     if task.family == "cheetah-vel":
         return [p["target_speed"] / 2.5]

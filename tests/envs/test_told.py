@@ -1,4 +1,4 @@
-"""A told family: the base's, with the task's parameters behind the observation."""
+"""A told family: the base's, with the task's parameters appended to the observation."""
 
 import copy
 import pickle

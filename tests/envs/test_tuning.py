@@ -1,4 +1,7 @@
-"""Tuning laws: narrower than the family's, validated outside them, inside it, on no test task."""
+"""Tuning laws are narrower than the family's training law.
+
+Validation tasks lie outside the tuning law and inside the family's law; none is a test task.
+"""
 
 from dataclasses import replace
 
@@ -20,7 +23,7 @@ def drawn(family: TaskFamily) -> list[Task]:
 
 
 def distance(family: str, one: Task, other: Task) -> float:
-    """Between two tasks, on the axis that the family's shift measures."""
+    """Distance between two tasks on the axis that the family's shift measures."""
     a, b = one.params, other.params
     match family.removeprefix(TUNING):
         case "point-goal":
@@ -58,7 +61,7 @@ def test_validation_tasks_are_as_far_from_the_tuning_law_as_they_say_and_inside_
             continue
         closest = min(distance(base, task, t) for t in law)
         assert task.shift - 1e-9 <= closest <= task.shift + near, task
-        assert min(distance(base, task, t) for t in wide) <= near, task  # its own law reaches it
+        assert min(distance(base, task, t) for t in wide) <= near, task  # within the family's law
 
 
 @pytest.mark.parametrize("base", TUNED)
@@ -75,7 +78,7 @@ def test_the_tuning_law_lies_within_the_own_one(base: str) -> None:
 @pytest.mark.parametrize("base", TUNED)
 def test_no_validation_task_is_a_test_task(base: str) -> None:
     own = load_family(base)
-    # where the law has a few tasks, the split `id` is all of them, seen in training
+    # where the law has only a few tasks, the split `id` holds all of them, seen in training
     splits = [split for split in own.splits() if split != "id" or own.law_size is None]
     tested = {tuple(sorted(task.params.items())) for split in splits for task in own.split(split)}
     validated = [
@@ -91,7 +94,7 @@ def test_no_validation_task_is_a_test_task(base: str) -> None:
 def test_they_are_simulated_as_the_family_is(base: str) -> None:
     own, tuning = load_family(base), load_family(TUNING + base)
     tasks = [replace(task, family=base) for task in tuning.split("validation")]
-    tuning.id = base  # by which starts are drawn
+    tuning.id = base  # starts are drawn by this name
     one, other = (BatchEnv(family, tasks, 1, 1, seed=0) for family in (own, tuning))
     assert np.array_equal(one.reset(), other.reset())
     for _ in range(3):

@@ -17,7 +17,7 @@ TRAINED_ON = 2  # tasks
 
 @pytest.fixture
 def point_pool() -> Callable[..., TaskPool]:
-    """`(steps, ids)`: the test tasks at `ids`, of each of which `steps` may be used."""
+    """`(steps, ids)`: a pool of the test tasks at `ids`, each with `steps` that may be used."""
 
     def make(steps: int, ids: tuple[int, ...] = (0, 1)) -> TaskPool:
         return TaskPool(
@@ -29,10 +29,10 @@ def point_pool() -> Callable[..., TaskPool]:
 
 @pytest.fixture(scope="session")
 def best_blind_return() -> float:
-    """What no policy can surpass on the split `id` that does not find out where the goal is.
+    """Bound on the return, on the split `id`, of policies that do not find out where the goal is.
 
-    Step by step, such a policy is in the same places whatever the task: at best always in that
-    from which the goals are nearest on average.
+    Step by step, each of them is in the same places whatever the task; at best always at
+    the one from which the goals are nearest on average.
     """
     goals = np.array(
         [task.params["radius"] * np.exp(1j * task.params["angle"]) for task in POINT.split("id")]

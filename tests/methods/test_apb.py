@@ -1,4 +1,4 @@
-"""APB: what moves, what does not, what is shared, what a reset renews."""
+"""APB: what moves, what does not, what is shared, and what a reset renews."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -41,7 +41,7 @@ def pool(steps: int, split: str = "ood", n_tasks: int = 3, pooled: bool = False)
 
 @pytest.fixture(scope="module")
 def meta_trained(meta_train: Callable[..., Any]) -> Trained:
-    """`(config, steps, kind)`: APB after so many steps of meta-training on each of three tasks."""
+    """`(config, steps, kind)`: APB after `steps` of meta-training on each of three tasks."""
 
     def train(config: ApbConfig = CONFIG, steps: int = 60, kind: Callable[..., Any] = Apb) -> Apb:
         method = kind(SPEC, config)
@@ -56,7 +56,7 @@ def adapter_of(method: Apb | Td3, steps: int, seed: int = 0) -> TD3Adapter:
 
 
 def go(adapter: TD3Adapter, steps: int) -> None:
-    """Adapt for so many environment steps of each task."""
+    """Adapt for `steps` environment steps of each task."""
     for left in range(steps, 0, -1):
         adapter.step(left)
 
@@ -98,7 +98,7 @@ def test_adaptation_leaves_the_backbone_bit_identical_and_moves_all_else(
     policy = adapter.policy(np.random.default_rng(0))
     action = policy.act(obs)
     np.testing.assert_array_equal(action, learner.act(torch.from_numpy(obs)).numpy())
-    adapter.loop.learner.pi["rho_t.w"].mul_(2)  # a policy is frozen
+    adapter.loop.learner.pi["rho_t.w"].mul_(2)  # does not change the policy
     np.testing.assert_array_equal(policy.act(obs), action)
 
 
@@ -122,7 +122,7 @@ def test_the_state_holds_the_whole_meta_trained_actor(meta_trained: Trained) -> 
     assert {name: tensor.shape[0] for name, tensor in other.rho.items()} == dict.fromkeys(
         ("rho_h.w", "rho_h.b", "rho_t.w", "rho_t.b"), 3
     )
-    other.load_state_dict({"shared": method.shared})  # as it was first published
+    other.load_state_dict({"shared": method.shared})  # the state as first published
     assert same(other.shared, method.shared) and other.rho == {}
 
 
@@ -178,7 +178,7 @@ def test_td3_trains_the_same_network_whole(meta_trained: Trained) -> None:
 
 
 def reset_steps(period: int, checkpoints: list[int]) -> list[int]:
-    """Steps at which an adapter with that reset period renews its learner."""
+    """Steps at which an adapter with this reset period renews its learner."""
     method = ApbReset(
         SPEC, ApbResetConfig(hidden=4, batch=1, warmup_episodes=10**6, reset_period=period)
     )
@@ -194,9 +194,9 @@ def reset_steps(period: int, checkpoints: list[int]) -> list[int]:
 
 def test_resets_come_every_period_but_never_in_the_last_tenth_before_a_checkpoint() -> None:
     assert reset_steps(30, [100]) == [30, 60]  # 90 is in the last tenth of 100
-    # the one due at 90 waits for 99; 180 is too late for 200
+    # the reset due at 90 waits until 99; 180 is in the last tenth of 200
     assert reset_steps(30, [99, 200]) == [30, 60, 99, 120, 150]
-    # of two that a checkpoint held back, one is made
+    # of two resets that a checkpoint held back, one is made
     assert reset_steps(5, [100, 200]) == [*range(5, 90, 5), *range(100, 180, 5)]
 
 
@@ -224,7 +224,7 @@ def test_apb_makes_no_reset() -> None:
 
 @pytest.mark.parametrize("rate", [0.25, 3.0])
 def test_the_linear_layers_learn_at_a_rate_of_their_own(meta_trained: Trained, rate: float) -> None:
-    """Adam's first step is as long as its rate, wherever the gradient is not small."""
+    """Adam's first step equals its learning rate wherever the gradient is not small."""
     config = ApbConfig(hidden=8, batch=8, warmup_episodes=0, linear_rate=rate, learning_rate=1e-3)
     method = Apb(SPEC, config)
     generator = torch.Generator().manual_seed(0)
@@ -257,7 +257,7 @@ def test_a_reset_renews_the_tasks_own_parameters_and_keeps_replay_and_backbone(
     for name, tensor in after.omega.items():
         assert torch.equal(after.omega_target[name], tensor)
     assert same(after.pi_target, after.pi)
-    assert after.state_dict()["adam"][0]["state"] == {}  # no moments left
+    assert after.state_dict()["adam"][0]["state"] == {}  # Adam starts anew, without moments
     assert same(after.frozen, method.shared)
     assert torch.equal(adapter.loop.collector.replay.state_dict()["data"], experience)
     assert adapter.updates == 20
@@ -278,7 +278,7 @@ def test_warm_up_makes_no_update() -> None:
 def test_an_adapter_goes_on_from_its_state(meta_trained: Trained) -> None:
     method = meta_trained()
     one = adapter_of(method, 200)
-    go(one, 50)  # to an episode's end, where the environment of another process begins as well
+    go(one, 50)  # to an episode's end, since a new environment begins with an episode too
     other = adapter_of(method, 200)
     other.load_state_dict(one.state_dict())
     assert same(one.loop.learner.pi, other.loop.learner.pi)

@@ -77,7 +77,7 @@ def test_defaults_are_the_official_ones_but_for_the_steps_on_a_test_task() -> No
 
 
 def official_kl(new: tuple[torch.Tensor, ...], old: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """The mean over steps, then over action entries, like the official `weighted_mean`."""
+    """Mean divergence over steps, then action entries, like the official `weighted_mean`."""
     distributions = [Normal(mean, log_std.exp().expand_as(mean)) for mean, log_std in (new, old)]
     return kl_divergence(*distributions).mean(0).mean()
 
@@ -85,7 +85,7 @@ def official_kl(new: tuple[torch.Tensor, ...], old: tuple[torch.Tensor, ...]) ->
 def test_the_outer_step_goes_as_far_as_the_official_bound_lets_it(
     meta_trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full step's quadratic model meets the official bound; the true divergence is near it."""
+    """By its quadratic model a full step meets the official bound; the true divergence is near."""
     steps, kls = [], []
 
     def watched(learner: Any, theta: Any, batches: Any, validation: Any, config: Any) -> Any:
@@ -112,8 +112,8 @@ def test_the_outer_step_goes_as_far_as_the_official_bound_lets_it(
 
     monkeypatch.setattr("methods.core.gradient_loop.meta_step", watched)
     meta_trained(Cavia, replace(CONFIG, episodes=10), 20 * BATCH)
-    assert steps == [(0.01 * 2, 1e-5 * 2)]  # of all entries of an action, not their mean
-    # a tenth of the way, where the model is good
+    assert steps == [(0.01 * 2, 1e-5 * 2)]  # for the sum over an action's entries, not their mean
+    # a tenth of the step, where the quadratic model is accurate
     assert kls[0] == pytest.approx(0.01 * 0.1**2, rel=0.2)
 
 

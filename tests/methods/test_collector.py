@@ -1,4 +1,4 @@
-"""What TD3-type methods keep of their steps is what happened."""
+"""The transitions that TD3-type methods store are what happened in the environment."""
 
 from typing import cast
 
@@ -42,7 +42,7 @@ def test_replay_holds_clipped_actions_rewards_where_they_led_and_falls() -> None
     family = HopperRand()
     tasks = family.sample(N, np.random.default_rng(0))
     env = Recorder(BatchEnv(family, tasks, 1, 1, seed=0))
-    recorded = cast(Env, env)  # as far as it is used
+    recorded = cast(Env, env)  # it has all that the collector uses
     collector = Collector(recorded, noise=2.0, warmup=0, capacity=1000, streams=Streams(0))
 
     def act(obs: Tensor) -> Tensor:
@@ -63,4 +63,4 @@ def test_replay_holds_clipped_actions_rewards_where_they_led_and_falls() -> None
     for ours, theirs in zip(kept, happened, strict=True):
         np.testing.assert_array_equal(ours, theirs[:, :, 0].swapaxes(0, 1).astype(np.float32))
     assert np.abs(kept[1]).max() == 1.0 and 0 < (np.abs(kept[1]) < 1).mean() < 1
-    assert kept[4].sum() > 0  # it fell, and the state that it fell into was kept
+    assert kept[4].sum() > 0  # it fell, and the state it fell into was stored

@@ -20,7 +20,7 @@ H, N, Z = 50, 2, 3
 
 
 class Watcher:
-    """Records what it is asked; is certain that z is 100 plus the number of transitions."""
+    """Records its calls; believes with certainty that z is 100 plus the number of transitions."""
 
     def __init__(self, n_act: int = 2) -> None:
         self.acted: list[tuple[str, Tensor]] = []
@@ -65,7 +65,7 @@ def adapter_of(pool: TaskPool, agent: Any, **settings: Any) -> ContextAdapter:
 
 
 def go(adapter: ContextAdapter, steps: int) -> None:
-    """Adapt for so many environment steps of each task."""
+    """Adapt for `steps` environment steps of each task."""
     for left in range(steps, 0, -1):
         adapter.step(left)
 
@@ -113,8 +113,8 @@ def test_transitions_are_what_happened(point_pool: Callable[..., TaskPool]) -> N
     )
     inside = [t for t in range(2 * H - 1) if (t + 1) % H]
     assert torch.equal(seen.next_obs[:, inside], seen.obs[:, [t + 1 for t in inside]])
-    assert not torch.equal(seen.next_obs[:, H - 1], seen.obs[:, H])  # a reset came between
-    assert not seen.terminated.any()  # the clock ended them
+    assert not torch.equal(seen.next_obs[:, H - 1], seen.obs[:, H])  # a reset lies between
+    assert not seen.terminated.any()  # the time limit ended the episodes
 
 
 def test_falls_end_an_exploration_task_by_task_and_tasks_do_not_notice_each_other() -> None:
@@ -163,7 +163,7 @@ def test_the_posterior_is_the_prior_until_two_episodes_are_complete(
         assert (believed[used].mean == 0).all() and (believed[used].var == 1).all()
     assert (believed[2 * H].mean == 100 + 2 * H).all() and (believed[2 * H].var == 0).all()
     go(adapter, 1000)
-    assert pool.used.tolist() == [2 * H] * N and adapter.updates == 0  # two episodes are all
+    assert pool.used.tolist() == [2 * H] * N and adapter.updates == 0  # it stops after two episodes
     assert {kind for kind, _ in agent.acted} == {"mean"}
 
 
@@ -185,7 +185,7 @@ def test_training_on_uses_the_posterior_at_most_as_many_transitions_and_all_of_t
     assert all((z == 100 + 2 * H).all() for _, z in agent.acted[2 * H :])
     assert [c.reward.shape for c in agent.contexts] == [(N, 2 * H)] * 4
     later = agent.contexts[-1]
-    assert all(len(rows.unique(dim=0)) == 2 * H for rows in later.obs)  # a subset, nothing twice
+    assert all(len(rows.unique(dim=0)) == 2 * H for rows in later.obs)  # a subset without repeats
     held = adapter._replay.at(torch.arange(5 * H).expand(N, -1))
     for n in range(N):
         assert set(later.reward[n].tolist()) <= set(held.reward[n].tolist())
@@ -210,7 +210,7 @@ def test_each_evaluated_episode_draws_a_z_of_its_own_and_keeps_it(
     assert len(z[0].reshape(-1, Z).unique(dim=0)) == N * 10
     agent.acted.clear()
     Evaluator(PointGoal(), tasks, Streams(0))(adapter.policy(np.random.default_rng(0)))
-    assert torch.equal(agent.acted[0][1], z[0])  # from the harness's generator
+    assert torch.equal(agent.acted[0][1], z[0])  # drawn from the harness's generator
 
 
 def test_a_policy_draws_anew_only_where_an_episode_begins(

@@ -14,7 +14,7 @@ from torch.distributions import (
 from methods.core.distributions import kl, log_prob, product_of_gaussians, tanh_log_prob
 
 N, B, A = 3, 5, 2
-SHAPES = [(), (A,), (1, A), (N, 1, A), (N, B, A)]  # of a log σ
+SHAPES = [(), (A,), (1, A), (N, 1, A), (N, B, A)]  # shapes of log σ
 
 
 def noise(seed: int, *shape: int) -> Tensor:
@@ -38,7 +38,7 @@ def test_kl_equals_that_of_torch(shape: tuple[int, ...], shape_2: tuple[int, ...
     one, other = (noise(1, N, B, A), noise(2, *shape)), (noise(3, N, B, A), noise(4, *shape_2))
     expected = kl_divergence(gaussian(*one), gaussian(*other))
     torch.testing.assert_close(kl(*one, *other), expected, rtol=1e-12, atol=1e-12)
-    assert not torch.isclose(kl(*other, *one), expected).any()  # it has a direction
+    assert not torch.isclose(kl(*other, *one), expected).any()  # it is not symmetric
 
 
 def test_a_density_integrates_to_one() -> None:

@@ -1,4 +1,4 @@
-"""The population: TD3 where it has one member, naive loops where it has more."""
+"""The population: against TD3 with one member, against naive loops with more."""
 
 from math import log
 from typing import Any
@@ -60,7 +60,8 @@ def test_the_steps_of_every_member_count_and_each_is_followed_by_an_update() -> 
     for _ in range(30):
         adapter.step(100)
     assert tasks.used.tolist() == [150] * 3 and len(adapter.collector.replay) == 150
-    assert adapter.updates == 150 - 50  # the warm-up is an episode's steps, of all members together
+    # the warm-up has as many steps as an episode, counted over all members
+    assert adapter.updates == 150 - 50
 
 
 def test_members_act_by_themselves_and_only_the_first_with_noise() -> None:
@@ -128,7 +129,7 @@ def test_perturbations_have_their_deviation_and_the_first_has_none() -> None:
 
 
 def test_only_the_first_episode_since_the_draw_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Members that fall start again, and what they earn then is data and no merit."""
+    """Members that fall start again; what they earn then is stored but not credited to them."""
     far = 0.15
     monkeypatch.setattr(
         PointGoal, "terminated", lambda self, qpos, qvel: np.hypot(qpos[:, 0], qpos[:, 1]) > far
@@ -155,7 +156,7 @@ def test_only_the_first_episode_since_the_draw_is_judged(monkeypatch: pytest.Mon
             adapter.step(1_000)
         torch.testing.assert_close(judged[draw], earned)
         assert over.any() and (earned > -40).any()
-    # each draw's episodes begin at the start, wherever the last ones had come to
+    # the episodes of each draw begin at the start, wherever the previous ones had got to
     places = adapter.collector.replay.at(torch.arange(500, 505).expand(3, 5)).obs
     assert (places[..., :2].abs() <= 0.05).all()
 
@@ -169,7 +170,7 @@ def test_who_acted_at_random_is_not_judged(size: int, monkeypatch: pytest.Monkey
     )
     for _ in range(300 // size):
         adapter.step(1_000)
-    # the warm-up has 150 steps; a population is judged if it began after them
+    # the warm-up has 150 steps; a population is judged only if it began after them
     draws = range(0, 10_000, 50 * size)
     expected = [begin + 50 * size for begin in draws if begin >= 150 and begin + 50 * size <= 300]
     assert times == expected

@@ -49,7 +49,7 @@ def noise(seed: int, *shape: int) -> Tensor:
 
 
 def theta(n_in: int = O) -> Params:
-    """Weights at no special point: biases are not zero, deviations not one."""
+    """Weights at no special point: biases are not zero, standard deviations not one."""
     params = init_gaussian_policy(n_in, A, D, torch.Generator().manual_seed(0), torch.float64)
     return {
         name: tensor + 0.2 * noise(seed, *tensor.shape)
@@ -62,7 +62,7 @@ def batch(seed: int) -> Samples:
 
 
 def plain(params: Params, obs: Tensor) -> Independent:
-    """One task's policy in torch's own terms."""
+    """One task's policy, built from torch's own functions."""
     for name in ("pi0", "pi1"):
         obs = torch.nn.functional.linear(obs, params[f"{name}.w"].T, params[f"{name}.b"][0]).relu()
     mean = torch.nn.functional.linear(obs, params["pi2.w"].T, params["pi2.b"][0])
@@ -103,7 +103,7 @@ def explicit(kl: Callable[[Params], Tensor], params: Params) -> Tensor:
 
 
 def matrix_of(product: FisherProduct, size: int, *lead: int) -> Tensor:
-    """F [*lead, P, P], a column at a time."""
+    """F [*lead, P, P], built column by column."""
     return torch.stack(
         [product(e.expand(*lead, size)) for e in torch.eye(size, dtype=torch.float64)], -1
     )
@@ -133,7 +133,7 @@ def test_fisher_of_a_policy_that_tasks_share_is_the_hessian_of_their_mean_diverg
         fisher, expected + damping * torch.eye(len(expected)).double(), rtol=0, atol=1e-10
     )
     if not damping:
-        # of log σ, shared by all tasks
+        # the block of log σ, which all tasks share
         assert expected[-A:, -A:].allclose(2 * torch.eye(A).double())
 
 
@@ -228,7 +228,7 @@ def test_a_first_order_fisher_takes_the_inner_gradient_for_a_constant() -> None:
 def test_a_fisher_with_a_stride_is_that_of_fewer_steps_and_the_rest_is_of_all(method: str) -> None:
     (learner, params), seen, validation = learner_and_theta(method), [batch(1)], batch(70)
     config = GradientConfig(inner_rate=0.3, damping=0.0)
-    few = [Samples(*(part[:, [0, 4]] for part in of)) for of in (*seen, validation)]  # of 6
+    few = [Samples(*(part[:, [0, 4]] for part in of)) for of in (*seen, validation)]  # 2 of 6 steps
     whole = MetaObjective(learner, params, seen, validation, config)
     strided = MetaObjective(learner, params, seen, validation, replace(config, fisher_stride=4))
     expected = MetaObjective(learner, params, few[:1], few[1], config).fisher()
@@ -251,7 +251,7 @@ def test_a_task_alone_has_the_stride_too() -> None:
         task_step(gaussian_policy, params, of, GradientConfig())[1].params for of in (data, few)
     )
     assert not torch.allclose(strided, whole)
-    assert not torch.allclose(strided, thin)  # its gradient is of all steps
+    assert not torch.allclose(strided, thin)  # its gradient uses all steps
 
 
 @pytest.mark.parametrize("method", ["maml", "cavia"])
@@ -314,7 +314,7 @@ def test_tasks_that_step_side_by_side_step_as_each_would_alone(method: str) -> N
 
 @pytest.fixture
 def trained(meta_train: Callable[..., Any]) -> Callable[..., tuple[Params, int]]:
-    """`(steps, inner_steps)`: point-goal weights after the outer steps, and how many failed."""
+    """`(steps, inner_steps)`: point-goal weights after the outer steps, and the number rejected."""
     return partial(train, meta_train)
 
 

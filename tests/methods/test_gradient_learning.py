@@ -1,4 +1,4 @@
-"""Learning on point-goal in seconds: a MAML or CAVIA step makes a policy, more training helps."""
+"""Learning on point-goal in seconds: one MAML or CAVIA step gains, training on gains more."""
 
 from collections.abc import Callable
 from functools import partial
@@ -60,5 +60,5 @@ def test_one_inner_step_gains_clearly_over_none(trained: tuple[Any, Any]) -> Non
 
 def test_training_on_alone_reaches_what_one_step_cannot(trained: tuple[Any, Any]) -> None:
     own, tuned = (curve(method, "ood", 12 * BATCH) for method in trained)
-    assert tuned[: len(own)] == own  # until it is frozen, the method is the same
+    assert tuned[: len(own)] == own  # the same until the method itself is frozen
     assert tuned[-1] > own[-1] + 5

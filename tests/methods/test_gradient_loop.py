@@ -23,8 +23,8 @@ KINDS = [
     (CaviaFinetuned, CaviaConfig),
 ]
 HORIZON, EPISODES, OWN = 50, 2, 3
-BATCH = EPISODES * HORIZON  # environment steps of each task
-OUTER = 2 * 2 * BATCH  # of an outer step: two tasks, two batches
+BATCH = EPISODES * HORIZON  # environment steps of one batch, per task
+OUTER = 2 * 2 * BATCH  # environment steps of an outer step: two tasks, two batches
 
 Train = Callable[..., Any]
 Pool = Callable[..., TaskPool]
@@ -42,7 +42,7 @@ def begun(method: Any, pool: TaskPool) -> GradientAdapter:
 
 
 def use(adapter: GradientAdapter, pool: TaskPool, steps: int) -> None:
-    """Adapt until each task has used `steps` environment steps, in pieces that fit no batch."""
+    """Adapt until each task has used `steps` environment steps, in pieces that cut up batches."""
     while pool.used.max() < steps:
         before = pool.used.max()
         adapter.step(min(70, steps - int(before)))
@@ -129,7 +129,7 @@ def test_discounts_reach_the_advantages_in_training_and_at_test(
     assert seen == [(0.9, 0.7)] * 3  # before and after adaptation, and on the test tasks
 
 
-# What is kept apart
+# Isolation
 
 
 def test_adaptation_leaves_the_trained_weights_alone(method: Any, point_pool: Pool) -> None:
@@ -190,7 +190,7 @@ def test_drawn_actions_spread_as_their_sigma_says_around_the_mean(
         policy_with(method, theta, point_pool, stochastic) for stochastic in (False, True)
     )
     center = mean.act(observations())
-    inside = np.abs(center) < 1 - 5 * sigma  # elsewhere the bounds cut draws off
+    inside = np.abs(center) < 1 - 5 * sigma  # elsewhere the bounds clip draws
     draws = np.stack([policy.act(observations()) for _ in range(2000)])
     assert inside.sum() > inside.size / 2
     np.testing.assert_allclose(draws.mean(0)[inside], center[inside], atol=0.1 * sigma)
@@ -203,7 +203,7 @@ def policy_with(method: Any, theta: Any, point_pool: Pool, stochastic: bool) -> 
     return begun(trained, point_pool(0)).policy(np.random.default_rng(0))
 
 
-# Going on
+# Resuming
 
 
 @pytest.mark.parametrize("steps", [BATCH // 2, OWN * BATCH - 30])

@@ -40,7 +40,7 @@ class Problem(NamedTuple):
     name: str
     learner: InnerLoop
     theta: Params
-    policy: Callable[[Params, Tensor], Outputs]  # of what a task has for itself
+    policy: Callable[[Params, Tensor], Outputs]  # takes a task's own parameters
 
 
 @pytest.fixture(params=["maml", "cavia"])
@@ -68,7 +68,7 @@ def batch(seed: int) -> Samples:
 
 
 def batches(inner_steps: int) -> list[Samples]:
-    """One for each inner step, and the outer step's."""
+    """One batch for each inner step, and the outer step's."""
     return [batch(10 * k) for k in range(inner_steps + 1)]
 
 

@@ -1,4 +1,4 @@
-"""Learning, in seconds, on point-goal: what should rise does."""
+"""Learning on point-goal in seconds: returns that should rise do."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +43,7 @@ def curve(method: Any, n_tasks: int = 3) -> list[float]:
 
 
 def meta_trained(meta_train: Callable[..., Any]) -> tuple[Apb, list[float]]:
-    """APB after a short meta-training, and the mean return of every episode of it."""
+    """APB after a short meta-training, and the mean return of each of its episodes."""
     tasks = FAMILY.sample(4, np.random.default_rng(0))
     pool = TaskPool(FAMILY, tasks, Streams(0, "train"), pooled=True, allowed=4 * STEPS)
     method, returns = Apb(SPEC, CONFIG), []
@@ -58,7 +58,7 @@ def meta_trained(meta_train: Callable[..., Any]) -> tuple[Apb, list[float]]:
 
 def test_td3_learns_out_of_distribution_tasks_from_nothing() -> None:
     returns = curve(Td3(SPEC, CONFIG))
-    assert returns[-1] > -20  # zero action scores −50, the best about −6
+    assert returns[-1] > -20  # the zero action scores −50, the best policy about −6
     assert returns[-1] > returns[0] + 25
 
 

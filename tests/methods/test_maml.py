@@ -1,4 +1,4 @@
-"""MAML: the rates of its test steps, and what goes on after them."""
+"""MAML: the rates of its steps on test tasks, and what follows them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ CONFIG = MamlConfig(hidden=8, episodes=2, own_steps=OWN, inner_rate=ALPHA)
 
 
 def learning(method: Any, pool: Any, steps: int) -> list[tuple[Any, Any, Any]]:
-    """Parameters, batch and what they became, of each step."""
+    """For each step: parameters before it, its batch, and parameters after it."""
     adapter, seen = method.adapter(pool.make_env, 2, Streams(0, "adapt")), []
     learn = adapter._learn
 

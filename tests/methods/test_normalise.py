@@ -1,4 +1,4 @@
-"""Running statistics against NumPy over all that was seen."""
+"""Running statistics against NumPy over all values seen."""
 
 import numpy as np
 import pytest

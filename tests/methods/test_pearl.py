@@ -63,7 +63,7 @@ def agent_of(
     config: PearlConfig = CONFIG, params: Any = None, lead: tuple[int, ...] = (), spec: Spec = SPEC
 ) -> PearlAgent:
     params = init(spec, config, torch.Generator().manual_seed(0)) if params is None else params
-    for name, tensor in params.items():  # fresh heads are almost zero
+    for name, tensor in params.items():  # fresh output layers are almost zero
         if name in ("pi2.w", "q2.w", "v2.w", "context3.w"):
             tensor.mul_(30)
     return PearlAgent(params, spec, config, Streams(0, "agent"), lead)
@@ -119,7 +119,7 @@ def test_the_bottleneck_is_the_divergence_from_the_prior() -> None:
 
 
 def test_gradient_steps_equal_those_of_a_plain_port_of_the_official_code(ported_pearl: Any) -> None:
-    # whose terms Adam would not let one see if they were as usual
+    # with the usual values of these settings, Adam would hide errors in their terms
     config = replace(CONFIG, gamma=0.5, regularisation=1.0)
     agent = agent_of(config)
     theirs = ported_pearl(agent.params, config, O, A)
@@ -250,7 +250,7 @@ def test_an_iteration_uses_what_it_says_and_learns_in_proportion(
     *steps, end = meta_train(method, pool, 4, budget, Streams(0, "m"))
     told = [step for step in steps if step[0] is not Event.NOTHING]
     assert [used for *_, used in told] == [240, 340, 540, 640, 840, 940, 1140]
-    assert end == (Event.END, 45, 1140)  # the rest does not hold another iteration
+    assert end == (Event.END, 45, 1140)  # the rest does not suffice for another iteration
     explored = [(updates, event is Event.EXPLORED) for event, updates, _ in told]
     assert explored == [
         (0, True),
@@ -286,7 +286,7 @@ def test_the_second_part_of_a_visit_is_on_the_posterior_but_for_its_first_episod
     )
     method = Pearl(SPEC, replace(CONFIG, posterior_steps=150))
     meta_train(method, pool, 2, 120 + 2 * 2 * 200, Streams(0, "m"))
-    # in each iteration once for its second and once for its third episode, never for the first
+    # once in each iteration for its second and once for its third episode, never for the first
     assert asked == [C] * 4
 
 
@@ -398,7 +398,7 @@ def test_no_weight_moves_on_a_test_task_without_fine_tuning(
 
 @pytest.mark.parametrize("kind", [Pearl, PearlFinetuned])
 def test_nothing_passes_between_test_tasks(kind: Any, method: Pearl) -> None:
-    """Task 0 is adapted beside one other task or another: it must not notice."""
+    """Task 0 is adapted beside two different tasks in turn, which must make no difference."""
     curves = []
     for other in (1, 5):
         tuned = kind(method.spec, replace(CONFIG, tuned_updates_per_step=0.2))
@@ -416,9 +416,9 @@ def test_nothing_passes_between_test_tasks(kind: Any, method: Pearl) -> None:
         adapter = tuned.adapter(pool.make_env, 2, Streams(0, "adapt"))
         list(adapt(adapter, pool, evaluate, Streams(0, "a"), 3 * H))  # type: ignore[arg-type]
         curves.append(np.stack(actions))
-    # as stacked products may be summed in another order, to rounding
+    # up to rounding, because stacked products may be summed in another order
     np.testing.assert_allclose(curves[0][:, 0], curves[1][:, 0], rtol=1e-4, atol=1e-6)
-    # while the other task is another
+    # the other task itself does differ
     assert np.abs(curves[0][2:, 1] - curves[1][2:, 1]).max() > 1e-4
 
 
@@ -429,7 +429,7 @@ class _Nothing:
 def test_no_task_parameter_reaches_the_agent(
     method: Pearl, point_pool: Callable[..., TaskPool]
 ) -> None:
-    """A method's environments show no parameters; its inputs are as large as state and latent."""
+    """A method's environments show no parameters, and its networks have no inputs for any."""
     env = point_pool(10**6).make_env()
     assert not hasattr(env, "params") and not hasattr(env, "tasks")
     assert method.params["pi0.w"].shape == (O + CONFIG.latent, CONFIG.hidden)

@@ -88,13 +88,13 @@ def test_the_return_rises_when_the_posterior_takes_over_from_the_prior(trained: 
             returns[t // H] += step.reward[:, 0].numpy() / 5
     first, second, third = returns.mean(1)
     assert third > second + 5
-    assert abs(second - first) < 10  # both on the prior
+    assert abs(second - first) < 10  # both explore on the prior
 
 
 def test_training_on_alone_reaches_what_inference_cannot(trained: Pearl) -> None:
     tuned = PearlFinetuned(SPEC, CONFIG)
     tuned.load_state_dict(trained.state_dict())
     own, on = curve(trained, 1000), curve(tuned, 1000)
-    # until its two episodes are over, the method is the same
+    # the same until the two episodes of exploration are over
     assert on[: len(own)] == pytest.approx(own, rel=1e-3)
     assert on[-1] > own[-1] + 3

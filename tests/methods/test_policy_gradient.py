@@ -30,7 +30,7 @@ def random_rollout(seed: int) -> Rollout:
     """Terminated, truncated and cut episodes in every task; not all clocks begin at 0."""
     terminated, truncated = noise(seed + 3, T, N, E) > 1.0, noise(seed + 4, T, N, E) > 1.0
     terminated[-1], truncated[-1] = False, False
-    terminated[-1, :, 0] = True  # one copy's batch ends with an episode, the other's in one
+    terminated[-1, :, 0] = True  # one copy's batch ends with an episode, the other's within one
     time = 100 * noise(seed + 5, T, N, E).abs().round()
     obs, last = 3 * noise(seed, T, N, E, O), 3 * noise(seed + 6, N, E, O)
     return Rollout(
@@ -50,7 +50,7 @@ def row(obs: np.ndarray, time: float) -> np.ndarray:
 
 
 def naive_advantages(data: Rollout, n: int, gamma: float, lam: float) -> np.ndarray:
-    """Advantages [T, E] of one task, not normalised: its episodes one by one."""
+    """Advantages [T, E] of one task, one episode after another; not normalised."""
     obs, _, reward, terminated, truncated, time = (part[:, n].numpy() for part in data[:-1])
     x, g, parts = [], [], []
     for e in range(E):
@@ -93,7 +93,7 @@ def test_the_steps_of_a_cut_episode_do_not_enter_the_fit() -> None:
         cut[int(ends[-1]) + 1 :, n, e] = True
     other = samples(data._replace(reward=data.reward + 50.0 * cut), 0.9, 1.0).advantage
     whole = ~cut.transpose(0, 1).flatten(1)
-    for n in range(N):  # normalised again, since the cut steps' advantages are others
+    for n in range(N):  # normalised again, because the advantages of the cut steps differ
         one, two = (values[n][whole[n]] for values in (samples(data, 0.9, 1.0).advantage, other))
         torch.testing.assert_close(
             (two - two.mean()) / two.std(), (one - one.mean()) / one.std(), rtol=0, atol=1e-6

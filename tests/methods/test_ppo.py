@@ -180,7 +180,7 @@ def test_an_update_makes_epochs_of_minibatches_and_goes_on_from_its_state() -> N
     one.update(loss, B)
     assert len(seen) == 3 * 4 and sum(seen) == 3 * B
     state = one.state_dict()
-    for _ in range(2):  # what was loaded is a copy
+    for _ in range(2):  # twice, because what was loaded is a copy
         other.load_state_dict(state)
         other.update(loss, B)
     assert one.updates == 3 * 4 and other.updates == 6 * 4

@@ -15,7 +15,7 @@ MODULES = sorted({path.split(":")[0] for path in METHODS.values()} - {"methods.b
 
 
 def imported(path):
-    """The files of this package that a file imports, and those that they import in turn."""
+    """The files of `methods.core` that a file imports, and those that they import in turn."""
     found = set()
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("methods.core."):

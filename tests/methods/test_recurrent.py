@@ -99,7 +99,7 @@ def test_truncation_cuts_gradients_and_no_values(gru: Params, truncation: int) -
 
 @pytest.mark.parametrize("truncation", [1, 2, 4, T - 1])
 def test_truncation_is_a_memory_detached_in_turn(gru: Params, truncation: int) -> None:
-    """Segments run side by side; here in turn, with trials ending inside and a nonzero start."""
+    """Segments, run side by side, equal a loop; trials end inside and the start is not zero."""
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in gru.items()}
     x = noise(1, T, N, E, I).requires_grad_()
     start = noise(2, N, E, R).requires_grad_()

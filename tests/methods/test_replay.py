@@ -11,7 +11,7 @@ N, O, A = 3, 4, 2
 
 
 def transition(k: int) -> Batch:
-    """The k-th transition, every entry of which names its task, k and column."""
+    """The k-th transition, with every entry encoding its task, k and column."""
     task = torch.arange(N, dtype=torch.float32)[:, None, None] * 1000 + k
     return Batch(
         task + torch.arange(O) / 10,

@@ -26,13 +26,13 @@ def noise(seed: int, *shape: int) -> Tensor:
 
 
 def ends(seed: int, *lead: int) -> tuple[Tensor, Tensor]:
-    """Terminations and truncations, of which both may come at once."""
+    """Terminations and truncations; both may occur at the same step."""
     draws = noise(seed, T, *lead), noise(seed + 1, T, *lead)
     return draws[0] > 1.2, draws[1] > 1.2
 
 
 def episodes(ended: np.ndarray) -> Iterator[slice]:
-    """The episodes of one column, the last of them perhaps cut by the batch's end."""
+    """The episodes of one column; the end of the batch may cut the last one."""
     start = 0
     for t in range(len(ended)):
         if ended[t] or t == len(ended) - 1:
@@ -204,7 +204,7 @@ def test_the_baseline_is_the_penalised_least_squares_solution(ridge: float) -> N
     x, g, known = problem(1, 2, 3)
     weights = fit_baseline(x, g, known, ridge)
     for i in np.ndindex(2, 3):
-        # the penalty as six more rows
+        # the penalty, as six more rows
         rows = np.concatenate([x[i][known[i]].numpy(), ridge**0.5 * np.eye(6)])
         expected = np.linalg.lstsq(
             rows, np.concatenate([g[i][known[i]].numpy(), np.zeros(6)]), rcond=None

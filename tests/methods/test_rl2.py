@@ -60,7 +60,7 @@ def test_what_is_recalled_in_learning_is_what_was_remembered_in_acting(
     index = torch.tensor([1])
     part = trials.memory[:, :, index] if lead else trials.memory.flatten(1, 2)[:, index]
     torch.testing.assert_close(agent.recall(trials.moments, index), part, rtol=1e-5, atol=1e-6)
-    assert trials.memory[H + 1].abs().sum() > 0  # across the end of the first episode
+    assert trials.memory[H + 1].abs().sum() > 0  # memory outlives the first episode
 
 
 def test_the_loss_at_the_old_policy_has_ratio_one_and_its_gradient_goes_through_the_memory(
@@ -181,7 +181,7 @@ def test_the_policy_learns_from_rewards_over_the_deviation_of_their_return(
     monkeypatch.setattr("methods.rl2.trial_advantages", watched)
     agent.learn(trials)
     deviation = float(method.rewards.moments.var) ** 0.5
-    assert deviation > 1.5  # so that it makes a difference
+    assert deviation > 1.5  # so that scaling makes a difference
     expected = (trials.moments.reward / deviation).clamp(-10.0, 10.0)
     torch.testing.assert_close(seen, [expected], rtol=1e-5, atol=1e-6)
 
@@ -211,7 +211,7 @@ def test_an_evaluated_episode_begins_with_the_memory_after_the_first_episode_of_
     pool = point_pool(10**6)
     adapter = method.adapter(pool.make_env, N, Streams(0, "adapt"))
     batch = TrialBatch(TrialRunner(point_pool(10**6).make_env(), K, CPU), CONFIG.memory, K * H)
-    # it draws nothing
+    # acting by the mean, the agent draws nothing
     trials = batch.collect(
         ByMean(Rl2Agent(method.theta, method.rewards, CONFIG, Streams(0, "other")))
     )
@@ -221,7 +221,7 @@ def test_an_evaluated_episode_begins_with_the_memory_after_the_first_episode_of_
         start = adapter.policy(np.random.default_rng(0))._start
         torch.testing.assert_close(start, trials.memory[expected, :, 0], rtol=1e-5, atol=1e-6)
     adapter.step(100)
-    assert pool.used.tolist() == [K * H] * N  # one trial is all
+    assert pool.used.tolist() == [K * H] * N  # it stops after one trial
 
 
 def test_the_policy_goes_on_remembering_within_an_evaluated_episode_and_forgets_it_after(
@@ -277,7 +277,7 @@ def test_the_policy_goes_on_remembering_within_an_evaluated_episode_and_forgets_
 
 
 def test_an_evaluated_action_is_clipped_for_the_task_and_remembered_as_in_training() -> None:
-    """The memory has learned from actions as they were drawn."""
+    """In training, the memory is given actions as drawn, not clipped."""
     remembered: list[Tensor] = []
 
     class Bold:

@@ -1,4 +1,4 @@
-"""Learning, in seconds, on point-goal: RL² remembers where the goal is, and does better for it."""
+"""Learning on point-goal in seconds: RL² remembers where the goal is and does better."""
 
 from collections.abc import Callable
 from functools import partial
@@ -65,6 +65,6 @@ def test_training_on_alone_reaches_what_a_trial_cannot(trained: Rl2) -> None:
     tuned = Rl2Finetuned(SPEC, CONFIG)
     tuned.load_state_dict(trained.state_dict())
     own, on = curve(trained, 1500), curve(tuned, 1500)
-    # until its trial is over, the method is the same
+    # the same until the trial is over
     assert on[: len(own)] == pytest.approx(own, rel=1e-3)
     assert on[-1] > own[-1] + 3

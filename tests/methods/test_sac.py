@@ -143,7 +143,7 @@ def test_a_network_in_bfloat16_has_a_last_layer_in_float32() -> None:
     params = init_mlp(
         "v", 5, 16, layers=2, n_out=1, last=0.3, generator=torch.Generator().manual_seed(0)
     )
-    params["v2.b"].fill_(300.1)  # bfloat16 knows 300 and 302
+    params["v2.b"].fill_(300.1)  # bfloat16 has 300 and 302, and nothing between
     x = torch.randn(B, 5, generator=torch.Generator().manual_seed(1))
     exact, rough = (network(params, "v", 2, x, precision) for precision in ("fp32", "bf16"))
     torch.testing.assert_close(exact, mlp(params, names("v", 2), x))

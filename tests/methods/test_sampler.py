@@ -50,7 +50,7 @@ def scripted(rate: float = 0.15) -> ScriptedEnv:
 
 
 def actor(seed: int = 0) -> Callable[[Tensor], Tensor]:
-    """Actions which depend on what was seen and on how often they were asked for."""
+    """Actions that depend on the observations and on how often they were asked for."""
     generator = torch.Generator().manual_seed(seed)
     return lambda obs: obs[..., :A] + torch.randn(*obs.shape[:-1], A, generator=generator)
 
@@ -95,7 +95,7 @@ def test_where_an_episode_ends_the_next_begins_at_time_0() -> None:
 def test_the_last_observation_is_what_the_last_step_led_to_not_what_a_reset_put_there() -> None:
     rollout = collected(
         Sampler(scripted(rate=0.0), E, CPU), actor()
-    )  # all are truncated at its end
+    )  # all episodes are truncated at the end of the batch
     assert rollout.truncated[-1].all()
     assert torch.equal(rollout.last_obs[..., 3], torch.full((N, E), float(H)))
 
@@ -136,7 +136,7 @@ def test_state_round_trip_in_mid_batch_goes_on_as_if_never_stopped(stop: int) ->
         act_2(torch.zeros(N, E, O))
     state = one.state_dict()
     first = collected(one, act)
-    other.load_state_dict(state)  # after the other went on: a state is a copy
+    other.load_state_dict(state)  # after `one` went on, because a state is a copy
     assert equal(collected(other, act_2), first)
 
 

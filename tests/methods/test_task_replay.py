@@ -12,7 +12,7 @@ N, O, A, CAPACITY = 4, 3, 2, 6
 
 
 def transitions(ids: Tensor, first: int, steps: int) -> Batch:
-    """Steps `first`, `first` + 1, … of tasks; every entry tells its task, step and column."""
+    """Steps `first`, `first` + 1, … of tasks; every entry encodes its task, step and column."""
     base = 1000.0 * ids[:, None] + first + torch.arange(steps)
     columns = torch.arange(O) / 10
     return Batch(
@@ -25,7 +25,7 @@ def transitions(ids: Tensor, first: int, steps: int) -> Batch:
 
 
 def filled() -> TaskReplay:
-    """Tasks 1 and 3 were visited twice, task 0 once, task 2 never."""
+    """A replay in which tasks 1 and 3 were visited twice, task 0 once, task 2 never."""
     replay = TaskReplay(N, CAPACITY, O, A, CPU)
     both = torch.tensor([3, 1])
     replay.add(both, transitions(both, 0, 3), context=True)
@@ -37,7 +37,7 @@ def filled() -> TaskReplay:
 
 
 def steps_of(batch: Batch, ids: Tensor) -> list[list[int]]:
-    """Steps drawn of each task, after checking that each row is one whole step of that task."""
+    """Steps drawn of each task; every row is checked to be one whole step of that task."""
     step = batch.reward - 200 - 1000 * ids[:, None]
     expected = transitions(torch.zeros(1, dtype=torch.int64), 0, 1)
     for got, part in zip(batch[:4], expected[:4], strict=True):

@@ -133,7 +133,7 @@ def test_one_update_applies_the_gradient_of_each_task_alone() -> None:
         alone = Batch(*(tensor[n] for tensor in data))
         pi, targets = slot(start.pi, n), (slot(start.pi_target, n), slot(start.omega_target, n, 1))
         critic = reference_update(pi, slot(start.omega, n, 1), *targets, alone, epsilon[n])
-        # the actor follows the new critics
+        # the actor's gradient is that with the updated critics
         then = reference_update(pi, slot(td3.omega, n, 1), *targets, alone, epsilon[n])
         for name in td3.omega:
             torch.testing.assert_close(td3.omega[name].grad[:, n], critic[name], rtol=0, atol=1e-12)
@@ -309,7 +309,7 @@ def test_without_a_compiler_learning_goes_on_with_one_line(
         td3.update(batch(k), noise(k + 50, N, B, A))
         eager.update(batch(k), noise(k + 50, N, B, A))
     assert all(torch.equal(tensor, eager.pi[name]) for name, tensor in td3.pi.items())
-    # one for each of the two gradients
+    # one message, of one line, for each of the two gradients
     assert [record.getMessage().count("\n") for record in caplog.records] == [0, 0]
 
 

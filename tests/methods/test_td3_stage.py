@@ -1,4 +1,4 @@
-"""TD3 after another method: stages that are what they were, cloning against a naive loop."""
+"""TD3 after another method: its stages and their order, and cloning against a naive loop."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ class Wave:
 
 
 class Aimless:
-    """An own stage of a given number of steps that nothing is learned in."""
+    """An own stage that takes a given number of steps and learns nothing."""
 
     updates = 7
 
@@ -98,7 +98,7 @@ def after(own_steps: int = 3, **changes: Any) -> tuple[TD3StageAdapter, Aimless,
 
 
 def drive(adapter: Any, tasks: TaskPool, steps: int) -> None:
-    """Until each task has had `steps`, with a checkpoint at every horizon."""
+    """Adapt until each task has had `steps`, with a checkpoint at every horizon."""
     while (used := int(tasks.used[0])) < steps:
         adapter.step(min(H - used % H, steps - used))
 
@@ -144,7 +144,7 @@ class TestStages:
         assert own.calls == ["reset"] + ["act", "observe"] * 20 + ["reset"] + ["act", "observe"] * H
         replay = adapter.loop.collector.replay
         start = replay.at(torch.tensor([[20]] * 3)).obs
-        assert (start[..., :2].abs() <= 0.05).all()  # of a new episode
+        assert (start[..., :2].abs() <= 0.05).all()  # the start of a new episode
 
     def test_the_policy_is_the_methods_own_until_the_warm_up_is_over(self) -> None:
         adapter, _, tasks = after()
@@ -250,7 +250,7 @@ class TestCloning:
 
 @pytest.mark.learning
 def test_it_begins_where_the_policy_is_and_gets_further(monkeypatch: Any) -> None:
-    """Towards a goal: half the way is cloned, and TD3 finds the rest."""
+    """The cloned policy goes half the way to the goal, and TD3 finds the rest."""
     adapter, own, tasks = after(own_steps=0)
     goals = [
         np.array([np.cos(t.params["angle"]), np.sin(t.params["angle"])]) * t.params["radius"]

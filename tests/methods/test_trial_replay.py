@@ -16,7 +16,7 @@ def moments_of(seed: int, rate: float = 0.25) -> Moment:
     generator = torch.Generator().manual_seed(seed)
     obs, action, next_obs = (torch.randn(T, N, E, size, generator=generator) for size in (O, A, O))
     ended = torch.rand(T, N, E, generator=generator) < rate
-    fell, clock = ended & (obs[..., 0] > 0), ended & (obs[..., 0] < 0.5)  # now and then both
+    fell, clock = ended & (obs[..., 0] > 0), ended & (obs[..., 0] < 0.5)  # sometimes both
     return Moment(
         obs,
         action,
@@ -53,7 +53,7 @@ def test_trials_are_cut_where_they_end_and_where_the_batch_does(rate: float) -> 
 
 
 def held(replay: TrialReplay, index: int, ring: int, lead: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """The trial at a place of a ring, without its padding."""
+    """The trial at an index of a ring, without its padding."""
     trials = replay.at(torch.full((lead[0] if lead else 1, 1), index))
     where = (ring, 0) if lead else (0,)
     length = int(trials.length[where])
@@ -86,7 +86,7 @@ def test_a_ring_holds_the_last_trials_as_they_were(lead: tuple[int, ...]) -> Non
                     held(replay, k % capacity, number, lead), ring[k], strict=True
                 ):
                     assert torch.equal(left, right)
-    assert len({len(ring) for ring in rings}) > 1 or not lead  # rings fill apart
+    assert len({len(ring) for ring in rings}) > 1 or not lead  # rings fill independently
 
 
 def test_a_ring_too_small_for_a_batch_keeps_its_last() -> None:

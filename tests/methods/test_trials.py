@@ -91,7 +91,7 @@ def test_a_trial_ends_with_its_last_episode_and_memory_ends_with_it(rate: float)
     for n, e in np.ndindex(N, E):
         ended, seen = 0, 0
         for t in range(T):
-            assert int(trials.memory[t, n, e, 0]) == seen  # across episodes, not across trials
+            assert int(trials.memory[t, n, e, 0]) == seen  # memory spans episodes, not trials
             ended, seen = ended + int(over[t, n, e]), seen + 1
             assert bool(moments.trial_ended[t, n, e]) is (ended == K)
             if ended == K:
@@ -163,7 +163,7 @@ def test_what_is_known_is_the_memory_after_the_first_episodes_of_the_first_trial
                     ended = 10**6
             expected.append(steps)
         known = batch.known(episodes)
-        if episodes < K:  # with all k, the trial's end has emptied the memory
+        if episodes < K:  # after all K, the end of the trial has emptied the memory
             assert known[:, 0].tolist() == expected, done
         batch.collect(agent, 1)
 
@@ -194,7 +194,7 @@ def test_a_batch_goes_on_from_its_state(stop: int) -> None:
     other = TrialBatch(TrialRunner(deepcopy(env), K, CPU), 3, T)
     state = one.state_dict()
     first = collected(one)
-    other.load_state_dict(state)  # after the other went on: a state is a copy
+    other.load_state_dict(state)  # after `one` went on, because a state is a copy
     second = collected(other)
     assert torch.equal(first.moments.obs, second.moments.obs) and torch.equal(
         first.memory, second.memory

@@ -1,4 +1,4 @@
-"""Trust-region steps: solves against direct ones, and what a step accepts."""
+"""Trust-region steps: conjugate gradients against direct solves, and what a step accepts."""
 
 from collections.abc import Callable
 
@@ -54,7 +54,7 @@ def test_a_converged_axis_stays_and_each_is_as_it_is_alone() -> None:
     matrix, b = torch.stack([2.0 * eye, positive(1), positive(2)]), noise(3, 3, 7)
     b[2] = 0.0
     x = conjugate_gradient(times(matrix), b, iterations=12, tolerance=1e-20)
-    assert torch.equal(x[0], b[0] / 2)  # solved by the first product, the others go on
+    assert torch.equal(x[0], b[0] / 2)  # solved after the first product; the others go on
     assert torch.equal(x[2], torch.zeros(7).double())
     torch.testing.assert_close(
         x[1], conjugate_gradient(times(matrix[1]), b[1], 12, 1e-20), rtol=0, atol=1e-10
@@ -154,7 +154,7 @@ def test_an_axis_without_a_direction_is_rejected_and_the_others_step(gradient: f
     g[1] = gradient
 
     def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
-        # off the bound, where rounding decides
+        # 0.4 in place of ½ keeps off the bound, where rounding would decide
         return dot(slope, x), 0.4 * dot(x - start, times(f)(x - start))
 
     outcome = trpo_step(start, g, times(f), evaluate, REGION)

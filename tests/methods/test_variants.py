@@ -32,8 +32,8 @@ SPEC = Spec(FAMILY.observation_size, FAMILY.action_size, FAMILY.horizon)
 CONFIG = ApbConfig(hidden=8, batch=8, warmup_episodes=0)
 Trained = Callable[..., Any]
 
-# method: layers of a task's own in meta-training, layers that adaptation moves, layers it leaves
-# where they were
+# method: layers that each task has for itself in meta-training, layers that adaptation moves, and
+# layers that it leaves as they were
 CLAIMS: dict[type[Any], tuple[set[str], set[str], set[str]]] = {
     Apb: ({"rho_h", "rho_t"}, {"rho_h", "rho_t"}, {"psi0"}),
     ApbPre: ({"rho_h"}, {"rho_h"}, {"psi0", "rho_t"}),
@@ -67,7 +67,7 @@ def adapter_of(method: Any, steps: int = 200, seed: int = 0) -> Any:
 
 
 def go(adapter: Any, steps: int) -> None:
-    """Adapt for so many environment steps of each task."""
+    """Adapt for `steps` environment steps of each task."""
     for left in range(steps, 0, -1):
         adapter.step(left)
 
@@ -96,7 +96,7 @@ def test_layers_of_a_tasks_own_have_a_task_axis_and_the_others_are_what_meta_tra
     assert layers(state_of(meta_trained(kind))) == {"rho_h", "psi0", "rho_t"} - own
     kept = meta_trained(kind).state_dict().get("rho", {})
     assert layers(kept) == own and all(len(tensor) == N for tensor in kept.values())
-    # none of them has a task axis
+    # no tensor that is handed over has a task axis
     assert all(tensor.ndim == 2 for tensor in state_of(meta_trained(kind)).values())
 
 
@@ -120,7 +120,7 @@ def test_adaptation_moves_exactly_what_it_claims_a_copy_for_each_task(
     go(adapter, 60)
     assert moved(before, learner.pi) == moving
     for name, tensor in learner.pi.items():
-        assert not torch.equal(tensor[0], tensor[1]), name  # each task its own way
+        assert not torch.equal(tensor[0], tensor[1]), name  # each task moves in its own way
     assert all(torch.equal(learner.frozen[name], handed[name]) for name in learner.frozen)
     assert all(torch.equal(tensor, handed[name]) for name, tensor in state_of(method).items())
 
@@ -159,7 +159,7 @@ def test_the_variant_with_resets_adapts_what_apb_meta_trains_and_begins_as_apb_d
     one, other = adapter_of(apb), adapter_of(reset)
     go(one, 20)
     go(other, 20)
-    for same in (True, False):  # until the first reset
+    for same in (True, False):  # equal until the first reset
         layers = zip(one.loop.learner.pi.values(), other.loop.learner.pi.values(), strict=True)
         assert all(torch.equal(*pair) is same for pair in layers)
         go(one, 20)
@@ -174,9 +174,9 @@ def test_apb_random_is_apb_around_a_backbone_that_nothing_trained(meta_trained: 
     # the same fresh layers
     assert all(torch.equal(tensor, other.pi[name]) for name, tensor in one.pi.items())
     assert not torch.equal(one.frozen["psi0.w"], other.frozen["psi0.w"])
-    # in units of U(−1, 1)
+    # scaled to U(−1, 1)
     psi, rho = (other.frozen["psi0.w"] * 8**0.5).flatten(), (other.pi["rho_h.w"] * 4**0.5).flatten()
-    # nor do they repeat each other's draws
+    # backbone and linear layers do not share their draws
     assert not torch.allclose(psi[: len(rho)], rho[: len(psi)])
 
 
@@ -189,7 +189,7 @@ def test_apb_none_adapts_nothing_and_equals_finetune_at_b_0(meta_trained: Traine
     np.testing.assert_allclose(
         before, tuned.policy(np.random.default_rng(0)).act(obs), rtol=0, atol=1e-6
     )
-    # blind to the task
+    # the policy is blind to the task
     np.testing.assert_array_equal(before[1:], np.broadcast_to(before[:1], before[1:].shape))
     for adapter in (blind, tuned):
         go(adapter, 60)

@@ -1,4 +1,4 @@
-"""VariBAD: what a belief rests on, what evaluation begins with, and what is refused."""
+"""VariBAD: what a belief depends on, what evaluation begins with, and what is refused."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -80,7 +80,7 @@ def test_what_is_recalled_in_learning_is_what_was_remembered_in_acting(
     agent = agent_of(method, lead)
     trials = trials_of(agent, point_pool(10**6))
     torch.testing.assert_close(agent.recall(trials.moments), trials.memory, rtol=1e-5, atol=1e-6)
-    assert trials.memory[H + 1].abs().sum() > 0  # across the end of the first episode
+    assert trials.memory[H + 1].abs().sum() > 0  # memory outlives the first episode
 
 
 @pytest.mark.parametrize("t", [0, 1, H, K * H - 1])
@@ -135,7 +135,7 @@ def test_no_statistic_moves_on_a_test_task_and_no_weight_without_fine_tuning(
             adapter.step(K * H)
         for old, new in zip(before, (agent.ppo.params, agent.phi), strict=True):
             assert all(torch.equal(new[name], tensor) is not moves for name, tensor in old.items())
-        # a policy is frozen
+        # the policy kept its weights
         assert same(before[0], policy._agent.ppo.params) and same(before[1], policy._agent.phi)
         assert (adapter.updates > 0) is moves
         assert torch.equal(tuned.states.mean, mean) and torch.equal(
@@ -151,7 +151,7 @@ def test_an_evaluated_episode_begins_with_the_belief_after_the_first_episode_of_
     pool = point_pool(10**6)
     adapter = method.adapter(pool.make_env, N, Streams(0, "adapt"))
     batch = TrialBatch(TrialRunner(point_pool(10**6).make_env(), K, CPU), CONFIG.memory, K * H)
-    # it draws nothing
+    # acting by the mean, the agent draws nothing
     trials = batch.collect(ByMean(method._agent(method._trained(), 1, Streams(0, "other"))))
     for used, expected in ((0, 0), (20, 20), (H, H), (H + 20, H), (K * H, H), (K * H, H)):
         if used > pool.used.max():
@@ -161,7 +161,7 @@ def test_an_evaluated_episode_begins_with_the_belief_after_the_first_episode_of_
             policy._start, trials.memory[expected, :, 0], rtol=1e-5, atol=1e-6
         )
     adapter.step(100)
-    assert pool.used.tolist() == [K * H] * N  # one trial is all
+    assert pool.used.tolist() == [K * H] * N  # it stops after one trial
 
 
 def test_the_end_of_an_episode_is_seen_and_is_told_apart_from_a_step_within_it(
@@ -193,7 +193,7 @@ def test_a_policy_tells_tasks_apart_by_what_it_sees_alone(
         reward = np.float32([[1.0], [1.0 - 9.0 * (step == 4)]])
         policy.observe(Step(obs, reward, none, none))
     action = policy.act(obs)
-    assert not np.array_equal(action[0], action[1])  # they differ in a reward
+    assert not np.array_equal(action[0], action[1])  # what they saw differs in one reward
 
 
 def test_a_method_goes_on_from_its_state_and_refuses_without_one(

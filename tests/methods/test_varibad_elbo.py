@@ -31,7 +31,7 @@ def noise(seed: int, *shape: int) -> Tensor:
 
 
 def weights(kind: str) -> Params:
-    """Those of a fresh method, in float64, with biases that matter."""
+    """Weights of a fresh method in float64, with noise added so that biases matter."""
     _, phi = init(Spec(O, A, L, kind), CONFIG, torch.Generator().manual_seed(0))
     return {
         name: tensor.double() + 0.3 * noise(k, *tensor.shape)
@@ -40,7 +40,7 @@ def weights(kind: str) -> Params:
 
 
 def trials_of(lengths: list[int], seed: int = 0) -> Recorded:
-    """Trials of such lengths, with noise for padding."""
+    """Trials of the given lengths, padded with noise."""
     size = len(lengths)
     parts = (
         noise(seed, L, size, A),
@@ -58,7 +58,7 @@ def layer(phi: Params, name: str) -> nn.Linear:
 
 
 def posteriors_of(phi: Params, trials: Recorded, b: int) -> list[Independent]:
-    """N(0, I) and then what is believed after 0, 1, … steps of a trial."""
+    """N(0, I), and then the beliefs after 0, 1, … steps of a trial."""
     cell = nn.GRUCell(9, CONFIG.memory, dtype=torch.float64)
     recurrent = {"weight_ih": phi["gru_x.w"].T, "weight_hh": phi["gru_m.w"].T}
     cell.load_state_dict(recurrent | {"bias_ih": phi["gru_x.b"][0], "bias_hh": phi["gru_m.b"][0]})
@@ -83,7 +83,7 @@ def decoded(phi: Params, name: str, z: Tensor, *inputs: tuple[str, Tensor]) -> T
 
 
 def naive(phi: Params, trials: Recorded, draws: Draws, b: int) -> list[Tensor]:
-    """Errors of reward and state, and divergences, of one trial."""
+    """Sums of reward errors, state errors and divergences of one trial."""
     sums = [torch.zeros(()).double() for _ in range(3)]
     posteriors = posteriors_of(phi, trials, b)
     for p, t in enumerate(draws.posterior[b].tolist()):
@@ -102,7 +102,7 @@ def naive(phi: Params, trials: Recorded, draws: Draws, b: int) -> list[Tensor]:
 
 
 def everything(lengths: list[int]) -> Draws:
-    """Every posterior of trials of one length, and every transition for each."""
+    """Draws of every posterior of equally long trials, with every transition for each."""
     [length] = set(lengths)
     posterior = torch.arange(length + 1).expand(len(lengths), -1)
     transition = torch.arange(length).expand(*posterior.shape, -1)
@@ -185,7 +185,7 @@ def test_tasks_with_weights_and_trials_of_their_own_are_each_task_alone() -> Non
 def test_a_posterior_rests_on_the_steps_before_it_and_predicts_those_after_it(t: int) -> None:
     phi, trials = weights("reward"), trials_of([L] * B)
     parts = [part.clone().requires_grad_() for part in trials[:3]]
-    transition = torch.full((B, 1, 1), L - 1)  # the future of all but the last
+    transition = torch.full((B, 1, 1), L - 1)  # in the future of all posteriors but the last
     draws = Draws(torch.full((B, 1), t), transition, torch.zeros(B, 1, Z).double())
     terms = elbo(
         phi, trials._replace(action=parts[0], reward=parts[1], next_obs=parts[2]), draws, None
@@ -209,7 +209,7 @@ def test_draws_reach_every_posterior_and_every_transition_of_a_trial_and_none_be
         share = torch.bincount(draws.posterior[b]) / 200
         assert share.min() > 0.4 / (steps + 1)
     assert draws.noise.shape == (3, 200, Z) and abs(float(draws.noise.std()) - 1) < 0.1
-    # of each posterior its own
+    # each posterior has transitions of its own
     assert not torch.equal(draws.transition[:, 0], draws.transition[:, 1])
 
 

@@ -69,6 +69,6 @@ def test_training_on_alone_reaches_what_a_trial_cannot(trained: Varibad) -> None
     tuned = VaribadFinetuned(SPEC, CONFIG)
     tuned.load_state_dict(trained.state_dict())
     own, on = curve(trained, 3000), curve(tuned, 3000)
-    # until its trial is over, the method is the same
+    # the same until the trial is over
     assert on[: len(own)] == pytest.approx(own, rel=1e-3)
     assert on[-1] > own[-1]

@@ -1,4 +1,4 @@
-"""Learning in VariBAD: policy and autoencoder apart, in what order, and each test task alone."""
+"""Learning in VariBAD: policy and autoencoder apart, their order, and each test task alone."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -170,7 +170,7 @@ def test_the_autoencoder_learns_as_adam_does_by_hand_with_each_network_clipped(
         for names in (("see", "gru", "belief"), ("reward",), ("state",)):
             mine = [tensor for name, tensor in expected.items() if name.startswith(names)]
             norms.append(float(torch.nn.utils.clip_grad_norm_(mine, norm)) if mine else 0.0)
-        # so that clipping shows
+        # large enough for clipping to show
         assert min(norms[:2]) > 0.01 and (norms[2] > 0.01) is (kind == "transition")
         adam.step()
     for name, tensor in agent.phi.items():
@@ -209,7 +209,7 @@ def test_the_buffer_holds_as_many_trials_as_it_is_told_to(
 
     monkeypatch.setattr("methods.varibad.TrialReplay", watched)
     meta_trained(Varibad, replace(CONFIG, vae_buffer=buffer, precollect=2 * BUDGET), 2 * BUDGET)
-    # those collected before the first update too
+    # including those collected before the first update
     assert [int(replay.held) for replay in replays] == [held]
 
 
@@ -227,14 +227,14 @@ def test_nothing_is_learned_before_enough_was_collected(meta_trained: Callable[.
     config = replace(CONFIG, precollect=2 * BUDGET + 1)
     for batches in (3, 5):
         method = meta_trained(Varibad, config, batches * BUDGET)
-        # what is collected is normalised by
+        # all that is collected enters the statistics it is normalised by
         assert method.states.count == method.rewards.moments.count == batches * BUDGET
     once = meta_trained(Varibad, replace(config, vae_updates=1), 3 * BUDGET)
     at_once = meta_trained(Varibad, CONFIG, BUDGET)
     start = init(once.spec, CONFIG, Streams(0, "train").child("method").torch("init"))
     for trained in (once, at_once):
         moved = (trained.theta["log_std"] - start[0]["log_std"]).abs().max()
-        # by one update of Adam's
+        # no farther than the Adam steps on one batch allow
         assert 0 < moved < 1.01 * CONFIG.learning_rate * CONFIG.epochs * CONFIG.minibatches
 
 
@@ -285,7 +285,7 @@ def test_what_one_task_sees_moves_no_weight_of_another(
     other = trials.moments.reward.clone()
     other[:, 1] *= 10.0
     ended = trials.moments.trial_ended.clone()
-    ended[::9, 1] = True  # and has more trials, for its ring
+    ended[::9, 1] = True  # it also has more trials, for its ring
     agents[0].learn(trials)
     agents[1].learn(
         trials._replace(moments=trials.moments._replace(reward=other, trial_ended=ended))
@@ -332,7 +332,7 @@ def test_an_agent_goes_on_from_its_state(
     state = one.state_dict()
     trials = trials_of(one, point_pool(10**6))
     one.learn(trials)
-    for _ in range(2):  # after the other went on: a state is a copy, and so is what was loaded
+    for _ in range(2):  # after `one` went on, and twice: the state and what was loaded are copies
         other.load_state_dict(state)
         other.learn(trials)
     other.load_state_dict(state)

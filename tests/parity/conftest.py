@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def peer() -> Callable[[str], ModuleType]:
-    """`peer("scipy.stats")`: a module of a library that may not be installed."""
+    """`peer("scipy.stats")`: import a module of a library that may not be installed."""
 
     def imported(name: str) -> ModuleType:
         library = name.split(".")[0]

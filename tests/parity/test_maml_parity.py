@@ -18,7 +18,7 @@ N, B, O, A, D, RATE = 3, 11, 4, 2, 8, 0.3
 
 @pytest.fixture(params=[1, 2], ids=["one inner step", "two inner steps"])
 def batches(request: pytest.FixtureRequest) -> list[Samples]:
-    """One for each inner step, and one for after them."""
+    """One batch for each inner step, and one for after them."""
     generator = torch.Generator().manual_seed(1)
     shapes = ((N, B, O), (N, B, A), (N, B))
     return [
@@ -30,7 +30,7 @@ def batches(request: pytest.FixtureRequest) -> list[Samples]:
 def theta() -> Params:
     generator = torch.Generator().manual_seed(0)
     params = init_gaussian_policy(O, A, D, generator, torch.float64)
-    # biases and log σ too
+    # moves biases and log σ off their initial values too
     return {name: tensor + 0.1 * draw(generator, *tensor.shape) for name, tensor in params.items()}
 
 
@@ -44,7 +44,7 @@ def log_prob(module: Any, obs: Tensor, action: Tensor) -> Tensor:
 
 
 def peer(maml: Any, batches: list[Samples]) -> list[Any]:
-    """learn2learn's learners, one of each task, adapted to all batches but the last."""
+    """learn2learn's learners, one for each task, adapted to all batches but the last."""
     learners = [maml.clone() for _ in range(N)]
     for n, learner in enumerate(learners):
         for batch in batches[:-1]:

@@ -1,7 +1,7 @@
 """On rectangular tables our aggregates, profiles and probabilities of improvement are rliable's,
 and so are their intervals without the correction for few seeds, which rliable does not have.
 
-rliable draws from the global generator whatever it is told, so each of its runs is seeded there.
+rliable always draws from the global generator, so each of its runs seeds that one.
 Bounds of its intervals and of ours both depend on the draws: their tolerance is four standard
 errors, estimated from runs with different seeds.
 """
@@ -23,7 +23,7 @@ from reports.stats.aggregates import (
 )
 from reports.stats.improvement import probability_of_improvement
 
-Scores = dict[str, "np.ndarray[Any, Any]"]  # by method, [seeds, families]: rliable's order of axes
+Scores = dict[str, "np.ndarray[Any, Any]"]  # method: [seeds, families], as in rliable
 TAU = np.array([-0.2, 0.1, 0.5, 0.55, 0.8, 1.4])
 RUNS, DRAWS = 8, 4_000
 

@@ -1,10 +1,10 @@
 """How speed is measured and judged.
 
 Both sides of a ratio take turns in short stretches, so that a busy machine slows both, and the
-median counts. `judge` keeps it for the table that `run.py` prints, beside its goal, and fails below
-the guard, a tenth under what was measured: a goal may be missed for years, a guard says that
-something became slower. Peers are imported where they are measured, so that a file without them
-does not carry their threads.
+median counts. `judge` notes the ratio beside its goal for the table that `run.py` prints, and fails
+below the guard, a tenth under what was measured: a goal may be missed for years, but a guard says
+that something became slower. Peers are imported where they are measured, so that a file without
+them does not carry their threads.
 """
 
 import os
@@ -24,15 +24,15 @@ from methods.api import Event
 
 Stretch = Callable[[int], Any]  # run this many control steps
 
-N = 64  # tasks of ours, and environments of EnvPool
-PEERS = 16  # environments of Gymnasium
+N = 64  # our tasks, and EnvPool's environments
+PEERS = 16  # Gymnasium's environments
 STRETCH = 10  # control steps between turns
 THREADS = 2
-LOOK_S = 0.5  # at other processes, before and after a measurement
+LOOK_S = 0.5  # seconds of watching other processes, before and after a measurement
 
 
 def load_of_others() -> float | None:
-    """Share of the machine that is in use while this process sleeps; None where /proc lacks it."""
+    """Share of the machine in use while this process sleeps; None where /proc does not say."""
     try:
         before = ticks_of_all()
         sleep(LOOK_S)
@@ -51,10 +51,10 @@ def ticks_of_all() -> int:
 
 @pytest.fixture
 def judge(benchmark: Any) -> Iterator[Callable[..., None]]:
-    """`(ratio, ours, peer, goal, guard)`: notes a measurement for the table; fails below `guard`.
+    """`(ratio, ours, peer, goal, guard)`: note a measurement for the table; fail below `guard`.
 
-    `ratio` is our speed over the peer's, `ours` says in words what we took. How busy the machine is
-    with other work is looked at before and after.
+    `ratio` is our speed over the peer's, and `ours` says in words how fast we are. The load of
+    other processes is measured before and after.
     """
     before = load_of_others()
 
@@ -79,17 +79,17 @@ def speed_ratio(
     """Their time per simulated step over ours: the median over pairs of stretches taken in turns.
 
     Args:
-      ours, theirs: run a number of control steps.
+      ours, theirs: each runs a given number of control steps.
       repeats: stretches of each.
       steps: control steps of a stretch.
-      share: our simulations over theirs.
+      share: number of our simulations over that of theirs.
     """
     pairs = [(seconds(ours, steps), seconds(theirs, steps)) for _ in range(repeats)]
     return float(np.median([their_time / our_time for our_time, their_time in pairs]) * share)
 
 
 def our_stepper(family: TaskFamily) -> Stretch:
-    """Random actions in N training tasks, resetting what ends, as a learner does."""
+    """Random actions in N training tasks; episodes that end are reset, as by a learner."""
     env = BatchEnv(family, family.sample(N, np.random.default_rng(0)), threads=THREADS)
     actions = (
         np.random.default_rng(1).uniform(-1, 1, (200, N, 1, env.action_size)).astype(np.float32)
@@ -110,7 +110,7 @@ def our_stepper(family: TaskFamily) -> Stretch:
 
 
 def their_stepper(step: Callable[[FloatArray], Any], actions: FloatArray) -> Stretch:
-    """A peer's `step` under actions [T, n, A], over and over; peers reset ended ones themselves."""
+    """A peer's `step` under actions [T, n, A], over and over; peers reset by themselves."""
     clock = 0
 
     def run(steps: int) -> None:
@@ -125,11 +125,11 @@ def their_stepper(step: Callable[[FloatArray], Any], actions: FloatArray) -> Str
 def episode_times(
     env: BatchEnv, bare: Batch, start: Mapping[str, Any], ours_first: bool
 ) -> FloatArray:
-    """Seconds of each stretch of one horizon [stretches, 2], ours and the bare batch's; same start,
+    """Seconds [stretches, 2] of each stretch of one horizon, ours and the bare batch's; same start,
     same actions.
 
-    What a task ends early is reset at once in our time; between stretches the bare batch takes
-    those simulations over.
+    Episodes that end early are reset at once, which counts as our time; between stretches the bare
+    batch takes over the states of those simulations.
     """
     actions = (
         np.random.default_rng(1)
@@ -139,7 +139,7 @@ def episode_times(
     ctrl, qpos, our_qpos = bare.bind("ctrl"), bare.bind("qpos"), env.batch.bind("qpos")
     env.load_state_dict(start)
     bare.state[...] = env.batch.state
-    apart = np.zeros(N, bool)  # reset in this stretch
+    apart = np.zeros(N, bool)  # tasks that were reset in this stretch
 
     def ours(stretch: FloatArray) -> None:
         for action in stretch:
@@ -159,7 +159,7 @@ def episode_times(
         for run in (ours, theirs) if ours_first == (begin // STRETCH % 2 == 0) else (theirs, ours):
             pair[run] = seconds(lambda _, run=run, stretch=stretch: run(stretch), STRETCH)
         times.append((pair[ours], pair[theirs]))
-        # or they did not do the same work
+        # both must have done the same work
         np.testing.assert_array_equal(qpos[~apart], our_qpos[~apart])
         bare.state[apart] = env.batch.state[apart]
         apart[:] = False
@@ -168,12 +168,12 @@ def episode_times(
 
 @pytest.fixture
 def speed_over_bare_batch(benchmark: Any, judge: Callable[..., None]) -> Callable[..., None]:
-    """`(family, threads, fields=(), *, goal, guard)`: ours against a bare `Batch.step`, same state
-    and actions.
+    """`(family, threads, fields=(), *, goal, guard)`: our speed over a bare `Batch.step`'s, at the
+    same states and actions.
 
-    `fields` names the model fields that the family varies. Ours is a whole horizon and a full
-    reset. Every repeat does the same work, so each stretch has a median over the repeats, and an
-    episode is the sum of its stretches.
+    `fields` names the model fields that the family varies. Our time covers a whole horizon and a
+    full reset. Every repeat does the same work, so each stretch takes its median over the repeats,
+    and an episode the sum of its stretches.
     """
 
     def measure(
@@ -203,7 +203,7 @@ def speed_over_bare_batch(benchmark: Any, judge: Callable[..., None]) -> Callabl
 
 
 def per_second(run: Stretch, steps: int) -> str:
-    """Control steps per second of all N tasks, in words."""
+    """Control steps per second of all N tasks, as text."""
     return f"{N * steps / seconds(run, steps):,.0f} steps/s"
 
 
@@ -274,7 +274,7 @@ def speed_over_envpool(benchmark: Any, judge: Callable[..., None]) -> Callable[.
 
 @pytest.fixture
 def iterations() -> Callable[..., Callable[[], None]]:
-    """`(method, pool, n_tasks, budget, streams)`: begins meta-training; a call is an iteration."""
+    """`(method, pool, n_tasks, budget, streams)`: begin meta-training; a call is one iteration."""
 
     def begin(
         method: Any, pool: Any, n_tasks: int, budget: int, streams: Any

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
-BUSY = 0.05  # of the machine, used by others: from here on numbers say little
+BUSY = 0.05  # share of the machine used by others from which on numbers say little
 
 
 class Measurement(NamedTuple):
@@ -29,13 +29,13 @@ class Measurement(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether the goal is met; "slower" below the guard."""
+        """Whether the goal is met; "slower" below the guard; with " *" if the machine was busy."""
         word = "slower" if self.ratio < self.guard else "yes" if self.ratio >= self.goal else "no"
         return word + " *" * (self.others > BUSY)
 
 
 def measure(file: Path, folder: Path) -> tuple[list[Measurement], bool]:
-    """Run a file of tests; what it measured, and whether all of it passed."""
+    """Run a file of tests; return what it measured and whether all tests passed."""
     path = folder / f"{file.stem.removeprefix('test_')}.json"
     path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", str(file)]
@@ -54,7 +54,7 @@ def _measurement(one: dict[str, Any]) -> Measurement:
 
 
 def table(measured: Iterable[Measurement]) -> str:
-    """Lines of text, a column for each part of a measurement."""
+    """The measurements as lines of text, with a column for each part."""
     lines = [("what", "ours", "against", "ratio", "guard", "goal", "met")]
     for one in measured:
         numbers = (f"{value:.2f}" for value in (one.ratio, one.guard, one.goal))
@@ -67,7 +67,7 @@ def table(measured: Iterable[Measurement]) -> str:
 
 
 def main() -> int:
-    """Measure the files named, or all."""
+    """Measure the named files, or all; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, help="all of this folder by default")
     parser.add_argument("--out", type=Path, default=Path("perf-results"), help="folder for JSON")

@@ -1,6 +1,6 @@
 """How much of the simulator's speed is left, and how it compares with what people use instead.
 
-Where two threads share a core, a peer of another thread count meets half of us.
+Where two threads share a core, a peer with another number of threads meets us at half our speed.
 """
 
 from collections.abc import Callable, Mapping

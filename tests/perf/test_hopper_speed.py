@@ -13,5 +13,5 @@ VARIED = ("body_mass", "body_inertia", "dof_damping", "geom_friction")
 def test_it_keeps_the_speed_of_a_bare_batch(
     speed_over_bare_batch: Callable[..., None], threads: int
 ) -> None:
-    """Under random actions one hopper in ten falls at each step, and its reset is in our time."""
+    """Under random actions one hopper in ten falls at each step; our time includes its reset."""
     speed_over_bare_batch(HopperRand(), threads, VARIED, goal=0.9, guard=0.84)

@@ -127,7 +127,7 @@ def products_seconds(dtype: torch.dtype) -> float:
 
 
 def multiplications() -> float:
-    """Multiply-adds of one TD3 update of N networks, the delayed half counted half.
+    """Multiply-adds of one TD3 update of N networks, with the delayed part counted half.
 
     Forward: target actor, two target critics, two critics. Backward: two critics, twice their
     forward less the gradient of the input. Half of: actor and one critic forward, the critic's

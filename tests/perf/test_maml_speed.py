@@ -100,7 +100,7 @@ def test_a_meta_gradient_is_faster_than_learn2learns(
 
 
 class Timed:
-    """An environment that notes the seconds that its simulator takes."""
+    """An environment that records the seconds its simulator takes."""
 
     def __init__(self, env: Any, spent: dict[str, float]) -> None:
         self._env, self._spent = env, spent

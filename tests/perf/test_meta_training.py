@@ -2,8 +2,8 @@
 
 The prototype (16 tasks, v* evenly spaced on [0.1, 2.0] m/s, width and batch 128, learning rate
 1e-3, bf16) had mean training returns of −195, −165 and −135 after 10, 20 and 30 thousand steps per
-task, in 430 s on two cores. The ratio is that of returns, theirs over ours, as both are losses. A
-processor that would emulate bfloat16 computes in fp32.
+task, in 430 s on two cores. The ratio is that of returns, theirs over ours, because both are
+negative. Processors that would have to emulate bfloat16 compute in fp32.
 """
 
 import time
@@ -25,7 +25,7 @@ FAMILY = CheetahVel()
 N, STEPS = 16, 30_000
 PRECISION = "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
 PROTOTYPE = {10_000: -195.0, 20_000: -165.0, 30_000: -135.0}
-WINDOW = 10  # episodes of each task that a return is the mean of
+WINDOW = 10  # a return is the mean over this many episodes of each task
 
 
 def test_meta_training_reaches_the_prototypes_returns(

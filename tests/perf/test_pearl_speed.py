@@ -1,7 +1,7 @@
 """Speed of a PEARL gradient step against a port of the official one, and where time goes.
 
-Both sides sample their batches. The port computes in float32. Ours does too, or its products are in
-bfloat16, which needs a processor that has it.
+Both sides sample their batches. The port computes in float32. Ours does too, or has its products in
+bfloat16 on processors that support it.
 """
 
 import time
@@ -131,7 +131,7 @@ def test_an_iteration_on_the_cheetah_is_gradient_steps(
     for name in ("sample", "sample_context"):
         monkeypatch.setattr(TaskReplay, name, timed("sampling", getattr(TaskReplay, name)))
     iterate = iterations(Pearl(SPEC, config), pool, 10, budget, Streams(0, "method"))
-    iterate()  # and the initial steps
+    iterate()  # to warm up; includes the initial steps
     spent.update(learning=0.0, sampling=0.0)
     whole = benchmark.pedantic(lambda: seconds(iterate), rounds=1)
     spent["collecting"] = whole - sum(spent.values())  # acting and the simulator

@@ -35,7 +35,7 @@ LIMIT_S, HELP_S = 10.0, 1.0
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: Any) -> Path:
-    """A store as a finished run at desk leaves it, but for its trained states."""
+    """A store as a finished run at desk leaves it, without the trained states."""
     root = tmp_path_factory.mktemp("large")
     store, cells = Store(root, create=True), []
     for i, family in enumerate(FAMILIES):

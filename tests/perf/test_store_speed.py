@@ -1,4 +1,4 @@
-"""Time to plan 10 000 cells, to tell how far they are, and to take up the next one."""
+"""Time to plan 10 000 cells, to report their status, and to claim the next one."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,11 +21,11 @@ METHODS = ("apb", "td3", "maml", "zero", "pearl")
 FAMILIES = ("point-goal", "point-rand", "cheetah-vel", "hopper-rand")
 SEEDS = 500
 LIMIT_S = 2.0  # for each of the three
-SMALL = 10  # times smaller is the store that tells whether a step is quadratic
+SMALL = 10  # how many times smaller the other store is, to tell whether a step is quadratic
 
 
 def planned(root: Path, seeds: int) -> tuple[Store, float]:
-    """A store with a plan of 20 cells a seed, and the seconds that planning took."""
+    """A store with a plan of 20 cells per seed, and the seconds that planning took."""
     store = Store(root, create=True)
     began = perf_counter()
     methods = {name: registered_methods()[name] for name in METHODS}
@@ -42,7 +42,7 @@ def planned(root: Path, seeds: int) -> tuple[Store, float]:
 
 
 def claimed(store: Store) -> None:
-    """As a worker that begins: what is left, and the first of it."""
+    """List the stages that are left and claim the first, as a worker does when it begins."""
     first = _left(store, None, set(), None)[0]
     with store.claim(first.key) as mine:
         assert mine
@@ -50,7 +50,7 @@ def claimed(store: Store) -> None:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: Any) -> dict[str, tuple[float, float]]:
-    """Seconds of each, in a store and in one that is `SMALL` times smaller."""
+    """Seconds of each step, in a store and in one that is `SMALL` times smaller."""
     found = {}
     stores = [planned(tmp_path_factory.mktemp("store"), seeds) for seeds in (SEEDS, SEEDS // SMALL)]
     found["planning"] = (stores[0][1], stores[1][1])
@@ -69,7 +69,7 @@ def test_ten_thousand_cells(
     benchmark: Any, measured: dict[str, tuple[float, float]], judge: Callable[..., None], what: str
 ) -> None:
     large, small = measured[what]
-    benchmark.pedantic(lambda: None)  # what is measured is above
+    benchmark.pedantic(lambda: None)  # a placeholder: `measured` holds the times
     judge(
         LIMIT_S / large,
         f"{what} of 10 000 cells in {large:.2f} s",

@@ -1,7 +1,7 @@
 """VariBAD's meta-training speed on cheetah-vel at official sizes, by part and against a port.
 
-The port is written as one would from the paper: modules, `nn.GRU`, an optimiser each, one network
-call per part and step. It has the same environments and sizes.
+The port is written as one would write it from the paper: modules, `nn.GRU`, an optimiser each, one
+network call per part and step. It has the same environments and sizes.
 """
 
 import time

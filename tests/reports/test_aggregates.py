@@ -41,7 +41,7 @@ def scores_of(*cells, **more):
 
 
 def expected_of(*arms, n_expected=3):
-    """`coverage` from (family, method)."""
+    """A `coverage` table from (family, method)."""
     return pd.DataFrame(
         [{"family": f, "method": m, "variant": "", "n_expected": n_expected} for f, m in arms]
     )
@@ -180,7 +180,7 @@ def test_what_is_expected_and_not_there_is_missing():
         [OTHERS, "td3", 1, 3, 7],
     ]
     assert table.loc[table["method"] == "maml", ["value", "low", "high"]].isna().all(axis=None)
-    # others have more than were expected
+    # arms that were not expected lack nothing
     unplanned = aggregate(FULL, EXACT, expected_of(("vel", "apb")))
     assert (unplanned["n_missing"] == 0).all() and set(unplanned["method"]) == {"apb", "td3"}
 
@@ -204,7 +204,7 @@ def test_families_without_references_are_left_out_and_counted():
     arms = [("goal", "apb"), ("goal", "td3"), ("goal", "maml")]
     planned = aggregate(table, EXACT, expected_of(*arms, n_expected=3))
     assert of(planned, "n_missing", "n_left_out", method="maml", statistic=IQM) == [[0, 1]]
-    # once any method has a score there, one without it lacks it
+    # once any method has a score there, a method without one lacks it
     third = pd.concat([table, scores_of(("goal", "radius", "rl2", [1.0]))])
     assert of(
         aggregate(third, EXACT),
@@ -243,7 +243,7 @@ def test_a_table_as_the_store_types_it():
 
 
 def test_from_rows_to_every_statistic():
-    """The tables that the rest of the package makes are what these functions take."""
+    """The tables that the rest of the package makes are the ones that these functions take."""
     cell = {
         "budget": "b",
         "family_version": "1",

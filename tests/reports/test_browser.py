@@ -23,7 +23,7 @@ if (find_spec("playwright") is None or BROWSER is None) and os.environ.get(
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, fill, hostile):
-    """A compared report with hostile methods, settings and errors, and failed and missing cells."""
+    """A compared report with hostile methods, settings, errors, and failed and missing cells."""
     root = tmp_path_factory.mktemp("browser")
     fill(
         root / "store",
@@ -114,7 +114,7 @@ def test_claims_comparisons_and_aggregates_fit_a_desktop_and_wider_tables_show_t
     compared = page.locator(
         ".scroll", has=page.locator("th", has_text=re.compile("least effect|its seeds"))
     )
-    # and those of what only this store has
+    # 3 tables of arms in both stores, 6 of the arms that only this store has
     assert judged.count() >= 2 and compared.count() == 3 + 6
     measure = "tables => tables.map(table => [table.scrollWidth, table.clientWidth])"
     if page.viewport_size["width"] == 1280:

@@ -22,7 +22,7 @@ from reports.stats.significance import holm, permutation_test
 from reports.stats.welch import equivalence, shown_margin, welch_interval
 
 NAN = float("nan")
-# one in twenty, and two standard errors of 250 claims
+# one in twenty, plus two standard errors of the share of 250 claims
 ALLOWED = 0.05 + 2 * np.sqrt(0.05 * 0.95 / 250)
 CURVE = (0, 100, 200, 400)
 ONE = Claim("", "", "ood", ("a",), ("b",))
@@ -31,7 +31,7 @@ ONE = Claim("", "", "ood", ("a",), ("b",))
 def scores_of(
     seeds, budget="desk", family="cheetah-vel", axis="speed", suite="ood", normal=True, variant=""
 ):
-    """Scores from {method: [[y at each of CURVE, as far as it goes], …]}, one curve per seed."""
+    """Scores from {method: [[y at each of CURVE, or fewer], …]}, one curve per seed."""
     return pd.DataFrame(
         [
             {
@@ -60,7 +60,7 @@ def scores_of(
 
 
 def flat(values):
-    """Curves that end with these values."""
+    """Curves that stay at −50 and end with these values."""
     return [[-50.0, -50.0, -50.0, value] for value in values]
 
 
@@ -141,7 +141,7 @@ def test_who_never_gets_there_ranks_last():
         Claim("", "", "ood", arms=("a",), others=("b",), statistics=(STEPS,)), scores_of(seeds)
     ).to_dict("records")
     assert (one["middle"], one["other_middle"], one["favours"]) == (400, np.inf, True)
-    # three at 400 are all of a's, or all of b's: 5 of C(8, 4) each
+    # as extreme: the three values of 400 are all in a, or all in b; 5 of C(8, 4) splits each
     assert one["p"] == pytest.approx(10 / 70)
     tied = made(
         Claim("", "", "ood", arms=("a",), others=("b",), statistics=(STEPS,)),
@@ -206,7 +206,7 @@ def test_an_arm_may_be_a_method_with_other_settings():
 
 
 def drawn(claim, n_claims, n_seeds, seed):
-    """Random walks, one law for all methods: `n_claims` claims, a budget each, in two families."""
+    """Random walks, one law for all methods: `n_claims` claims, one per budget, in two families."""
     methods = list(dict.fromkeys((*claim.arms, *claim.others, "zero")))
     names = [
         list(map(str, range(n_claims))),
@@ -238,7 +238,7 @@ def drawn(claim, n_claims, n_seeds, seed):
 
 
 def alarms(claim, tables, verdict):
-    """The share of claims in which any test gets that verdict, judged as if at desk."""
+    """Share of the claims in which any test gets one of the verdicts, judged as if at desk."""
     tests = claim_tests(claim, tables)
     found = [
         judgement(one.family, "desk", one.p_holm, one.favours) in verdict
@@ -249,7 +249,7 @@ def alarms(claim, tables, verdict):
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.text)
 def test_of_methods_that_are_alike_hardly_ever_one_is_judged(claim):
-    """Seven seeds, so every test could reject; calling equal methods near is no false alarm."""
+    """With seven seeds every test can reject; calling equal methods near is no false alarm."""
     wrong = (CONTRADICTED,) if NORMALISED in claim.statistics else (SUPPORTED, CONTRADICTED)
     assert alarms(claim, drawn(claim, 250, 7, seed=0), wrong) <= ALLOWED
 
@@ -260,7 +260,7 @@ def test_of_methods_that_are_alike_hardly_ever_one_is_judged(claim):
     ids=lambda claim: claim.text,
 )
 def test_what_is_worse_by_the_margin_is_hardly_ever_called_near(claim):
-    """At the margin false alarms are likeliest; just enough noise is left to reject at all."""
+    """False alarms are likeliest at the margin; the noise is low enough for tests to reject."""
     tables = drawn(claim, 250, 7, seed=1)
     quiet = tables.assign(
         normalised=tables["normalised"] / 20 - MARGIN * tables["method"].isin(claim.arms)

@@ -19,7 +19,7 @@ BASE = {
 
 
 def scores_of(budget, levels, seeds=5, suite="ood", family="cheetah-vel", references=None):
-    """Seeds of each method near its level once adaptation starts; expert at 0, floor at −100."""
+    """Scores near each method's level once adaptation starts; expert at 0, floor at −100."""
     rows, cells = [], []
     for method, level in levels.items():
         for seed in range(seeds):
@@ -123,7 +123,7 @@ def test_few_seeds_have_no_interval_and_decide_nothing():
 
 
 def test_seeds_are_too_few_where_they_are_for_all_tests_of_a_claim_together():
-    """Four seeds reach 2/70 in one test but 4/70 in two, even of other opponents; five suffice."""
+    """Four seeds reach p = 2/70 in one test, 4/70 in two, even against two others; five suffice."""
     alone = {"apb": -10.0, "maml": -20.0}
     together = {"apb": -10.0, "maml": -20.0, "pearl+ft": -30.0}
     assert [line["judgement"] for line in lines_of(scores_of("desk", alone, 4))] == [
@@ -167,7 +167,7 @@ def test_fewer_samples_has_a_line_for_the_area_and_one_for_the_steps():
     ],
 )
 def test_on_par_is_equivalence_of_normalised_scores(apb, expected):
-    """A tenth of what lies between −100 and 0 is the margin."""
+    """The margin is a tenth of the range from −100 to 0."""
     scores = scores_of(
         "desk", {"apb": apb, "td3": -50.0}, suite="sanity", references=references_of()
     )
@@ -238,7 +238,7 @@ def test_two_arms_in_different_families_are_not_compared():
 
 
 def verdict_of(*scores):
-    """The line of each claim in the table of all, by its text."""
+    """The line of each claim in the table of all claims, by the claim's text."""
     lines = verdicts_table(all_claim_tests(pd.concat(scores, ignore_index=True))).splitlines()
     cells = [
         [cell.strip() for cell in line.replace("\\", "").strip("| ").split(" | ")] for line in lines
@@ -290,7 +290,7 @@ def test_toys_are_counted_apart_and_judge_nothing():
     )
     levels = {"apb": -10.0, "td3": -30.0}
     whole = verdict_of(scores_of("desk", levels, references=references_of()))[CLAIMS[1].text]
-    assert whole["verdict"] == "supported in part at desk"  # its one pair is there
+    assert whole["verdict"] == "supported in part at desk"  # its only pair was measured
 
 
 def test_the_columns_of_words_are_to_the_left():

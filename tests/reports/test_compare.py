@@ -24,7 +24,7 @@ def stores(tmp_path, fill):
 
 
 def page_of(tmp_path, mine, theirs, jobs=0):
-    """The page; without figures, which take most of the time, unless there are `jobs`."""
+    """The page; with no `jobs` it has no figures, which would take most of the time."""
     (page,) = write_report(mine, tmp_path / "out", formats=["md"], compare=theirs, jobs=jobs)
     return page.read_text(encoding="utf-8")
 
@@ -48,7 +48,7 @@ def test_what_only_the_other_has_joins_every_table(tmp_path, stores):
 
 
 def test_published_results_with_seeds_still_to_come_are_compared(tmp_path, fill):
-    """Nobody has planned those seeds, so that nothing says where their numbers come from."""
+    """Those seeds are not planned yet, so nothing says where their numbers would come from."""
     fill(tmp_path / "mine", suite="id", methods=("zero",))
     page_of(tmp_path, Path("published"), tmp_path / "mine")
     origin = pd.read_csv(tmp_path / "out/data/cells.csv", keep_default_na=False)
@@ -56,7 +56,7 @@ def test_published_results_with_seeds_still_to_come_are_compared(tmp_path, fill)
 
 
 def test_a_meta_training_that_both_have_counts_once(stores):
-    """As where a method that only the other has adapts what one here meta-trains."""
+    """As when a method that only the other store has adapts what one here meta-trains."""
     mine, (rows, cells) = (Store(place, create=False).read(["ood"]) for place in stores)
     trained = cells[cells["method"] == "apb"].set_index(["split", "seed"])["train_id"]
     guests = cells["method"] == "maml"
@@ -79,7 +79,7 @@ def test_what_both_have_is_compared(tmp_path, stores):
     )
     assert found["difference"].astype(float).tolist() == pytest.approx(
         [-2.0] * 6
-    )  # seeds 0, 1 against 0 … 5, each one higher than the one before
+    )  # seeds 0 and 1 against 0 to 5; each seed returns 1 more than the one before
     drawn = re.findall(r"\]\((figures/ood_quick_point-goal_[^)]*compared[^)]*\.svg)\)", page)
     assert len(drawn) == 3 and all((tmp_path / "out" / name).exists() for name in drawn)
 
@@ -116,7 +116,7 @@ def test_a_store_beside_itself_is_refused_and_a_copy_is_said_to_be_one(tmp_path,
     shutil.copytree(stores[0], tmp_path / "copy")
     page = page_of(tmp_path, stores[0], tmp_path / "copy")
     assert "Taken from" not in page and "0 of 6 scores differ" in page
-    # two seeds against two reach p = 1/3, 14 against two 1/120
+    # two seeds against two can reach p = 1/3, and 14 against two 1/120
     assert (
         "6 have too few seeds to be told apart for certain: of 6 tests together the first needs p ≤"
         " 0.0083," in page
@@ -152,7 +152,7 @@ def test_a_method_of_ones_own_is_tested_against_all_others(tmp_path, fill, retur
     page = page_of(tmp_path, mine, theirs)
     assert "It is better than td3 and maml." in page and "No method has scores in both." not in page
     assert "### apb: point-goal, split ood, shift axis angle (ood, quick)" in page
-    # split ood, angle
+    # for the split ood and its axis angle
     assert page.count("The tasks of this axis are exact linear images of training tasks.") == 1
     found = pd.read_csv(tmp_path / "out/data/comparison-own.csv", keep_default_na=False)
     assert set(found["method"]) == {"apb"} and set(found["other"]) == {"td3", "maml"}
@@ -163,7 +163,7 @@ def test_a_method_of_ones_own_is_tested_against_all_others(tmp_path, fill, retur
         sum(b) / 6
     )
     assert one["difference"] == pytest.approx(10) and one["p"] == pytest.approx(2 / 924)
-    assert one["p_holm"] == pytest.approx(6 * 2 / 924)  # two others on three axes
+    assert one["p_holm"] == pytest.approx(6 * 2 / 924)  # 6 tests: two other methods on three axes
     few = page_of(tmp_path, fill(tmp_path / "few", methods=("apb",)), theirs)
     assert (
         "For 2 of 2 there are too few seeds to detect any difference; run it with more (--seeds)."

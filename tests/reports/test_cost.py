@@ -20,7 +20,7 @@ TABLE = ("s", "quick", "f", "ood")
 
 
 def store(**changed):
-    """Two seeds of `m`, which meta-trains, one each of `m+ft` on its first, `td3` and `zero`."""
+    """Two seeds of `m`, which meta-trains; one of `m+ft` on the first, of `td3` and of `zero`."""
     rows, ids, cells = [], [], []
     for method, seed, train in (
         ("m", 0, "a"),
@@ -91,9 +91,9 @@ def points_of(rows, cells):
 
 def test_meta_training_and_adaptation_count_together():
     points = points_of(*store())
-    # seconds: the mean over two seeds
+    # the seconds of meta-training are the mean over two seeds
     assert points.loc["m", list(COSTS)].tolist() == [60.5 + 13.0, 5000 + 3 * 100, 80 + 50]
-    # what trained it is the other arm's
+    # its meta-training is the other arm's
     assert points.loc["m+ft", list(COSTS)].tolist() == [60.0 + 13.0, 5300, 130]
     assert points.loc["td3", list(COSTS)].tolist() == [13.0, 300, 50]
     assert points.loc["zero", list(COSTS)].tolist() == [3.0, 0, 0]

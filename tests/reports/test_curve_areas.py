@@ -90,11 +90,11 @@ def test_a_curve_counts_as_the_zero_action_while_it_is_below_it():
         scores_of(("a", 0, CURVE), ("b", 0, bad), ("zero", 0, zero), ("zero", 1, {0: 4.0}))
     )
     found = table.set_index(["method", "seed"])
-    # 3, 3 and 5: the mean of the zero action is 3
+    # the heights of `bad` are 3, 3 and 5, because the mean of the zero action is 3
     expected = (3.0 * np.log(2) + 4.0 * np.log(4)) / np.log(8)
     np.testing.assert_allclose(found.loc[[("a", 0), ("b", 0)], "area"], [expected] * 2)
     assert found.loc[("b", 0), "at_zero"] == -90.0 and (found["floor"] == 3.0).all()
-    # its own scores, though one is below their mean
+    # the zero action keeps its own scores, though one is below their mean
     assert found.loc["zero", "area"].tolist() == [2.0, 4.0]
 
 
@@ -156,7 +156,7 @@ def test_a_curve_with_a_gap_has_no_area():
         found = areas(("a", 0, CURVE | {lost: NAN}), ("a", 1, CURVE))
         assert np.isnan(found["a", 0]) and np.isfinite(found["a", 1])
         without = {b: y for b, y in CURVE.items() if b != lost}
-        # a seed that stopped before the others
+        # as when a seed stopped before the others
         assert np.isnan(areas(("a", 0, without), ("a", 1, CURVE))["a", 0])
     assert np.isfinite(areas(("a", 0, CURVE | {0: NAN}))["a", 0])
     late = {b: y for b, y in CURVE.items() if b != 100}

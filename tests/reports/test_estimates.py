@@ -50,7 +50,7 @@ def naive(name, scores):
         return ranked[half] if len(means) % 2 else (ranked[half - 1] + ranked[half]) / 2
     if name == "gap":
         return sum(sum(max(1 - x, 0) for x in row) / len(row) for row in scores) / len(scores)
-    # the interquartile mean: pour the weights into a line, and cut pieces of it off at both ends
+    # the interquartile mean: lay the weights out along a line, and cut a piece off at either end
     weighed = sorted((x, 1 / len(row) / len(scores)) for row in scores for x in row)
     cut = len(weighed) // 4 / len(weighed)
     total, at = 0.0, 0.0
@@ -88,8 +88,8 @@ def test_families_with_fewer_seeds_count_as_much():
     assert now(
         partial(share_above, thresholds=np.array([0.5])), [[1, 1, 1, 1], [0, NAN, NAN, NAN]]
     ) == [0.5]
-    # 5 scores, so a fifth of the weight goes at either end: of ½ at 0 that leaves 0.3, and 0.3 of ½
-    # at 1
+    # 5 scores, so a fifth of the weight is cut at either end: 0.3 is left of the ½ at 0, and 0.3 of
+    # the ½ at 1
     np.testing.assert_allclose(now(iqm, [[1, 1, 1, 1], [0, NAN, NAN, NAN]]), 0.5)
 
 
@@ -149,7 +149,8 @@ def test_resamples_are_of_the_seeds_of_each_family():
     counts = shares * [[5], [2], [3]]
     np.testing.assert_allclose(counts, np.rint(counts), atol=1e-12)
     np.testing.assert_allclose(shares.mean(axis=0), even_shares(RAGGED), atol=0.02)
-    both = (counts[:, 1, 0] == 1).mean()  # of two seeds each once: ½; families do not move together
+    # each of two seeds is drawn once with probability ½; families are drawn independently
+    both = (counts[:, 1, 0] == 1).mean()
     assert (
         abs(both - 0.5) < 0.03 and abs(np.corrcoef(counts[:, 0, 0], counts[:, 2, 0])[0, 1]) < 0.06
     )
@@ -172,7 +173,7 @@ def test_the_plain_interval_equals_the_quantiles_of_all_resamples(name):
 
 
 def test_the_corrected_interval_by_hand():
-    """All resamples of n − 1 seeds, their percentiles stretched by t over z."""
+    """Percentiles over all resamples of n − 1 seeds, stretched by t over z."""
     values = np.array([[0.0, 1.0, 4.0], [2.0, 3.0, 9.0]])
     every = [
         (np.mean(a) + np.mean(b)) / 2
@@ -228,7 +229,7 @@ def covered(name, scores, truth, draws=500):
 def test_the_interval_covers_as_often_as_it_says(n_families, n_seeds, name):
     scores = generator(100 + n_seeds).normal(0.7, 0.3, size=(600, n_families, n_seeds))
     truth = 0.324975 if name == "gap" else 0.7  # E max(1 − X, 0) = 0.3 Φ(1) + 0.3 φ(1)
-    # about 95 %, the median 98 %, and three standard errors, 0.027
+    # about 95 %, for the median 98 %; three standard errors are 0.027
     assert 0.92 < covered(name, scores, truth) < 0.99
 
 
@@ -245,7 +246,7 @@ def test_the_plain_interval_covers_less():
         estimate(values, mean, generator(i), draws=500, corrected=False)[1:]
         for i, values in enumerate(scores)
     ]
-    # P(|T| ≤ z √(4/5)) = 0.846, T of 4 degrees of freedom
+    # P(|T| ≤ z √(4/5)) = 0.846, where T has 4 degrees of freedom
     assert np.mean([low <= 3.0 <= high for low, high in found]) < 0.88
 
 

@@ -17,7 +17,7 @@ STEPS = (0, 200, 400, 1000, 2000)
 def scored(
     method: str, family: str, generator: np.random.Generator, level: float
 ) -> Iterator[dict[str, Any]]:
-    """Curves of some seeds, from the floor to about `level` of the 100 return units above it."""
+    """Curves of all seeds, from the floor to about `level` of the 100 return units above it."""
     for seed in range(SEEDS):
         end = 100.0 * level + generator.normal(scale=12.0)
         for b in STEPS:
@@ -65,7 +65,7 @@ def test_methods_that_are_alike_are_rarely_told_apart(claim: Claim) -> None:
         bool((claim_tests(claim, report(claim, generator))["p_holm"] <= LEVEL).any())
         for _ in range(REPORTS)
     )
-    # 1 expected; at a rate of 0.05 more come in 1.6 % of such tests, at 0.3 in 89 %
+    # 1 is expected; more than 3 have a chance of 1.6 % at a rate of 0.05, and of 89 % at 0.3
     assert alarms <= 3
 
 

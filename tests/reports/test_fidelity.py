@@ -1,4 +1,4 @@
-"""The table of published numbers and ours: cells by hand, where it stands, text that is markup."""
+"""The table of published numbers and ours: its cells, its place, and text that holds markup."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ FOREIGN = replace(
 
 
 def cells(table: str) -> list[list[str]]:
-    """The rows of a Markdown table, without its head."""
+    """The rows of a Markdown table, without its header."""
     lines = [line for line in table.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
@@ -100,7 +100,7 @@ def test_a_readme_without_a_place_stays_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_readme_says_what_the_data_say() -> None:
-    """If this fails: `python -m reports.parts.fidelity` writes it."""
+    """If this fails, `python -m reports.parts.fidelity` updates the README."""
     shipped = (Path(methods.__file__).parent / "README.md").read_text(encoding="utf-8")
     assert filled(shipped, full_table(load_anchors())) == shipped
 
@@ -135,7 +135,7 @@ def test_the_page_links_to_sources_and_loads_nothing_from_them(tmp_path: Path) -
         encoding="utf-8"
     )
     assert 'href="https://github.com/' in page and "not measured yet" in page
-    assert '<td style="text-align:left">' in page  # words have lines, as numbers have not
+    assert '<td style="text-align:left">' in page  # words wrap, numbers do not
     assert 'src="http' not in page and "default-src 'none'" in page
 
 
@@ -143,7 +143,7 @@ def test_the_section_is_folded_in_a_report(tmp_path: Path, fill) -> None:
     html, markdown = write_report(
         fill(tmp_path / "store", ("apb",), 1), tmp_path / "out", formats=["html", "md"]
     )
-    # which follows from the rows of the store alone
+    # the Markdown page has only what follows from the rows of the store
     assert "Fidelity" not in markdown.read_text(encoding="utf-8")
     assert fidelity_section()
     folded = html.read_text(encoding="utf-8").partition(

@@ -1,4 +1,4 @@
-"""Films in the report: where they belong, and nothing in a caption becomes a part of the page."""
+"""Films in the report: where they are shown, and that names and captions are inert."""
 
 from reports.page.page import write_report
 from reports.parts.films import Clip, clips_section

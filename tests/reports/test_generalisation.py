@@ -27,13 +27,13 @@ from results.schema import Row, to_frame
 NAN = float("nan")
 STEPS = (0, 100, 200)
 HOME = {"apb": (-60.0, -40.0, -20.0), "td3": (-60.0, -50.0, -10.0)}
-# return on neighbours below that at home, at each checkpoint
+# how far the return on neighbours is below that at home, at each checkpoint
 COST = {"apb": (0.0, 2.0, 4.0), "td3": (0.0, 10.0, 30.0)}
-SHARES = (0.5, 1.0)  # the farther costs 2 more than the nearer
+SHARES = (0.5, 1.0)  # the farther neighbours cost 2 more than the nearer
 
 
 def tables(seeds=2, status="done", tasks=2, cost=COST):
-    """Rows, cells and measures of two methods; seed s earns s more, everywhere."""
+    """Rows, cells and measures of two methods; seed s earns s more everywhere."""
     rows, cells, found = [], [], []
     for method in HOME:
         for seed in range(seeds):
@@ -92,7 +92,7 @@ def test_at_equal_return_a_policy_is_taken_where_it_first_earns_what_all_seeds_e
     equal = at_equal_return(scored()[0]).set_index(["method", "seed"])
     assert set(equal["home"]) == {-20.0}
     assert equal.loc[("apb", 0), "equal"] == -24
-    # between −39 and −19, with neighbours at −41 and −23
+    # between −39 and −19 at home, where neighbours have −41 and −23
     assert equal.loc[("apb", 1), "equal"] == pytest.approx(np.interp(-20, [-39, -19], [-41, -23]))
     assert equal.loc[("td3", 0), "equal"] == pytest.approx(np.interp(-20, [-50, -10], [-60, -40]))
     assert equal.loc[("td3", 1), "equal"] == pytest.approx(np.interp(-20, [-49, -9], [-59, -39]))

@@ -1,4 +1,4 @@
-"""The page as HTML: what it allows itself, and that no name or title becomes part of it."""
+"""The page as HTML: what it may run and load, and that markup in names and titles is inert."""
 
 import re
 from base64 import b64encode

@@ -1,4 +1,4 @@
-"""The appendix: what it says, and that TeX compiles it where it is installed."""
+"""The appendix: what it says, and that TeX, where it is installed, compiles it."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ from reports.page.page import write_report
 def appendix(tmp_path_factory, fill, hostile):
     root = tmp_path_factory.mktemp("latex")
     fill(root / "store", methods=("apb", "td3", "zero", hostile), ended={("td3", 1): "failed"})
-    # it has no figures
+    # the appendix has no figures
     (path,) = write_report(root / "store", root / "out", formats=["latex"], jobs=0)
     return path
 

@@ -1,4 +1,4 @@
-"""The leaderboard: IQMs against naive ones, what replaces them without references, its words."""
+"""The leaderboard: IQMs against naive ones, what stands in without references, and sentences."""
 
 import re
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_every_number_is_an_interquartile_mean_over_seeds_and_families():
         for f in ("f", "h")
         for seed in range(4)
     ]
-    assert apb[AREA] == pytest.approx(naive_iqm(areas))  # one step of the logarithm, by a trapezoid
+    assert apb[AREA] == pytest.approx(naive_iqm(areas))  # one trapezoid over log steps
     assert (apb["n_seeds"], apb["n_families"], apb["env_steps"]) == (4, 2, 100)
     ends = board[board["group"] == OTHERS][END].to_numpy()
     assert (np.diff(ends) <= 0).all()
@@ -113,7 +113,7 @@ def test_who_has_fewer_families_or_no_score_stands_last_and_leads_no_sentence():
     scores.loc[better, "normalised"] += 9.0
     scores = scores[(scores["method"] != "maml") | (scores["family"] != "h")]
     last = (scores["method"] == "td3") & (scores["env_steps"] == STEPS[-1]) & (scores["seed"] > 1)
-    scores.loc[last, "normalised"] = np.nan  # not scored by an earlier checkpoint
+    scores.loc[last, "normalised"] = np.nan  # an earlier checkpoint does not stand in
     board = leaderboard(scores, EXACT)
     others = board[board["group"] == OTHERS]
     assert others["method"].tolist()[-1] == "maml" and not others["complete"].iloc[-1]
@@ -167,7 +167,7 @@ def test_the_sentences_name_who_is_ahead_and_compare_apb_with_other_meta_rl():
     second.loc[second["method"] == "apb", "normalised"] -= 0.2
     behind, _ = leader_sentences(leaderboard(second, EXACT))
     assert behind.endswith(" apb scores 0.62; other meta-RL: maml (0.52).")
-    variant = scores_of(("apb", "maml")).assign(variant="hidden=8")  # neither is apb itself
+    variant = scores_of(("apb", "maml")).assign(variant="hidden=8")  # neither arm is apb itself
     assert "other meta-RL" not in next(leader_sentences(leaderboard(variant, EXACT)))
 
 

@@ -34,7 +34,7 @@ def scores_of(curves, axis="angle", variant=""):
 
 
 TABLE = {
-    TOLD: [[-20, -15, -12, -10 + s] for s in range(4)],  # reaches −8.5
+    TOLD: [[-20, -15, -12, -10 + s] for s in range(4)],  # reaches −8.5 on average
     "apb": [[-60, -40, -20, -14 + s] for s in (0, 2, 4)],
     "maml": [[-50, -45]],  # one seed, and it stops early
     "zero": [[-30]],  # better than what apb begins with
@@ -52,13 +52,13 @@ def test_each_part_is_what_it_says():
         welch_interval([-10, -9, -8, -7], [-14, -12, -10])
     )
     assert parts.loc[(TOLD, "ceiling"), "mean"] == 0
-    # R less the mean height is what is lost while adapting
+    # together: R minus the mean height, which is what is lost while adapting
     lost = parts.loc[[("apb", "speed"), ("apb", "ceiling")], "mean"].sum()
     assert lost == pytest.approx(-8.5 - np.mean(areas))
     alone = parts.loc["maml"]
     assert alone.loc["ceiling", "mean"] == pytest.approx(-8.5 + 45)
     assert alone[["low", "high"]].isna().all(axis=None)
-    # itself: zero-shot by seed, and no interval of a difference from itself
+    # the told policy itself: its zero-shot part is paired by seed, its ceiling has no interval
     assert parts.loc[(TOLD, "zero_shot"), "mean"] == -8.5 + 20
     assert parts.loc[(TOLD, "ceiling"), ["low", "high"]].isna().all()
     assert "zero" not in parts.index.get_level_values("method")

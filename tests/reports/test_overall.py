@@ -95,7 +95,7 @@ def test_the_matrix_says_who_beats_whom(scores):
 
 
 def matrix(n_arms):
-    """Pairs of `n_arms` methods: each beats lower numbers by 60 %, but the last always wins."""
+    """Pairs of `n_arms` methods: each beats lower numbers at 60 %, but the last always wins."""
     lines = []
     for i in range(n_arms):
         for j in set(range(n_arms)) - {i}:
@@ -139,6 +139,6 @@ def test_who_has_fewer_families_is_marked(scores):
     assert "†" not in aggregate_table(found[found["group"] == EXACT_IMAGES], ARMS)
     pairs = probability_of_improvement(fewer, EXACT, value="normalised", draws=50)
     exact, others = improvement_figure(pairs, ARMS, "title").axes
-    # td3 with either of the others
+    # td3 against each of the two others, both ways
     assert sum(text.get_text().endswith("*") for text in others.texts) == 4
     assert not any(text.get_text().endswith("*") for text in exact.texts)

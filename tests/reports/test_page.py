@@ -1,4 +1,4 @@
-"""A store that a run could have left → the report's files, whole, reproducible, safe to open."""
+"""A store that a run could have left → the report's files: whole, reproducible, safe to open."""
 
 import io
 import os
@@ -20,9 +20,9 @@ from results.store import Store, StoreError
 
 
 def write_report(store, out, suites=None, **more):
-    """The Markdown page, which has everything that the HTML page has.
+    """The Markdown page, which has all of the HTML page that follows from the store's rows.
 
-    With `jobs=0` no figures are drawn, which is most of the time.
+    With `jobs=0` no figures are drawn; they take most of the time.
     """
     (page,) = write_pages(store, out, suites, ["md"], **more)
     return page
@@ -47,7 +47,7 @@ def report(tmp_path_factory, fill):
 def test_the_page_answers_with_its_seeds(report):
     page = report.read_text(encoding="utf-8")
     assert "Who adapts out of distribution?" in page
-    # nothing is said of axes that are not exact
+    # the line of an axis that is not exact says nothing of exactness
     assert "**Shift axis radius**, after 200 steps: " in page
     exact, others, last = page.split("#### Split ood, budget quick\n\n")[1].split("\n\n")[:3]
     assert exact == (
@@ -346,7 +346,7 @@ def test_what_cannot_be_read_is_told_before_any_page():
 
 
 def test_measures_of_what_both_have_are_the_reports_own():
-    """Those of guests join; another machine's of the same stage would count twice."""
+    """Measures of guests join; another machine's for a stage in both would count twice."""
 
     def cells_of(*names):
         return pd.DataFrame(

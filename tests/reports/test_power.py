@@ -54,12 +54,12 @@ def test_the_tail_of_students_t():
     ],
 )
 def test_known_effects(n, m, effect):
-    """Effects, in deviations, at power 0.8 (noncentral t); Cohen: 26 seeds for 0.8, 64 for 0.5."""
+    """Effects, in deviations, for power 0.8 (noncentral t); Cohen: 26 seeds for 0.8, 64 for 0.5."""
     assert detectable_effect(1.0, n, m) == pytest.approx(effect, abs=1e-3)
 
 
 def test_the_t_test_detects_it_so_often():
-    # of Student's t with 7 degrees of freedom, two-sided 5 %
+    # critical: Student's t with 7 degrees of freedom, two-sided 5 %
     generator, critical = np.random.default_rng(0), 2.364624
     effect = detectable_effect(2.0, 3, 6, power=0.6)
     x, y = generator.normal(effect, 2.0, (20_000, 3)), generator.normal(0.0, 2.0, (20_000, 6))

@@ -1,4 +1,4 @@
-"""Radius and break-even: exact on hand-made tables, and what they cover in a simulation."""
+"""Radius and break-even: exact on hand-made tables; the radius's coverage in a simulation."""
 
 from math import inf, isnan, nan
 
@@ -57,7 +57,7 @@ def test_a_missing_level_hides_the_radius_only_before_its_end():
 
 
 def test_gains_are_scaled_by_the_zero_action_and_the_best_of_the_table():
-    """The best gains 10 at every level; apb 10, 7.5 and 2.5 of it, so that it reaches to 3."""
+    """The best gain is 10 at every level; apb gains 10, 7.5 and 2.5, so its radius is 3."""
     table = {
         "apb": [[0.0, -2.5, -7.5]] * 3,
         "td3": [[-8.0, 0.0, 0.0]] * 3,
@@ -90,7 +90,7 @@ def test_axes_without_levels_and_policies_that_learn_nothing_have_none():
 def test_where_nobody_gains_the_radius_ends_and_no_seed_is_dropped():
     table = {"apb": [[0.0, 0.0, -20.0]] * 2 + [[-12.0] * 3], "zero": [[-10.0] * 3]}
     (one,) = adaptation_radius(levels_of(table)).to_dict("records")
-    # two seeds gain 10/6 of the best mean at level 2, and nothing at level 4: half is left at 3.4
+    # two seeds gain 10/6 of the best mean at level 2 and nothing at level 4, so half is left at 3.4
     assert one["n_seeds"] == 3 and one["mean"] == pytest.approx((3.4 + 3.4 + 0.0) / 3)
 
 
@@ -102,7 +102,7 @@ def test_a_policy_that_is_told_its_task_scales_nobody():
 
 @pytest.mark.parametrize("n_seeds", [5, 10])
 def test_the_interval_covers_the_radius_of_the_law(n_seeds):
-    """Gains 1 − d/6 with noise: the radius is 3 up to what the noise bends."""
+    """Gains are 1 − d/6 with noise: the radius is 3, up to a bias from the noise."""
     generator = np.random.default_rng(n_seeds)
     many = 1 - np.array(LEVELS) / 6 + 0.1 * generator.standard_normal((20_000, 3))
     law = np.mean([reach(np.array(LEVELS), gains, 0.5) for gains in many])
@@ -147,7 +147,7 @@ def test_meta_training_pays_when_its_steps_are_won_back(meta, steps, standard, e
 
 def test_the_break_even_number_of_a_table():
     def curve(method, reached_at, meta):
-        """Normalised scores that pass one half at a checkpoint of each seed, None for never."""
+        """Normalised scores that pass one half at a given checkpoint per seed; None for never."""
         return [
             {
                 **PLACE,

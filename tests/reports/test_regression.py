@@ -1,4 +1,4 @@
-"""Fresh seeds against published ones: only what moved is called moved, and power is reported."""
+"""Fresh seeds against published ones: only what changed is called so, and power is reported."""
 
 import numpy as np
 import pandas as pd
@@ -61,7 +61,7 @@ def test_what_is_too_small_to_matter_is_no_regression():
     known = scores({"a": np.linspace(-20.0, -19.9, 10)})
     fresh = scores({"a": np.linspace(-20.6, -20.5, 6)})
     one = regressions(fresh, known).iloc[0]
-    assert one["p_holm"] < 0.001 and one["verdict"] == SAME  # 3 % of the mean
+    assert one["p_holm"] < 0.001 and one["verdict"] == SAME  # the difference is 3 % of the mean
     assert one["least_effect"] == pytest.approx(0.05 * 19.95)
     wide = scores({"a": drawn(0.0, 10, 0, 4.0)})
     assert regressions(fresh, wide).iloc[0]["least_effect"] == pytest.approx(
@@ -87,7 +87,7 @@ def test_seeds_that_suffice_for_one_line_do_not_for_two():
     both = regressions(
         *(scores({"a": drawn(-20, 4, i), "b": drawn(-20, 4, i + 2)}) for i in (0, 1))
     )
-    assert alone["verdict"].tolist() == [SAME]  # four against four reach p = 2 / 70
+    assert alone["verdict"].tolist() == [SAME]  # four seeds against four can reach p = 2 / 70
     assert both["verdict"].tolist() == [TOO_FEW] * 2 and np.isinf(both["detectable"]).all()
 
 
@@ -112,7 +112,7 @@ def test_axes_and_families_are_apart_and_missing_scores_are_none():
 
 
 def test_false_alarms_are_as_rare_as_said():
-    """200 clean comparisons of twelve lines: any alarm is as rare as the level, within error."""
+    """In 200 comparisons of 12 unchanged lines any alarm is as rare as the level, within error."""
     alarms = 0
     for trial in range(200):
         known = scores({f"m{i}": drawn(-20, 10, 1_000 + 100 * trial + i) for i in range(12)})

@@ -24,7 +24,7 @@ def expected():
 
 
 def normal(method, value):
-    """maml's scores have references that are barely apart, zero's have none."""
+    """A normalised score; maml's references are barely apart, and zero has none."""
     return {
         "normalised": np.nan if method == "zero" else 1 + value / 50,
         "uncertain": method == "maml",

@@ -76,7 +76,7 @@ def test_averages_tasks_within_a_level_then_levels():
         ]
     )
     scores = adaptation_scores(rows, expect(("m", 0)))
-    # not 4, the mean over tasks
+    # not 4, which is the mean over tasks
     assert scores[["return_mean", "n_tasks", "n_levels"]].iloc[0].tolist() == [6.0, 4, 2]
 
 
@@ -270,7 +270,7 @@ def test_coverage_and_what_is_not_finished():
     ("there", "missing"), [([0, 1], [2]), ([2, 7], [0]), ([5, 6, 7], []), ([0, 1, 2, 3], [])]
 )
 def test_as_many_seeds_are_missing_as_a_published_line_lacks(there, missing):
-    """It may have others than the first: what counts is how many."""
+    """They need not be the first seeds: only their number counts."""
     cells = expect(*(("m", seed) for seed in there))
     cells = cells.assign(adapt_id="a", train_id="t", train_status="done")
     found = with_missing_seeds(cells, [{"suite": "s", "seeds": {"quick": 3}}])

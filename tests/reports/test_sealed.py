@@ -11,7 +11,7 @@ PLACE = {"suite": "ood", "budget": "quick", "family": "f", "axis": "speed", "var
 
 
 def scores_of(*cells):
-    """From (split, method, returns of the seeds); the end of adaptation is at 100 steps."""
+    """Scores from (split, method, returns of the seeds); adaptation ends at 100 steps."""
     lines = [
         {**PLACE, "split": split, "method": method, "seed": seed, "env_steps": b, "return_mean": x}
         for split, method, returns in cells
@@ -34,7 +34,7 @@ def test_the_difference_is_paired_by_seed_over_the_mean_of_the_draws():
     (line,) = found.to_dict("records")
     assert (line["method"], line["split"], line["n_seeds"]) == ("apb", "ood", 3)
     assert (line["frozen"], line["sealed"]) == (-20.0, -23.0)
-    assert line["difference"] == pytest.approx(3.0)  # of 2, 3 and 4
+    assert line["difference"] == pytest.approx(3.0)  # the mean of 2, 3 and 4
     assert line["high"] - 3.0 == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
     table = overfits_table(found, {})
     assert "| apb | -20.0 | -23.0 | 3.00 ± 2.48 | 3 |" in table

@@ -29,7 +29,7 @@ HOSTILE = "_$\\frac$|<b>"
 
 
 def returned(value, method, seed, b):
-    """A gain of 1 per 50 steps, 10 between methods, 2 between seeds."""
+    """`value`, plus 1 per 50 steps and 2 per seed, minus 10 per method."""
     return value + b / 50 + 2 * seed - 10 * list(LAST).index(method)
 
 
@@ -112,7 +112,7 @@ def test_a_level_is_the_mean_over_its_tasks_and_then_over_seeds():
 
 
 def test_only_axes_with_levels_to_compare_are_shown():
-    # radius has one level, the tasks inside the law have no axis
+    # radius has only one level, and the tasks inside the law have no axis
     assert set(points_of(["apb"])["axis"]) == {"angle"}
     assert shift_points(
         level_scores(to_frame(rows_of(["apb"], TASKS[3:])), cells_of(["apb"]))
@@ -153,7 +153,7 @@ def test_bounds_and_the_blind_policy_vary_with_the_level():
     start, last = draw(["apb", "finetune", "zero"]).axes
     for axes in (start, last):
         assert lines(axes, "bound")[0].get_xydata().tolist() == [[0.2, -27.0], [0.8, -36.0]]
-    assert not lines(start, "blind")  # there it is the curve of finetune
+    assert not lines(start, "blind")  # at the start it is the curve of finetune
     assert lines(last, "blind")[0].get_xydata().tolist() == [[0.2, -17.0], [0.8, -26.0]]
 
 

@@ -1,4 +1,4 @@
-"""The bound beside the shortfall, from measures to tables, worked out by hand."""
+"""The bound and the shortfall, from measures to tables, worked out by hand."""
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,12 @@ from results.measures import BOUND, COUNT_FREE_BOUND, HEAD_NORM, NEIGHBOURS, Mea
 from results.schema import Row, to_frame
 
 TASKS = 4
-RETURNS = [[-9.0, -5.5, -7.0, -1.0], [-8.0, -4.0, -6.0, -6.0]]  # by seed and task, in the end
+RETURNS = [[-9.0, -5.5, -7.0, -1.0], [-8.0, -4.0, -6.0, -6.0]]  # by seed and task, at the end
 BOUNDS = [[40.0, 20.0, 30.0, 5.0], [1.0, 2.0, 3.0, 4.0]]
 
 
 def tables(status=("done", "done")):
-    """Two seeds of apb, and one of apb-random that has no bound and earns −5 everywhere."""
+    """Two seeds of apb, and one of apb-random, which has no bound and ends at −5 on every task."""
     rows, cells, found = [], [], []
     for method, seed in (("apb", 0), ("apb", 1), ("apb-random", 0)):
         name = f"{method}{seed}"
@@ -53,7 +53,7 @@ def test_terms_are_those_of_the_last_policy_beside_what_it_falls_short_of():
     assert len(points) == 3 * TASKS and set(TERMS) <= set(points)
     by = points.set_index(["method", "seed", "task_index"])
     assert by.loc[("apb", 1, 2), BOUND] == 3.0 and by.loc[("apb", 1, 2), HEAD_NORM] == 100.5
-    # the best on task 1 is that seed itself, on task 0 apb-random
+    # the best on task 1 is seed 1 itself, and on task 0 apb-random
     assert by.loc[("apb", 1, 1), "shortfall"] == 0 and by.loc[("apb", 1, 0), "shortfall"] == 3
     assert by.loc[("apb", 0, 0), "shortfall"] == 4
     assert points.loc[points["method"] == "apb-random", BOUND].isna().all()
@@ -98,7 +98,7 @@ def test_tables_and_figure_show_what_is_there():
     points = bound_points(*tables())
     lines = terms_table(points).splitlines()
     assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == ["apb", "apb-random"]
-    assert "–" in lines[3] and "13.1" in lines[2]  # mean of the bounds
+    assert "–" in lines[3] and "13.1" in lines[2]  # the mean of the bounds
     text = correlations_table(rank_correlations(points))
     assert "apb-random" not in text and "2 L ‖ρₜ‖" in text and "| 2 |" in text
     figure = bound_figure(points[points["method"] == "apb"], "title")

@@ -1,4 +1,4 @@
-"""The table of tuning: what was tried, what the usual settings score and what the best do."""
+"""The table of tuning: what was tried, and what the usual and the best settings score."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from results.trials import COLUMNS, load_trials
 
 
 def log(folder: Path, method: str = "apb") -> None:
-    """Three trials at a quarter, two at half; the usual settings fail to go on."""
+    """Write three trials at a quarter and two at half; the usual settings do not go on to half."""
     lines = [
         (0, 0.25, 0, "{}", -30.0, 60.0),
         (0, 0.25, 1, '{"depth": 2}', -20.0, 60.0),

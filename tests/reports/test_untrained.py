@@ -63,7 +63,7 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 
 def test_the_end_of_meta_training_is_held_against_the_zero_action_on_the_same_tasks(tables) -> None:
     floors = training_floors(*tables).set_index(["method", "seed"])
-    assert len(floors) == 4  # nothing was measured for the fifth
+    assert len(floors) == 4  # no zero return was measured for the fifth
     expected = {
         ("good", 0): (-5.0, -10.0),
         ("good", 1): (-9.0, -8.0),
@@ -76,7 +76,7 @@ def test_the_end_of_meta_training_is_held_against_the_zero_action_on_the_same_ta
 
 def test_an_arm_is_judged_by_its_mean_over_seeds(tables) -> None:
     floors = training_floors(*tables)
-    # -10.75 against -10; good has -7 against -9
+    # bad has -10.75 against -10, good has -7 against -9
     assert untrained(floors, "ood", "quick", "f") == [("bad", "")]
     assert untrained(floors, "ood", "quick", "other") == []
     (line,) = untrained_lines(floors, "ood", "quick", "f")

@@ -20,7 +20,7 @@ HOSTILE = "apb-_$\\frac$|<b>"
 
 
 def scores_of(methods, last=None, steps=STEPS):
-    """A return of 10 per method, 2 per seed and 1 per 50 steps."""
+    """Returns that fall by 10 per method and rise by 2 per seed and 1 per 50 steps."""
     return pd.DataFrame(
         {
             **PLACE,
@@ -71,7 +71,7 @@ def test_what_belongs_together():
 
 def test_what_stands_alone():
     assert variants_of(plain("apb-random", "td3", "maml", "rl2")) == {}
-    assert variants_of([("zero", ""), ("zero", "x=1"), ("random", "")]) == {}  # bounds
+    assert variants_of([("zero", ""), ("zero", "x=1"), ("random", "")]) == {}  # bounds stand alone
 
 
 def test_a_method_that_stopped_counts_as_it_was_then():

@@ -32,7 +32,7 @@ def test_a_difference_by_hand():
 
 def test_equivalence_by_hand():
     far, near = equivalence(X, Y, 0.5), equivalence(X, Y, 9.0)
-    # above −0.5, which is harder than below
+    # p of lying above −0.5, which is harder to show than below 0.5
     assert far.supports == pytest.approx(1 - student_tail(0.5 / sqrt(2), FREEDOM))
     assert far.contradicts == pytest.approx(student_tail(0.5 / sqrt(2), FREEDOM))
     assert (
@@ -64,7 +64,7 @@ def test_the_interval_covers_as_often_as_it_says(n, m, ratio):
 def test_what_is_worse_by_the_margin_is_hardly_ever_called_near_or_worse(n):
     pairs = list(zip(draw(2, -0.1, 0.1, n, 2_000), draw(3, 0.0, 0.1, n, 2_000), strict=True))
     found = np.array([equivalence(x, y, 0.1) for x, y in pairs])
-    assert ((found <= 0.05).mean(axis=0) < 0.062).all()  # three standard errors of 0.05 in 2000
+    assert ((found <= 0.05).mean(axis=0) < 0.062).all()  # 2.5 standard errors above 0.05, in 2000
     alike = np.array([equivalence(x + 0.1, y, 0.1) for x, y in pairs])
     assert (alike[:, 1] <= 0.05).mean() < 0.005
 

@@ -16,7 +16,7 @@ from reports.parts.styles import COLOURS, method_styles
 from reports.stats.score_matrix import OTHERS
 from reports.stats.scores import add_hold, summarise
 
-# not in the order of the colours, and three have nothing to draw
+# not in the order of the colours; three methods have nothing to draw
 ARMS = ["varibad", "maml", "td3", "cavia", "apb", "pearl", "zero"]
 DRAWN = ["varibad", "td3", "apb", "zero"]
 TABLE = {"suite": "s", "budget": "quick", "family": "f", "split": "ood"}

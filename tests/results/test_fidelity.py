@@ -54,7 +54,7 @@ DOCUMENT: dict[str, Any] = {
 
 
 def written(folder: Path, change: dict[str, Any] | None = None, at: int = 0) -> Path:
-    """The document with one anchor changed, keyed "ours.value"; None removes, `...` makes null."""
+    """Write the document with an anchor changed, keyed "ours.value"; None removes, `...` nulls."""
     document = copy.deepcopy(DOCUMENT)
     for name, value in (change or {}).items():
         *parents, last = name.split(".")
@@ -119,7 +119,7 @@ def test_a_difference_is_ours_less_theirs_as_precise_as_the_coarser(
         (0, {"ours.settings": None}, "ours lacks 'settings'"),
         (0, {"ours.low": None}, "both ends of an interval"),
         (0, {"ours.low": -148}, "an interval that holds its value"),
-        (0, {"difference": 3}, "has 'difference'"),  # never typed in
+        (0, {"difference": 3}, "has 'difference'"),  # it is computed, never typed in
         (0, {"reason": None}, "needs a reason"),
         (0, {"family": ...}, "no family but a value of ours"),
         (0, {"method": ""}, "method cannot be ''"),

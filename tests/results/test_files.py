@@ -103,7 +103,7 @@ def test_a_lock_is_held_by_one_and_seen_by_all(tmp_path):
 
 
 def test_who_only_looks_at_a_lock_is_not_taken_for_its_holder(tmp_path):
-    """Two that ask for the status of a store at once see the same."""
+    """Two processes that ask for the status of a store at the same time see the same."""
     path = tmp_path / ".lock"
     with open(path, "w") as looks:
         fcntl.flock(looks, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The server that forks workers: whose packages it imports, what it never hears of."""
+"""The server that forks workers: whose packages it imports, and which signals it holds back."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ ASK = """
 
 @pytest.fixture
 def told(tmp_path):
-    """What a forked process finds, whose parent has the packages at `root` before all others."""
+    """What a forked process finds if its parent puts the packages at `root` before all others."""
 
     def told(root):
         (tmp_path / "ask.py").write_text(textwrap.dedent(ASK.format(root=str(root))))
@@ -91,7 +91,7 @@ DISMISS = """
 
 
 def test_a_server_that_is_dismissed_ends_at_once_though_it_holds_signals_back(tmp_path):
-    """It would import for seconds, and keep the output of a command open until then."""
+    """Otherwise it would import for seconds and keep a command's output open until then."""
     (tmp_path / "dismiss.py").write_text(textwrap.dedent(DISMISS.format(root=str(ROOT))))
     command = [sys.executable, "-P", str(tmp_path / "dismiss.py")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -120,7 +120,7 @@ def test_a_report_goes_on_to_its_end_when_a_process_of_its_dies():
 
 
 def test_a_server_looks_where_its_parent_does_but_not_in_the_current_folder(tmp_path, monkeypatch):
-    """`python -m` has it first: what a user calls `torch.py` is not to be imported there."""
+    """`python -m` puts that folder first; a user's file `torch.py` in it must not be imported."""
     monkeypatch.chdir(tmp_path)
     places = [os.getcwd(), "", "below", "/elsewhere"]
     monkeypatch.setattr(sys, "path", [*places, *sys.path])

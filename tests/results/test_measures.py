@@ -1,4 +1,4 @@
-"""Measurements beside the rows: what was written reads back exactly, and damage is found out."""
+"""Measures beside the rows: what was written reads back exactly, and damage is detected."""
 
 from dataclasses import asdict
 from pathlib import Path

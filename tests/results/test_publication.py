@@ -1,4 +1,4 @@
-"""Published rows: text keeps them as they were, always the same bytes, and edits are found out."""
+"""Published rows: text keeps them exactly, in the same bytes each time; edits are detected."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ ORDER = ["stage", "cell_id", "env_steps", "task_index"]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Two methods of two seeds, one of them meta-trained, with numbers that text must not round."""
+    """Two methods with two seeds, one meta-trained, with numbers that text must not round."""
     opened, cells = Store(tmp_path / "store", create=True), []
     generator = np.random.default_rng(0)
     for method in ("m", "zero"):
@@ -86,7 +86,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def measured(seed: int) -> list[Measure]:
-    """One seed has more measures than the other."""
+    """Measures of a seed; seed 0 has one more than seed 1."""
     return [
         Measure(name="zero", env_steps=0, task_index=i, at=0.5 * i or None, value=-1 / 3 - seed)
         for i in range(2 - seed)
@@ -142,7 +142,7 @@ def test_what_is_published_reads_as_the_store_did(store: Store, tmp_path: Path) 
 
 
 def test_what_an_adaptation_began_from_is_published_with_it(store: Store, tmp_path: Path) -> None:
-    """By it `publish --add` tells cells of other weights apart."""
+    """`publish --add` uses it to tell apart cells that began from other weights."""
     published = publish(store, tmp_path / "published", {"m1": {**RECORD, BUILT_ON: "5eed"}})
     told = {
         name: published.record(CellKey("adapt", "s", 3, name)).get(BUILT_ON)
@@ -261,7 +261,7 @@ def test_a_stage_that_two_suites_have_has_the_record_of_each(store: Store, tmp_p
 
 
 def test_measures_of_a_stage_that_two_suites_have_come_once(store: Store, tmp_path: Path) -> None:
-    """A mean over the tasks of a meta-training must not count those of one suite twice."""
+    """A mean over the tasks of a meta-training must not count its tasks once per suite."""
     one = publish(store, tmp_path / "published").measures()
     shutil.copytree(tmp_path / "published/s", tmp_path / "published/t")
     both = Publication(tmp_path / "published")
@@ -270,7 +270,7 @@ def test_measures_of_a_stage_that_two_suites_have_come_once(store: Store, tmp_pa
 
 
 def test_runs_of_the_same_cells_for_different_suites_gave_the_same_rows() -> None:
-    """They ran apart, alongside other work: published results can be reproduced."""
+    """They ran separately, alongside other work, so published results can be reproduced."""
     rows, _ = Publication().read()
     measured = [name for name in COLUMNS if name not in {*NOT_COMPARED, "suite", "suite_version"}]
     adapted = rows[rows["stage"] == "adapt"].sort_values(

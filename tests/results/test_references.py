@@ -58,7 +58,7 @@ ROWS = [
     row("zero", -51.0, 0.5),
     row("td3", -1.0, 0.1, seed=1, env_steps=50),  # the best ever, long before the end
     row("td3", -40.0, 0.1, seed=0, env_steps=50),
-    row("td3", -20.0, 0.1, seed=0, env_steps=100),  # decides
+    row("td3", -20.0, 0.1, seed=0, env_steps=100),  # the best one checkpoint earlier, which decides
     row("td3", -25.0, 0.1, seed=1, env_steps=100),
     row("td3", -30.0, 1.0, seed=0, env_steps=200),
     row("td3", -29.0, 2.0, seed=1, env_steps=200),  # the best at the end
@@ -108,7 +108,7 @@ def test_references_of_another_protocol_are_not_read(tmp_path: Path) -> None:
 def test_a_bound_averages_all_episodes_of_all_seeds() -> None:
     random = collect(to_frame(ROWS), "f")["splits"]["ood"][0]["random"]
     assert (random["mean"], random["episodes"], random["seeds"]) == (-55.0, 20, 2)
-    # of the 20 episodes taken together
+    # the variance of the 20 episodes taken together
     variance = np.mean([3.0**2, 4.0**2]) + np.var([-60.0, -50.0])
     assert random["mean"] - random["low"] == pytest.approx(1.96 * np.sqrt(variance / 20))
 
@@ -127,7 +127,7 @@ def test_files_come_back_as_one_table_with_the_floor(tmp_path: Path) -> None:
 def test_an_oracle_that_the_floor_may_reach_is_uncertain(
     tmp_path: Path, oracle: float, uncertain: bool
 ) -> None:
-    """Where their intervals meet: here each is its mean ± 1.24."""
+    """The oracle is uncertain if the two intervals meet; here each is its mean ± 1.24."""
     rows = [
         row("random", -60.0),
         row("zero", -51.0, 2.0),

@@ -51,7 +51,7 @@ def test_there_is_none_at_first_and_then_the_newest_alone(store):
 
 @pytest.mark.parametrize("status", ["failed", "timeout", "ok", "diverged"])
 def test_it_outlives_a_failure_and_goes_once_its_stage_is_done(store, status):
-    """What took hours until a limit of time is still there to go on from."""
+    """Work that took hours up to a time limit is still there to go on from."""
     save(store, OLD)
     store.write(KEY, [], state=None, log="", record={"status": status})
     if store.status(KEY) == "failed":
@@ -85,7 +85,7 @@ def test_an_error_of_the_disk_at_any_moment_leaves_one_whole(store, monkeypatch,
     except StoreError:
         assert len(calls) > nth
     else:
-        assert len(calls) <= nth  # fewer calls suffice
+        assert len(calls) <= nth  # saving makes fewer calls
     monkeypatch.undo()
     assert read(store) in (OLD, NEW)
     assert len(files(store)) == 2
@@ -94,12 +94,12 @@ def test_an_error_of_the_disk_at_any_moment_leaves_one_whole(store, monkeypatch,
 
 
 class DeathError(BaseException):
-    """Ends a process where it stands: nothing is tidied up."""
+    """Stands for the sudden death of a process, which tidies nothing up."""
 
 
 @pytest.mark.parametrize("nth", range(6))
 def test_a_death_at_any_moment_leaves_one_whole(store, monkeypatch, nth):
-    """It dies at a file's fsync or rename and tidies nothing up; the next snapshot sweeps."""
+    """The process dies at a file's fsync or rename; the next snapshot tidies up after it."""
     save(store, OLD)
     calls = []
 

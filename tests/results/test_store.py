@@ -373,7 +373,7 @@ class TestClaims:
         writer = Thread(target=write, args=(TRAIN,), kwargs={"seed": 2})
         with locked(folder / cell.WRITE_LOCK, 0.0):
             writer.start()
-            time.sleep(0.3)  # it waits for the lock
+            time.sleep(0.3)  # the writer waits for the lock
             assert writer.is_alive()
             shutil.copytree(tmp_path / "finished", folder, dirs_exist_ok=True)
         writer.join()
@@ -500,7 +500,7 @@ class TestReading:
             ["train", 9, "timeout"],
             ["adapt", 5, "ok"],
         ]
-        assert len(rows) == 10  # two each: what is shared comes once
+        assert len(rows) == 10  # two per stage: a shared train stage comes once
 
     def test_a_train_stage_shared_by_suites_comes_once_without_a_suite(self, store, plan, write):
         for suite in ("ood", "gap"):

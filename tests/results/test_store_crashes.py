@@ -44,7 +44,7 @@ def plan(seeds):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a Python process that runs `script` after the prelude; whatever is left gets killed."""
+    """Start a Python process that runs `script` after the prelude; kill what is left at the end."""
     environment = {**os.environ, "PYTHONPATH": str(Path(results.__file__).parents[1])}
     running = []
 
@@ -92,7 +92,7 @@ def temporary_files(store):
 
 
 def check_whole(store, name):
-    """A cell is one of the records that were written for it, or none."""
+    """Check that a cell is one of the records written for it, or none; return its status."""
     status = store.status(key(name))
     if status in ("done", "failed"):
         seed = store.record(key(name))["seed"]
@@ -103,7 +103,7 @@ def check_whole(store, name):
 
 
 # Dies at the n-th call of one system call, just before or just after it, while a finished record
-# replaces a failed one. The forked children spare importing pandas for every death.
+# replaces a failed one. Forking avoids importing pandas anew for every death.
 DIE_AT_EVERY_CALL = """
     store = Store(Path(sys.argv[1]), create=False)
     for call in ("open", "fsync", "replace", "unlink"):
@@ -228,7 +228,7 @@ RACE = """
 
 
 def test_processes_share_the_work_without_doing_anything_twice(tmp_path, start, finish):
-    root = tmp_path / "store"  # made by all three at once
+    root = tmp_path / "store"  # created by all three workers at once
     workers = [start(RACE, root, me) for me in range(3)]
     assert [worker.stdout.readline() for worker in workers] == ["ready\n"] * 3
     for worker in workers:
@@ -278,7 +278,7 @@ def test_an_error_of_the_disk_leaves_a_whole_record_or_none(store, monkeypatch, 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A command prefix that runs a process with a real, private 256 kB file system on `disk`."""
+    """A command prefix that runs a process with a real, private 256 kB file system at `disk`."""
     (tmp_path / "disk").mkdir()
     prefix = [
         "unshare",

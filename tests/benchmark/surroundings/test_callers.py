@@ -1,4 +1,4 @@
-"""What calls the program: scripts, threads, pools of processes, parents with signals blocked."""
+"""Callers of the program: scripts, threads, pools of processes, parents with signals blocked."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ CALL = "from benchmark.cli import main\nmain({words})\n"
 
 
 def python_in(folder, *words, **options):
-    """Another process of this Python; one that hangs is an error."""
+    """Run another process of this Python; fail if it hangs."""
     options = {"capture_output": True, "text": True, "check": False, "timeout": 120} | options
     return subprocess.run([sys.executable, *words], cwd=folder, **options)
 
@@ -57,7 +57,7 @@ def test_a_method_may_stand_in_the_script(tmp_path):
         "from benchmark.cli import main\nfrom methods.bounds import Zero\n"
         f"class Mine(Zero): ...\nif __name__ == '__main__':\n    main({own})\n"
     )
-    for n_before in (0, 1):  # once the script is edited, its method is another
+    for n_before in (0, 1):  # after the script is edited, its method counts as another
         done = python_in(tmp_path, "script.py")
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         assert f"2 of 2 stages done ({n_before} of them before)" in done.stdout

@@ -1,4 +1,4 @@
-"""Every file of a store, damaged in every way: each command mends it or names it, in one line."""
+"""Every file of a store, damaged in every way: each command repairs it or names it in one line."""
 
 import os
 import pickle
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# meta-trains in a moment, so that its store has every kind of file
+# a method that meta-trains in a moment, so that its store has every kind of file
 TRAINED = """
 class Trained(Still):
     meta_trains = True
@@ -44,8 +44,10 @@ def harm(path: Path, how: str) -> None:
 
 @pytest.fixture
 def words(plugin, monkeypatch, here, no_figures):
-    """Of a run of one plug-in that meta-trains; what a report says of the same rows, as where a
-    file is damaged that it does not read, is not worked out again.
+    """Words for a run of one plug-in that meta-trains.
+
+    A report of known rows, as when the damaged file is one that it does not read, is not computed
+    again.
     """
     from reports.page import page
 
@@ -90,7 +92,7 @@ def test_a_damaged_file_is_mended_or_named(smoke, cli, here, words, trained, how
             done = cli(*command, "--store", "store")
             unknown = not path.exists() and path.name == "suite-ood.json"
             assert done.code == 0 or unknown or names(done, path), (where, command, done)
-    # a run meets them all
+    # a run with all files of the cells damaged
     shutil.rmtree(here / "store")
     shutil.copytree(sound, here / "store")
     paths = [next((here / "store").glob(pattern)) for pattern in FILES[3:]]
@@ -109,7 +111,7 @@ def test_a_pipe_in_the_place_of_a_lock_keeps_nobody_waiting(cli, here, trained, 
     sound, _ = trained
     for pattern in (TRAIN_CELL, ADAPT_CELL):
         (folder,) = sound.glob(pattern)
-        (folder / "cell.json").unlink()  # who is not done may be running
+        (folder / "cell.json").unlink()  # a cell that is not done may be running
         (folder / lock).unlink()
         os.mkfifo(folder / lock)
     assert cli("show", "--store", sound).code == 0

@@ -1,7 +1,7 @@
-"""Generated command lines: each ends as the help says, and in no traceback, whatever it asks for.
+"""Generated command lines: each ends as the help says and without a traceback.
 
-Words are drawn from the options that the commands have. Stages do not run, films and figures are
-not drawn; all else does what it does.
+Words are drawn from the options that the commands have. Stages do not run, and films and figures
+are not drawn; everything else is real.
 """
 
 import random
@@ -35,7 +35,7 @@ NASTY = [
     "--",
     "=",
 ]
-# the first two of each are good ones
+# the first two values of each are valid
 KNOWN = {
     "--suite": ["ood", "id", "sanity", "placement", "shift", "oracle", "odo"],
     "--budget": ["smoke", "quick", "desk", "paper", "oracle-fast"],
@@ -62,11 +62,11 @@ KNOWN = {
 
 
 def line(rng):
-    """A command with some of its options, most of them with values that it knows."""
+    """A command with some of its options, most of them with values in `KNOWN`."""
     name = rng.choice([*COMMANDS])
     words = [name if rng.random() < 0.98 else rng.choice(NASTY)]
     for option in COMMANDS[name].params:
-        # what has no default is mostly given
+        # options without a default are mostly given
         if rng.random() > (0.9 if option.required else 0.3):
             continue
         flag = option.opts[0]
@@ -85,7 +85,7 @@ def line(rng):
 
 @pytest.fixture
 def prepared(here, reference, published_sanity, monkeypatch):
-    """A folder with results, good and bad; whatever takes long is left out."""
+    """A folder with sound and damaged results; whatever takes long is replaced."""
     from reports.page import page
 
     drawn = page.opened
@@ -139,6 +139,6 @@ def test_every_line_ends_as_the_help_says(prepared, cli, group):
 
 
 def content(folder, *names):
-    """Every byte that must not change."""
+    """The content of all files below the named paths, which must not change."""
     paths = (path for name in names for path in [folder / name, *(folder / name).rglob("*")])
     return {path: path.read_bytes() for path in paths if path.is_file()}

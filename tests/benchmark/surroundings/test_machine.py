@@ -20,7 +20,7 @@ SMOKE = ("run", "--suite", "ood", "--budget", "smoke", "--families", "point-goal
 
 
 def benchmark_in(folder, *words, **variables):
-    """The command line in another process."""
+    """Run the command line in another process."""
     command = [sys.executable, "-m", "benchmark", *words]
     environment = {**os.environ, **variables}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
@@ -28,7 +28,7 @@ def benchmark_in(folder, *words, **variables):
 
 @pytest.fixture
 def system(tmp_path):
-    """Write files of Linux's control groups below a folder."""
+    """Write files of Linux's control groups below a folder; in names, `__` stands for `/`."""
 
     def write(**files):
         for name, text in files.items():
@@ -79,7 +79,7 @@ def test_omp_num_threads_is_the_most_that_a_worker_takes(monkeypatch):
 
 @pytest.mark.parametrize("backend", ["nonsense", "egl", "osmesa"])
 def test_what_draws_nothing_needs_no_opengl(tmp_path, backend):
-    (tmp_path / "OpenGL").mkdir()  # in the place of PyOpenGL, which would load the library
+    (tmp_path / "OpenGL").mkdir()  # takes the place of PyOpenGL, which would load the library
     (tmp_path / "OpenGL/__init__.py").write_text("raise AttributeError('no library')\n")
     done = benchmark_in(tmp_path, *SMOKE, "--methods", "zero", MUJOCO_GL=backend)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -99,7 +99,7 @@ def test_figures_are_drawn_without_shared_memory(cli, smoke, here, monkeypatch):
     cli("report", "--store", "store", "--out", "with")
 
     def missing(*args, **kwargs):
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory")  # of /dev/shm
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")  # there is no /dev/shm
 
     monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", missing)
     done = cli("report", "--store", "store", "--out", "without")
@@ -186,7 +186,7 @@ def test_a_time_limit_ends_verify_with_a_code_of_its_own(cli, published_sanity):
 
 
 def limited(kind, size):
-    """Make a process limit its own resources."""
+    """Return a function by which a new process limits its own resources."""
     return lambda: resource.setrlimit(kind, (size, size))
 
 
@@ -209,7 +209,7 @@ def test_a_limit_of_the_shell_is_named(tmp_path, kind, size, complaint):
     done = subprocess.run(
         command,
         cwd=tmp_path,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # each of its threads takes much
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # each OpenBLAS thread takes much memory
         capture_output=True,
         text=True,
         timeout=120,

@@ -40,7 +40,7 @@ def test_files_called_like_modules_that_are_needed_do_no_harm(tmp_path):
 
 def test_what_runs_before_the_program_moves_no_score(tmp_path, reference, rows_of):
     """A `sitecustomize` that changes torch's and NumPy's settings, as `usercustomize` may."""
-    site = tmp_path / "site"  # workers do not look into the current folder
+    site = tmp_path / "site"  # workers do not look in the current folder
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         "import numpy, torch\nnumpy.seterr(all='raise')\ntorch.set_default_dtype(torch.float64)\n"
@@ -103,7 +103,7 @@ def test_a_broken_entry_point_is_named_and_hides_nothing(tmp_path):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A checkout with one commit, which the program believes to lie in."""
+    """A checkout with one commit, which the program takes for its own."""
     file = tmp_path / "benchmark/provenance.py"
     file.parent.mkdir()
     file.write_text("")

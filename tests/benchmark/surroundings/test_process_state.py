@@ -1,4 +1,4 @@
-"""What a plug-in does to its process: it repeats itself, and no other method feels it."""
+"""What a plug-in does to its process: runs repeat exactly, and no other method is affected."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from benchmark.suites import BUDGETS, SUITES
 from results.schema import NOT_COMPARED
 from results.store import Store
 
-# draws from the generators that Python, NumPy and torch share with everybody
+# draws from the global generators of Python, NumPy and torch
 CARELESS = """
 import random
 
@@ -87,7 +87,7 @@ def stage_of(name):
 
 
 def stops_at(asked, last):
-    """Whether `asked`, which counts how often a stage asked, is at `last`."""
+    """Advance `asked`, which counts a stage's calls of `stop`; return whether it was at `last`."""
     return next(asked) == last
 
 

@@ -22,9 +22,10 @@ def _check(name: str) -> None:
     package = import_module(name)
     if getattr(package, "APB_BENCHMARK_PACKAGE", None) != name:
         raise ImportError(
-            f"the package {name!r} at {', '.join(getattr(package, '__path__', '?'))} is none of"
-            f" apb-benchmark's and hides its {name!r}: import benchmark before it, or, if another"
-            " distribution installed it, install apb-benchmark in a virtual environment of its own"
+            f"the package {name!r} at {', '.join(getattr(package, '__path__', '?'))} does not"
+            f" belong to apb-benchmark and hides its {name!r}: import benchmark before it, or, if"
+            " another distribution installed it, install apb-benchmark in a virtual environment of"
+            " its own"
         )
 
 

@@ -71,11 +71,11 @@ def added(old: Parts | None, new: Parts) -> tuple[Parts, str]:
     told = f"{len(fresh.cells)} cells added, {len(kept.cells)} kept"
     if strange.any():
         told += (
-            f"; {int(strange.sum())} of the store left out, as they began from other trained states"
-            " than those that are published: `run --unpublished` begins from these"
+            f"; {int(strange.sum())} of the store left out, because they adapt other trained states"
+            " than the published ones: `run --unpublished` adapts the published ones"
         )
     if gone := len(done.cells) - len(of_now.cells):
-        told += f"; {gone} of the store left out, as the code would not run them like that today"
+        told += f"; {gone} of the store left out, because today's code would run them differently"
     if gone := len(_other_slots(outdated, fresh.cells)):
         told += f"; {gone} published ones left out for the same reason"
     return _joined(kept, fresh, before.plan, new.plan), told

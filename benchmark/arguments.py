@@ -122,7 +122,9 @@ def choose_methods(
     registered = registered_methods()
     named = list(suite.methods) if text is None else words(text, "methods")
     if len(named) > 1 and (alone := {"all", "none"} & {*named}):
-        raise InputError(f"--methods {min(alone)} stands alone; leave it out, or the others")
+        raise InputError(
+            f"--methods {min(alone)} must be given alone; leave out either it or the others"
+        )
     if named == ["all"]:
         names = [*suite.methods, *(name for name in registered if name not in suite.methods)]
     elif named == ["none"]:
@@ -153,8 +155,8 @@ def choose_tuned(method: str, family: str, budget: Budget) -> tuple[str, str]:
         raise unknown("family", family, FAMILIES)
     if not has_tuning_law(family):
         raise InputError(
-            f"family {family!r} is there to compare with published scores and has no tuning law;"
-            " take another"
+            f"family {family!r} exists only for comparison with published scores and has no tuning"
+            " law; choose another"
         )
     if ":" in method:
         ((name, path),) = own_methods([method]).items()
@@ -165,7 +167,7 @@ def choose_tuned(method: str, family: str, budget: Budget) -> tuple[str, str]:
         raise unknown("method", method, registered)
     if not budget.train_tasks and load_method(path).meta_trains:
         raise InputError(
-            f"budget {budget.id!r} has no meta-training, which {name} needs; take another"
+            f"budget {budget.id!r} has no meta-training, which {name} needs; choose another"
         )
     return name, path
 
@@ -180,13 +182,13 @@ def own_methods(paths: Sequence[str]) -> dict[str, str]:
             raise InputError(f"--method {path} was given twice")
         if path.startswith("__main__:") and not has_file():
             raise InputError(
-                f"--method {path}: no worker process can import a script that is no file; put the"
-                " class into a module"
+                f"--method {path}: worker processes cannot import a script that is not a file; put"
+                " the class into a module"
             )
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", path.rpartition(":")[2]).lower()
         if name in registered or name in found:
             raise InputError(
-                f"--method {path} would be called {name!r}, as another method is; rename its class"
+                f"--method {path} would be named {name!r}, like another method; rename its class"
             )
         found[name] = path
     return found
@@ -217,8 +219,8 @@ def refuse_idle_of_run(context: "Context", plan: bool, dry_run: bool, executor: 
     here = ("force", "live", "time_limit")
     of_workers = ("jobs", "save_every", "stage_time_limit", "memory_limit", "device")
     for given, names, use in (
-        (plan, (*here, *of_workers, "dry_run"), "a run that is not only planned"),
-        (dry_run, (*here, "unpublished", "save_every", "device"), "a run that takes place"),
+        (plan, (*here, *of_workers, "dry_run"), "a run without --plan"),
+        (dry_run, (*here, "unpublished", "save_every", "device"), "a run without --dry-run"),
         (executor == "slurm", here, "--executor local or ray"),
         (executor == "ray", ("memory_limit",), "--executor local or slurm"),
     ):
@@ -306,9 +308,9 @@ def check_budgets(cells: "Iterable[Cell]") -> None:
             raise InputError(f"{cell.method} on {cell.family} cannot be built: {fault}") from error
         if cell.train_steps < needed:
             raise InputError(
-                f"{cell.method} on {cell.family}: one step of its meta-training takes {asked}"
-                f" environment steps and budget {cell.budget!r} has {cell.train_steps:,}; change"
-                " its settings, or take a larger budget"
+                f"{cell.method} on {cell.family}: one iteration of its meta-training takes {asked}"
+                f" environment steps, but budget {cell.budget!r} has {cell.train_steps:,}; change"
+                " its settings, or choose a larger budget"
             )
 
 
@@ -333,8 +335,8 @@ def choose_published(unpublished: bool, folder: Path | None, force: bool) -> Pat
         return None
     if force:
         raise InputError(
-            "--force would train anew what --unpublished takes over from the published results;"
-            " leave one of them out"
+            "--force would retrain what --unpublished reuses from the published results; leave one"
+            " of them out"
         )
     from results.publication import PUBLISHED
 
@@ -359,7 +361,9 @@ def choose_where(
         if given and executor != user:
             raise InputError(f"{name} is for --executor {user}, and would do nothing here")
     if plan and executor != "local":
-        raise InputError(f"--plan leaves nothing to --executor {executor}; leave one of them out")
+        raise InputError(
+            f"--plan leaves nothing for --executor {executor} to run; leave one of them out"
+        )
     from benchmark.executors import Where  # imports torch, so after the quick checks
 
     if executor != "slurm":
@@ -435,7 +439,7 @@ def check_device(device: str, here: bool) -> None:
     import torch  # takes seconds, so after the quick checks
 
     if not torch.cuda.is_available():
-        built = "" if torch.version.cuda else ", and this torch is built for CPUs alone"
+        built = "" if torch.version.cuda else ", and this torch is built for CPUs only"
         raise InputError(f"--device {device}: there is no CUDA device here{built}")
 
 

@@ -310,16 +310,16 @@ def _trainer(name: str, method: type[Method]) -> str:
     if like is None or not like.meta_trains:
         can = ", ".join(other for other, path in known.items() if load_method(path).meta_trains)
         raise PluginError(
-            f"method {name} is trained by {trainer!r}, which is no registered method that"
-            f" meta-trains; those are {can}"
+            f"method {name} is trained by {trainer!r}, which is not a registered method that"
+            f" meta-trains; those that do are {can}"
         )
     more = {
         field.name for field in fields(method.Config) if field.metadata.get("stage") != "adapt"
     } - {field.name for field in fields(like.Config)}
     if not issubclass(method.Config, like.Config) or more:
         raise PluginError(
-            f"method {name} is trained by {trainer!r}, whose Config it must share to adapt what"
-            " that one trained; a subclass may add settings of adaptation, marked with"
+            f"method {name} is trained by {trainer!r}, whose Config it must share to adapt that"
+            " method's trained state; a subclass may add settings of adaptation, marked with"
             ' metadata={"stage": "adapt"}'
         )
     return trainer

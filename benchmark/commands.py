@@ -202,7 +202,7 @@ def tune(
     every = [tried(rung=rung) for rung in range(len(tuning.RUNGS))]
     known = tuning.logged(log, chain(*every))
     if kept := tuning.put_aside(log, len(known)):
-        console.print(f"{log} has other trials, too; a copy of it is {kept}", soft_wrap=True)
+        console.print(f"{log} also holds other trials; it was copied to {kept}", soft_wrap=True)
     for rung, (fraction, _) in enumerate(tuning.RUNGS):
         chosen = [*drawn] if rung == 0 else tuning.promoted(pd.DataFrame(lines), rung)
         trials = [trial for trial in every[rung] if trial.number in chosen]
@@ -213,7 +213,7 @@ def tune(
         opened.write_plan(plan_of(tuning.SUITE, {name: path}, cells))
         console.print(
             f"{name} on {family}: {len(trials)} trials at {fraction:g} of {budget.id},"
-            f" {len(trials) - len(left)} of them in {log}, store {store}",
+            f" {len(trials) - len(left)} of them already in {log}, store {store}",
             soft_wrap=True,
         )
         display = Display(console)
@@ -322,7 +322,7 @@ def _tell_foreign(console: Console, suite: str, planned: Planned) -> None:
     why = f" ({planned.reason})" if planned.reason else ""
     console.print(
         f"suite {suite}: {counted(planned.foreign, 'planned cell')} left out, which this version of"
-        f" the program, or of a method, does not know how to run as planned{why}",
+        f" the program, or of a method, cannot run as planned{why}",
         soft_wrap=True,
     )
 
@@ -347,7 +347,7 @@ def _execute(
             return executor.run(stages, display.show)
     except TimeLimitError:
         _tell_kept(console, executor.store, executor.table)
-        console.print("time limit reached; run the same command again to go on")
+        console.print("time limit reached; run the same command again to continue")
         return None
     except Exception:
         raise
@@ -360,9 +360,9 @@ def _tell_kept(console: Console, store: Store, table: list[Progress]) -> None:
     """Print how much is saved of each stage that was under way."""
     for entry in table:
         if entry.state not in ("done", "failed") and entry.started is not None:
+            at = saved(store, entry.stage.key)
             console.print(
-                f"kept of {entry.stage}: {saved(store, entry.stage.key) or 'nothing'}",
-                soft_wrap=True,
+                f"{entry.stage}: {f'saved at {at}' if at else 'nothing saved'}", soft_wrap=True
             )
 
 
@@ -370,7 +370,7 @@ def _conclude(console: Console, table: list[Progress], store: Path, took_s: floa
     failed = [entry for entry in table if entry.state == "failed"]
     before = sum(entry.finished_before for entry in table)
     console.print(
-        f"{len(table) - len(failed)} of {len(table)} stages done ({before} of them before) in"
+        f"{len(table) - len(failed)} of {len(table)} stages done ({before} of them earlier) in"
         f" {duration(took_s)}"
     )
     for entry in failed:
@@ -385,7 +385,7 @@ def _conclude(console: Console, table: list[Progress], store: Path, took_s: floa
     if ours < theirs:
         line = (
             f"  the published methods have {theirs} seeds each; run with --seeds {theirs} to tell"
-            " yours from them"
+            " yours apart from them"
         )
         console.print(line, soft_wrap=True)
     return FAILED if failed else DONE

@@ -160,13 +160,13 @@ def as_text(found: Mapping[str, Any]) -> str:
         f"about {found['core_hours']:.1f} core-hours: {', '.join(wall)}",
         f"memory {_size(found['memory_mb'])} with {counted(found['workers'], 'worker')}, disk"
         f" {_size(found['disk_mb'])}",
-        f"a core of this machine is {found['speed']:.2f} times as fast as that on which the rates"
-        " were measured",
+        f"a core of this machine is {found['speed']:.2f} times as fast as the one that the rates"
+        " were measured on",
     ]
     if found["guessed"]:
-        text.append(f"guessed from their likes: {_few(found['guessed'])}")
+        text.append(f"guessed from similar stages: {_few(found['guessed'])}")
     if found["unknown"]:
-        text.append(f"not counted, as nothing like it was measured: {_few(found['unknown'])}")
+        text.append(f"not counted, because no similar stage was measured: {_few(found['unknown'])}")
     return "\n".join(text)
 
 

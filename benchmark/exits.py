@@ -95,11 +95,11 @@ def exit_code(command: Callable[[], Any], verbose: bool, resumes: bool) -> int:
             _mute(sys.stdout.fileno())
             return _complain("there is no space left where the output goes", FULL)
         if error.errno == errno.EFBIG:
-            return _complain("no file may be that large: raise the limit (ulimit -f)", FULL)
+            return _complain("a file exceeds the size limit: raise it (ulimit -f)", FULL)
         if _is_out_of_memory(error):
             return _out_of_memory(verbose)
         if not _in_a_folder():
-            return _complain("the current folder is gone: change to another")
+            return _complain("the current folder no longer exists: change to another")
         return _defect()
     except Exception as error:
         if (stop := _stop_behind(error)) is not None:
@@ -181,7 +181,7 @@ def _termination_raised() -> Iterator[None]:
 
 def _interrupted(resumes: bool) -> int:
     print(
-        f"\ninterrupted; run the same command again{' to go on' if resumes else ''}",
+        f"\ninterrupted; run the same command again{' to continue' if resumes else ''}",
         file=sys.stderr,
     )
     return INTERRUPTED
@@ -190,13 +190,13 @@ def _interrupted(resumes: bool) -> int:
 def _defect() -> int:
     """Report the current exception with its traceback."""
     traceback.print_exc()
-    return _complain("this is a defect of the program: report it with what is above", DEFECT)
+    return _complain("this is a bug in the program: report it with the output above", DEFECT)
 
 
 def _stopped(stop: BaseException, resumes: bool) -> int:
     if not isinstance(stop, _TerminatedError):
         return _interrupted(resumes)
-    again = f"run the same command again{' to go on' if resumes else ''}"
+    again = f"run the same command again{' to continue' if resumes else ''}"
     print(f"terminated; {again}", file=sys.stderr)
     return 128 + int(stop.args[0])
 

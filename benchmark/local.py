@@ -211,7 +211,9 @@ class LocalExecutor:
                 self._give_up(worker, f"it took longer than {limit:.0f} s", "timeout")
             elif memory is not None and (taken := memory_of(worker.process.pid or 0)) > memory:
                 self._give_up(
-                    worker, f"it took {taken / 2**20:,.0f} MiB of memory, of {memory / 2**20:,.0f}"
+                    worker,
+                    f"it took {taken / 2**20:,.0f} MiB of memory; the limit is"
+                    f" {memory / 2**20:,.0f} MiB",
                 )
 
     def _give_up(self, worker: "_Worker", error: str, status: str = "failed") -> None:
@@ -242,7 +244,7 @@ class LocalExecutor:
         if busy:
             note = (
                 f"saving {len(busy)} unfinished stage{'s' * (len(busy) > 1)}; Ctrl-C again ends at"
-                " once, without"
+                " once, without saving"
             )
             with suppress(OSError):  # the terminal is gone
                 self._note(note)

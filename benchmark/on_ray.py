@@ -246,7 +246,7 @@ class RayExecutor:
             if entry.n_ended == MOST_LOST:
                 self._fail(entry, f"its process was lost {MOST_LOST} times: {type(lost).__name__}")
             else:
-                self._note(f"lost {entry.stage} with its process; it goes on elsewhere")
+                self._note(f"lost the process of {entry.stage}; the stage goes on elsewhere")
             return
         if outcome == "stopped":
             entry.state = "waiting"
@@ -433,5 +433,6 @@ def _check(stage: Stage, software: Mapping[str, Any]) -> None:
     if ours != software or theirs != (method.version, source_digest(cell.method_path)):
         raise RuntimeError(
             f"the node {os.uname().nodename} has other versions ({ours}) than the driver"
-            f" ({dict(software)}), or another version of {cell.method}: install the same"
+            f" ({dict(software)}), or another version of {cell.method}: install the same versions"
+            " on all nodes"
         )

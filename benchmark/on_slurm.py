@@ -127,7 +127,8 @@ def prepared(store: Path, parameters: Mapping[str, Any], cluster: str = "slurm")
         executor = submitit.AutoExecutor(folder=store / FOLDER / "%j", cluster=cluster, **often)
         executor.update_parameters(**{"name": "apb-benchmark", **DEFAULTS, **parameters})
     except (RuntimeError, NameError, ValueError, TypeError, OSError, AssertionError) as error:
-        raise InputError(f"Slurm: {' '.join(str(error).split()) or 'a wrong type'}") from error
+        said = " ".join(str(error).split()) or "a parameter has the wrong type"
+        raise InputError(f"Slurm: {said}") from error
     return executor
 
 

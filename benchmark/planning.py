@@ -87,8 +87,8 @@ def planned_in(plan: Mapping[str, Any]) -> Planned:
         return Planned([], attempt, len(wanted))
     if not plan.get("requests"):
         raise StoreError(
-            f"the plan of suite {plan['suite']} does not say how its cells are made: plan them"
-            " again with `run --plan`"
+            f"the plan of suite {plan['suite']} does not record the options that it was made with:"
+            " plan its cells again with `run --plan`"
         )
     found: dict[str, Cell] = {}
     reason = ""
@@ -136,6 +136,6 @@ def named(
     there = {plan["suite"]: plan for plan in plans}
     if unknown := [name for name in suites or () if name not in there]:
         raise StoreError(
-            f"{root}: no plan of suite {unknown[0]}, there are: {', '.join(there) or 'none'}"
+            f"{root}: no plan of suite {unknown[0]}; planned suites: {', '.join(there) or 'none'}"
         )
     return [plan for name, plan in there.items() if suites is None or name in suites]

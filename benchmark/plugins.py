@@ -60,8 +60,8 @@ def load_method(path: str) -> "type[Method]":
         raise PluginError(f"method {path!r} is not of the form module:Class")
     if module.endswith(".py"):
         raise PluginError(
-            f"method {path!r} names a file: give {Path(module).stem}:{name}, from the folder that"
-            " has it"
+            f"method {path!r} names a file: give {Path(module).stem}:{name}, and run the command in"
+            " the folder that contains the file"
         )
     with _explained(path), _guarded(path):
         found = getattr(import_module(module), name)
@@ -82,8 +82,8 @@ def source_digest(path: str) -> str:
     files = sorted(sources(load_method(path).__module__))
     if not files:
         raise PluginError(
-            f"method {path}{_from(path)} has no Python file by which its versions are told apart:"
-            " put it into one"
+            f"method {path}{_from(path)} has no Python file, without which its versions cannot be"
+            " told apart: put it into one"
         )
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     return (

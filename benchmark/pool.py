@@ -154,7 +154,8 @@ class TaskPool:
             gc.collect()  # it may be alive only as part of a reference cycle
         if len(self._passing):
             raise UnsavableError(
-                "it made an environment within a step and kept it: make it when the learner is made"
+                "it made an environment within a step and kept it: make such environments when the"
+                " learner is made"
             )
         return {
             "used": self.used.copy(),

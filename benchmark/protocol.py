@@ -136,7 +136,7 @@ class CheckpointLoop:
             return None
         if pool.used.min() < used:
             raise BudgetError(
-                "at a checkpoint as many steps must be used of each test task, got"
+                "at a checkpoint every test task must have used the same number of steps, got"
                 f" {pool.used.tolist()}"
             )
         if self._frozen and used == self._evaluated_at:

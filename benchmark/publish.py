@@ -63,7 +63,9 @@ def publish(
     target = _target(out)
     _restore(target / suite.id)
     if isinstance(opened := results_at(store), Publication):
-        raise InputError(f"{store} is published already; name the store that it was made of")
+        raise InputError(
+            f"{store} holds published results; name the store that they were made from"
+        )
     parts = parts_of(opened, suite.id)
     if add:
         parts = _with_published(parts, target, suite.id, tell)
@@ -98,7 +100,7 @@ def rerender(suites: Sequence[str], out: Path | None = None) -> list[Path]:
         if manifest["protocol_version"] != PROTOCOL_VERSION:
             raise StoreError(
                 f"{target / suite}: published at protocol version {manifest['protocol_version']},"
-                f" which is {PROTOCOL_VERSION} now; run and publish it again"
+                f" but the protocol is at version {PROTOCOL_VERSION} now; run and publish it again"
             )
         kept = {
             name for name in manifest["files"] if "/" not in name or name.startswith(f"{STATES}/")
@@ -113,7 +115,7 @@ def rerender(suites: Sequence[str], out: Path | None = None) -> list[Path]:
         if altered:
             raise StoreError(
                 f"{target / suite}: altered after it was published: {', '.join(altered)}; restore"
-                " it, or move what you added away"
+                " it, or move away what you added"
             )
         with _replacing(target / suite) as folder:
             (folder / STATES).mkdir()
@@ -164,7 +166,7 @@ def refuse_installed(folder: Path) -> None:
         inside = False
     if not inside:
         raise InputError(
-            f"{PUBLISHED} belongs to an installed package, which is not to be changed; give a"
+            f"{PUBLISHED} belongs to an installed package, which must not be changed; give a"
             " folder with --out"
         )
 
@@ -181,7 +183,7 @@ def _restore(place: Path) -> None:
             away.rename(place)  # killed in the middle of the exchange
         if place.is_symlink() or (place.exists() and not (place / MANIFEST).is_file()):
             raise InputError(
-                f"{place} is there and is no published suite; move it, or give another folder with"
+                f"{place} exists and is not a published suite; move it, or give another folder with"
                 " --out"
             )
         for left in place.parent.glob(f".{place.name}.*"):

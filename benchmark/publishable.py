@@ -57,8 +57,8 @@ def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
         one = open_cells.iloc[0]
         which = f"{one['method']} on {one['family']} seed {one['seed']} ({one['status']})"
         problems.append(
-            f"{len(open_cells)} of {len(cells)} cells are not done, such as {which}; run it again"
-            " to go on"
+            f"{len(open_cells)} of {len(cells)} cells are not done, such as {which}; run the suite"
+            " again to continue"
         )
     for budget, of_budget in cells.groupby("budget"):
         if not (wanted := _wanted(str(budget))):
@@ -73,8 +73,8 @@ def _unfinished(suite: Suite, cells: pd.DataFrame) -> list[str]:
         if missing := [place for place in _asked(suite, str(budget)) if place not in there]:
             some = "; ".join(" ".join(place) for place in missing[:3])
             problems.append(
-                f"at budget {budget} {len(missing)} of what the suite asks for was not run, such as"
-                f" {some}"
+                f"budget {budget} lacks {len(missing)} of the suite's combinations of family, split"
+                f" and method, such as {some}"
             )
     return problems
 
@@ -99,24 +99,24 @@ def _mixed(suite: Suite, rows: pd.DataFrame, plan: Mapping[str, Any]) -> list[st
     problems = []
     if plan["suite_version"] != SUITES[suite.id].version:
         problems.append(
-            f"it was planned for version {plan['suite_version']} of the suite, which is at"
-            f" {suite.version} now"
+            f"it was planned for version {plan['suite_version']} of the suite, which is now at"
+            f" version {suite.version}"
         )
     known = registered_methods()
     for method, found in rows.groupby("method")["method_version"]:
         version = load_method(known[str(method)]).version if method in known else None
         if version is None:
-            problems.append(f"{method} is a method of somebody's own, which others could not run")
+            problems.append(f"{method} is not a registered method, so others could not run it")
         elif set(found) != {version}:
             problems.append(
-                f"{method} was measured at version {', '.join(map(str, sorted(set(found))))}, and"
-                f" is at {version} now"
+                f"{method} was measured at version {', '.join(map(str, sorted(set(found))))} and is"
+                f" now at version {version}"
             )
     for family, found in rows.groupby("family")["family_version"]:
         if set(found) != {now := family_version(load_family(str(family)))}:
             problems.append(
-                f"{family} was measured at version {', '.join(sorted(set(found)))}, and is at"
-                f" {now} now"
+                f"{family} was measured at version {', '.join(sorted(set(found)))} and is now at"
+                f" version {now}"
             )
     if set(rows["protocol_version"]) != {PROTOCOL_VERSION}:
         problems.append(f"the protocol is at version {PROTOCOL_VERSION} now")
@@ -140,11 +140,11 @@ def _other_versions(records: Any, dirty: bool) -> list[str]:
     ):
         reason = why_unknown()
         unknown = (
-            f"where git does not tell the commit ({reason})" if reason else "outside a checkout"
+            f"where git cannot determine the commit ({reason})" if reason else "outside a checkout"
         )
         where = unknown if bad[0] == "None" else f"on changes that were not committed ({bad[0]})"
         problems.append(
-            f"some cells ran, or this program runs, {where}: nobody could repeat them; commit and"
-            " run again, or give --dirty"
+            f"some cells ran, or this program is running, {where}, so nobody could repeat them:"
+            " commit and run again, or give --dirty"
         )
     return problems

@@ -76,7 +76,8 @@ class Saver:
             earlier = [*tree["earlier"]]
             if (stage.used, stage.updates) != (header["env_steps"], header["updates"]):
                 raise DamageError(
-                    f"once restored it is at {stage.updates} updates, not at {header['updates']}"
+                    f"after restoring it is at {stage.used} steps and {stage.updates} updates"
+                    f" instead of {header['env_steps']} and {header['updates']}"
                 )
         except BaseException as error:  # a method may raise anything
             if is_stop(error):
@@ -94,7 +95,9 @@ class Saver:
         ]
         if moved:
             self._tell(
-                "moved", f"it goes on {moved}, so that its last digits may not be those of one run"
+                "moved",
+                f"it resumes {moved}, so its last digits may differ from those of an uninterrupted"
+                " run",
             )
         return stage
 
@@ -107,7 +110,7 @@ class Saver:
                 raise DamageError(reason)
             device = header["facts"].get("device", "cpu")
             if device != self._facts["device"]:  # states of generators differ between devices
-                raise DamageError(f"it was saved with --device {device}, which goes on with it")
+                raise DamageError(f"it was saved with --device {device}; use that device to resume")
             data = self._store.saved_state(self._key, header)
             return header, states.from_bytes(data, self._facts["device"])
         except (DamageError, states.StateError, MemoryError) as reason:
@@ -119,7 +122,10 @@ class Saver:
 
         It stays until the stage is saved again, since a later run may be able to use it.
         """
-        self._tell("refused", f"what was saved of it cannot be used ({reason}); it starts anew")
+        self._tell(
+            "refused",
+            f"its saved state cannot be used ({reason}); it starts from the beginning",
+        )
 
     def _moved(self, theirs: Mapping[str, Any]) -> str:
         """Return what changed since the save that may alter the last digits; "" for nothing."""
@@ -161,7 +167,7 @@ class Saver:
             self._tell_unsavable(reason)
             return False
         except StoreError as error:
-            self._tell("disk", f"it could not be saved and goes on without: {error}")
+            self._tell("disk", f"it could not be saved and continues unsaved: {error}")
             return False
         finally:
             now = time.monotonic()
@@ -182,7 +188,8 @@ class Saver:
     def _tell_unsavable(self, reason: Exception) -> None:
         said = str(reason) or "out of memory"
         self._tell(
-            "unsavable", f"it cannot be saved, so that it starts anew if it is stopped: {said}"
+            "unsavable",
+            f"it cannot be saved, so it will start from the beginning if it is stopped: {said}",
         )
 
     def _tell(self, kind: str, text: str) -> None:

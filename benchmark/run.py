@@ -148,7 +148,7 @@ class Training:
         """
         event = self._trainer.step(self._cell.train_steps - self.used)
         if not isinstance(event, Event):
-            raise TypeError(f"a step of a trainer must give a methods.api.Event, not {event!r}")
+            raise TypeError(f"a trainer's step must return a methods.api.Event, not {event!r}")
         if event is Event.EXPLORED:
             self._pool.online_returns()
         elif event is Event.ITERATION:
@@ -355,7 +355,7 @@ def _saved(
             raise
         raise UnsavableError(f"its state_dict raises {type(error).__name__}: {error}") from error
     if not isinstance(state, Mapping):
-        raise UnsavableError(f"its state_dict gives a {type(state).__name__}, not a dictionary")
+        raise UnsavableError(f"its state_dict returns a {type(state).__name__}, not a dictionary")
     return {
         "learner": state,
         "streams": streams.state_dict(),
@@ -381,7 +381,7 @@ def _restored(
 
 def _training_row(cell: Cell, pool: TaskPool, updates: int | None, clock: "_Clock") -> Row:
     if pool.not_finite.any():
-        raise DivergenceError("meta-training diverged: it acted with numbers that are not finite")
+        raise DivergenceError("meta-training diverged: its actions were not finite")
     returns = [value for value in pool.online_returns() if value is not None]
     return Row(
         **_identity(cell),

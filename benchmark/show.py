@@ -52,8 +52,8 @@ def show(store: Path, prefix: str | None, as_json: bool = False) -> str:
     }
     if len(found) != 1:
         many = (
-            f"{len(found)} cells begin with {prefix!r}: {', '.join(sorted(found)[:5])}; write more"
-            " of it"
+            f"{len(found)} cell ids begin with {prefix!r}: {', '.join(sorted(found)[:5])}; give a"
+            " longer prefix"
         )
         raise InputError(
             many if found else f"no cell's id begins with {prefix!r}; `show` without it lists them"
@@ -78,7 +78,7 @@ def _log_in(folder: Path) -> str:
         return read(folder / "log.txt").decode(errors="replace")
     except (OSError, DamageError) as error:
         reason = getattr(error, "strerror", error)
-        return f"it cannot be read ({reason}); another run of the suite does the cell again"
+        return f"it cannot be read ({reason}); run the suite again to redo this cell"
 
 
 def _saved_stage(store: Store, cell: Mapping[str, Any]) -> str:
@@ -105,13 +105,13 @@ def references(store: Path, out: Path) -> str:
     rows, cells = opened.read(["oracle"])
     if others := sorted(set(cells["budget"]) - set(SUITES["oracle"].families)):
         raise InputError(
-            f"{store} holds the suite oracle at {', '.join(others)}, which is no reference; use a"
-            " store of its own"
+            f"{store} holds the suite oracle at {', '.join(others)}, which gives no references; use"
+            " a separate store"
         )
     if unfinished := int((cells["status"] != "done").sum()):
         raise InputError(
-            f"{unfinished} cells of the suite oracle in {store} are not finished; run it again to"
-            " go on"
+            f"{unfinished} cells of the suite oracle in {store} are not finished; run the suite"
+            " again to continue"
         )
     return "\n".join(map(str, write_references(rows, out)))
 

@@ -186,7 +186,7 @@ def _in_one_line(reason: BaseException) -> str:
     except BaseException as error:  # from a method's own exception class
         if is_stop(error):
             raise
-        text = "it cannot be shown"
+        text = "its message cannot be shown"
     said = " ".join(f"{type(reason).__name__}: {text[:_LONGEST]}".split())
     # tables hold only text, and terminals obey some unprintable characters
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)

@@ -64,7 +64,8 @@ def from_bytes(data: bytes, device: str = "cpu") -> Any:
         RuntimeError,
     ) as error:
         raise StateError(
-            f"it is no saved state ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+            "it is not a saved state"
+            f" ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
         ) from error
     return tree if device == "cpu" else _moved(tree, device)
 

@@ -191,7 +191,7 @@ def as_text(status: Mapping[str, Any]) -> str:
         silent = f", silent for {duration(line['silent'])}" if line.get("silent", 0) > 60 else ""
         text.append(f"running: {line['stage']}: {_how_far(line)}{silent}")
     for line in status["lost"][:_MOST]:
-        text.append(f"lost: {line['stage']}: {_how_far(line)}; a worker goes on with it")
+        text.append(f"lost: {line['stage']}: {_how_far(line)}; a worker will resume it")
     for line in status["failed"][:_MOST]:
         text += [f"failed: {line['stage']}: {line['error']}", f"  log: {line['log']}"]
     for state in ("running", "lost", "failed"):

@@ -78,8 +78,9 @@ class Theory:
         if isinstance(method, Apb) and method.meta_trains and method.own:
             if not method.rho:
                 logging.getLogger(__name__).warning(
-                    "the trained state holds no layers of its training tasks, as older ones do not:"
-                    " the bound is not measured; run the meta-training again, with --force"
+                    "the trained state does not hold the training tasks' own layers (older versions"
+                    " did not save them), so the bound is not measured: run the meta-training again"
+                    " with --force"
                 )
             # if all tasks share ρₕ, no task has its own, and the inputs of ψ lie in one space
             elif "rho_h.w" in method.rho:

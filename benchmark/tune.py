@@ -80,8 +80,8 @@ def draw_settings(
     method = load_method(path)
     if not method.space:
         raise InputError(
-            f"{path} declares nothing to tune: give its class `space`, such as {{'learning_rate':"
-            " (3e-4, 1e-3)}, the settings to try, each with its values"
+            f"{path} declares nothing to tune: give its class a `space`, which maps each setting to"
+            " the values to try, such as {'learning_rate': (3e-4, 1e-3)}"
         )
     if not _is_space(method.space):
         raise InputError(
@@ -91,7 +91,7 @@ def draw_settings(
     usual = resolve_config(method, budget, {})
     if strange := [name for name in method.space if name not in usual]:
         raise InputError(
-            f"{path} declares {', '.join(strange)} in `space`, which is no setting of its Config"
+            f"{path} declares {', '.join(strange)} in `space`, but its Config has no such setting"
         )
     points = [
         dict(zip(method.space, point, strict=True)) for point in product(*method.space.values())

@@ -41,9 +41,9 @@ def _same_software(publication: Publication, cells: pd.DataFrame) -> None:
     for name in VERSIONS:
         if theirs.get(name) != ours[name]:
             raise InputError(
-                f"suite {one['suite']} was published with {name} {_text(theirs.get(name))}, and"
-                f" this is {_text(ours[name])}: what runs here could not be added to it; use the"
-                " same versions, or leave out --unpublished"
+                f"suite {one['suite']} was published with {name} {_text(theirs.get(name))}, but"
+                f" this is {_text(ours[name])}, so results from here could not be added to it: use"
+                " the same versions, or leave out --unpublished"
             )
 
 

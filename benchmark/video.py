@@ -228,7 +228,7 @@ def _trained_state(results: Store | Publication, cell: "Cell") -> bytes | None:
     try:
         return results.state(cell.train_key)
     except StoreError as error:
-        raise _NotFilmedError(f"there is no trained state of it ({error})") from error
+        raise _NotFilmedError(f"it has no trained state ({error})") from error
 
 
 def _published(results: Store | Publication, cell: "Cell") -> pd.DataFrame:
@@ -249,23 +249,23 @@ def _caption(cell: "Cell", facts: dict[str, Any], rows: pd.DataFrame) -> str:
         else ""
     )
     said = (
-        f"seed {cell.seed}, task {task.index} ({params}{shift}); before any step its episode"
-        f" returns {number(facts['before'])}, after {steps(facts['steps'])} steps"
-        f" {number(facts['after'])}."
+        f"seed {cell.seed}, task {task.index} ({params}{shift}); the return of its episode is"
+        f" {number(facts['before'])} before any step and {number(facts['after'])} after"
+        f" {steps(facts['steps'])} steps."
     )
     ours = np.array(facts["ends"], float)
     known = rows["return_mean"].to_numpy(float)
     if len(ours) != len(known):
         return (
-            f"{said} It cannot be compared with what was measured: {len(known)} tasks were, not"
-            f" {len(ours)}."
+            f"{said} It cannot be compared with the measured results: {len(known)} tasks were"
+            f" measured, not {len(ours)}."
         )
     gaps = np.where(ours == known, 0.0, np.abs(ours - known))
     if (gaps <= _TOLERANCE * np.maximum(1.0, np.abs(known))).all():
         return said
     worst = int(np.nan_to_num(gaps, nan=np.inf).argmax())
     return (
-        f"{said} This is another run of the adaptation and does not end as the measured one: on"
-        f" task {worst} the mean return is {number(ours[worst])}, not {number(known[worst])} (other"
+        f"{said} This is a new run of the adaptation, which differs from the measured one: on task"
+        f" {worst} the mean return is {number(ours[worst])}, not {number(known[worst])} (other"
         " versions, another processor or number of threads)."
     )

@@ -251,9 +251,9 @@ class BatchEnv:
         """Raise in a forked process, where a call would wait for ever for the parent's threads."""
         if self._threads > 1 and os.getpid() != self._process:
             raise RuntimeError(
-                "this environment was made before its process was forked, and its threads stayed"
-                " behind: make it in the child, or start processes with the method `spawn`, or take"
-                " threads=1"
+                "this environment was made before the process was forked, and its threads exist"
+                " only in the parent: make it in the child, start processes with the method"
+                " `spawn`, or use threads=1"
             )
 
     def _noise(self, i: int) -> tuple[FloatArray, FloatArray]:

@@ -213,7 +213,7 @@ class CheetahJoints(Cheetah):
         every = (frozenset(some) for n in range(7) for some in combinations(JOINTS, n))
         found = [some for some in every if min(len(some ^ joints) for joints in law) == shift]
         if not found:
-            raise ValueError(f"no joints differ in {shift} signs from those of the law")
+            raise ValueError(f"no combination of signs differs from the law in {shift} joints")
         return signs(found[generator.integers(len(found))])
 
     def model_fields(

@@ -51,7 +51,7 @@ class Family:
     def at_shift(self, axis: str, shift: float, generator: np.random.Generator) -> Task:
         """A task at a distance from the training law; see `TaskFamily.at_shift`."""
         if shift <= 0:
-            raise ValueError(f"a shift is a distance above 0, got {shift}")
+            raise ValueError(f"shift must be a distance above 0, got {shift}")
         params = dict(self.sample(1, generator)[0].params)
         for name in axis.split(AND):
             if name in (REWARD_SCALE, REWARD_UP, REWARD_DOWN):

@@ -102,8 +102,7 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
             )
         if split is None and index != 0:
             raise ValueError(
-                f"index {index} is that of a test task, which needs a split:"
-                f" {', '.join(law.splits())}"
+                f"index {index} selects a test task, which needs a split: {', '.join(law.splits())}"
             )
         fixed = [own_task(law, params)] if params is not None else frozen_tasks(law, split, [index])
         self._source = TaskSource(law, 1, fixed)
@@ -154,7 +153,7 @@ class TaskEnv(gymnasium.Env[FloatArray, FloatArray]):
           RuntimeError: if there is no OpenGL to draw with.
         """
         if self.render_mode is None:
-            gymnasium.logger.warn('there are no pictures without render_mode="rgb_array"')
+            gymnasium.logger.warn('render() returns None without render_mode="rgb_array"')
             return None
         self._pictures = self._pictures or Pictures(self.batch_env.batch)
         return self._pictures(0)

@@ -68,7 +68,7 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
             split is None or len(indices) != n_tasks or len(set(indices)) != n_tasks
         ):
             raise ValueError(
-                f"indices must be {n_tasks} different ones of a split's tasks, got {list(indices)}"
+                f"indices must be {n_tasks} different task indices of a split, got {list(indices)}"
                 f" of split {split}"
             )
         self._source = TaskSource(
@@ -110,7 +110,7 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
         """
         mask = (options or {}).get(RESET_MASK)
         if mask is not None and (seed is not None or (options or {}).get(NEW_TASK)):
-            raise ValueError(f"a seed or new tasks start all over; leave out {RESET_MASK}")
+            raise ValueError(f"a seed or new tasks restart every episode; leave out {RESET_MASK}")
         super().reset(seed=seed)
         tasks = self._source.due(self.np_random, seed, options)
         if tasks is not None:
@@ -148,7 +148,7 @@ class TaskVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
           RuntimeError: if there is no OpenGL to draw with.
         """
         if self.render_mode is None:
-            gymnasium.logger.warn('there are no pictures without render_mode="rgb_array"')
+            gymnasium.logger.warn('render() returns None without render_mode="rgb_array"')
             return None
         self._pictures = self._pictures or Pictures(self.batch_env.batch)
         return tuple(map(self._pictures, range(self.num_envs)))

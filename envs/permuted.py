@@ -168,7 +168,9 @@ def _places(kinds: bytes, what: str, size: int, inverse: bool) -> NDArray[np.int
     """
     numbers = np.frombuffer(kinds, np.float64)
     if not ((numbers >= 0) & (numbers % 1 == 0)).all():
-        raise ValueError(f"a permutation is named by a whole number from 0, got {numbers.tolist()}")
+        raise ValueError(
+            f"a permutation must be a whole number of at least 0, got {numbers.tolist()}"
+        )
     order = np.array([permutation(int(k), what, size) for k in numbers], np.int64)
     places: NDArray[np.int64] = (
         np.argsort(order, axis=1) if inverse else order

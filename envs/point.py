@@ -144,7 +144,7 @@ class PointRand(Point):
         sign = float(generator.choice((-1.0, 1.0)))
         if axis == "rotation":
             if shift > np.pi - self.max_rotation:
-                raise ValueError(f"no turn lies {shift} rad outside the law")
+                raise ValueError(f"no rotation lies {shift} rad outside the law")
             turn = sign * (self.max_rotation + shift)
             return {"rotation": turn, "mass": NOMINAL_MASS, "damping": NOMINAL_DAMPING}
         nominal = {"mass": NOMINAL_MASS, "damping": NOMINAL_DAMPING}[axis]

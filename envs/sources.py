@@ -85,6 +85,7 @@ def own_task(law: TaskFamily, params: Mapping[str, float]) -> Task:
     numbers = all(isinstance(value, Real) and isfinite(value) for value in params.values())
     if params.keys() != names or not numbers:
         raise ValueError(
-            f"the params of {law.id} are finite numbers {', '.join(names)}; got {dict(params)}"
+            f"the params of {law.id} must be {', '.join(names)}, each a finite number; got"
+            f" {dict(params)}"
         )
     return Task(law.id, "own", 0, params, shift=np.nan)

@@ -97,10 +97,10 @@ class Learner(Protocol):
 class Event(Enum):
     """Outcome of a meta-training step; the harness itself records steps and returns."""
 
-    NOTHING = "it is in the middle of an iteration"
-    EXPLORED = "all since the last event was exploration, whose returns are no score"
+    NOTHING = "the iteration is still under way"
+    EXPLORED = "everything since the last event was exploration, whose returns are not a score"
     ITERATION = "an iteration is over and gets a row"
-    END = "the method holds what was trained; the budget allows no more, and no step was taken"
+    END = "the method holds what was trained; no iteration fits the budget, and no step was taken"
 
 
 class Trainer(Learner, Protocol):

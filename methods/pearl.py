@@ -104,8 +104,8 @@ class PearlConfig(SACConfig):
             least := max(self.initial_steps, self.prior_steps + self.posterior_steps)
         ):
             raise ValueError(
-                f"replay must be at least {least}, what a task collects at a time, not"
-                f" {self.replay}"
+                f"replay must be at least {least}, the number of steps that a task collects at"
+                f" once, not {self.replay}"
             )
 
 

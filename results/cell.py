@@ -119,8 +119,8 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} cannot name a file: begin with a letter or digit, go on with those and ."
-            " _ + -"
+            f"{name!r} is not a valid file name: begin with a letter or digit, then use letters,"
+            " digits and . _ + -"
         )
     return name
 
@@ -182,8 +182,7 @@ class CellFolder:
             files = self._found()["files"]
             if name not in files:
                 raise StoreError(
-                    f"{self.folder}: was written without a {name}: delete it and run the suite"
-                    " again"
+                    f"{self.folder}: it has no {name}: delete it and run the suite again"
                 )
             return self._read(name, files[name]["sha256"])
 
@@ -250,7 +249,7 @@ class CellFolder:
                 commit(self.folder, {**dict.fromkeys(every - {*contents}), **contents})
             if (status := self.status()) == "corrupt":
                 (self.folder / CELL).unlink(missing_ok=True)
-                raise StoreError(f"{self.folder}: what came of it elsewhere was altered on its way")
+                raise StoreError(f"{self.folder}: the cell was altered in transfer")
             if status == "done":
                 with explained(self.folder):
                     snapshot.remove(self.folder)
@@ -395,7 +394,8 @@ class CellFolder:
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         if table.schema != _SCHEMA:
             raise StoreError(
-                f"{self.folder}: rows with other columns than this program's: choose another folder"
+                f"{self.folder}: its rows have different columns from this program's: choose"
+                " another folder"
             )
         return table
 
@@ -407,5 +407,5 @@ class CellFolder:
                 yield
         except DamageError as damage:
             raise StoreError(
-                f"{self.folder}: {damage}: run the suite again, which does this cell again"
+                f"{self.folder}: {damage}: run the suite again to redo this cell"
             ) from damage

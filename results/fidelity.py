@@ -93,7 +93,9 @@ def load_anchors(path: Path = ANCHORS) -> list[Anchor]:
         with explained(path):
             document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_reject)
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: no JSON ({error}); restore it from the distribution") from error
+        raise StoreError(
+            f"{path}: not valid JSON ({error}); restore it from the distribution"
+        ) from error
     if not isinstance(document, dict) or set(document) != {"sources", "anchors"}:
         raise StoreError(f'{path}: it must have "sources" and "anchors" and nothing else')
     if not isinstance(document["sources"], dict) or not isinstance(document["anchors"], list):
@@ -106,7 +108,7 @@ def load_anchors(path: Path = ANCHORS) -> list[Anchor]:
     for number, entry in enumerate(document["anchors"]):
         anchor = _anchor(entry, sources, f"{path}: anchor {_name(entry, number)}")
         if anchor.id in anchors:
-            raise StoreError(f"{path}: two anchors are called {anchor.id!r}")
+            raise StoreError(f"{path}: two anchors have the id {anchor.id!r}")
         anchors[anchor.id] = anchor
     return list(anchors.values())
 
@@ -126,7 +128,7 @@ def _anchor(entry: Any, sources: dict[str, Source], where: str) -> Anchor:
     anchor = _record(Anchor, given, where)
     if not _URL.fullmatch(anchor.published.url):
         raise StoreError(
-            f"{where}: {anchor.published.url!r} is no https address that can stand in a link"
+            f"{where}: {anchor.published.url!r} is not an https address that can be used in a link"
         )
     if anchor.family is None and anchor.ours is not None:
         raise StoreError(f"{where} has no family but a value of ours")
@@ -134,7 +136,7 @@ def _anchor(entry: Any, sources: dict[str, Source], where: str) -> Anchor:
         raise StoreError(f"{where} needs a reason: why it differs, or why it cannot be measured")
     if anchor.ours is not None and not _ordered(anchor.ours):
         raise StoreError(
-            f"{where}: ours must have both ends of an interval that holds its value, or neither"
+            f"{where}: ours must have both ends of an interval that contains its value, or neither"
         )
     return anchor
 

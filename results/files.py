@@ -29,15 +29,15 @@ _WAYS_OUT = (
     ),
     (
         (errno.EFBIG,),
-        "no file may be that large: raise the limit (ulimit -f) and run again, finished cells are"
+        "the file exceeds the size limit: raise it (ulimit -f) and run again, finished cells are"
         " kept",
     ),
     (
         (errno.EROFS, errno.EACCES, errno.EPERM),
         "permission denied: make it accessible, or choose another folder",
     ),
-    ((errno.EEXIST, errno.ENOTDIR), "a file is in the place of a folder: choose another folder"),
-    (_IN_THE_WAY, "a folder or a link to itself is in the place of a file: move it away"),
+    ((errno.EEXIST, errno.ENOTDIR), "a file is where a folder is needed: choose another folder"),
+    (_IN_THE_WAY, "a folder, or a link to itself, is where a file is needed: move it away"),
 )
 
 

@@ -29,7 +29,7 @@ def load(path: Path) -> dict[str, Any]:
             return unseal(read(path))
     except DamageError as damage:
         raise StoreError(
-            f"{path}: {damage}: delete it and run the suite again, finished cells are found again"
+            f"{path}: {damage}: delete it and run the suite again; finished cells are kept"
         ) from damage
 
 

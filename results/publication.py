@@ -102,8 +102,8 @@ class Publication:
             ) from damage
         if manifest.get("format") != FORMAT or manifest.get("schema_version") != SCHEMA_VERSION:
             raise StoreError(
-                f"{path}: of another version of this program: publish the suite again, or use that"
-                " version"
+                f"{path}: written by another version of this program: publish the suite again, or"
+                " use that version"
             )
         return manifest
 
@@ -206,7 +206,7 @@ class Publication:
             name = f"{STATES}/{key.id}.safetensors"
             return _intact(self.root / suite / name, self.manifest(suite)["files"][name])
         raise StoreError(
-            f"{self.root}: the trained state of stage {key.id} is not published, at quick only"
+            f"{self.root}: the trained state of stage {key.id} is not published; at quick only"
             " those of one seed are"
         )
 
@@ -284,7 +284,7 @@ class Publication:
             return pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
         except (ValueError, UnicodeDecodeError) as error:
             raise StoreError(
-                f"{path}: it is no table ({error}): publish the suite again"
+                f"{path}: it is not a table ({error}): publish the suite again"
             ) from error
 
 
@@ -316,8 +316,8 @@ def typed(table: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
             ]
         except ValueError as error:
             raise StoreError(
-                f"a published column {name} holds what is no number ({error}): publish the suite"
-                " again"
+                f"the published column {name} has a value that is not a number ({error}): publish"
+                " the suite again"
             ) from error
         found[name] = pd.array(values, dtype=dtype)
     return pd.DataFrame(found)

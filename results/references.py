@@ -40,13 +40,13 @@ def collect(rows: pd.DataFrame, family: str) -> dict[str, Any]:
     for column in ("family_version", "budget", "protocol_version"):
         if len(found := sorted(map(str, rows[column].dropna().unique()))) != 1:
             raise StoreError(
-                f"the rows of {family} have {column} {', '.join(found) or 'none'}; measure one in a"
-                " store of its own"
+                f"the rows of {family} must have one {column}, got {', '.join(found) or 'none'};"
+                " measure each in a store of its own"
             )
     if (bad := rows[rows["status"] != "ok"]).size:
         raise StoreError(
-            f"{bad['method'].iloc[0]} on {family} has {bad['status'].iloc[0]} rows, which are no"
-            " reference"
+            f"{bad['method'].iloc[0]} on {family} has {bad['status'].iloc[0]} rows, which cannot"
+            " serve as a reference"
         )
     splits: dict[str, list[dict[str, Any]]] = {}
     for (split, index, params), of_task in rows.groupby(["split", "task_index", "task_params"]):

@@ -57,9 +57,9 @@ def read_header(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     if wrong := [name for name, kind in _FIELDS.items() if not isinstance(header.get(name), kind)]:
-        raise DamageError(f"its header has no proper {wrong[0]}")
+        raise DamageError(f"its header has no valid {wrong[0]}")
     if not re.fullmatch(r"snapshot-[0-9a-f]{16}\.safetensors", header["file"]):
-        raise DamageError("its header names a file that no snapshot has")
+        raise DamageError("its header names a file that is not a snapshot")
     return header
 
 

@@ -92,7 +92,7 @@ class Store:
                 if create
                 else "name the folder of a run, or of published results"
             )
-            raise StoreError(f"{self.root}: not a store, it holds {foreign[0]}: {cure}")
+            raise StoreError(f"{self.root}: not a store, because it holds {foreign[0]}: {cure}")
         elif not create:
             raise StoreError(
                 f"{self.root}: no results there: run a suite first, or name another folder"
@@ -363,8 +363,8 @@ class Store:
             )
         if version != SCHEMA_VERSION:
             raise StoreError(
-                f"{self.root}: of schema version {version}, this program's is {SCHEMA_VERSION}: "
-                "choose another folder, or use the version that wrote it"
+                f"{self.root}: it has schema version {version}, but this program has"
+                f" {SCHEMA_VERSION}: choose another folder, or use the version that wrote it"
             )
 
     def _version(self) -> Any:
@@ -408,7 +408,7 @@ class Store:
         plans = {plan["suite"]: plan for plan in self.plans()}
         if unknown := [name for name in suites or () if name not in plans]:
             raise StoreError(
-                f"{self.root}: no results of suite {unknown[0]}, there are:"
+                f"{self.root}: no results of suite {unknown[0]}; available:"
                 f" {', '.join(plans) or 'none'}"
             )
         return [plan for name, plan in plans.items() if suites is None or name in suites]

@@ -50,9 +50,9 @@ def load_log(path: Path) -> pd.DataFrame:
             content = BytesIO(read(path))
         table = pd.read_csv(content, keep_default_na=False, dtype={"cell_id": str})
     except (ValueError, DamageError) as error:
-        raise StoreError(f"{path}: it is no log of tuning ({error}): delete it") from error
+        raise StoreError(f"{path}: it is not a tuning log ({error}): delete it") from error
     if missing := [name for name in COLUMNS if name not in table]:
         raise StoreError(
-            f"{path}: it is no log of tuning, it lacks {', '.join(missing)}: delete it"
+            f"{path}: it is not a tuning log, because it lacks {', '.join(missing)}: delete it"
         )
     return table

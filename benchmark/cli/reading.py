@@ -70,8 +70,7 @@ def report(
         raise arguments.unknown("format", wrong[0], FORMATS)
     if method and not videos:
         raise arguments.InputError(
-            "--method is for --videos; without films, what lies in the store is all that a report"
-            " needs"
+            "--method is for --videos; without films, a report needs only the store"
         )
     started = time.perf_counter()
     store = store or _own_or_published()

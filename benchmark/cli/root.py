@@ -11,7 +11,7 @@ from benchmark import __version__
 
 EPILOG = (
     "Exit codes: 0 done, 1 failed cells or a regression, 2 bad input, 3 time limit reached (run"
-    " again to continue), 4 disk or memory full, 70 a defect of the program, 129 SIGHUP, 130"
+    " again to continue), 4 disk or memory full, 70 a bug in the program, 129 SIGHUP, 130"
     " Ctrl-C, 141 output closed, 143 SIGTERM. Start with: python -m benchmark run --suite ood,"
     " then: python -m benchmark report."
 )

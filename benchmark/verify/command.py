@@ -68,10 +68,12 @@ def verify(asked: Asked, folder: Path, as_json: bool) -> int:
             if not as_json:
                 console.print(_line(check), soft_wrap=True)
     except TimeLimitError:
-        again = "run the same command again" if asked.store else "give --store, and run again"
-        console.print(
-            f"time limit reached after {len(found)} checks; {again} to go on", soft_wrap=True
+        again = (
+            "run the same command again to continue"
+            if asked.store
+            else "run it again with --store to be able to continue"
         )
+        console.print(f"time limit reached after {len(found)} checks; {again}", soft_wrap=True)
         return TIME_LIMIT
     failed = [check for check in found if check.outcome == "failed"]
     if as_json:
@@ -111,7 +113,7 @@ def _levels(
                 asked, publication, suites, cells=cells, store=store, display=Display(console)
             )
         else:
-            detail = "what is published does not hold by itself; mend that first"
+            detail = "the published files fail level 1; fix that first"
             yield Check(asked.level, "the code as it is now", "skipped", detail)
 
 
@@ -131,7 +133,7 @@ def _code(
             asked.level,
             "fresh seeds",
             "skipped",
-            f"none of {', '.join(fresh.CELLS)} is of these suites; name --cells",
+            f"none of {', '.join(fresh.CELLS)} belongs to these suites; give --cells",
         )
     with display.shown():
         prints = list(

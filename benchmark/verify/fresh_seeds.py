@@ -66,8 +66,8 @@ def known_fingerprints(
         known = fingerprints.load(folder).get(kind, {}).get(key)
         if known is None:
             detail = (
-                f"none is recorded for {key}; with code that you trust, --record keeps this"
-                " machine's"
+                f"none is recorded for {key}; if you trust the code, record this machine's with"
+                " --record"
             )
             yield Check(2, f"fingerprints of the {kind}", "skipped", detail)
             continue
@@ -124,7 +124,10 @@ def trained_states(publication: Publication, suites: Sequence[str]) -> Iterator[
             yield _evaluated(_cell_of(one), path, mine.sort_values("task_index"))
         if found.empty and cells["train_id"].notna().any():
             yield Check(
-                2, f"trained states of {suite}", "failed", "none is there; publish the suite again"
+                2,
+                f"trained states of {suite}",
+                "failed",
+                "none is published; publish the suite again",
             )
 
 
@@ -213,7 +216,7 @@ def chosen_cells(
             )
         if set(mine["seed"]) & set(range(first_seed, first_seed + seeds)):
             raise InputError(
-                f"--first-seed {first_seed}: those seeds are published themselves; take larger ones"
+                f"--first-seed {first_seed}: some of those seeds are published; choose larger ones"
             )
         of_splits = expand(
             SUITES[suite],
@@ -303,7 +306,7 @@ def _run(store: Store, cells: Iterable[Cell], show: Show, deadline: float | None
         # the commit is None for an installed package
         if others := [part["commit"] for part in parts if part["commit"] != now]:
             raise InputError(
-                f"{store.root} holds runs of commit {others[0]}, and this is {now}; take another"
+                f"{store.root} holds runs of commit {others[0]}, but this is {now}; choose another"
                 " folder with --store"
             )
     left = None if deadline is None else deadline - time.monotonic()

@@ -60,7 +60,7 @@ def rows_and_report(publication: Publication, suites: Sequence[str]) -> Iterator
     for name in publication.strays():
         yield Check(
             1,
-            f"{name}: it is a suite",
+            f"{name}: is a published suite",
             "failed",
             "its folder has no manifest: restore it, or move the folder away",
         )
@@ -103,9 +103,7 @@ def _looked(name: str, look: "Look", publication: Publication, suite: str) -> Ch
         detail = str(error)
     except _BROKEN as error:
         outcome = "failed"
-        detail = (
-            f"it cannot even be read ({type(error).__name__}: {error}); publish the suite again"
-        )
+        detail = f"it cannot be read ({type(error).__name__}: {error}); publish the suite again"
     return Check(1, f"{suite}: {name}", outcome, " ".join(detail.split()))
 
 
@@ -154,7 +152,7 @@ def _whole(publication: Publication, suite: str) -> "Found":
         wrong.append(f"{len(unmeasured)} cells without a row")
     wrong += _impossible(rows[rows["stage"] == "adapt"])
     return (
-        ("failed", f"{_some(wrong)}: not what the code would run or the manifest says")
+        ("failed", f"{_some(wrong)}: not what the code would run, or not what the manifest says")
         if wrong
         else ("passed", "")
     )
@@ -188,10 +186,10 @@ def _canonical(publication: Publication, suite: str) -> "Found":
     wrong = [name for name, data in again.items() if data != read(publication.root / suite / name)]
     ours = {*again, REPORT, SCORES, COVER}
     there = {name for name in files_below(publication.root / suite) if not _STATE.fullmatch(name)}
-    wrong += [f"{name}, which is missing" for name in ours - there]
-    wrong += [f"{name}, which is nothing that is published" for name in there - ours]
+    wrong += [f"{name} (missing)" for name in ours - there]
+    wrong += [f"{name} (not a published file)" for name in there - ours]
     return (
-        ("failed", f"{_some(wrong)}: not as `publish` writes it")
+        ("failed", f"{_some(wrong)}: not what `publish` would write")
         if wrong
         else ("passed", f"{len(again)} tables")
     )
@@ -215,9 +213,9 @@ Found: TypeAlias = tuple[Outcome, str]  # outcome, detail
 Look: TypeAlias = Callable[[Publication, str], Found]
 _LOOKS: dict[str, Look] = {
     "files are as published": _intact,
-    "of the current versions": _current,
-    "cells and manifest fit together": _whole,
-    "tables are of the form that is published": _canonical,
+    "versions are current": _current,
+    "cells match the manifest": _whole,
+    "tables are as `publish` writes them": _canonical,
     "the report follows from the rows": _recomputed,
 }
 
@@ -227,11 +225,13 @@ def first_difference(published: str, again: str) -> str | None:
     lines, others = (list(csv.reader(io.StringIO(text))) for text in (published, again))
     for number, (line, other) in enumerate(zip(lines, others, strict=False), 1):
         if len(line) != len(other):
-            return f"line {number} has {len(line)} fields, from the rows {len(other)}"
+            return f"line {number} has {len(line)} fields, but the rows give {len(other)}"
         for field, fresh in zip(line, other, strict=True):
             if field != fresh and not _equal(field, fresh):
-                return f"line {number} says {field[:80]!r}, the rows {fresh[:80]!r}"
-    return None if len(lines) == len(others) else f"{len(lines)} lines, from the rows {len(others)}"
+                return f"line {number} says {field[:80]!r}, but the rows give {fresh[:80]!r}"
+    if len(lines) == len(others):
+        return None
+    return f"{len(lines)} lines, but the rows give {len(others)}"
 
 
 def _equal(text: str, other: str) -> bool:

@@ -8,5 +8,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m envs.screening", description="Draw and screen frozen test tasks."
     )
-    parser.add_argument("family", choices=SEEDS, help="its task file is written anew")
+    parser.add_argument(
+        "family", choices=SEEDS, help="family whose task file is redrawn and overwritten"
+    )
     main(parser.parse_args().family)

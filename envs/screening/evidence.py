@@ -81,7 +81,11 @@ def returns(
 def main(words: Sequence[str]) -> None:
     """Print the mean over the tasks of each level of shift."""
     parser = argparse.ArgumentParser(
-        prog="python -m envs.screening.evidence", description=(__doc__ or "").partition("\n")[0]
+        prog="python -m envs.screening.evidence",
+        description=(
+            "Is a test task possible, and is it new? Answers without a learner, by comparing"
+            " policies found by a search."
+        ),
     )
     parser.add_argument("family", choices=FAMILIES)
     parser.add_argument("split", help="a split of tasks outside the law, such as ood or gap")

@@ -110,7 +110,7 @@ class TaskReplay:
         capacity = self._data.shape[1]
         if steps > capacity:
             raise ValueError(
-                f"{steps} transitions of a task at once do not fit a replay of {capacity}; make"
+                f"cannot add {steps} transitions of a task at once to a replay of {capacity}; make"
                 " `replay` larger"
             )
         rows = torch.cat(
@@ -176,7 +176,7 @@ def _uniform(held: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """
     if not held.all():
         raise ValueError(
-            "there is a task of which nothing was collected yet, so nothing can be drawn"
+            "nothing has been collected yet on at least one task, so nothing can be drawn for it"
         )
     shape, device = (len(held), size), generator.device
     drawn = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)

@@ -135,7 +135,9 @@ class TD3StageAdapter:
         n_obs, n_act, horizon, *_ = spec
         warmup = config.warmup_episodes * horizon
         if config.replay < warmup:
-            raise ValueError(f"td3_replay must hold the warm-up of {warmup} steps of a task")
+            raise ValueError(
+                f"td3_replay must hold at least the {warmup} steps of a task's warm-up"
+            )
         generator = streams.torch("init")
         lead = dict.fromkeys(LAYERS, (env.n_tasks,))
         sizes = n_obs, n_act, config.hidden

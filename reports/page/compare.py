@@ -101,7 +101,7 @@ def _changed(rows: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
             if ours == others
             else f"at version {', '.join(ours)}, there at {', '.join(others)}"
         )
-        yield f"{method_name(*arm)} was not measured as it was there: here {how}"
+        yield f"{method_name(*arm)} was measured differently there: here {how}"
 
 
 def _shared(cells: pd.DataFrame, theirs: pd.DataFrame) -> Iterator[str]:
@@ -257,10 +257,13 @@ def _has_curve(scores: pd.DataFrame) -> bool:
 def _answer(found: pd.DataFrame) -> str:
     moved = found[~found["verdict"].isin((SAME, TOO_FEW))]
     doubtful = found[found["verdict"] == TOO_FEW]
-    said = f"{len(moved)} of {len(found)} scores differ by more than chance and the least effect."
+    said = (
+        f"{len(moved)} of {len(found)} scores differ by more than chance and by at least the least"
+        " effect."
+    )
     if len(doubtful):
         said += (
-            f" {len(doubtful)} have too few seeds to be told apart for certain:"
+            f" {len(doubtful)} have too few seeds for a certain answer:"
             f" {_lacking(doubtful, len(found))}."
         )
     return f"{said}\n"
@@ -272,12 +275,12 @@ def _lacking(doubtful: pd.DataFrame, n_tests: int) -> str:
     here = span(doubtful["n_seeds"])
     there = span(doubtful["n_known"]).partition(" seed")[0]
     said = (
-        f"of {n_tests} tests together the first needs p ≤ {level:.2g}, which {here} here against"
+        f"with {n_tests} tests, Holm's first step needs p ≤ {level:.2g}, which {here} here against"
         f" {there} there cannot reach"
     )
     few = int(doubtful["n_known"].min())
     enough = next((n for n in range(2, _MANY) if lowest_p(n, few) <= level), None)
-    return f"{said}; {enough} seeds here could" if enough else said
+    return f"{said}; {enough} seeds here would suffice" if enough else said
 
 
 def _table(found: pd.DataFrame) -> str:

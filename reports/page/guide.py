@@ -22,8 +22,8 @@ log b counts anything below the zero action as the zero action, wherever that wa
 Only finished cells enter a score.
 
 **Exact linear images**: where the tasks of a shift axis are linear images of training tasks, a
-linear layer before the policy and one after it can undo the shift. Read those axes separately:
-methods with such layers are at home there.
+linear layer before the policy and one after it can undo the shift. Read those axes separately: they
+favour methods with such layers.
 
 **Normalised scores** are (J − J₀) / (J_oracle − J₀) per task, unclipped: 0 is the better of zero
 and random actions, 1 is the final return of TD3 trained on the task alone, with 20 000 steps on the
@@ -33,7 +33,7 @@ has none yet, "?" that the two are barely apart.
 
 CLAIMS = """\
 What the two versions of the APB paper claim, and what these results say about it. A claim is judged
-only on locomotion, at desk and at paper; anything else is a toy, whichever way it points. A
+only on locomotion, at desk and at paper; anything else is toy evidence, whichever way it points. A
 comparison counts for or against a claim where p ≤ 0.05 after Holm's correction over all tests of
 the claim at a budget.
 

@@ -189,9 +189,7 @@ def to_compare(place: Path, results: "Results") -> "Results":
     except StoreError as error:
         raise ReportError(f"--compare: {error}") from error
     if others.root.resolve() == results.root.resolve():
-        raise ReportError(
-            f"--compare {place}: these are the results of the report itself; name others"
-        )
+        raise ReportError(f"--compare {place}: these are the report's own results; name others")
     return others
 
 

@@ -8,7 +8,7 @@ from reports.stats.intervals import FEW_SEEDS, MIN_MAX, STUDENT
 from reports.stats.scores import ARM, BOUNDS
 from reports.text import listing, method_name, seeds_text, span
 
-STOPPED = "A method that stops learning early is shown as of that point."
+STOPPED = "A method that stops learning early is shown as it was when it stopped."
 
 
 def seeds_note(

@@ -85,7 +85,13 @@ def verdicts_table(tests: Mapping[Claim, pd.DataFrame]) -> str:
         [escape_markdown(text), paper, "not tested; the suite theory shows its terms", "–", "–"]
         for text, paper in NOT_TESTED.items()
     ]
-    header = ["claim", "of", "verdict", "for, against, undecided", "the same on toys"]
+    header = [
+        "claim",
+        "paper",
+        "verdict",
+        "tests for, against, undecided",
+        "the same for toy evidence",
+    ]
     return markdown_table(header, lines, words=(1, 2))
 
 
@@ -174,7 +180,7 @@ def _summary(budget: str, tests: pd.DataFrame) -> str:
     n_tests = int(tests["p"].notna().sum())
     place = f"At {escape_markdown(budget)}"
     if not judged:
-        said = f"{place} there is toy evidence only"
+        said = f"{place} there is only toy evidence"
     else:
         counts = [verdicts.count(verdict) for verdict in (SUPPORTED, CONTRADICTED, UNDECIDED)]
         said = (
@@ -261,7 +267,7 @@ def _missing(claim: Claim, pair: tuple[str, str], last: pd.DataFrame) -> str:
         return f"suite {claim.suite} has no family and shift axis where both are finished"
     said = f"suite {claim.suite} has no finished seed of {listing(lacking)} in this report"
     if changed := [arm for arm in lacking if arm in set(arms["method"])]:
-        said += f"; {listing(changed)} only ran with changed settings"
+        said += f"; {listing(changed)} ran only with changed settings"
     if elsewhere := [
         str(suite)
         for suite, of_suite in last[last["variant"] == ""].groupby("suite")

@@ -75,10 +75,10 @@ def generalisation_table(scores: pd.DataFrame, expected: pd.DataFrame) -> str:
     """
     last, equal = kept_on_neighbours(scores), at_equal_return(scores)
     columns = {
-        "at home": (last, "return_mean"),
+        "on own task": (last, "return_mean"),
         "on neighbours": (last, "neighbours"),
-        "neighbours − home": (last, "kept"),
-        f"on neighbours, when home is {number(equal['home'].iloc[0])}": (equal, "equal"),
+        "neighbours − own task": (last, "kept"),
+        f"on neighbours, at {number(equal['home'].iloc[0])} on own task": (equal, "equal"),
     }
     lines = [
         [escape_markdown(method_name(*arm)), *_returns(columns.values(), arm)]

@@ -82,7 +82,9 @@ def leader_sentences(board: pd.DataFrame) -> Iterator[str]:
             told += _beside(ranked)
         if left_out := lines["left_out"].iloc[0]:
             names = escape_markdown(left_out)
-            told.append(f"Not in these numbers for lack of reference returns: {names}.")
+            told.append(
+                f"Left out of these numbers because they have no reference returns: {names}."
+            )
         if told:
             yield " ".join(told)
 

@@ -136,7 +136,7 @@ def improvement_figure(pairs: pd.DataFrame, arms: Sequence[Arm], title: str) -> 
     )
     note = f"{note} families; ties count half. Methods that win most come first."
     if pairs["n_left_out"].any():
-        note = f"{note} *: only over the families that both have; one has more."
+        note = f"{note} *: averaged only over the families that both methods have."
     place: dict[str, Any] = (
         {"n_columns": 1, "n_rows": len(groups), "beside": 0.3}
         if many
@@ -174,11 +174,11 @@ def _ranked(pairs: pd.DataFrame, arms: Sequence[Arm]) -> list[Arm]:
 def _seeds(points: pd.DataFrame) -> str:
     """How few seeds there are, and whether some methods have fewer families than others."""
     said = [
-        f"Seeds in the family with the fewest: {points['n_seeds'].min()}.",
+        f"Fewest seeds in any family: {points['n_seeds'].min()}.",
         few(points["n_seeds"]),
     ]
     if points.groupby("group")["n_families"].nunique().max() > 1:
-        said.append("Families differ between methods: do not compare methods with different ones.")
+        said.append("Methods cover different families: compare only methods with the same ones.")
     return " ".join(filter(None, said))
 
 

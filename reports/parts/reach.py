@@ -36,7 +36,13 @@ def break_even_table(found: pd.DataFrame, expected: pd.DataFrame) -> str:
         for one in select(found, ARM, arm).itertuples():
             spent = [_steps(one.meta_env_steps), _steps(one.steps), _steps(one.standard_steps)]
             lines.append([escape_markdown(method_name(*arm)), *spent, _tasks(one.tasks)])
-    header = ["method", "meta-training steps", "steps to half", "td3's", "tasks to break even"]
+    header = [
+        "method",
+        "meta-training steps",
+        "steps to half",
+        "td3's steps to half",
+        "tasks to break even",
+    ]
     return markdown_table(header, lines)
 
 

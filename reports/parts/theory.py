@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NAMES = {
     LIPSCHITZ: "L, product of norms",
-    LIPSCHITZ_SEEN: "L, steepest seen",
+    LIPSCHITZ_SEEN: "L, largest gradient seen",
     HEAD_NORM: "‖ρₜ‖",
     OUTSIDE: "|X_OOD|",
     FARTHEST: "ε_max",

@@ -11,7 +11,16 @@ Settings that were tried on a family's tuning law, which is narrower than its tr
 scored by mean return on validation tasks outside it, none of which is a test task. All trials got a
 share of the budget's steps, the best ones a larger share.
 """
-_HEADER = ["budget", "family", "method", "trials", "usual settings", "best", "with", "core-minutes"]
+_HEADER = [
+    "budget",
+    "family",
+    "method",
+    "trials",
+    "score of usual settings",
+    "best score",
+    "best settings",
+    "core-minutes",
+]
 
 
 def tuning_section(trials: pd.DataFrame) -> str:

@@ -64,7 +64,7 @@ def resampled_shares(
     size = found.sum(axis=1, keepdims=True)  # [F, 1]
     if (found != (np.arange(n_seeds) < size)).any():
         raise ValueError(
-            "a score stands behind a missing one; put the seeds of each family first and then NaN"
+            "a score follows a missing one; put the seeds of each family first, then NaN"
         )
     taken = np.maximum(size - fewer, 1)
     chosen = generator.integers(size, size=(draws, n_families, n_seeds))

@@ -24,8 +24,8 @@ NORMALISED = "last normalised score"
 AREA = "area under the curve"
 STEPS = "steps to half"  # of the expert's gain
 # on neighbouring tasks, without learning there
-KEPT = "neighbours − home"
-EQUAL = "neighbours at equal home return"
+KEPT = "neighbours − own task"
+EQUAL = "neighbours at equal return on own task"
 
 
 @dataclass(frozen=True)

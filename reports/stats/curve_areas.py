@@ -117,8 +117,8 @@ def _ends(steps: "pd.Series[int]", horizon: int | None, budget: int | None) -> t
     last = int(steps.max()) if budget is None else budget
     if budget is not None and steps.max() > budget:
         raise ValueError(
-            f"a checkpoint at {steps.max()} steps lies beyond the budget's end at {budget}; give"
-            " the larger one"
+            f"a checkpoint at {steps.max()} steps lies beyond the budget's end at {budget}; give a"
+            f" budget of at least {steps.max()}"
         )
     if last and not 0 < first <= last:
         raise ValueError(

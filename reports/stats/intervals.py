@@ -50,7 +50,7 @@ def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, flo
     sample: NDArray[np.floating[Any]] = np.asarray(values, dtype=float)
     if sample.ndim != 1 or sample.size < 2 or not np.isfinite(sample).all():
         raise ValueError(
-            f"expected a vector of two finite values or more, one per seed, got {values!r}"
+            f"expected a vector of at least two finite values, one per seed, got {values!r}"
         )
     if not 0 < level < 1:
         raise ValueError(f"expected a level in (0, 1), got {level}")

@@ -102,11 +102,10 @@ def detectable_effect(
         return float("nan")
     if min(n, m) < 1 or n + m < 3:
         raise ValueError(
-            f"{n} and {m} seeds have no deviation; three in all are the least, and one of each"
-            " method"
+            f"a deviation needs at least three seeds in all and one of each method, got {n} and {m}"
         )
     if deviation < 0:
-        raise ValueError(f"a deviation is not negative, got {deviation}")
+        raise ValueError(f"a deviation cannot be negative, got {deviation}")
     return deviation * sqrt(1 / n + 1 / m) * _noncentrality(n + m - 2, alpha, power)
 
 

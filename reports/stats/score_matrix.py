@@ -56,8 +56,8 @@ def checked(
         columns["value"] = scores[value].to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"the column {value!r} holds what is no number ({error}); convert it first, missing"
-            " scores to NaN"
+            f"the column {value!r} holds something that is not a number ({error}); convert it"
+            " first, with NaN for missing scores"
         ) from error
     table = pd.DataFrame(columns)
     if (infinite := np.isinf(table["value"])).any():
@@ -68,7 +68,7 @@ def checked(
     if (twice := table.duplicated(names)).any():
         line = table.loc[twice, names].iloc[0].to_dict()
         raise ValueError(
-            f"two scores of {line}: select one checkpoint, split and suite, or average them before"
+            f"two scores for {line}: select one checkpoint, split and suite, or average them first"
         )
     return table
 
@@ -141,8 +141,8 @@ def _key(column: "pd.Series[Any]", name: str) -> Any:
         numbers = column.to_numpy(dtype=float)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"the column {name!r} holds what is no number ({error}); number the seeds and count the"
-            " steps"
+            f"the column {name!r} holds something that is not a number ({error}); seeds and steps"
+            " must be whole numbers"
         ) from error
     if (broken := numbers[~np.isfinite(numbers) | (numbers != np.round(numbers))]).size:
         raise ValueError(

@@ -271,8 +271,8 @@ def _finished_rows(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     if measured.duplicated(same).any():
         first = measured.loc[measured.duplicated(same), same].iloc[0].to_dict()
         raise ReportError(
-            f"the store holds two rows for {first}; report suites and versions apart, or move one"
-            " of them away"
+            f"the store holds two rows for {first}; report suites and versions separately, or move"
+            " one of them elsewhere"
         )
     return measured
 

@@ -140,6 +140,6 @@ def _sample(values: ArrayLike) -> NDArray[np.floating[Any]]:
     sample: NDArray[np.floating[Any]] = np.asarray(values, dtype=float)
     if sample.ndim != 1 or sample.size < 2 or not np.isfinite(sample).all():
         raise ValueError(
-            f"expected a vector of two finite values or more, one per seed, got {values!r}"
+            f"expected a vector of at least two finite values, one per seed, got {values!r}"
         )
     return sample

@@ -9,7 +9,7 @@ from methods.api import Memoryless, Method
 
 @dataclass(frozen=True)
 class Config:
-    noise: float = 0.5  # std of the change that an episode tries
+    noise: float = 0.5  # standard deviation of the change tried in an episode
 
 
 def act(weights, obs):  # [N, O + 1, A], [N, E, O] -> [N, E, A]
@@ -69,7 +69,7 @@ class Climber:
         return Memoryless(lambda obs: act(best, obs))
 
     def state_dict(self):
-        # all that a restart needs beside the environment, as tensors, arrays and plain Python
+        # all that a restart needs besides the environment: tensors, arrays and plain Python
         tensors = {name: getattr(self, name).clone() for name in TENSORS}
         others = {"updates": self.updates, "obs": self.obs}
         return tensors | others | {"generator": self.generator.get_state()}

@@ -32,10 +32,10 @@ RUN = {
         " desk, paper"
     ),
     "--methods maml --set maml.episodes=1000": (
-        "maml on point-goal: one step of its meta-training takes 400,000 env"
+        "maml on point-goal: one iteration of its meta-training takes 400,000 env"
     ),
     "--methods rl2 --set rl2.copies=100": (
-        "takes 40,000 environment steps and budget 'smoke' has 4,000"
+        "takes 40,000 environment steps, but budget 'smoke' has 4,000"
     ),
     "--budget oracle-fast --families point-goal": (
         "has no meta-training; leave out apb, maml, maml+ft, cavia, cavia+ft, pearl, pearl+ft,"
@@ -45,9 +45,9 @@ RUN = {
     "--methods apb,xyzzy": "unknown method 'xyzzy'; known: apb",
     "--methods=": "the list of methods is empty",
     "--methods none": "--methods none leaves nothing to run; add a method of your own",
-    "--methods none,td3": "--methods none stands alone",
-    "--methods all,nonsense": "--methods all stands alone",
-    "--methods all,none": "--methods all stands alone",
+    "--methods none,td3": "--methods none must be given alone",
+    "--methods all,nonsense": "--methods all must be given alone",
+    "--methods all,none": "--methods all must be given alone",
     "--set td3.layers=2": "unknown setting of td3 'layers'; known: hidden, depth",
     "--store=": "it is empty; name a folder",
     "--store published": "stands for the results that came with the program; name another folder",
@@ -98,8 +98,8 @@ RUN = {
     "--method methods.core.td3:TD3": (
         "does not fit methods.api.Method: it does not inherit methods.api.Method"
     ),
-    "--method methods.td3:Td3": "would be called 'td3', as another method is",
-    "--method methods.bounds:Random": "would be called 'random', as another method is",
+    "--method methods.td3:Td3": "would be named 'td3', like another method",
+    "--method methods.bounds:Random": "would be named 'random', like another method",
     "--nonsense 3": "--nonsense",
     "extra": "extra",
 }
@@ -118,7 +118,7 @@ def test_run_refuses(words, complaint, cli, here):
     {
         "report --method a:B": "--method is for --videos",
         "report --store published --compare published": (
-            "--compare published: these are the results of the report itself"
+            "--compare published: these are the report's own results"
         ),
         "report --store published --compare nowhere": "--compare: nowhere: no results there",
         "report --store published --compare=": "it is empty; name a folder",
@@ -150,7 +150,7 @@ def test_a_plug_in_is_checked_before_anything_is_written(cli, plugin, here):
     words = ["--method", f"{first}:Method"] * 2
     assert f"{first}:Method was given twice" in cli("run", "--suite", "ood", *words).complaint
     words[-1] = f"{second}:Method"
-    assert "would be called 'method'" in cli("run", "--suite", "ood", *words).complaint
+    assert "would be named 'method'" in cli("run", "--suite", "ood", *words).complaint
     assert {path.name for path in here.iterdir()} - {"__pycache__"} == {
         f"{name}.py" for name in (bad, first, second)
     }
@@ -183,13 +183,13 @@ class TestStore:
     def test_something_else(self, cli, here, command):
         (here / "store").mkdir()
         (here / "store/thesis.tex").write_text("precious")
-        assert "not a store, it holds thesis.tex" in self.refused(cli, here, command)
+        assert "not a store, because it holds thesis.tex" in self.refused(cli, here, command)
 
     @pytest.mark.parametrize("command", [("run", "--suite", "ood"), ("report",), ("show",)])
     def test_a_file(self, cli, here, command):
         (here / "store").write_text("precious")
         assert re.search(
-            "file is in the place of a folder|no results there", self.refused(cli, here, command)
+            "file is where a folder is needed|no results there", self.refused(cli, here, command)
         )
 
     @pytest.mark.parametrize("command", [("report",), ("show",)])
@@ -226,7 +226,7 @@ class TestReportAndShow:
         assert "no cell's id begins with 'zzz'" in cli("show", "zzz", "--store", "store").complaint
 
     def test_show_of_many_cells(self, cli, store):
-        assert "cells begin with ''" in cli("show", "", "--store", "store").complaint
+        assert "cell ids begin with ''" in cli("show", "", "--store", "store").complaint
 
     def test_show_of_a_damaged_cell(self, cli, here, store):
         log = next((here / "store").glob("adapt/*/*/log.txt"))
@@ -248,7 +248,7 @@ def test_unknown_command_and_no_command(cli):
     assert "Usage" in nothing.out
     told = " ".join(nothing.out.split())
     assert "0 done, 1 failed cells or a regression, 2 bad input, 3 time limit" in told
-    assert "4 disk or memory full, 70 a defect of the program, 129 SIGHUP, 130 Ctrl-C" in told
+    assert "4 disk or memory full, 70 a bug in the program, 129 SIGHUP, 130 Ctrl-C" in told
     assert "143 SIGTERM" in told
 
 
@@ -257,7 +257,7 @@ def test_a_defect_is_no_failed_cell(cli, monkeypatch):
     result = cli("list")
     assert (result.code, result.out) == (70, "")
     assert result.err.startswith("Traceback") and "ZeroDivisionError" in result.err
-    assert result.err.splitlines()[-1].startswith("error: this is a defect of the program")
+    assert result.err.splitlines()[-1].startswith("error: this is a bug in the program")
 
 
 UNBUILT = """

@@ -232,8 +232,8 @@ class TestExpansion:
 
     def test_a_trainer_that_is_unknown_or_has_other_settings_is_refused(self, monkeypatch):
         refusals = {
-            "nobody": "no registered method that meta-trains",
-            "td3": "no registered method",
+            "nobody": "not a registered method that meta-trains",
+            "td3": "not a registered method",
             "finetune": "whose Config",
         }
         for trainer, reason in refusals.items():

@@ -171,7 +171,7 @@ def test_what_happens_after_an_episode_is_over_does_not_count():
     late = Spoiled(8, task=task, copy=copy, at=int(sound.lengths[task, copy]))
     spoiled = Evaluator(Fenced(), tasks, STREAMS)(late)
     np.testing.assert_array_equal(spoiled.returns, sound.returns)
-    assert len(late.seen) > late.at, "the policy should have acted in vain"
+    assert len(late.seen) > late.at, "the policy should have acted after its episode had ended"
     assert not spoiled.diverged.any()
 
 

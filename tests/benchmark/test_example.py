@@ -83,8 +83,8 @@ def test_it_runs_alone_and_the_way_to_compare_it_is_told(cell, cli):
     assert quick.code == 0 and "1 of 1 stages done" in quick.out
     assert "next: python -m benchmark report --store store --compare published" in quick.out
     assert (
-        "the published methods have 10 seeds each; run with --seeds 10 to tell yours from them"
-        in quick.out
+        "the published methods have 10 seeds each; run with --seeds 10 to tell yours apart from"
+        " them" in quick.out
     )
     # nothing is published at smoke
     smoke = cli("run", *words, "--budget", "smoke", "--store", "smoke")

@@ -153,7 +153,7 @@ def test_ten_deaths_at_random_moments(smoke, plugin, here, rows_of, expected):
         if line[0].isdigit() and line.count(" ") == 1
     ]
     assert len(finished) == 10
-    assert 0 < finished[-1] < 3 * SEEDS, "the deaths should have come while there was work"
+    assert 0 < finished[-1] < 3 * SEEDS, "the run should have been killed while work was left"
     last = smoke(*words)
     assert (last.code, last.err) == (0, "")
     _, cells = Store(here / "store", create=False).read()
@@ -224,13 +224,13 @@ def test_death_interrupt_time_limit_and_the_run_after(working, smoke, plugin, he
     result = finish(process, timeout_s=10)
     assert time.monotonic() - began < 5
     assert result.code == 130
-    assert result.err.strip() == "interrupted; run the same command again to go on"
+    assert result.err.strip() == "interrupted; run the same command again to continue"
     assert not any(map(alive, workers))
 
     began = time.monotonic()
     result = smoke(*words, "--time-limit", "1s")
     assert (result.code, result.err) == (3, "")
-    assert "time limit reached; run the same command again to go on" in result.out
+    assert "time limit reached; run the same command again to continue" in result.out
     assert 1 <= time.monotonic() - began < 8
 
     _, cells = Store(here / "store", create=False).read()
@@ -263,7 +263,7 @@ def test_an_interrupt_in_the_middle_of_an_import(cli, plugin):
         "store",
     )
     assert (result.code, result.out) == (130, "")
-    assert result.err == "\ninterrupted; run the same command again to go on\n"
+    assert result.err == "\ninterrupted; run the same command again to continue\n"
 
 
 def test_two_runs_at_once_do_every_stage_once(start, finish, plugin, here, monkeypatch):
@@ -369,7 +369,10 @@ def test_a_termination_is_no_fault_of_the_plug_in_that_it_meets(cli, plugin):
         "--store",
         "store",
     )
-    assert (result.code, result.err) == (143, "terminated; run the same command again to go on\n")
+    assert (result.code, result.err) == (
+        143,
+        "terminated; run the same command again to continue\n",
+    )
 
 
 LOST = """

@@ -76,4 +76,4 @@ def test_tensorboard_gets_the_curves(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_refused(smoke, here):
     (here / "file").touch()
-    assert "a file is in the place of a folder" in smoke("--live", "file/curves").complaint
+    assert "a file is where a folder is needed" in smoke("--live", "file/curves").complaint

@@ -75,7 +75,7 @@ REASONS = {
     "greedy": "BudgetError: the method asked for environment step 51 of a task and may use 50",
     "raises": "ArithmeticError: one two [/bold]",
     "leaves": "SystemExit: 0",
-    "unshown": "Own: it cannot be shown",
+    "unshown": "Own: its message cannot be shown",
     "loud": ("RuntimeError: " + r"\x1b[31m" * 200)[:999] + "…",
     "tensor": "TypeError: actions must be a NumPy array of floats [N, E, A], not Tensor",
     "killed": "its worker process was killed by SIGKILL (out of memory?)",
@@ -125,7 +125,7 @@ class TestFailures:
             "StateError: path is a PosixPath: a state holds tensors, arrays and plain Python only"
         )
         assert f"failed: unsaved point-goal seed 0 train: {unsavable}" in out
-        assert "1 of 12 stages done (0 of them before)" in out
+        assert "1 of 12 stages done (0 of them earlier)" in out
         assert out.count("  log: store/") == 11
 
     def check_stored(self, rows, cells):
@@ -162,7 +162,7 @@ class TestResume:
         )
         result = again(*words)
         assert (result.code, result.err) == (0, "")
-        assert "14 of 14 stages done (14 of them before)" in result.out
+        assert "14 of 14 stages done (14 of them earlier)" in result.out
         assert again(*words, "--time-limit", "1s").code == 0
         assert records(here) == before
 
@@ -188,12 +188,12 @@ class TestResume:
         sys.stdout.flush()
         shown = screen.getvalue().decode("ascii")
         assert shown.endswith("next: python -m benchmark report --store '[/bold] :smile: \\xe9'\n")
-        assert "1 of 1 stages done (1 of them before)" in shown
+        assert "1 of 1 stages done (1 of them earlier)" in shown
 
     def test_force_runs_again(self, again, here, rows_of):
         before, rows = records(here), rows_of(here / "store")
         result = again("--methods", "zero", "--force")
-        assert "1 of 1 stages done (0 of them before)" in result.out
+        assert "1 of 1 stages done (0 of them earlier)" in result.out
         after = records(here)
         assert sum(after[path] != time for path, time in before.items()) == 1
         pd.testing.assert_frame_equal(rows_of(here / "store"), rows)

@@ -31,5 +31,5 @@ def test_training_whose_record_was_lost_runs_again_and_its_rows_come_back(
         shutil.rmtree(state.parent)
     assert len(rows_of(here / "store")) < len(whole)
     again = cli(*words)
-    assert again.code == 0 and "1 of them before" in again.out
+    assert again.code == 0 and "1 of them earlier" in again.out
     assert rows_of(here / "store").equals(whole)

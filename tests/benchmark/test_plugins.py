@@ -24,7 +24,10 @@ PATHS = {
     "nowhere_at_all": "is not of the form module:Class",
     ":Method": "is not of the form module:Class",
     "methods.apb:": "is not of the form module:Class",
-    "./my_method.py:Mine": "names a file: give my_method:Mine, from the folder that has it",
+    "./my_method.py:Mine": (
+        "names a file: give my_method:Mine, and run the command in the folder that contains the"
+        " file"
+    ),
     ".apb:Apb": "does not import: TypeError",
     "methods.apb:Nothing": "has no attribute 'Nothing'",
     "methods.apb:Apb.version": "has no attribute 'Apb.version'",

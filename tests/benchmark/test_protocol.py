@@ -198,7 +198,7 @@ class TestFrozen:
     def test_tasks_advance_together(self):
         of = pool()
         with pytest.raises(
-            BudgetError, match=r"as many steps .* of each test task, got \[50, 0, 0\]"
+            BudgetError, match=r"every test task .* same number of steps, got \[50, 0, 0\]"
         ):
             run(Player(of.make_env(task_ids=(0,))), of, 1000)
 

@@ -140,7 +140,7 @@ def test_other_peoples_files_stay(sanity, tmp_path, link):
     if link:
         (tmp_path / "out").mkdir()
         (tmp_path / "out/sanity").symlink_to(theirs)
-    with pytest.raises(InputError, match="is there and is no published suite; move it"):
+    with pytest.raises(InputError, match="exists and is not a published suite; move it"):
         publish(sanity, SANITY, tmp_path / "out", dirty=True)
     assert (theirs / "thesis.txt").read_text() == "precious"
 
@@ -188,8 +188,8 @@ def test_a_part_of_the_suite_is_refused(store, monkeypatch):
     with pytest.raises(
         InputError,
         match=(
-            "5 of what the suite asks for was not run, such as point-goal ood zero; point-rand"
-            " ood apb"
+            "budget smoke lacks 5 of the suite's combinations of family, split and method, such as"
+            " point-goal ood zero; point-rand ood apb"
         ),
     ):
         publish(store, whole, store.parent / "out", dirty=True)
@@ -197,7 +197,7 @@ def test_a_part_of_the_suite_is_refused(store, monkeypatch):
 
 def test_other_versions_are_refused(store, monkeypatch):
     monkeypatch.setattr(load_method(METHODS["td3"]), "version", 99)
-    assert re.search(r"td3 was measured at version \d+, and is at 99 now", refused(store))
+    assert re.search(r"td3 was measured at version \d+ and is now at version 99", refused(store))
     monkeypatch.undo()
     monkeypatch.setitem(publishing.BUDGETS, "smoke", replace(BUDGETS["smoke"], published_seeds=2))
     monkeypatch.setitem(publishable.SUITES, "sanity", replace(SANITY, version=7))
@@ -205,7 +205,7 @@ def test_other_versions_are_refused(store, monkeypatch):
 
 
 def test_a_method_that_others_do_not_have_is_refused(reference, monkeypatch):
-    with pytest.raises(InputError, match="hill-climbing is a method of somebody's own"):
+    with pytest.raises(InputError, match="hill-climbing is not a registered method"):
         publish(reference[0], SUITES["ood"], Path("out"), dirty=True)
 
 
@@ -263,7 +263,7 @@ def test_a_report_is_rendered_anew_from_the_rows_alone(published, tmp_path, cli)
     assert contents(folder) == before
     (folder / "NOTES.md").write_text("mine")
     done = cli("publish", "--rerender", "--out", tmp_path / "out")
-    assert "NOTES.md; restore it, or move what you added away" in done.complaint
+    assert "NOTES.md; restore it, or move away what you added" in done.complaint
     (folder / "NOTES.md").unlink()
     (folder / "rows.csv").write_bytes(before["rows.csv"] + b"1\n")
     assert (
@@ -275,7 +275,9 @@ def test_a_report_is_rendered_anew_from_the_rows_alone(published, tmp_path, cli)
 
 def test_rows_of_another_protocol_are_not_rendered_as_of_today(published, monkeypatch):
     monkeypatch.setattr(publishing, "PROTOCOL_VERSION", 99)
-    with pytest.raises(StoreError, match="published at protocol version 1, which is 99 now"):
+    with pytest.raises(
+        StoreError, match="published at protocol version 1, but the protocol is at version 99 now"
+    ):
         publishing.rerender([], published.parent)
 
 
@@ -335,7 +337,7 @@ class TestAdding:
         told = []
         with pytest.raises(InputError, match="no cell is finished"):
             publish(sanity, SANITY, parts, dirty=True, add=True, tell=told.append)
-        why = "6 of the store left out, as the code would not run them like that today"
+        why = "6 of the store left out, because today's code would run them differently"
         assert told == [
             f"0 cells added, 0 kept; {why}; 3 published ones left out for the same reason"
         ]

@@ -278,9 +278,9 @@ class TestSnapshots:
     def starts_anew(self, store, stage, expected, go_on, reason):
         outcome, told = go_on()
         assert outcome == ("done", None) and set(told) == {"note"}
-        assert told["note"].startswith(f"{stage}: what was saved of it cannot be used (")
+        assert told["note"].startswith(f"{stage}: its saved state cannot be used (")
         assert any(part in told["note"] for part in reason.split("|")) and told["note"].endswith(
-            "it starts anew"
+            "it starts from the beginning"
         )
         assert content(store, stage)[0].equals(expected)
         assert "cannot be used" in (store.root / stage.key.folder / "log.txt").read_text()
@@ -291,7 +291,11 @@ class TestSnapshots:
             "methods.core.adapt.TD3Adapter.load_state_dict", lambda self, state: None
         )
         self.starts_anew(
-            store, stage, expected, go_on, "once restored it is at 0 updates, not at 98"
+            store,
+            stage,
+            expected,
+            go_on,
+            "after restoring it is at 98 steps and 0 updates instead of 98 and 98",
         )
 
     def test_one_that_was_refused_may_be_of_use_another_day(self, stopped, monkeypatch):

@@ -169,12 +169,12 @@ class TestTraining:
             list(train(*["(w.once(), Event.ITERATION)"] * 999))
 
     def test_a_step_that_gives_no_event(self, train):
-        with pytest.raises(TypeError, match=r"must give a methods\.api\.Event, not None"):
+        with pytest.raises(TypeError, match=r"must return a methods\.api\.Event, not None"):
             list(train("(None,)"))
 
     @pytest.mark.parametrize("event", ["ITERATION", "NOTHING"])
     def test_divergence_is_found(self, train, event):
-        with pytest.raises(DivergenceError, match="not finite"):
+        with pytest.raises(DivergenceError, match="actions were not finite"):
             list(train(f"(w.action[2, 0].fill(np.nan), w.step(3), Event.{event})"))
 
     def test_progress_is_told(self, importable):

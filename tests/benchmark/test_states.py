@@ -157,7 +157,7 @@ DATA = to_bytes({"w": torch.arange(100.0), "n": 3})
     ],
 )
 def test_what_is_no_file_of_a_state_is_refused(data):
-    with pytest.raises(StateError, match="it is no saved state"):
+    with pytest.raises(StateError, match="it is not a saved state"):
         from_bytes(data)
 
 
@@ -168,5 +168,5 @@ def test_what_is_no_file_of_a_state_is_refused(data):
 def test_a_header_that_lies_is_refused(tree):
     from safetensors.torch import save
 
-    with pytest.raises(StateError, match="it is no saved state"):
+    with pytest.raises(StateError, match="it is not a saved state"):
         from_bytes(save({"w": torch.zeros(1)}, {"tree": tree}))

@@ -87,8 +87,9 @@ WORDS = (
     "none",
 )
 KEPT = re.compile(
-    r"kept of (\S+) point-goal(?:/ood)? seed 0 (train|adapt): (\d+) % \(([\d,]+) of ([\d,]+) steps,"
-    r" ([\d,]+) updates\)"
+    r"^(\S+) point-goal(?:/ood)? seed 0 (train|adapt): saved at (\d+) % \(([\d,]+) of ([\d,]+)"
+    r" steps, ([\d,]+) updates\)",
+    re.MULTILINE,
 )
 
 
@@ -162,12 +163,12 @@ def test_whatever_stops_a_run_the_next_goes_on(
 
     process, _ = under_way("--method", path)
     process.terminate()
-    stopped(finish(process), 143, "terminated; run the same command again to go on")
+    stopped(finish(process), 143, "terminated; run the same command again to continue")
 
     process, _ = under_way("--method", path)
     os.killpg(process.pid, signal.SIGINT)
     result = finish(process)
-    stopped(result, 130, "interrupted; run the same command again to go on")
+    stopped(result, 130, "interrupted; run the same command again to continue")
     assert f"resumed wanderer point-goal seed 0 {kept[1][0]} at " in result.out
     assert kept[2] > kept[1] or kept[2][0] != kept[1][0]
 
@@ -224,7 +225,7 @@ def test_a_second_termination_does_not_cut_saving_short(under_way, finish, plugi
     time.sleep(0.5)
     process.terminate()
     result = finish(process)
-    assert (result.code, "kept of wanderer" in result.out) == (143, True), result
+    assert result.code == 143 and KEPT.search(result.out)[1] == "wanderer", result
     assert "nothing" not in result.out
     assert list((here / "store").rglob("snapshot.json"))
 
@@ -285,7 +286,7 @@ def test_a_time_limit_loses_nothing(cli, plugin, here, rows_of, expected, monkey
         result = cli(*WORDS, "--method", path, "--time-limit", f"{limit}s", "--jobs", "1")
         assert (result.code, result.err) == (3, "") and limit < 100
         limit *= 2
-    assert "time limit reached; run the same command again to go on" in result.out
+    assert "time limit reached; run the same command again to continue" in result.out
     assert int(KEPT.search(result.out).group(6)) > 0
     monkeypatch.setenv("PAUSE_S", "0")
     assert "resumed wanderer point-goal seed 0 train at " in cli(*WORDS, "--method", path).out
@@ -349,13 +350,16 @@ class KeepsMethod(Still):
     def adapter(self, make_env, n_tasks, streams): return Keeps(make_env)
 """
 REASONS = {
-    "Stub": "its state_dict gives a NoneType, not a dictionary",
+    "Stub": "its state_dict returns a NoneType, not a dictionary",
     "Raises": "its state_dict raises NotImplementedError",
     "Lacks": "its state_dict raises AttributeError: state_dict",
     "Holds": (
         "stage.learner.path is a PosixPath: a state holds tensors, arrays and plain Python only"
     ),
-    "Keeps": "it made an environment within a step and kept it: make it when the learner is made",
+    "Keeps": (
+        "it made an environment within a step and kept it: make such environments when the learner"
+        " is made"
+    ),
 }
 
 
@@ -369,7 +373,7 @@ def test_a_plug_in_that_cannot_be_saved_runs_as_ever_and_is_told_so_once(cli, pl
     told = [line for line in result.out.splitlines() if "cannot be saved" in line]
     assert len(told) == 1
     assert told[0].startswith(
-        f"{stage}: it cannot be saved, so that it starts anew if it is stopped: "
+        f"{stage}: it cannot be saved, so it will start from the beginning if it is stopped: "
     )
     assert REASONS[name] in told[0]
 
@@ -404,7 +408,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing_but_a_line(tmp_path, monk
     assert perform(full, stage, 1, tell=tell, save_every_s=0.0) == ("done", None)
     assert len(notes) == 1 and len(writes) > 100
     assert (
-        notes[0].startswith(f"{stage}: it could not be saved and goes on without: ")
+        notes[0].startswith(f"{stage}: it could not be saved and continues unsaved: ")
         and "quota is full" in notes[0]
     )
     assert kept == [writes[3]]  # the last good one
@@ -451,12 +455,12 @@ def test_the_worker_of_a_stage_that_cannot_be_reached_is_killed_after_a_while(
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(2)
-    assert process.poll() is None, "it waits for the step to end"
+    assert process.poll() is None, "it should wait for the step to end"
     os.killpg(process.pid, signal.SIGINT)
     began = time.monotonic()
     result = finish(process, timeout_s=20)
     assert (result.code, time.monotonic() - began < 10) == (130, True)
-    assert "kept of stuck point-goal/ood seed 0 adapt: nothing" in result.out
+    assert "stuck point-goal/ood seed 0 adapt: nothing saved" in result.out
     while subprocess.run(
         ["pgrep", "-g", str(process.pid)], capture_output=True, check=False
     ).stdout:

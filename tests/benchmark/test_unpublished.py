@@ -65,7 +65,7 @@ def test_a_published_meta_training_is_not_run_again(cli, published, here):
     words = (*WORDS, "--suite", "id", "--methods", "apb", "--seeds", "1")
     done = cli(*words, "--unpublished")
     assert "meta-trainings taken over from the published results: 1" in done.out
-    assert "2 of 2 stages done (1 of them before)" in done.out
+    assert "2 of 2 stages done (1 of them earlier)" in done.out
     cli(*words, "--store", "alone")
     stores = [Store(here / name, create=False) for name in ("store", "alone")]
     assert stores[0].measures().equals(stores[1].measures()) and len(stores[0].measures()) > 0

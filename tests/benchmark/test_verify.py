@@ -31,7 +31,7 @@ from results.publishing import write_manifest
 from results.store import Store
 
 BROKEN = "sanity: the report follows from the rows"
-FORM = "sanity: tables are of the form that is published"
+FORM = "sanity: tables are as `publish` writes them"
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_a_suite_that_vanishes_is_found(verify, published, same_tables):
     shutil.copytree(published / "sanity", published / "other")
     (published / "other" / MANIFEST).unlink()
     code, checks = verify()
-    assert code == 1 and failed(checks) == ["other: it is a suite"]
+    assert code == 1 and failed(checks) == ["other: is a published suite"]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_suite_that_vanishes_is_found(verify, published, same_tables):
         ("episode_length_mean", "51.0", "rows with an impossible episode_length_mean"),
         ("terminated_frac", "1.5", "rows with an impossible terminated_frac"),
         ("n_episodes", "9", "rows with an impossible n_episodes"),
-        ("return_std", "1.50", "rows.csv: not as `publish` writes it"),
+        ("return_std", "1.50", "rows.csv: not what `publish` would write"),
     ],
 )
 def test_what_no_table_shows_must_be_possible_and_written_as_it_is_published(
@@ -203,7 +203,7 @@ def test_a_column_of_its_own_is_found(verify, published):
     path = published / "sanity/timings.csv"
     path.write_text("".join(f"{line},x\n" for line in path.read_text().splitlines()))
     seal_again(published / "sanity")
-    assert failed(verify()[1]) == ["sanity: tables are of the form that is published"]
+    assert failed(verify()[1]) == ["sanity: tables are as `publish` writes them"]
 
 
 def test_a_lost_table_is_named_where_it_was(verify, published):
@@ -237,15 +237,15 @@ def test_a_mean_over_too_few_levels_is_found(verify, monkeypatch):
 def test_a_family_that_moved_is_found(verify, monkeypatch, same_tables):
     monkeypatch.setattr(checks_module, "family_version", lambda family: "99+beef")
     code, checks = verify()
-    assert code == 1 and "→ 99+beef" in checks["sanity: of the current versions"]["detail"]
+    assert code == 1 and "→ 99+beef" in checks["sanity: versions are current"]["detail"]
 
 
 def test_a_protocol_or_suite_that_moved_is_found(verify, monkeypatch, same_tables):
     with monkeypatch.context() as moved:
         moved.setattr(checks_module, "PROTOCOL_VERSION", 99)
-        assert "→ 99" in verify()[1]["sanity: of the current versions"]["detail"]
+        assert "→ 99" in verify()[1]["sanity: versions are current"]["detail"]
     monkeypatch.setitem(checks_module.SUITES, "sanity", replace(SUITES["sanity"], version=98))
-    assert "→ 98" in verify()[1]["sanity: of the current versions"]["detail"]
+    assert "→ 98" in verify()[1]["sanity: versions are current"]["detail"]
 
 
 def test_a_version_that_moved_is_found(verify, monkeypatch):
@@ -253,12 +253,12 @@ def test_a_version_that_moved_is_found(verify, monkeypatch):
     code, checks = verify()
     assert (
         code == 1
-        and "sanity: of the current versions" in failed(checks)
+        and "sanity: versions are current" in failed(checks)
         and BROKEN not in failed(checks)
     )
     assert (
-        "td3 " in checks["sanity: of the current versions"]["detail"]
-        and "→ 99" in checks["sanity: of the current versions"]["detail"]
+        "td3 " in checks["sanity: versions are current"]["detail"]
+        and "→ 99" in checks["sanity: versions are current"]["detail"]
     )
 
 
@@ -409,7 +409,9 @@ class TestLevel2:
         assert cli("verify", "--published", published, *self.words, "--seeds", "2").code == 0
         monkeypatch.setattr(fresh, "provenance", lambda: {"commit": "c0ffee"})
         done = cli("verify", "--published", published, *self.words, "--seeds", "2")
-        assert done.code == 2 and "and this is c0ffee; take another folder with --store" in done.err
+        assert (
+            done.code == 2 and "but this is c0ffee; choose another folder with --store" in done.err
+        )
 
     @pytest.mark.parametrize(
         ("moved", "outcome"), [(0.0, "passed"), (1e-6, "passed"), (0.01, "failed")]
@@ -451,7 +453,7 @@ def test_bad_input_is_one_line(cli, published):
         *smoke, "--cells", "sanity/point-goal/maml"
     )
     taken = complaint(*smoke, "--cells", "sanity/point-goal/td3", "--first-seed", "1")
-    assert "those seeds are published themselves" in taken
+    assert "some of those seeds are published" in taken
     assert "unknown budget 'quik'" in complaint("--level", "2", "--budget", "quik")
     for words in (
         ("--cells", "a/b/c"),
@@ -462,7 +464,7 @@ def test_bad_input_is_one_line(cli, published):
     ):
         assert f"{words[0]} is for --level 2 or 3, and would do nothing here" in complaint(*words)
     (published.parent / "afile").write_text("mine")
-    assert "a file is in the place of a folder" in complaint(
+    assert "a file is where a folder is needed" in complaint(
         *smoke, "--cells", "sanity/point-goal/td3", "--store", "afile"
     )
     assert "it is empty; name a folder" in complaint("--published", "")
@@ -475,11 +477,16 @@ def test_bad_input_is_one_line(cli, published):
 
 def test_differences_beyond_rounding():
     assert first_difference("a,1.0\n", "a,1.0000000000001\n") is None
-    assert first_difference("a,1.0\n", "a,1.0000001\n") == "line 1 says '1.0', the rows '1.0000001'"
-    assert first_difference("a,1.0\n", "a,1.001\n") == "line 1 says '1.0', the rows '1.001'"
-    assert first_difference("a\n", "b\n") == "line 1 says 'a', the rows 'b'"
-    assert first_difference("a\nb\n", "a\n") == "2 lines, from the rows 1"
-    assert first_difference("a,b\n", "a\n") == "line 1 has 2 fields, from the rows 1"
+    assert (
+        first_difference("a,1.0\n", "a,1.0000001\n")
+        == "line 1 says '1.0', but the rows give '1.0000001'"
+    )
+    assert (
+        first_difference("a,1.0\n", "a,1.001\n") == "line 1 says '1.0', but the rows give '1.001'"
+    )
+    assert first_difference("a\n", "b\n") == "line 1 says 'a', but the rows give 'b'"
+    assert first_difference("a\nb\n", "a\n") == "2 lines, but the rows give 1"
+    assert first_difference("a,b\n", "a\n") == "line 1 has 2 fields, but the rows give 1"
     assert first_difference("a,\n", "a,0\n") is not None
 
 

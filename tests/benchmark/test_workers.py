@@ -131,7 +131,7 @@ class TestOne:
     def test_a_suite_that_is_not_planned_is_refused(self, planned, cli):
         planned()
         complaint = cli(*WORKER, "--suite", "gap").complaint
-        assert "no plan of suite gap, there are: ood" in complaint
+        assert "no plan of suite gap; planned suites: ood" in complaint
 
     def test_a_plan_that_says_too_little_is_refused(self, planned, cli, here):
         planned()
@@ -139,7 +139,7 @@ class TestOne:
         del plan["requests"]
         (here / "store" / "suite-ood.json").unlink()
         Store("store", create=True).write_plan(plan)
-        assert "plan them again with `run --plan`" in cli(*WORKER).complaint
+        assert "plan its cells again with `run --plan`" in cli(*WORKER).complaint
 
     def test_the_time_limit_saves_and_the_next_goes_on(self, planned, cli, rows_of, expected):
         planned()
@@ -227,7 +227,7 @@ class TestLimits:
         module = plugin(TROUBLE)
         words = ("--methods", "zero", "--method", f"{module}:Hungry", "--jobs", "1")
         done = smoke(*words, "--memory-limit", "1.5G")
-        assert done.code == 1 and "MiB of memory, of 1,536" in done.out
+        assert done.code == 1 and "MiB of memory; the limit is 1,536 MiB" in done.out
         rows = Store("store", create=False).read()[0]
         assert set(rows["status"][rows["method"] == "hungry"]) == {"failed"}
         assert set(rows["status"][rows["method"] == "zero"]) == {"ok"}
@@ -266,7 +266,7 @@ class TestMany:
             time.sleep(0.05)  # until the system has freed its claim
         told = json.loads(cli("status", "--store", "store", "--json").out)
         assert told["stages"]["lost"] == 1 and told["lost"][0]["host"]
-        assert "a worker goes on with it" in cli("status", "--store", "store").out
+        assert "a worker will resume it" in cli("status", "--store", "store").out
         assert cli(*WORKER, "--jobs", "1").code == 0
         pd.testing.assert_frame_equal(rows_of("store"), expected)
         assert json.loads(cli("status", "--store", "store", "--json").out)["stages"]["lost"] == 0

@@ -65,7 +65,9 @@ def _step(env, queue):
         queue.put(str(error))
 
 
-@pytest.mark.parametrize(("threads", "said"), [(1, "stepped"), (2, "threads stayed behind")])
+@pytest.mark.parametrize(
+    ("threads", "said"), [(1, "stepped"), (2, "threads exist only in the parent")]
+)
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_forked_child_is_told_that_threads_did_not_come_along(threads, said):
     family = load_family("point-goal")

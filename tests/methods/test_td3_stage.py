@@ -299,5 +299,5 @@ class TestSettings:
             MamlTD3Config(**changes)
 
     def test_a_replay_that_does_not_hold_the_warm_up_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="td3_replay must hold the warm-up of 200 steps"):
+        with pytest.raises(ValueError, match="td3_replay must hold at least the 200 steps"):
             after(replay=100)

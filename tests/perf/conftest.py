@@ -60,7 +60,9 @@ def judge(benchmark: Any) -> Iterator[Callable[..., None]]:
 
     def note(ratio: float, ours: str, peer: str, goal: float, guard: float) -> None:
         benchmark.extra_info.update(ratio=ratio, ours=ours, peer=peer, goal=goal, guard=guard)
-        assert ratio >= guard, f"{ratio:.2f} of {peer}, which was above {guard:g} when measured"
+        assert ratio >= guard, (
+            f"{ratio:.2f} times the speed of {peer}, below the guard of {guard:g}"
+        )
 
     yield note
     loads = [load for load in (before, load_of_others()) if load is not None]

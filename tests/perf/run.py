@@ -1,7 +1,8 @@
 """Measure the speed of everything that has a file here, and print one table.
 
-Each file has a process of its own, as threads that a peer leaves behind would slow the next, and
-all run to their end. The exit code is 1 if a measurement fell below its guard or a file failed.
+Each file runs in its own process, because threads that a peer leaves behind would slow the next
+one; all files are run even if one fails. The exit code is 1 if a measurement fell below its guard
+or a file failed.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def table(measured: Iterable[Measurement]) -> str:
 def main() -> int:
     """Measure the named files, or all; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="*", type=Path, help="all of this folder by default")
+    parser.add_argument("files", nargs="*", type=Path, help="default: all tests in this folder")
     parser.add_argument("--out", type=Path, default=Path("perf-results"), help="folder for JSON")
     words = parser.parse_args()
     words.out.mkdir(parents=True, exist_ok=True)

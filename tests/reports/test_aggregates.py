@@ -358,12 +358,12 @@ def test_nothing_measured_gives_empty_tables():
     [
         (FULL.drop(columns="axis"), "no column 'axis', only family"),
         (FULL.drop(columns="score"), "no column 'score'"),
-        (pd.concat([FULL, FULL]), r"two scores of .*'vel'.*select one checkpoint"),
-        (FULL.assign(score="high"), "no number.*convert it first"),
+        (pd.concat([FULL, FULL]), r"two scores for .*'vel'.*select one checkpoint"),
+        (FULL.assign(score="high"), "not a number.*convert it first"),
         (FULL.assign(score=float("inf")), "infinite score of"),
         (FULL.assign(seed=None), "'seed' .* missing"),
         (FULL.assign(seed=0.5), "'seed' holds 0.5; .* whole numbers"),
-        (FULL.assign(seed="first"), "'seed' holds what is no number"),
+        (FULL.assign(seed="first"), "'seed' holds something that is not a number"),
         (FULL.assign(method=None), "'method' .* missing"),
     ],
 )

@@ -98,7 +98,7 @@ def test_a_clear_difference_is_judged_at_desk_and_at_paper_and_says_at_which(bud
         " to reach p ≤ 0.05, its"
     )
     assert (counts in text) == (budget != "quick") and (
-        "At quick there is toy evidence only" in text
+        "At quick there is only toy evidence" in text
     ) == (budget == "quick")
 
 
@@ -220,7 +220,7 @@ def test_what_another_suite_measured_or_other_settings_is_said():
     )
     assert f"- apb-random − apb is not measured: {missing} sanity.\n" in text
     changed = scores_of("paper", {"td3": -10.0}).assign(variant="tau=0.1")
-    lacking = "no finished seed of td3 in this report; td3 only ran with changed settings.\n"
+    lacking = "no finished seed of td3 in this report; td3 ran only with changed settings.\n"
     assert f"- apb − td3 is not measured: suite ood has {lacking}" in text_of(
         scores_of("paper", {"apb": -10.0}), changed
     )
@@ -264,7 +264,11 @@ def test_one_table_has_every_claim_with_its_verdict_and_how_many_tests_say_so(
     found = verdict_of(scores_of("desk", {"apb": -10.0, **others}))
     assert list(found) == [*(claim.text for claim in CLAIMS), *NOT_TESTED]
     line = found[CLAIMS[0].text]
-    assert (line["verdict"], line["for, against, undecided"], line["the same on toys"]) == (
+    assert (
+        line["verdict"],
+        line["tests for, against, undecided"],
+        line["the same for toy evidence"],
+    ) == (
         verdict,
         counts,
         "–",
@@ -278,13 +282,17 @@ def test_one_table_has_every_claim_with_its_verdict_and_how_many_tests_say_so(
 def test_toys_are_counted_apart_and_judge_nothing():
     toy = scores_of("paper", {"apb": -10.0, "maml": -20.0}, family="point-goal")
     line = verdict_of(toy)[CLAIMS[0].text]
-    assert (line["verdict"], line["for, against, undecided"], line["the same on toys"]) == (
+    assert (
+        line["verdict"],
+        line["tests for, against, undecided"],
+        line["the same for toy evidence"],
+    ) == (
         "not judged yet",
         "–",
         "1, 0, 0",
     )
     both = verdict_of(toy, scores_of("desk", {"apb": -30.0, "maml": -20.0}))[CLAIMS[0].text]
-    assert (both["verdict"], both["for, against, undecided"]) == (
+    assert (both["verdict"], both["tests for, against, undecided"]) == (
         "not supported at desk (1 of 8 comparisons measured)",
         "0, 1, 0",
     )

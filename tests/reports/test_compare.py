@@ -111,17 +111,19 @@ def test_nothing_in_common_is_an_error(tmp_path, fill, stores):
 
 
 def test_a_store_beside_itself_is_refused_and_a_copy_is_said_to_be_one(tmp_path, stores):
-    with pytest.raises(ReportError, match="the results of the report itself"):
+    with pytest.raises(ReportError, match="these are the report's own results"):
         page_of(tmp_path, stores[0], stores[0])
     shutil.copytree(stores[0], tmp_path / "copy")
     page = page_of(tmp_path, stores[0], tmp_path / "copy")
     assert "Taken from" not in page and "0 of 6 scores differ" in page
     # two seeds against two can reach p = 1/3, and 14 against two 1/120
     assert (
-        "6 have too few seeds to be told apart for certain: of 6 tests together the first needs p ≤"
+        "6 have too few seeds for a certain answer: with 6 tests, Holm's first step needs p ≤"
         " 0.0083," in page
     )
-    assert " which 2 seeds here against 2 there cannot reach; 14 seeds here could.\n" in page
+    assert (
+        " which 2 seeds here against 2 there cannot reach; 14 seeds here would suffice.\n" in page
+    )
     assert "8 of 8 compared cells are the same in both" in page
 
 
@@ -136,13 +138,13 @@ def test_a_method_that_was_not_measured_alike_is_named(stores):
     newer.loc[newer["method"] == "apb", "method_version"] = 2
     other.loc[other["method"] == "zero", "config_hash"] = "beef"
     said = beside(mine, (newer, cells), "x").remarks
-    assert said[0] == "apb was not measured as it was there: here at version 1, there at 2"
+    assert said[0] == "apb was measured differently there: here at version 1, there at 2"
     assert (
-        "zero was not measured as it was there: here with other settings"
+        "zero was measured differently there: here with other settings"
         in beside(mine, (other, cells), "x").remarks
     )
     assert not any(
-        "not measured as" in remark for remark in beside(mine, (rows, cells), "x").remarks
+        "measured differently" in remark for remark in beside(mine, (rows, cells), "x").remarks
     )
 
 

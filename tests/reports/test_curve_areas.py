@@ -216,5 +216,5 @@ def test_nothing_measured_and_refusals():
         adaptation_areas(scores_of(("zero", 0, {0: 2.0})), budget=800)
     with pytest.raises(ValueError, match="no column 'env_steps'"):
         adaptation_areas(scores.drop(columns="env_steps"))
-    with pytest.raises(ValueError, match="two scores of"):
+    with pytest.raises(ValueError, match="two scores for"):
         adaptation_areas(pd.concat([scores, scores]))

@@ -271,7 +271,7 @@ def test_draws_come_from_the_generator_alone():
         ([1.0, 2.0, 3.0], {}, "families by seeds"),
         (np.empty((0, 0)), {}, "families by seeds"),
         ([[1.0, 2.0, 3.0], [NAN, NAN, NAN]], {}, "no score at all; leave it out"),
-        ([[1.0, NAN, 3.0, 4.0]], {}, "behind a missing one"),
+        ([[1.0, NAN, 3.0, 4.0]], {}, "follows a missing one"),
         ([[1.0, 2.0, 3.0]], {"level": 95}, r"\(0, 1\), got 95"),
         ([[1.0, 2.0, 3.0]], {"draws": 0}, "at least one resample"),
     ],

@@ -132,7 +132,7 @@ def test_the_table_says_both_and_how_many_seeds_got_there():
         [cell.strip() for cell in line.strip("| ").split(" | ")]
         for line in generalisation_table(scores, expected).splitlines()
     ]
-    assert lines[0][-1] == "on neighbours, when home is −20.0"
+    assert lines[0][-1] == "on neighbours, at −20.0 on own task"
     assert lines[2][0] == "apb" and lines[2][-1].startswith("−23.9")
     above = scores.assign(
         return_mean=scores["return_mean"] + 100 * (scores["method"] == "td3") * scores["seed"]

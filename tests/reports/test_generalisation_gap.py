@@ -75,7 +75,7 @@ def test_another_method_moves_nothing():
 
 def test_nothing_measured_and_refusals():
     assert generalisation_gaps(INSIDE.iloc[:0]).empty and generalisation_gaps(INSIDE).empty
-    with pytest.raises(ValueError, match=r"two scores of .*'id'"):
+    with pytest.raises(ValueError, match=r"two scores for .*'id'"):
         generalisation_gaps(
             pd.concat([INSIDE.assign(suite="id"), INSIDE.assign(suite="efficiency"), ANGLE])
         )

@@ -112,7 +112,7 @@ def test_two_seeds_have_no_interval_and_missing_scores_are_left_out():
 
 def test_nothing_measured_and_refusals():
     assert probability_of_improvement(SCORES.iloc[:0], {}).empty
-    with pytest.raises(ValueError, match="two scores of"):
+    with pytest.raises(ValueError, match="two scores for"):
         probability_of_improvement(pd.concat([SCORES, SCORES]), {})
     with pytest.raises(ValueError, match="at least one resample"):
         probability_of_improvement(SCORES, {}, draws=0)

@@ -103,7 +103,7 @@ def test_a_family_without_references_is_left_out_and_said():
     others = board[board["group"] == OTHERS]
     assert set(others["strata"]) == {"f radius"} and set(others["left_out"]) == {"h speed"}
     assert set(others["families"]) == {"f"}
-    told = "Not in these numbers for lack of reference returns: h speed."
+    told = "Left out of these numbers because they have no reference returns: h speed."
     assert next(leader_sentences(others)).endswith(told)
 
 

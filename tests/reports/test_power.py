@@ -90,9 +90,9 @@ def test_pooled_deviation():
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ((1.0, 1, 1), "no deviation"),
-        ((1.0, 0, 5), "no deviation"),
-        ((-1.0, 5, 5), "not negative"),
+        ((1.0, 1, 1), "a deviation needs at least three seeds"),
+        ((1.0, 0, 5), "a deviation needs at least three seeds"),
+        ((-1.0, 5, 5), "cannot be negative"),
         ((1.0, 5, 5, 5), "alpha = 5"),
     ],
 )

@@ -48,5 +48,5 @@ def test_nothing_tuned_is_no_section(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["a,b\n1,2\n", "", '"'])
 def test_what_is_no_log_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.csv").write_text(content)
-    with pytest.raises(StoreError, match=r"x\.csv: it is no log of tuning"):
+    with pytest.raises(StoreError, match=r"x\.csv: it is not a tuning log"):
         load_trials(tmp_path)

@@ -109,16 +109,16 @@ def test_a_difference_is_ours_less_theirs_as_precise_as_the_coarser(
         (0, {"published.value": True}, "value cannot be True"),
         (0, {"published.value": ...}, "value cannot be None"),
         (0, {"published.value": 1e999}, "Infinity is not finite"),
-        (0, {"published.url": "http://example.org"}, "no https address"),
-        (0, {"published.url": "https://example.org/) ["}, "no https address"),
-        (0, {"published.url": "https://a|b"}, "no https address"),
+        (0, {"published.url": "http://example.org"}, "not an https address"),
+        (0, {"published.url": "https://example.org/) ["}, "not an https address"),
+        (0, {"published.url": "https://a|b"}, "not an https address"),
         (0, {"published.seeds": 1.5}, "seeds cannot be 1.5"),
         (0, {"published.steps": 0}, "steps must be positive"),
         (0, {"published.sd": 3}, "has 'sd'; it may have value"),
         (0, {"ours": 3}, "ours must be an object"),
         (0, {"ours.settings": None}, "ours lacks 'settings'"),
         (0, {"ours.low": None}, "both ends of an interval"),
-        (0, {"ours.low": -148}, "an interval that holds its value"),
+        (0, {"ours.low": -148}, "an interval that contains its value"),
         (0, {"difference": 3}, "has 'difference'"),  # it is computed, never typed in
         (0, {"reason": None}, "needs a reason"),
         (0, {"family": ...}, "no family but a value of ours"),
@@ -126,7 +126,7 @@ def test_a_difference_is_ours_less_theirs_as_precise_as_the_coarser(
         (0, {"id": 7}, "anchor number 1: id cannot be 7"),
         (1, {"family": None}, "anchor 'two' lacks 'family'"),
         (1, {"reason": None}, "needs a reason"),
-        (1, {"id": "one"}, "two anchors are called 'one'"),
+        (1, {"id": "one"}, "two anchors have the id 'one'"),
     ],
 )
 def test_what_cannot_be_is_named(
@@ -140,7 +140,7 @@ def test_what_cannot_be_is_named(
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "no JSON"),
+        ("{", "not valid JSON"),
         ("[]", 'must have "sources" and "anchors"'),
         ('{"sources": {}, "anchors": {}}', '"anchors" a list'),
         ('{"sources": {"s": 1}, "anchors": []}', "source 's' must be an object"),

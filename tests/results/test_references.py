@@ -80,8 +80,11 @@ def test_the_oracle_is_the_end_of_the_seed_that_was_best_one_checkpoint_earlier(
     ("extra", "complaint"),
     [
         (row("td3", -5.0, seed=2, env_steps=200, status="diverged"), "td3 on f has diverged rows"),
-        (row("zero", -50.0, seed=1, budget="other"), "have budget b, other"),
-        (row("zero", -50.0, seed=1, protocol_version=2), "have protocol_version 1, 2"),
+        (row("zero", -50.0, seed=1, budget="other"), "must have one budget, got b, other"),
+        (
+            row("zero", -50.0, seed=1, protocol_version=2),
+            "must have one protocol_version, got 1, 2",
+        ),
     ],
 )
 def test_what_cannot_be_a_reference_is_refused(extra: Row, complaint: str) -> None:
@@ -147,7 +150,7 @@ def test_an_edited_file_is_refused(tmp_path: Path) -> None:
 def test_a_missing_bound_and_a_mix_of_versions_are_refused() -> None:
     with pytest.raises(StoreError, match="no row of zero"):
         collect(to_frame([ROWS[0]]), "f")
-    with pytest.raises(StoreError, match="have family_version 1\\+a, 2"):
+    with pytest.raises(StoreError, match="must have one family_version, got 1\\+a, 2"):
         collect(to_frame([*ROWS, row("zero", 0.0, family_version="2")]), "f")
 
 

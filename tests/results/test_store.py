@@ -143,7 +143,7 @@ class TestOpening:
         for create in (True, False):
             with pytest.raises(
                 StoreError,
-                match=f"version {SCHEMA_VERSION + 1}.*is {SCHEMA_VERSION}:.*another folder",
+                match=f"version {SCHEMA_VERSION + 1}.*has {SCHEMA_VERSION}:.*another folder",
             ):
                 Store(store.root, create=create)
 
@@ -248,7 +248,7 @@ class TestCells:
         write(TRAIN, seed=1, status="failed")
         write(TRAIN, seed=2, status="timeout", state=None)
         assert (store.record(TRAIN)["seed"], store.status(TRAIN)) == (2, "failed")
-        with pytest.raises(StoreError, match=r"without a state\.safetensors"):
+        with pytest.raises(StoreError, match=r"it has no state\.safetensors"):
             store.state(TRAIN)
         write(TRAIN, seed=3, state=None)
         kept = sorted(
@@ -317,7 +317,7 @@ class TestDamage:
         write(TRAIN)
         # as a later version would write it
         monkeypatch.setattr(cell, "_SCHEMA", cell._SCHEMA.remove(0))
-        with pytest.raises(StoreError, match=r"other columns.*another folder"):
+        with pytest.raises(StoreError, match=r"different columns.*another folder"):
             store.rows(TRAIN)
 
 
@@ -524,7 +524,7 @@ class TestReading:
 
     def test_an_unknown_suite_is_named_beside_the_known(self, store, plan):
         store.write_plan(plan())
-        with pytest.raises(StoreError, match=r"suite gap, there are: ood"):
+        with pytest.raises(StoreError, match=r"suite gap; available: ood"):
             store.read(["gap"])
 
     @pytest.mark.parametrize("state", [b"", b"weight", b"weights of another"])

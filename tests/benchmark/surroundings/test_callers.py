@@ -60,7 +60,7 @@ def test_a_method_may_stand_in_the_script(tmp_path):
     for n_before in (0, 1):  # after the script is edited, its method counts as another
         done = python_in(tmp_path, "script.py")
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        assert f"2 of 2 stages done ({n_before} of them before)" in done.stdout
+        assert f"2 of 2 stages done ({n_before} of them earlier)" in done.stdout
         script.write_text(f"{script.read_text()}# edited\n")
 
 

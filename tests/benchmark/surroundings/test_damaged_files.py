@@ -129,7 +129,9 @@ def test_store_json_may_be_a_folder_or_a_loop(cli, smoke, here, words, trained, 
     sound.rename(here / "store")
     done = smoke(*words)
     if kind == "folder":
-        assert "store.json: a folder or a link to itself is in the place" in done.complaint
+        assert (
+            "store.json: a folder, or a link to itself, is where a file is needed" in done.complaint
+        )
     else:
         assert done.code == 0
 

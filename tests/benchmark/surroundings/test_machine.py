@@ -132,7 +132,7 @@ def test_store_json_is_healed_by_the_cells_beside_it(cli, smoke, here, damage):
         path.write_bytes({"cut": sound[:9], "nonsense": b"[1, 2]"}[damage])
     assert "zero" in cli("show", "--store", "store").out
     again = smoke("--methods", "zero")
-    assert "1 of 1 stages done (1 of them before)" in again.out
+    assert "1 of 1 stages done (1 of them earlier)" in again.out
     assert json.loads(path.read_bytes()) == json.loads(sound)
 
 
@@ -182,7 +182,7 @@ def test_a_time_limit_ends_verify_with_a_code_of_its_own(cli, published_sanity):
     done = cli("verify", "--level", "2", "--time-limit", "1s", "--budget", "smoke", *words)
     assert (done.code, done.err) == (3, "")
     assert "time limit reached after" in done.out
-    assert done.out.endswith("checks; give --store, and run again to go on\n")
+    assert done.out.endswith("checks; run it again with --store to be able to continue\n")
 
 
 def limited(kind, size):
@@ -193,7 +193,7 @@ def limited(kind, size):
 @pytest.mark.parametrize(
     ("kind", "size", "complaint"),
     [
-        (resource.RLIMIT_FSIZE, 4096, "no file may be that large: raise the limit (ulimit -f)"),
+        (resource.RLIMIT_FSIZE, 4096, "file exceeds the size limit: raise it (ulimit -f)"),
         pytest.param(
             resource.RLIMIT_AS,
             400 * 2**20,

@@ -78,7 +78,7 @@ def test_a_script_that_imported_its_own_package_first_is_told_which(tmp_path):
     (tmp_path / "envs/__init__.py").write_text("")
     done = python_in(tmp_path, "-c", "import sys; sys.path[0] = '.'; import envs, benchmark")
     assert done.returncode == 1
-    assert f"the package 'envs' at {tmp_path / 'envs'} is none of" in done.stderr
+    assert f"the package 'envs' at {tmp_path / 'envs'} does not belong to" in done.stderr
     assert "import benchmark before it" in done.stderr
 
 

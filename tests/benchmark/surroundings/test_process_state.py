@@ -192,7 +192,13 @@ def test_a_plug_in_may_start_processes(plugin, smoke):
 
 
 @pytest.mark.parametrize(
-    ("path", "said"), [("./my_method.py:Hill", "give my_method:Hill, from the folder that has it")]
+    ("path", "said"),
+    [
+        (
+            "./my_method.py:Hill",
+            "give my_method:Hill, and run the command in the folder that contains the file",
+        )
+    ],
 )
 def test_a_file_in_place_of_a_module_is_told(smoke, path, said):
     assert said in smoke("--method", path).complaint

@@ -36,6 +36,7 @@ _ZERO: Arm = ("zero", "")
 # panels side by side in an overview, and their size in inches
 _COLUMNS = 3
 _SMALL = (2.9, 2.2)
+_ALONE = (5.2, 2.9)  # of a panel that has no others beside it
 
 
 @themed
@@ -97,7 +98,8 @@ def overview_figure(
     n_columns = min(_COLUMNS, len(places))
     rows = -(-len(places) // n_columns)
     note = adaptation_note(points, expected)
-    figure, panels = canvas(n_columns, title, note, rows, _SMALL, sharey=False)
+    size = _SMALL if len(places) > 1 else _ALONE
+    figure, panels = canvas(n_columns, title, note, rows, size, sharey=False)
     for axes, (family, name) in zip(panels, places, strict=False):
         _draw_panel(axes, by_family[family], name, shown, blind_policy(by_family[family]))
         head_panel(axes, name, exact.get(family, ()), pad=14, family=family)

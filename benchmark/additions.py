@@ -77,7 +77,7 @@ def added(old: Parts | None, new: Parts) -> tuple[Parts, str]:
     if gone := len(done.cells) - len(of_now.cells):
         told += f"; {gone} of the store left out, because today's code would run them differently"
     if gone := len(_other_slots(outdated, fresh.cells)):
-        told += f"; {gone} published ones left out for the same reason"
+        told += f"; {gone} published ones left out, because today's code runs them differently"
     return _joined(kept, fresh, before.plan, new.plan), told
 
 

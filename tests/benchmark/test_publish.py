@@ -339,7 +339,8 @@ class TestAdding:
             publish(sanity, SANITY, parts, dirty=True, add=True, tell=told.append)
         why = "6 of the store left out, because today's code would run them differently"
         assert told == [
-            f"0 cells added, 0 kept; {why}; 3 published ones left out for the same reason"
+            f"0 cells added, 0 kept; {why}; 3 published ones left out, because today's code runs"
+            " them differently"
         ]
 
     def test_cells_of_an_earlier_version_of_the_suite_are_not_of_today(self, sanity, monkeypatch):

@@ -11,7 +11,7 @@ from reports.parts.overall import group_name
 from reports.parts.styles import themed
 from reports.stats.claims import FAMILIES, JUDGED_AT, META_RL
 from reports.stats.leaderboard import AREA, END, START
-from reports.stats.score_matrix import add_group
+from reports.stats.score_matrix import OTHERS, add_group
 from reports.stats.scores import ARM, BOUNDS, TOLD, Arm, select
 from reports.text import (
     escape_label,
@@ -75,7 +75,9 @@ def leader_sentences(board: pd.DataFrame) -> Iterator[str]:
         ]
         told = []
         if ranked := shown.to_dict("records"):
-            where = escape_markdown(f"{group_name(str(group))} ({lines['strata'].iloc[0]})")
+            strata = lines["strata"].iloc[0]
+            alone = group == OTHERS and board["group"].nunique() == 1
+            where = escape_markdown(strata if alone else f"{group_name(str(group))} ({strata})")
             score = f"{lines['unit'].iloc[0]} {number(ranked[0][END])}"
             others = f", ahead of {_listed(ranked[1:_SHOWN])}" if len(ranked) > 1 else ""
             told.append(f"On {where}, **{_name(ranked[0])}** ends highest ({score}){others}.")
@@ -90,17 +92,20 @@ def leader_sentences(board: pd.DataFrame) -> Iterator[str]:
 
 
 def _beside(ranked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield whose interval overlaps with that of the first, and the scores of other meta-RL."""
+    """Yield whose interval overlaps with that of the first, and the scores of apb and other meta-RL
+    as far as they are not among the methods already named.
+    """
     first, *rest = ranked
     near = [_name(line) for line in rest if line[f"{END}_high"] >= first[f"{END}_low"]]
     if near:
         yield f"Its interval overlaps with {'those' if near[1:] else 'that'} of {listing(near)}."
     usual = [line for line in ranked if line["variant"] == ""]
-    apb = [line for line in usual if line["method"] == "apb"]
-    meta_rl = [line for line in usual if line["method"] in META_RL]
-    if apb and meta_rl:
-        others = "Other" if apb[0] is first else f"apb scores {number(apb[0][END])}; other"
-        yield f"{others} meta-RL: {_listed(meta_rl)}."
+    rest = [line for line in usual if line not in ranked[:_SHOWN]]
+    meta_rl = [line for line in rest if line["method"] in META_RL]
+    if not meta_rl or all(line["method"] != "apb" for line in usual):
+        return
+    apb = [f"apb scores {number(line[END])}; other" for line in rest if line["method"] == "apb"]
+    yield f"{apb[0] if apb else 'Other'} meta-RL: {_listed(meta_rl)}."
 
 
 def _listed(lines: Sequence[Mapping[str, Any]]) -> str:

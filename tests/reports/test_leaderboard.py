@@ -156,7 +156,7 @@ def test_the_sentences_name_who_is_ahead_and_compare_apb_with_other_meta_rl():
     exact, others = leader_sentences(leaderboard(scores_of(), EXACT))
     assert exact == (
         "On shift axes of exact linear images (f angle), **apb** ends highest (normalised score"
-        " 0.82), ahead of td3 (0.72) and maml (0.52). Other meta-RL: maml (0.52)."
+        " 0.82), ahead of td3 (0.72) and maml (0.52)."
     )
     assert others.startswith("On other shift axes (f radius, h speed), **apb** ends highest")
     close = scores_of(("td3", "apb"))
@@ -166,9 +166,27 @@ def test_the_sentences_name_who_is_ahead_and_compare_apb_with_other_meta_rl():
     second = scores_of()
     second.loc[second["method"] == "apb", "normalised"] -= 0.2
     behind, _ = leader_sentences(leaderboard(second, EXACT))
-    assert behind.endswith(" apb scores 0.62; other meta-RL: maml (0.52).")
+    assert behind.endswith("ahead of apb (0.62) and maml (0.52).")
     variant = scores_of(("apb", "maml")).assign(variant="hidden=8")  # neither arm is apb itself
     assert "other meta-RL" not in next(leader_sentences(leaderboard(variant, EXACT)))
+
+
+def test_the_sentences_name_other_meta_rl_once():
+    def told(**scores):
+        frame = scores_of(("td3", *scores))
+        for method, value in scores.items():
+            frame.loc[frame["method"] == method, "normalised"] = value + 0.001 * frame["seed"]
+        return next(leader_sentences(leaderboard(frame, EXACT)))
+
+    rest = {"finetune": 0.6, "pearl": 0.5, "maml": 0.3}
+    assert told(apb=0.1, **rest).endswith(" apb scores 0.10; other meta-RL: maml (0.30).")
+    assert told(apb=0.9, **rest).endswith(" Other meta-RL: pearl (0.50) and maml (0.30).")
+    assert "meta-RL" not in told(**rest)
+
+
+def test_the_only_group_of_axes_is_named_without_it():
+    (told,) = leader_sentences(leaderboard(scores_of(places=PLACES[1:]), EXACT))
+    assert told.startswith("On f radius, h speed, **apb** ends highest")
 
 
 @pytest.mark.parametrize(

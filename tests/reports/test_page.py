@@ -52,7 +52,7 @@ def test_the_page_answers_with_its_seeds(report):
     exact, others, last = page.split("#### Split ood, budget quick\n\n")[1].split("\n\n")[:3]
     assert exact == (
         "On shift axes of exact linear images (point-goal angle), **apb** ends highest (return"
-        " −28.5), ahead of td3 (−39.0) and maml (−63.2). Other meta-RL: maml (−63.2)."
+        " −28.5), ahead of td3 (−39.0) and maml (−63.2)."
     )
     assert others.startswith("On other shift axes (point-goal radius), **apb** ends highest")
     assert "scores show that methods learn, not who wins. Fewer than five seeds" in last

@@ -28,7 +28,8 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e .
+	$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check \
+		-c constraints.txt -e .
 	@touch $@
 
 $(VENV)/tox: $(VENV)/bin/python constraints.txt
